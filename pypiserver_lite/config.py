@@ -1,0 +1,442 @@
+"""Every setting, once: name, type, default, help.
+
+A field of `Config` is the row from which the command-line flag, the
+environment variable ``PYPISERVER_LITE_<NAME>`` and the keyword of `make_app`
+follow. Flags win over the environment, the environment over the defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+
+ENV_PREFIX = "PYPISERVER_LITE_"
+ACTIONS = ("update", "download", "list")
+NO_PASSWORDS = Path()
+"""`passwords` after ``-P .``: nobody can log in, and nothing needs to."""
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a field of `Config` is spelled and read.
+
+    `parse` takes what a flag, a variable or a caller gave, returns the
+    field's value and raises ValueError with the reason if it cannot.
+    """
+
+    parse: Callable[[Any], Any]
+    help: str
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    group: str = "server"
+    switch: bool = False
+    """The flag takes no value."""
+    repeat: bool = False
+    """The flag may be given more than once; a variable separates by white space."""
+
+
+def parse_port(value: object) -> int:
+    """A TCP port, 0 (any free one) to 65535."""
+    port = _integer(value)
+    if not 0 <= port <= 65535:
+        raise ValueError("a port lies between 0 and 65535")
+    return port
+
+
+def parse_count(value: object) -> int:
+    """A whole number, 1 or more."""
+    count = _integer(value)
+    if count < 1:
+        raise ValueError("a whole number of 1 or more is needed")
+    return count
+
+
+def parse_seconds(value: object) -> int:
+    """A whole number of seconds, 0 or more."""
+    seconds = _integer(value)
+    if seconds < 0:
+        raise ValueError("a number of seconds cannot be negative")
+    return seconds
+
+
+def _integer(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not re.fullmatch(r"-?[0-9]{1,12}", str(value).strip(), re.ASCII):
+        raise ValueError(f"{str(value)[:50]!r} is not a whole number")
+    return int(str(value))
+
+
+def parse_size(value: object) -> int:
+    """Bytes: a whole number, or one with a unit as in ``500MB``, ``10GB``, ``2GiB``."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError("a size cannot be negative")
+        return value
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,3})?)\s*([kmgt]i?)?b?", str(value).strip().lower(), re.ASCII)
+    if match is None:
+        raise ValueError(f"{str(value)[:50]!r} is not a size such as 500MB or 2GiB")
+    return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+def parse_switch(value: object) -> bool:
+    """On or off."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("", "0", "false", "no", "off"):
+        return False
+    raise ValueError(f"{str(value)[:50]!r} is neither yes nor no")
+
+
+def parse_text(value: object) -> str:
+    """Any text but an empty one."""
+    text = str(value)
+    if not text or "\0" in text:
+        raise ValueError("it is empty" if not text else "it holds a NUL character")
+    return text
+
+
+def parse_path(value: object) -> Path:
+    """A path; ``~`` is the user's home."""
+    return Path(parse_text(value)).expanduser()
+
+
+def parse_paths(value: object) -> tuple[Path, ...]:
+    """One or several paths."""
+    return tuple(parse_path(item) for item in _listed(value))
+
+
+def _listed(value: object) -> Iterable[object]:
+    return value if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else (value,)
+
+
+def parse_passwords(value: object) -> Path:
+    """The htpasswd file, or ``.`` for none."""
+    return NO_PASSWORDS if str(value) == "." else parse_path(value)
+
+
+def parse_actions(value: object) -> frozenset[str]:
+    """Actions, listed or separated by commas or white space; ``.`` is none."""
+    words = [word for item in _listed(value) for word in re.split(r"[,\s]+", str(item).strip().lower()) if word]
+    if words in ([], ["."]):
+        return frozenset()
+    for word in words:
+        if word not in ACTIONS:
+            raise ValueError(f"{word[:50]!r} is none of {', '.join(ACTIONS)}, or '.' for none of them")
+    return frozenset(words)
+
+
+def parse_url(value: object) -> str:
+    """An http(s) URL."""
+    url = str(value).strip()
+    if not re.match(r"https?://[^/\s@]", url, re.IGNORECASE) or re.search(r"[\s\x00-\x1f\x7f\"<>\\]", url):
+        raise ValueError("an address that begins with http:// or https:// is needed")
+    return url.rstrip("/") + "/"
+
+
+def parse_hash_algo(value: object) -> str | None:
+    """The name of a hash that hashlib has with a fixed length, or ``no``, ``off``, ``0`` or ``false`` for none."""
+    name = "no" if value is None else str(value).strip().lower()
+    if name in ("no", "off", "0", "false"):
+        return None
+    if name not in hashlib.algorithms_available or not hashlib.new(name, usedforsecurity=False).digest_size:
+        raise ValueError(f"this Python has no hash called {name[:50]!r}; sha256 is what clients check")
+    return name
+
+
+def parse_cache_control(value: object) -> int | None:
+    """Seconds that clients may use a page without asking again, or ``no-cache``."""
+    return None if value in (None, "no-cache") else parse_seconds(value)
+
+
+def parse_endpoint(value: object) -> str:
+    """A path on this server, beginning with a slash."""
+    path = str(value)
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path, re.ASCII):
+        raise ValueError(f"{path[:50]!r} is not a path such as /health")
+    if path.startswith(("/simple", "/packages")):
+        raise ValueError(f"{path[:50]!r} would hide a page of the index; take another path")
+    return path
+
+
+def choice(*words: str) -> Callable[[object], str]:
+    """A parser that accepts just these words."""
+
+    def parse(value: object) -> str:
+        if value not in words:
+            raise ValueError(f"{str(value)[:50]!r} is none of {', '.join(words)}")
+        return str(value)
+
+    return parse
+
+
+def _row(default: Any, parse: Callable[[Any], Any], help: str, *flags: str, **more: Any) -> Any:
+    return field(default=default, metadata={"setting": Setting(parse, help, flags, **more)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings, checked one by one; `site.build` checks what they name."""
+
+    packages: tuple[Path, ...] = _row(
+        (Path("~/packages"),),
+        parse_paths,
+        "folders to serve; the first that has a file name wins, and uploads go to the first (default: ~/packages)",
+    )
+
+    port: int = _row(8080, parse_port, "port to listen on; 0 takes a free one (default: 8080)", "-p", "--port")
+    host: str = _row(
+        "127.0.0.1",
+        parse_text,
+        "address to listen on; 0.0.0.0 lets other machines in (default: 127.0.0.1, this machine only)",
+        *("-i", "-H", "--interface", "--host"),
+    )
+    server: str = _row("waitress", choice("waitress"), "WSGI server to run on (default: waitress)", "--server")
+    health_endpoint: str = _row(
+        "/health", parse_endpoint, "where monitoring asks (default: /health)", "--health-endpoint", metavar="PATH"
+    )
+
+    passwords: Path | None = _row(
+        None,
+        parse_passwords,
+        "htpasswd file of those who may log in, read again when it changes; '.' for none (default: none, and uploads are refused)",
+        *("-P", "--passwords"),
+        metavar="FILE",
+        group="rights",
+    )
+    authenticate: frozenset[str] = _row(
+        frozenset({"update"}),
+        parse_actions,
+        "comma-separated actions that need a login, of update, download and list; '.' for none, together with -P . (default: update)",
+        *("-a", "--authenticate"),
+        metavar="LIST",
+        group="rights",
+    )
+    overwrite: bool = _row(
+        False, parse_switch, "an upload may replace a file", "-o", "--overwrite", group="rights", switch=True
+    )
+
+    fallback_url: str | None = _row(
+        None,
+        parse_url,
+        "simple index that is asked for projects no folder has (default: PyPI)",
+        "--fallback-url",
+        metavar="URL",
+        group="upstream",
+    )
+    disable_fallback: bool = _row(
+        False,
+        parse_switch,
+        "a project no folder has is not found, and nobody else is asked",
+        "--disable-fallback",
+        group="upstream",
+        switch=True,
+    )
+
+    hash_algo: str | None = _row(
+        "sha256",
+        parse_hash_algo,
+        "hash shown in links, or 'no' (default: sha256)",
+        "--hash-algo",
+        metavar="NAME",
+        group="pages",
+    )
+    cache_control: int | None = _row(
+        None,
+        parse_cache_control,
+        "seconds for which clients may use a page without asking again; new releases stay hidden that long "
+        "(default: no-cache, they ask each time)",
+        "--cache-control",
+        metavar="SECONDS",
+        group="pages",
+    )
+    welcome: Path | None = _row(
+        None, parse_path, "template of the home page (default: built in)", "--welcome", metavar="FILE", group="pages"
+    )
+    templates: Path | None = _row(
+        None,
+        parse_path,
+        "folder whose *.tpl files replace the built-in pages of the same name",
+        "--templates",
+        metavar="DIR",
+        group="pages",
+    )
+
+    cache_dir: Path | None = _row(
+        None,
+        parse_path,
+        "where digests and metadata are remembered; may be deleted at any time (default: the user's cache folder)",
+        "--cache-dir",
+        metavar="DIR",
+        group="storage",
+    )
+
+    verbose: int = _row(0, parse_seconds, "say more; twice: everything", "-v", "--verbose", group="log")
+    quiet: bool = _row(False, parse_switch, "say only what went wrong", "-q", "--quiet", group="log", switch=True)
+    log_file: Path | None = _row(
+        None, parse_path, "write the log to this file", "--log-file", metavar="FILE", group="log"
+    )
+    log_stream: str = _row(
+        "stderr",
+        choice("stderr", "stdout", "none"),
+        "write the log to stderr, stdout or none (default: stderr)",
+        "--log-stream",
+        metavar="STREAM",
+        group="log",
+    )
+    log_frmt: str = _row(
+        "%(asctime)s|%(name)s|%(levelname)s|%(thread)d|%(message)s",
+        parse_text,
+        "format of log lines, as Python's logging has it",
+        "--log-frmt",
+        metavar="FORMAT",
+        group="log",
+    )
+    log_req_frmt: str = _row(
+        "%(REQUEST_METHOD)s %(PATH_INFO)s from %(REMOTE_ADDR)s",
+        parse_text,
+        "format of the line for each request; %%(NAME)s takes WSGI's variables",
+        "--log-req-frmt",
+        metavar="FORMAT",
+        group="log",
+    )
+    log_res_frmt: str = _row(
+        "%(status)s %(REQUEST_METHOD)s %(PATH_INFO)s",
+        parse_text,
+        "format of the line for each answer; also knows %%(status)s and %%(size)s",
+        "--log-res-frmt",
+        metavar="FORMAT",
+        group="log",
+    )
+    log_err_frmt: str = _row(
+        "%(status)s %(REQUEST_METHOD)s %(PATH_INFO)s: %(error)s",
+        parse_text,
+        "format of the line for each refusal or failure; also knows %%(error)s",
+        "--log-err-frmt",
+        metavar="FORMAT",
+        group="log",
+    )
+
+
+SETTINGS: Mapping[str, Setting] = {
+    row.name: row.metadata["setting"] for row in dataclasses.fields(Config) if "setting" in row.metadata
+}
+
+GONE = {
+    "--backend": "the folder is always kept indexed in memory; leave --backend away",
+}
+"""Flags of pypiserver that have no meaning here, and why."""
+
+
+def from_settings(settings: Mapping[str, object], *, label: Callable[[str], str] = str) -> Config:
+    """A `Config` of settings by field name, each given as text or as its own type.
+
+    `label` turns a field name into what the operator typed, for messages.
+    Raises ConfigError for an unknown name (with the nearest known one) and
+    for a value that cannot be read.
+    """
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name not in SETTINGS:
+            near = difflib.get_close_matches(name, SETTINGS, 1)
+            raise ConfigError(f"there is no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        try:
+            values[name] = None if value is None else SETTINGS[name].parse(value)
+        except ValueError as error:
+            raise ConfigError(f"{label(name)}: {error}") from error
+        if value is None and Config.__dataclass_fields__[name].default is not None:
+            del values[name]
+    return Config(**values)
+
+
+def flag(name: str) -> str:
+    """The long flag of a field, or its placeholder on the command line."""
+    flags = SETTINGS[name].flags
+    return flags[-1] if flags else name.upper()
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise ConfigError(message)
+
+
+def make_parser(prog: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """The parser of the ``run`` command; it raises ConfigError instead of printing."""
+    parser = _Parser(
+        prog=prog,
+        description=description,
+        epilog=epilog,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    groups: dict[str, Any] = {}
+    for name, setting in SETTINGS.items():
+        if setting.group not in groups:
+            groups[setting.group] = parser.add_argument_group(setting.group)
+        group = groups[setting.group]
+        if not setting.flags:
+            group.add_argument(name, nargs="*", metavar=name.upper(), help=setting.help)
+        elif setting.switch:
+            group.add_argument(*setting.flags, dest=name, action="store_true", help=setting.help)
+        elif name == "verbose":
+            group.add_argument(*setting.flags, dest=name, action="count", help=setting.help)
+        else:
+            action = "append" if setting.repeat else "store"
+            metavar = setting.metavar or name.upper()
+            group.add_argument(*setting.flags, dest=name, metavar=metavar, action=action, help=setting.help)
+    return parser
+
+
+def load(parser: argparse.ArgumentParser, argv: Sequence[str], environ: Mapping[str, str]) -> Config:
+    """The settings of flags over environment over defaults. Raises ConfigError."""
+    for word in argv:
+        if word.split("=")[0] in GONE:
+            raise ConfigError(GONE[word.split("=")[0]])
+    given = vars(parser.parse_intermixed_args(list(argv)))
+    if not given.get("packages"):
+        given.pop("packages", None)
+    settings = {**_environment(environ, without=given.keys()), **given}
+    return from_settings(settings, label=lambda name: flag(name) if name in given else _variable(name))
+
+
+def from_environ(environ: Mapping[str, str]) -> Config:
+    """The settings of the environment over the defaults. Raises ConfigError."""
+    return from_settings(_environment(environ), label=_variable)
+
+
+def _variable(name: str) -> str:
+    return ENV_PREFIX + name.upper()
+
+
+def _environment(environ: Mapping[str, str], without: Iterable[str] = ()) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for variable, value in environ.items():
+        if not variable.startswith(ENV_PREFIX) or not value:
+            continue
+        name = variable.removeprefix(ENV_PREFIX).lower()
+        if name not in SETTINGS:
+            near = difflib.get_close_matches(name, SETTINGS, 1)
+            hint = f"; did you mean {_variable(near[0])}?" if near else ""
+            raise ConfigError(f"the environment variable {variable} is no setting of this server{hint}")
+        if name in without:
+            continue
+        if name == "packages":
+            found[name] = [part for part in re.split(r"[:;]" if ";" in value or ":\\" in value else ":", value) if part]
+        else:
+            found[name] = value.split() if SETTINGS[name].repeat else value
+    return found

@@ -1,0 +1,172 @@
+"""The values everything else speaks in, and the protocols of what holds them.
+
+All values are frozen. A project name is normalised once, at the door (PEP
+503), and its type says so. Absent, unknown and empty are three things:
+``None`` is "not here", an exception is "cannot say", an empty tuple is "here,
+with nothing".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+from packaging.utils import NormalizedName
+
+NO_HASHES: Mapping[str, str] = MappingProxyType({})
+
+Side = Literal["", ".metadata", ".asc", ".provenance"]
+"""What is asked for: the distribution itself, or one of the files that belong to it."""
+
+Status = Literal["active", "archived", "quarantined", "deprecated"]
+"""Project status markers (PEP 792)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """One distribution (wheel or sdist) of a project, as a page lists it."""
+
+    filename: str
+    project: NormalizedName
+    version: str
+    """Normalised (PEP 440) where the file name has a valid version, else as spelled there."""
+    size: int | None = None
+    """Bytes (PEP 700)."""
+    hashes: Mapping[str, str] = NO_HASHES
+    """Algorithm → lower-case hex digest. The first entry is the one an HTML link shows."""
+    requires_python: str | None = None
+    """The plain specifier, unescaped."""
+    uploaded: datetime | None = None
+    """Aware, in UTC."""
+    yanked: str | None = None
+    """``None``: not yanked; otherwise the reason, which may be empty (PEP 592)."""
+    core_metadata: Mapping[str, str] | None = None
+    """``None``: no ``FILE.metadata`` is offered; otherwise its digests, possibly none known (PEP 658, 714)."""
+    has_signature: bool | None = None
+    """Whether ``FILE.asc`` exists; ``None``: unknown."""
+    provenance: str | None = None
+    """Absolute https URL of the provenance object (PEP 740)."""
+    url: str = ""
+    """Where its own source gets it. Never shown to a client."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A project and its files. The same facts are the same object: what is rendered from it is kept by identity."""
+
+    name: NormalizedName
+    files: tuple[File, ...] = ()
+    """Oldest version first, and in a stable order within a version."""
+    versions: tuple[str, ...] = ()
+    """Every version that has a file, without duplicates, oldest first (PEP 700)."""
+    status: Status = "active"
+    reason: str | None = None
+    """Why the status is what it is (PEP 792)."""
+    by_filename: Mapping[str, File] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_filename", {file.filename: file for file in self.files})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalFile:
+    """Content that lies on this machine's disk at `path` (resolved: it leads through no symbolic link)."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redirect:
+    """Content that the client must fetch from `url` itself."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Content that comes in pieces.
+
+    `read(start, stop)` yields the bytes of that half-open range; `stop` of
+    ``None`` is the end. `size` in bytes, ``None`` if unknown (then only the
+    whole can be read). `tag` names these very bytes, for an ETag.
+    """
+
+    read: Callable[[int, int | None], Iterable[bytes]]
+    size: int | None
+    tag: str | None = None
+    modified: datetime | None = None
+
+
+Content = LocalFile | Redirect | Stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A received and checked distribution, whole on disk under a temporary name, not yet visible."""
+
+    filename: str
+    project: NormalizedName
+    version: str
+    body: Path
+    """The staged file, beside its destination."""
+    size: int
+    digests: Mapping[str, str]
+    """At least ``sha256``, lower-case hex."""
+    signature: bytes | None = None
+    """For ``FILE.asc``."""
+    provenance: bytes | None = None
+    """For ``FILE.provenance`` (PEP 740)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Someone who proved who they are."""
+
+    name: str
+
+
+class Source(Protocol):
+    """Something that holds projects: a folder, an upstream, several sources in order."""
+
+    def names(self) -> Sequence[NormalizedName]:
+        """Every project, sorted; the very same object while the set is unchanged."""
+
+    def project(self, name: NormalizedName) -> Project | None:
+        """The project, or ``None`` if it is not ours; the very same object while nothing about it changed.
+
+        Raises Unavailable when we cannot say; that ends the search.
+        """
+
+    def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
+        """One file of a project, or what belongs to it; ``None`` if the *project* is not ours.
+
+        Raises Missing if the project is ours and has no such file, Unavailable when we cannot say.
+        """
+
+
+class Store(Source, Protocol):
+    """A source that can be changed. Every change is seen by the next call of any method."""
+
+    def stage(self) -> Path:
+        """A folder on the file system where uploads end up; temporary files are made here."""
+
+    def add(self, upload: Upload, *, overwrite: bool = False) -> bool:
+        """Publish atomically and durably; false if the very same bytes were here already.
+
+        Raises Conflict when a file of that name has other bytes and
+        `overwrite` is false, NoSpace or ReadOnly when the disk refuses.
+        The staged body is gone afterwards, whatever happened.
+        """
+
+    def remove(self, name: NormalizedName, version: str) -> tuple[str, ...]:
+        """Remove all files of a release and what belongs to them; the file names. Raises Missing if there are none."""
+
+    def yank(self, name: NormalizedName, version: str, reason: str | None) -> tuple[str, ...]:
+        """Yank a release with a reason (may be empty), or un-yank with ``None``; the file names (PEP 592).
+
+        Raises Missing if the release has no files.
+        """
