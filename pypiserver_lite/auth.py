@@ -1,0 +1,508 @@
+"""Who is it, and may they: htpasswd users, HTTP Basic (RFC 7617), and what a wrong login costs.
+
+Three things work together. `Passwords` is the file, current at every
+question. A `Book` is one state of that file together with the logins that
+were verified against it: when the file changes, the book and everything
+remembered with it is dropped as a whole. `Gate` answers requests, and keeps
+verification, which is slow on purpose, from being used to stop the server.
+"""
+
+from __future__ import annotations
+
+import base64
+import concurrent.futures
+import contextlib
+import functools
+import hashlib
+import hmac
+import ipaddress
+import logging
+import math
+import os
+import re
+import secrets
+import stat
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import Busy, ConfigError, Denied, TooMany
+from .model import User
+
+REALM = "pypiserver-lite"
+"""What `WWW-Authenticate` calls this server (RFC 7617)."""
+
+MAX_HEADER = 4096
+MAX_USER = 255
+MAX_PASSWORD = 1024
+"""Bounds of a login: characters of the header, bytes of the UTF-8 user name and password."""
+
+BCRYPT_BYTES = 72
+"""bcrypt looks at this many bytes of a password."""
+
+_MAX_FILE = 16 * 2**20
+_SETTLED_NS = 2 * 10**9
+_REPORTED_LINES = 20
+
+# What Apache's htpasswd writes, and nothing else: a lock mark, an empty hash or a plain password matches no row, so
+# nobody gets in by it. Costs are bounded because a typing error there (bcrypt 31) would be hours of work a login.
+_HASHES: Mapping[str, re.Pattern[str]] = {
+    "bcrypt": re.compile(r"\$2[aby]\$(0[4-9]|1[0-7])\$[./A-Za-z0-9]{53}"),
+    "sha512_crypt": re.compile(r"\$6\$(rounds=[1-9][0-9]{3,6}\$)?[./A-Za-z0-9]{0,16}\$[./A-Za-z0-9]{86}"),
+    "sha256_crypt": re.compile(r"\$5\$(rounds=[1-9][0-9]{3,6}\$)?[./A-Za-z0-9]{0,16}\$[./A-Za-z0-9]{43}"),
+    "apr_md5_crypt": re.compile(r"\$apr1\$()[./A-Za-z0-9]{0,8}\$[./A-Za-z0-9]{22}"),
+    "ldap_sha1": re.compile(r"\{SHA\}()[A-Za-z0-9+/]{27}="),
+}
+
+_CLOSED = (
+    "uploads are switched off: the operator of this index can allow them with -P FILE (an htpasswd file), "
+    "or for everyone with -P . -a ."
+)
+_NO_LOGINS = "nobody can log in here: the operator of this index has named no password file (-P FILE)"
+_WRONG = "wrong user name or password"
+
+_log = logging.getLogger(__name__)
+
+
+def require_libpass(version: str) -> None:
+    """Refuse the old passlib, which libpass replaces under the same import name.
+
+    passlib 1.7.4 fails every bcrypt check beside bcrypt 5. Raises ConfigError.
+    """
+    match = re.match(r"(\d{1,4})\.(\d{1,4})", version)
+    if match is None or (int(match[1]), int(match[2])) < (1, 9):
+        raise ConfigError(
+            f"passlib {version[:20]} is installed in the place of libpass and cannot check passwords; "
+            "run: pip uninstall -y passlib && pip install --force-reinstall 'libpass[bcrypt]'"
+        )
+
+
+@functools.cache
+def crypt_context() -> Any:
+    """The passlib CryptContext of the schemes we name: no plain text, no DES. Raises ConfigError if it cannot work.
+
+    Imported on first use: an open index needs none of it.
+    """
+    import passlib
+    from passlib.context import CryptContext
+    from passlib.hash import bcrypt
+
+    require_libpass(passlib.__version__)
+    if not bcrypt.has_backend():
+        raise ConfigError("passwords cannot be checked without bcrypt; run: pip install 'libpass[bcrypt]'")
+    return CryptContext(schemes=list(_HASHES))
+
+
+def scheme_of(hashed: str) -> str | None:
+    """The scheme of a hash as `crypt_context` names it; ``None`` if it is whole in none of ours."""
+    return next((name for name, pattern in _HASHES.items() if pattern.fullmatch(hashed)), None)
+
+
+def _matches(password: bytes, hashed: str) -> bool:
+    # Apache looks at the first 72 bytes of a longer password, and files made with it are in use: so do we. bcrypt 5
+    # raises instead. Whoever knows 72 bytes of a password has not guessed it. `passwd` writes no such entry.
+    if hashed.startswith("$2"):
+        password = password[:BCRYPT_BYTES]
+    try:
+        return bool(crypt_context().verify(password, hashed))
+    except ValueError:
+        return False
+
+
+def _cost(hashed: str) -> tuple[str, str]:
+    scheme = scheme_of(hashed) or ""
+    match = _HASHES[scheme].fullmatch(hashed) if scheme else None
+    return scheme, (match[1] or "") if match else ""
+
+
+class Book:
+    """One state of the password file, and the logins that proved right against it."""
+
+    _REMEMBERED = 4096
+
+    def __init__(self, hashes: Mapping[str, str | None]) -> None:
+        """`hashes`: user → hash, ``None`` for a user whose line is broken and who therefore cannot log in."""
+        self._hashes = hashes
+        self._known: dict[bytes, float] = {}
+        self._lock = threading.Lock()
+        self.flights: dict[bytes, Future[bool]] = {}
+        """Verifications under way, by credentials: whoever brings the same ones waits for the same answer."""
+        usable = [hashed for hashed in hashes.values() if hashed is not None]
+        # Somebody unknown is measured against a real hash of the commonest kind, so that the time of the answer does
+        # not tell who exists. In a file of several kinds a user's kind still shows, but not whether they exist.
+        common = Counter(map(_cost, usable)).most_common(1)
+        self._stand_in = next((hashed for hashed in usable if common and _cost(hashed) == common[0][0]), None)
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def verify(self, user: str, password: bytes) -> bool:
+        """Whether that is the user's password. Costs one hash (up to a second), whoever asks; holds no lock."""
+        hashed = self._hashes.get(user)
+        if hashed is not None:
+            return _matches(password, hashed)
+        if self._stand_in is not None:
+            _matches(password, self._stand_in)
+        return False
+
+    def remember(self, key: bytes, until: float) -> None:
+        """Keep that the credentials of this keyed hash were right, fresh `until` that time. Bounded."""
+        with self._lock:
+            self._known.pop(key, None)
+            self._known[key] = until
+            if len(self._known) > self._REMEMBERED:
+                del self._known[next(iter(self._known))]
+
+    def knows(self, key: bytes) -> bool:
+        """Whether these credentials were right once; maybe too long ago to pass unverified."""
+        return key in self._known
+
+    def fresh_until(self, key: bytes) -> float:
+        """Until when these credentials pass unverified."""
+        return self._known.get(key, -math.inf)
+
+
+class _State(NamedTuple):
+    stamp: tuple[int, int, int, int] | None
+    settled: bool
+    digest: bytes
+    book: Book
+
+
+class Passwords:
+    """An htpasswd file, read again when it changes, by any number of threads.
+
+    A line is ``USER:HASH``; ``#`` begins a comment; as in Apache the first
+    line of a user counts. A broken line is logged once with its number and
+    locks out its own user only. While the file is missing or unreadable
+    nobody gets in, and it is tried again at every question.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises ConfigError if the file cannot be used at this moment."""
+        self.path = path
+        self._lock = threading.Lock()
+        self._complaint = ""
+        self._state = _State(None, False, b"", Book({}))
+        self.check()
+        self.book()  # so that broken lines are told at start, not at the first login
+
+    def check(self) -> None:
+        """Raise ConfigError, in one line for the operator, if the file or the password library cannot be used."""
+        crypt_context()
+        try:
+            self._read()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ConfigError(
+                f"-P {self.path}: {reason}; name a readable htpasswd file, "
+                f"or make one with: pypiserver-lite passwd {self.path} USER"
+            ) from error
+
+    def book(self) -> Book:
+        """The file as it is now. One `stat` if it did not change, else it is read; never raises."""
+        stamp = self._stamp()
+        state = self._state
+        if state.stamp == stamp and state.settled:
+            return state.book
+        with self._lock:
+            state = self._state
+            if state.stamp != stamp or not state.settled:
+                state = self._state = self._load(state)
+            return state.book
+
+    def unchanged_book(self) -> Book | None:
+        """The file as last read, if one `stat` shows that it is still the same; reads and waits for nothing."""
+        state = self._state
+        return state.book if state.settled and state.stamp == self._stamp() else None
+
+    def _stamp(self) -> tuple[int, int, int, int] | None:
+        try:
+            return _stamp(os.stat(self.path))
+        except (OSError, ValueError):
+            return None
+
+    def _read(self) -> tuple[os.stat_result, bytes]:
+        if not stat.S_ISREG(os.stat(self.path).st_mode):
+            raise OSError("that is not a file")
+        with open(self.path, "rb") as file:
+            status = os.fstat(file.fileno())
+            data = file.read(_MAX_FILE + 1)
+        if len(data) > _MAX_FILE:
+            raise OSError(f"the file is larger than {_MAX_FILE >> 20} MB")
+        return status, data
+
+    def _load(self, old: _State) -> _State:
+        try:
+            status, data = self._read()
+        except (OSError, ValueError) as error:
+            complaint = f"the password file cannot be read, nobody can log in: {error}"
+            if complaint != self._complaint:
+                _log.error("%s", complaint)
+            self._complaint = complaint
+            return _State(None, False, b"", Book({}))
+        self._complaint = ""
+        # The stamp is older than the bytes, so a change while reading shows at the next question. Two changes within
+        # one tick of the file system's clock leave the same stamp: a young file is read again until it is not young.
+        settled = abs(time.time_ns() - status.st_ctime_ns) > _SETTLED_NS
+        digest = hashlib.sha256(data).digest()
+        if digest == old.digest:
+            return _State(_stamp(status), settled, digest, old.book)
+        hashes, broken = parse_htpasswd(data)
+        for number, reason in broken[:_REPORTED_LINES]:
+            _log.warning("password file, line %d: %s; this line lets nobody in", number, reason)
+        if len(broken) > _REPORTED_LINES:
+            _log.warning("password file: %d more broken lines", len(broken) - _REPORTED_LINES)
+        return _State(_stamp(status), settled, digest, Book(hashes))
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def parse_htpasswd(data: bytes) -> tuple[dict[str, str | None], list[tuple[int, str]]]:
+    """User → hash (``None``: locked by a broken line), and what is wrong with which line, counted from 1."""
+    hashes: dict[str, str | None] = {}
+    broken: list[tuple[int, str]] = []
+    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        raw = raw.strip()
+        if not raw or raw.startswith(b"#"):
+            continue
+        try:
+            user, colon, rest = raw.decode("utf-8").partition(":")
+        except UnicodeDecodeError:
+            broken.append((number, "it is not UTF-8"))
+            continue
+        hashed = rest.partition(":")[0].strip()
+        if not user or not colon:
+            broken.append((number, "it is not USER:HASH"))
+        elif user in hashes:
+            broken.append((number, "this user stands further up already"))
+        elif scheme_of(hashed) is None:
+            hashes[user] = None
+            broken.append((number, "the hash is none of bcrypt, SHA-512/256 crypt, apr1 and {SHA}"))
+        else:
+            hashes[user] = hashed
+    return hashes, broken
+
+
+_BASIC = re.compile(r"[ \t]*basic[ \t]+([A-Za-z0-9+/]*)={0,3}[ \t]*", re.ASCII | re.IGNORECASE)
+
+
+def parse_basic(authorization: str | None) -> tuple[str, bytes]:
+    """User name and password (UTF-8 bytes) of an ``Authorization`` header (RFC 7617).
+
+    The scheme's case and missing padding do not matter; a password may hold
+    colons and may be empty. What is not UTF-8 is read as Latin-1, because
+    `requests`, and so pip and twine, send what fits into it that way. Raises
+    Denied with a challenge for everything else.
+    """
+    if not authorization:
+        raise Denied("a user name and password are needed here", challenge=True)
+    match = _BASIC.fullmatch(authorization) if len(authorization) <= MAX_HEADER else None
+    try:
+        if match is None:
+            raise ValueError("another scheme, other characters, or too long")
+        data = base64.b64decode(match[1] + "=" * (-len(match[1]) % 4), validate=True)
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            text = data.decode("latin-1")
+        user, colon, rest = text.partition(":")
+        password = rest.encode()
+        if not user or not colon or "\0" in text:
+            raise ValueError("no user, no colon or a NUL")
+        if len(user.encode()) > MAX_USER or len(password) > MAX_PASSWORD:
+            raise ValueError("too long")
+    except ValueError:
+        # The cause may quote the password: it goes nowhere.
+        raise Denied("the Authorization header is no usable Basic login (RFC 7617)", challenge=True) from None
+    return user, password
+
+
+class _Turnstile:
+    """Lets `at_once` callers through, makes `waiting` more wait for `patience` seconds, and sends others away."""
+
+    def __init__(self, at_once: int, waiting: int, patience: float) -> None:
+        self._slots = threading.Semaphore(at_once)
+        self._room = threading.Semaphore(at_once + waiting)
+        self._patience = patience
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """One caller's turn. Raises Busy."""
+        if not self._room.acquire(blocking=False):
+            raise Busy(_CROWDED)
+        try:
+            if not self._slots.acquire(timeout=self._patience):
+                raise Busy(_CROWDED)
+            try:
+                yield
+            finally:
+                self._slots.release()
+        finally:
+            self._room.release()
+
+
+_CROWDED = "too many logins at once; try again in a few seconds"
+
+
+class _Failures:
+    """Wrong logins per address within a window of seconds. Bounded: the address noted longest ago is forgotten."""
+
+    _ADDRESSES = 4096
+
+    def __init__(self, limit: int, window: float) -> None:
+        self._limit, self._window = limit, window
+        self._table: dict[str, tuple[float, int]] = {}
+        self._lock = threading.Lock()
+
+    def wait(self, address: str, now: float) -> int:
+        """Seconds until this address may try again; 0: now."""
+        begin, count = self._table.get(_network(address), (now, 0))
+        left = begin + self._window - now
+        return math.ceil(left) if count >= self._limit and left > 0 else 0
+
+    def note(self, address: str, now: float) -> None:
+        """Count a wrong login."""
+        network = _network(address)
+        with self._lock:
+            begin, count = self._table.get(network, (now, 0))
+            if now - begin >= self._window:
+                begin, count = now, 0
+                self._table.pop(network, None)
+            self._table[network] = (begin, count + 1)
+            if len(self._table) > self._ADDRESSES:
+                del self._table[next(iter(self._table))]
+        if count + 1 == self._limit:
+            _log.warning("too many wrong logins from %r: it has to wait", network)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+
+def _network(address: str) -> str:
+    """What one guesser can use at no cost: an IPv4 address, a whole /64 of IPv6."""
+    try:
+        parsed = ipaddress.ip_address(address[:64])
+    except ValueError:
+        return address[:64]
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.IPv6Address(int(parsed) >> 64 << 64)) + "/64"
+    return str(parsed)
+
+
+class Gate:
+    """May whoever sends this do that: asked first in every route.
+
+    A right login passes unverified for `REMEMBERED_FOR` seconds, kept as a
+    hash under a key of this process only. At most two verifications run at a
+    time; some more wait; the rest hears Busy. An address with `FAILURES`
+    wrong logins in `WINDOW` seconds is refused before anything is hashed,
+    except with credentials that were right before, so that one guesser does
+    not lock out an office behind the same address.
+    """
+
+    REMEMBERED_FOR = 300.0
+    FAILURES = 10
+    WINDOW = 60.0
+    AT_ONCE = 2
+    WAITING = 4
+    PATIENCE = 5.0
+
+    def __init__(
+        self,
+        passwords: Passwords | None,
+        protected: frozenset[str],
+        open: bool = False,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`protected`: the actions that need a login. `open`: the operator said that anyone may upload.
+
+        Without `open`, ``update`` needs a login whether it is listed or not,
+        and without `passwords` is refused. `clock` counts seconds.
+        """
+        self._passwords = passwords
+        self._protected = protected if open else protected | {"update"}
+        self._clock = clock
+        self._secret = secrets.token_bytes(32)
+        self._turnstile = _Turnstile(self.AT_ONCE, self.WAITING, self.PATIENCE)
+        self._failures = _Failures(self.FAILURES, self.WINDOW)
+
+    def needs_login(self, action: str) -> bool:
+        """Whether `action` (``update``, ``download``, ``list``) is for known users only. Costs a look-up."""
+        return action in self._protected
+
+    def check(self, action: str, authorization: str | None, address: str) -> User | None:
+        """Who may do `action`; ``None`` if it needs no login (then nothing is verified).
+
+        `authorization` is the header's value, `address` where the request
+        came from. Raises Denied (with a challenge if other credentials could
+        help), TooMany for an address that guesses, Busy if too many logins
+        wait. Never anything else, whatever the header holds.
+        """
+        if action not in self._protected:
+            return None
+        if self._passwords is None:
+            raise Denied(_CLOSED if action == "update" else _NO_LOGINS)
+        user, password = parse_basic(authorization)
+        book = self._passwords.book()
+        key = self._key(user, password)
+        if self._fresh(book, key):
+            return User(name=user)
+        if not book.knows(key) and (seconds := self._failures.wait(address, self._clock())):
+            raise TooMany("too many wrong logins from this address; wait a minute", retry_after=seconds)
+        if not self._verified(book, key, user, password):
+            self._failures.note(address, self._clock())
+            raise Denied(_WRONG, challenge=True)
+        return User(name=user)
+
+    def recognises(self, authorization: str | None, address: str) -> bool:
+        """Whether this login would pass without being verified: neither hashes nor reads nor waits.
+
+        For the thread that must not block. Where it comes from plays no
+        part: credentials that were right are right from any `address`.
+        """
+        book = self._passwords.unchanged_book() if self._passwords is not None else None
+        if book is None:
+            return False
+        try:
+            return self._fresh(book, self._key(*parse_basic(authorization)))
+        except Denied:
+            return False
+
+    def _fresh(self, book: Book, key: bytes) -> bool:
+        return self._clock() < book.fresh_until(key)
+
+    def _key(self, user: str, password: bytes) -> bytes:
+        return hmac.digest(self._secret, user.encode() + b"\0" + password, "sha256")
+
+    def _verified(self, book: Book, key: bytes, user: str, password: bytes) -> bool:
+        """Verify once for all who bring the same credentials at the same time, as an installer's connections do."""
+        flight: Future[bool] = Future()
+        leader = book.flights.setdefault(key, flight)
+        if leader is not flight:
+            try:
+                return leader.result(timeout=2 * self.PATIENCE)
+            except concurrent.futures.TimeoutError:
+                raise Busy(_CROWDED) from None
+        try:
+            with self._turnstile.turn():
+                # Another flight may have landed between our look at the memory and our start.
+                right = self._fresh(book, key) or book.verify(user, password)
+            if right:
+                book.remember(key, self._clock() + self.REMEMBERED_FOR)
+            flight.set_result(right)
+            return right
+        except BaseException as error:
+            flight.set_exception(error)
+            raise
+        finally:
+            del book.flights[key]

@@ -1,0 +1,167 @@
+"""Edit an htpasswd file, so that no one needs Apache's tools.
+
+Everything that is not the user's own line stays as it is, byte for byte. The
+file is replaced in one step: a server that reads it meanwhile sees the old
+users or the new ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from ..auth import BCRYPT_BYTES, MAX_PASSWORD, MAX_USER, crypt_context
+from ..errors import ConfigError, Invalid
+
+SCHEMES = ("bcrypt", "sha512_crypt", "sha256_crypt", "apr_md5_crypt")
+"""What can be written. ``{SHA}`` is only read: it has neither salt nor cost."""
+
+# ``$2y$`` is what Apache and nginx know. 2^10 rounds are what current advice asks for at least; each step more doubles
+# what a flood of wrong logins takes from the server's processors.
+_BCRYPT_IDENT, _BCRYPT_COST = "2y", 10
+
+_ATTEMPTS = 10
+
+
+def set_password(path: Path, user: str, password: str, scheme: str = "bcrypt") -> bool:
+    """Give `user` a password, adding the user, or the file (mode 0600), if it is not there; whether the user was new.
+
+    Raises Invalid for a user name or password that could never log in,
+    ConfigError if the file cannot be read or written or the scheme is unknown.
+    """
+    name = _checked_user(user)
+    _check_password(password, scheme)
+    hashing = crypt_context().handler(scheme)
+    if scheme == "bcrypt":
+        hashing = hashing.using(ident=_BCRYPT_IDENT, rounds=_BCRYPT_COST)
+    line = name + b":" + hashing.hash(password).encode("ascii")
+    was_there = False
+
+    def change(lines: list[bytes]) -> list[bytes]:
+        nonlocal was_there
+        mine = [at for at, old in enumerate(lines) if _user_of(old) == name]
+        was_there = bool(mine)
+        written = line + b"\r" if lines[0].endswith(b"\r") else line
+        if mine:
+            return [written if at == mine[0] else old for at, old in enumerate(lines) if at not in mine[1:]]
+        # A file ends with a line break, so its last line is an empty one; where it was forgotten it is added.
+        return [*lines[:-1], written, b""] if not lines[-1] else [*lines, written, b""]
+
+    _edit(path, change, create=True)
+    return not was_there
+
+
+def delete_user(path: Path, user: str) -> None:
+    """Remove every line of `user`. Raises ConfigError if there is none, or the file cannot be read or written."""
+    name = _checked_user(user)
+
+    def change(lines: list[bytes]) -> list[bytes]:
+        kept = [old for old in lines if _user_of(old) != name]
+        if len(kept) == len(lines):
+            raise ConfigError(f"{path} has no user {user!r}")
+        return kept
+
+    _edit(path, change, create=False)
+
+
+def _checked_user(user: str) -> bytes:
+    if not user:
+        raise Invalid("the user name is empty")
+    if re.search(r"[:\x00-\x1f\x7f-\x9f]", user) or user.startswith("#") or user != user.strip():
+        raise Invalid("a user name holds no colon or control character and begins with no '#' or space")
+    name = _utf8("user name", user)
+    if len(name) > MAX_USER:
+        raise Invalid(f"the user name is longer than {MAX_USER} bytes")
+    return name
+
+
+def _check_password(password: str, scheme: str) -> None:
+    if scheme not in SCHEMES:
+        raise ConfigError(f"passwords are not written as {scheme!r}; take one of {', '.join(SCHEMES)}")
+    if not password:
+        raise Invalid("the password is empty")
+    if re.search(r"[\x00-\x1f\x7f-\x9f]", password):
+        raise Invalid("the password holds a control character, which clients cannot send (RFC 7617)")
+    most = BCRYPT_BYTES if scheme == "bcrypt" else MAX_PASSWORD
+    if len(_utf8("password", password)) > most:
+        raise Invalid(f"the password is longer than {most} bytes, all that {scheme} looks at or the server takes")
+
+
+def _utf8(what: str, text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        # Bytes of another encoding on the command line; the cause would quote a password.
+        raise Invalid(f"the {what} is not UTF-8") from None
+
+
+def _user_of(line: bytes) -> bytes | None:
+    """The user a line is about, read as `auth.parse_htpasswd` reads it; ``None`` for comments and the like."""
+    user, colon, _ = line.removeprefix(b"\xef\xbb\xbf").strip().partition(b":")
+    return user if colon and not user.startswith(b"#") else None
+
+
+def _edit(path: Path, change: Callable[[list[bytes]], list[bytes]], *, create: bool) -> None:
+    """Replace the file by `change` of its lines (without their line feeds)."""
+    try:
+        target = Path(os.path.realpath(path))  # a link to the file stays a link
+        for _ in range(_ATTEMPTS):
+            status = _status(target, create)
+            data = target.read_bytes() if status else b""
+            lines = change(data.split(b"\n"))
+            if _replace(target, b"\n".join(lines), status, create):
+                return
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+    raise ConfigError(f"{path} is being changed by somebody else all the time; try again")
+
+
+def _status(target: Path, create: bool) -> os.stat_result | None:
+    try:
+        status = target.stat()
+    except FileNotFoundError:
+        if create:
+            return None
+        raise
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("that is not a file")
+    return status
+
+
+def _replace(target: Path, data: bytes, before: os.stat_result | None, create: bool) -> bool:
+    """Put `data` in the file's place, unless it is no longer as it was `before`; whether that was done."""
+    handle, temporary = tempfile.mkstemp(prefix=".passwd-", suffix=".tmp", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            if before is not None:
+                _copy_rights(before, temporary)
+            os.fsync(handle)
+        now = _status(target, create)
+        if (now and _stamp(now)) != (before and _stamp(before)):
+            return False
+        os.replace(temporary, target)
+        temporary = ""
+    finally:
+        if temporary:
+            os.unlink(temporary)
+    return True
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _copy_rights(before: os.stat_result, temporary: str) -> None:
+    if hasattr(os, "chown"):
+        for owner, group in ((-1, before.st_gid), (before.st_uid, -1)):
+            # Only root may give a file away. Whoever else may write here keeps what can be kept.
+            with contextlib.suppress(PermissionError):
+                os.chown(temporary, owner, group)
+    os.chmod(temporary, stat.S_IMODE(before.st_mode))
