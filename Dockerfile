@@ -1,0 +1,31 @@
+ARG PYTHON=3.13
+
+FROM python:${PYTHON}-slim AS build
+WORKDIR /src
+COPY . .
+RUN python -m venv /opt/index
+RUN /opt/index/bin/pip install --no-cache-dir .
+
+FROM python:${PYTHON}-slim
+COPY --from=build /opt/index /opt/index
+# Volumes inherit this owner. The group is root's, and may write, for platforms that give a container any user at all.
+RUN install -d -o 10001 -g 0 -m 0775 /data /data/packages /data/cache
+USER 10001:0
+# The root may be read-only: whatever is written goes to a volume, uploads under way (TMPDIR) included.
+ENV PATH=/opt/index/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/data/cache \
+    TMPDIR=/data/cache \
+    PYPISERVER_LITE_HOST=0.0.0.0 \
+    PYPISERVER_LITE_PORT=8080 \
+    PYPISERVER_LITE_PACKAGES=/data/packages \
+    PYPISERVER_LITE_CACHE_DIR=/data/cache \
+    PYPISERVER_LITE_HEALTH_ENDPOINT=/health
+WORKDIR /data
+VOLUME ["/data/packages", "/data/cache"]
+EXPOSE 8080
+# The base image has no curl; urllib would ask the proxy of the environment.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['PYPISERVER_LITE_PORT']), timeout=4); c.request('GET', os.environ['PYPISERVER_LITE_HEALTH_ENDPOINT']); raise SystemExit(c.getresponse().status != 200)"]
+# The exec form: SIGTERM reaches the server itself.
+ENTRYPOINT ["pypiserver-lite", "run"]
