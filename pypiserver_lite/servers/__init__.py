@@ -1,0 +1,69 @@
+"""Which server runs the application, and how.
+
+``run`` is all that others need. A server is imported when it is chosen, so
+those of the extras need not be installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError
+from .options import Options
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+__all__ = ["SERVERS", "Options", "available", "run"]
+
+SERVERS = {
+    "waitress": "pip install waitress",
+    "granian": "pip install 'pypiserver-lite[fast]'",
+    "gunicorn": "pip install gunicorn",
+}
+"""Every server there is code for, and how to get it."""
+
+
+def available() -> tuple[str, ...]:
+    """The servers that are installed."""
+    return tuple(name for name in SERVERS if find_spec(name) is not None)
+
+
+def run(
+    server: str,
+    make_app: Callable[[], WSGIApplication],
+    import_name: str | None,
+    options: Options,
+    ready: Callable[[str, int], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT, finish what is under way, and return.
+
+    waitress and gunicorn call `make_app`, gunicorn in each of its processes.
+    granian imports `import_name` (``module:attribute``) in each process,
+    where the environment must say what the application needs. `ready(host,
+    port)` is called once connections are accepted; the port is the actual
+    one. Raises ConfigError when the server is unknown, not installed, or
+    cannot run with these options.
+    """
+    if server not in SERVERS:
+        raise ConfigError(f"--server: {server[:50]!r} is none of {', '.join(SERVERS)}")
+    if find_spec(server) is None:
+        raise ConfigError(f"--server: {server} is not installed; {SERVERS[server]}")
+    if bool(options.tls_cert) != bool(options.tls_key):
+        raise ConfigError("--tls-cert and --tls-key belong together; give both")
+    if server == "waitress":
+        from . import waitress
+
+        waitress.run(make_app, options, ready)
+    elif server == "gunicorn":
+        from . import gunicorn
+
+        gunicorn.run(make_app, options, ready)
+    else:
+        if import_name is None:
+            raise ConfigError("--server: granian needs an application that can be imported by name")
+        from . import granian
+
+        granian.run(import_name, options, ready)

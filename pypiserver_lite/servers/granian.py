@@ -1,0 +1,84 @@
+"""granian: a server in Rust with processes, TLS and HTTP/2 (the extra ``fast``)."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from granian.constants import Interfaces, SSLProtocols
+from granian.http import HTTP1Settings
+from granian.server import Server
+
+from ..errors import ConfigError
+from .options import Options, listen
+from .proxies import TrustedProxies
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+_logger = logging.getLogger(__name__)
+
+
+def load(import_name: str, trusted_proxy: tuple[str, ...]) -> WSGIApplication:
+    """The application named ``module:attribute``, loaded in each worker process."""
+    module, _, attribute = import_name.partition(":")
+    application: WSGIApplication = getattr(importlib.import_module(module), attribute or "application")
+    return TrustedProxies(trusted_proxy).wrap(application)
+
+
+class _Server(Server):  # type: ignore[misc] # granian is an optional extra
+    """Granian's server, which tells when it can be reached."""
+
+    told: Callable[[], None]
+
+    def startup(self, *args: Any, **more: Any) -> None:
+        super().startup(*args, **more)
+        while not self.main_loop_interrupt.wait(0.05):
+            try:
+                socket.create_connection((self.bind_addr, self.bind_port), timeout=1).close()
+            except OSError:
+                continue
+            self.told()
+            return
+
+
+def run(import_name: str, options: Options, ready: Callable[[str, int], None]) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigError."""
+    TrustedProxies(options.trusted_proxy)
+    # Granian binds in every worker and shares ports silently; only this notices another program on ours.
+    probe = listen(options.host, options.port)
+    port, address = probe[0].getsockname()[1], probe[0].getsockname()[0]
+    for sock in probe:
+        sock.close()
+    try:
+        server = _Server(
+            import_name,
+            address=address,
+            port=port,
+            interface=Interfaces.WSGI,
+            workers=options.workers,
+            blocking_threads=options.threads,
+            backpressure=options.connection_limit,
+            http1_settings=HTTP1Settings(header_read_timeout=30_000, max_buffer_size=max(8192, options.max_header)),
+            websockets=False,
+            log_enabled=False,
+            ssl_cert=options.tls_cert,
+            ssl_key=options.tls_key,
+            ssl_protocol_min=SSLProtocols.tls12,
+            workers_kill_timeout=max(1, options.grace),
+        )
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"--tls-cert, --tls-key: the certificate or its key cannot be used: {error}") from error
+    server.told = lambda: ready(options.host, port)
+    started = time.monotonic()
+    try:
+        server.serve(target_loader=functools.partial(load, import_name, options.trusted_proxy), wrap_loader=False)
+    except SystemExit as error:
+        _logger.error("granian ended by itself after %d s: a worker failed", time.monotonic() - started)
+        raise ConfigError("a worker of granian failed; its last lines above say why") from error

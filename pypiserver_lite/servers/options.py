@@ -1,0 +1,93 @@
+"""What every server is told, and the sockets it listens on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ConfigError
+
+BACKLOG = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to serve. Times in seconds, sizes in bytes."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    threads: int = 16
+    """That run the application, in each process. Only streams from an upstream and hashing keep one for long."""
+    workers: int = 1
+    """Processes; waitress has one."""
+    connection_limit: int = 1000
+    idle_timeout: int = 90
+    """For a connection without a request, a body that does not come on, an answer that is not taken."""
+    max_header: int = 64 * 1024
+    max_body: int | None = None
+    """The longest body; None: any."""
+    grace: int = 10
+    """For what is under way when the server is told to stop."""
+    trusted_proxy: tuple[str, ...] = ()
+    """Addresses, networks or ``*`` whose X-Forwarded-* header lines count."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets for every address `host` stands for, all on one port.
+
+    ``::`` is IPv6 and IPv4. Port 0 takes a free one. Raises ConfigError with
+    the flag to change.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise ConfigError(f"--host: {host[:80]!r} is no address of this machine") from error
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            chosen = (address[0], port, *address[2:])
+            try:
+                sockets.append(_open(family, kind, protocol, chosen))
+            except OSError as error:
+                # "localhost" may name an address family that is switched off.
+                if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue
+                raise ConfigError(_reason(error, host, port)) from error
+            port = sockets[0].getsockname()[1]
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _open(family: int, kind: int, protocol: int, address: tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":
+            # Elsewhere this would let two servers share a port.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _reason(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"--port: {port} on {host} is taken by another program; stop it or choose another port"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"--port: this user may not listen on port {port}; ports from 1024 up are open to everyone"
+    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        return f"--host: {host[:80]!r} is no address of this machine"
+    return f"--host, --port: cannot listen on {host[:80]!r}, port {port}: {error.strerror}"

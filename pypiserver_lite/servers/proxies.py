@@ -1,0 +1,123 @@
+"""Whose ``X-Forwarded-*`` header lines count.
+
+Anyone can send them, so they are believed from the addresses the operator
+names, and removed from everyone else's requests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
+
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?", re.ASCII)
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]{1,100}){1,10}", re.ASCII)
+
+
+class TrustedProxies:
+    """The reverse proxies in front of this server: addresses, networks, or ``*`` for whoever connects.
+
+    Raises ConfigError for anything else.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._everyone = False
+        self._networks = []
+        for name in names:
+            if name == "*":
+                self._everyone = True
+                continue
+            try:
+                self._networks.append(ip_network(name, strict=False))
+            except ValueError as error:
+                raise ConfigError(
+                    f"--trusted-proxy {name[:60]!r} is neither an address, nor a network such as 10.0.0.0/8, nor '*'"
+                ) from error
+
+    def __contains__(self, address: object) -> bool:
+        if self._everyone:
+            return True
+        parsed = _address(str(address)) if self._networks else None
+        return parsed is not None and any(parsed in network for network in self._networks)
+
+    def translate(self, environ: dict[str, Any]) -> None:
+        """Make `environ` (PEP 3333) say what the client sees, if a trusted proxy tells.
+
+        The header lines are gone afterwards. Understood are X-Forwarded-For, -Proto, -Host, -Port and -Prefix. A
+        malformed one counts as not sent.
+        """
+        said = {key: environ.pop(key) for key in tuple(environ) if key.startswith("HTTP_X_FORWARDED_")}
+        environ.pop("HTTP_FORWARDED", None)
+        environ.pop("HTTP_X_REAL_IP", None)
+        if not said or environ.get("REMOTE_ADDR", "") not in self:
+            return
+        client = self._client(said.get("HTTP_X_FORWARDED_FOR", ""))
+        if client:
+            environ["REMOTE_ADDR"] = environ["REMOTE_HOST"] = client
+            environ.pop("REMOTE_PORT", None)
+        scheme = _last(said.get("HTTP_X_FORWARDED_PROTO", "")).lower()
+        if scheme in ("http", "https"):
+            environ["wsgi.url_scheme"] = scheme
+            environ["SERVER_PORT"] = "443" if scheme == "https" else "80"
+        self._place(environ, said)
+        prefix = _last(said.get("HTTP_X_FORWARDED_PREFIX", "")).rstrip("/")
+        if _PREFIX.fullmatch(prefix):
+            environ["SCRIPT_NAME"] = prefix
+
+    def _client(self, chain: str) -> str:
+        """The nearest address that is not a proxy of ours: whatever stands left of it was said by strangers."""
+        client = ""
+        for hop in reversed(chain.split(",")):
+            address = _address(hop.strip())
+            if address is None:
+                break
+            client = str(address)
+            if self._everyone or client not in self:
+                break
+        return client
+
+    def _place(self, environ: dict[str, Any], said: dict[str, str]) -> None:
+        host = _last(said.get("HTTP_X_FORWARDED_HOST", ""))
+        port = _last(said.get("HTTP_X_FORWARDED_PORT", ""))
+        if not re.fullmatch("[0-9]{1,5}", port, re.ASCII):
+            port = ""
+        match = _HOST.fullmatch(host)
+        if match is not None:
+            if port and not match[1] and port != {"https": "443"}.get(environ["wsgi.url_scheme"], "80"):
+                host = f"{host}:{port}"
+            environ["HTTP_HOST"] = host
+            port = match[1] or port
+        if port:
+            environ["SERVER_PORT"] = port
+
+    def wrap(self, application: WSGIApplication) -> WSGIApplication:
+        """`application` behind these proxies, for servers that know no such step of their own."""
+
+        def translated(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+            self.translate(environ)
+            return application(environ, start_response)
+
+        return translated
+
+
+def _last(value: str) -> str:
+    """The value of the proxy nearest to us; those left of it may come from anyone."""
+    return value.rpartition(",")[2].strip()
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

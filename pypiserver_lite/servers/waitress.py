@@ -1,0 +1,313 @@
+"""The default server: waitress's loop and workers, with our `Channel`.
+
+One thread moves bytes for all connections; workers run the application. A
+body is complete before the application is called for it, and a file is sent
+without a worker, so slow clients cost a connection each, never a worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.server import TcpWSGIServer
+from waitress.task import ThreadedTaskDispatcher
+
+from ..errors import ConfigError
+from .channel import Channel
+from .options import Options, listen
+from .proxies import TrustedProxies
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+IDENT = "pypiserver-lite"
+BUSY_SILENCE = 10
+"""Seconds of silence after which a half-received body gives way when connections run out."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Workers(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress ships no types
+    """The threads that run the application."""
+
+    def start_new_thread(self, target: Callable[[int], None], thread_no: int) -> None:
+        """Start a worker; its name is what a log or a debugger shows."""
+        threading.Thread(target=target, name=f"request-{thread_no}", args=(thread_no,), daemon=True).start()
+
+    def add_task(self, task: Any) -> None:
+        """Queue without waitress's warning for each request that waits: a short queue is no news."""
+        with self.lock:
+            self.queue.append(task)
+            self.queue_cv.notify()
+
+
+class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
+    """One listening socket and what its connections share."""
+
+    channel_class = Channel
+
+    def __init__(self, sock: socket.socket, options: Options, adj: Adjustments, workers: Workers, map: Any) -> None:
+        self.proxies = TrustedProxies(options.trusted_proxy)
+        self.max_body = options.max_body
+        self.draining = False
+        self._pause_until = 0.0
+        self._next_sweep = 0.0
+        info = (sock.family, sock.type, sock.proto, sock.getsockname())
+        super().__init__(_no_application, map, True, sock, workers, adj, info, bind_socket=False)
+        self.asks: Callable[[dict[str, Any]], Any] | None = None
+
+    def set_reuse_addr(self) -> None:
+        """`listen` has done what is right for the platform."""
+
+    def serve(self, application: WSGIApplication) -> None:
+        """Answer with `application` from now on."""
+        self.application = application
+        self.asks = getattr(application, "refuse_early", None)
+
+    def fix_addr(self, addr: Any) -> Any:
+        """The peer's address, IPv4 as IPv4 also on a socket for both."""
+        return (addr[0].removeprefix("::ffff:"), *addr[1:]) if "." in addr[0] else addr
+
+    def readable(self) -> bool:
+        """Once a turn: close what is overdue, make room at the limit, and say whether to accept."""
+        now = time.monotonic()
+        if now >= self._next_sweep:
+            self._next_sweep = now + 1
+            self.maintenance(now)
+        if not self.accepting or now < self._pause_until:
+            return False
+        return len(self._map) < self.adj.connection_limit or self.make_room(now)
+
+    def maintenance(self, now: float) -> None:
+        """Close the connections that are overdue."""
+        for channel in list(self.active_channels.values()):
+            if channel.overdue(now):
+                channel.expire()
+
+    def make_room(self, now: float) -> bool:
+        """Close the connection that is missed least: refused, idle, without a header, without progress, in this order."""
+        best: tuple[int, float] | None = None
+        victim = None
+        for channel in self.active_channels.values():
+            rank = _expendable(channel, now)
+            if rank is not None and (best is None or rank < best):
+                best, victim = rank, channel
+        if victim is None:
+            return False
+        victim.handle_close()
+        return True
+
+    def handle_accept(self) -> None:
+        """Take a connection."""
+        try:
+            accepted = self.accept()
+            if accepted is None:
+                return
+            connection, address = accepted
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                now = time.monotonic()
+                self._pause_until = now + 0.2
+                self.make_room(now)
+                _logger.warning("no more connections can be opened; raise the limit of open files: %s", error.strerror)
+            return
+        try:
+            self.set_socket_options(connection)
+        except OSError:
+            # Closed by the peer before we got to it (seen on macOS).
+            connection.close()
+            return
+        self.channel_class(self, connection, self.fix_addr(address), self.adj, map=self._map)
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket; its connections live on."""
+        wasyncore.dispatcher.close(self)
+
+
+def _expendable(channel: Channel, now: float) -> tuple[int, float] | None:
+    if channel.lingering:
+        return (0, channel.last_activity)
+    if channel.idle:
+        return (1, channel.last_activity)
+    request = channel.request
+    if channel.requests or channel.total_outbufs_len or request is None:
+        return None
+    if not request.headers_finished:
+        return (2, channel.request_began)
+    return (3, channel.last_activity) if now - channel.last_activity > BUSY_SILENCE else None
+
+
+def _no_application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    raise RuntimeError("the server was started before it had an application")
+
+
+class Service:
+    """A server that listens from the moment it is made, and serves while `run` runs.
+
+    Raises ConfigError when it cannot listen. `host` and `port` say where
+    it does.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._sockets = listen(options.host, options.port)
+        self.host, self.port = options.host, int(self._sockets[0].getsockname()[1])
+        self._map: dict[int, Any] = {}
+        self._workers = Workers()
+        adj = Adjustments(
+            threads=options.threads,
+            connection_limit=options.connection_limit,
+            channel_timeout=options.idle_timeout,
+            max_request_header_size=options.max_header,
+            recv_bytes=256 * 1024,
+            ident=IDENT,
+            server_name=options.host,
+            log_socket_errors=False,
+            clear_untrusted_proxy_headers=False,
+        )
+        self._listeners = [Listener(sock, options, adj, self._workers, self._map) for sock in self._sockets]
+        self._stops = 0
+
+    def stop(self) -> None:
+        """Finish what is under way, then end `run`; called again: end it at once. Safe in a signal handler."""
+        self._stops += 1
+        for listener in self._listeners:
+            listener.pull_trigger()
+
+    def run(self, application: WSGIApplication) -> None:
+        """Serve until stopped, and up to `grace` seconds longer for what is under way then."""
+        self._workers.set_thread_count(self._options.threads)
+        for listener in self._listeners:
+            listener.serve(application)
+        try:
+            while not self._stops:
+                _turn(self._map)
+            self._drain()
+        finally:
+            self.close()
+
+    def _drain(self) -> None:
+        deadline = time.monotonic() + self._options.grace
+        for listener in self._listeners:
+            listener.draining = True
+            listener.stop_accepting()
+        while self._stops < 2 and time.monotonic() < deadline:
+            for channel in self._channels():
+                if channel.idle:
+                    channel.handle_close()
+            if not self._channels():
+                return
+            _turn(self._map, 0.1)
+            for listener in self._listeners:
+                listener.maintenance(time.monotonic())
+        cut = len(self._channels())
+        if cut:
+            _logger.warning("%d connection(s) cut, unfinished at the end of the grace period", cut)
+
+    def _channels(self) -> list[Channel]:
+        return [channel for listener in self._listeners for channel in listener.active_channels.values()]
+
+    def close(self) -> None:
+        """Close everything at once; what is cut is cut in the middle, never made to look whole."""
+        for channel in self._channels():
+            channel.handle_close()
+        self._workers.shutdown(cancel_pending=True, timeout=1)
+        for listener in self._listeners:
+            listener.trigger.close()
+            listener.stop_accepting()
+        for sock in self._sockets:
+            sock.close()
+
+
+def _turn(map: dict[int, Any], timeout: float = 1.0) -> None:
+    """One turn of the loop: wait for events, handle each once.
+
+    Other than wasyncore's, it reads what a connection still holds before
+    believing that it is gone, and knows no limit of 1024 descriptors.
+    """
+    if not hasattr(select, "poll"):
+        wasyncore.poll(timeout, map)
+        return
+    poll = select.poll()
+    for descriptor, thing in list(map.items()):
+        flags = select.POLLIN if thing.readable() else 0
+        if thing.writable() and not thing.accepting:
+            flags |= select.POLLOUT
+        if descriptor in map:
+            poll.register(descriptor, flags)
+    for descriptor, flags in poll.poll(timeout * 1000):
+        thing = map.get(descriptor)
+        if thing is None:
+            continue
+        if flags & (select.POLLIN | select.POLLOUT):
+            if flags & select.POLLIN:
+                wasyncore.read(thing)
+            if flags & select.POLLOUT and map.get(descriptor) is thing:
+                wasyncore.write(thing)
+        elif flags & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+            thing.handle_close()
+
+
+@contextlib.contextmanager
+def _signals(service: Service) -> Iterator[None]:
+    """SIGTERM and SIGINT stop `service`; on leaving they mean what they meant before."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        service.stop()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _allow_descriptors(connections: int) -> None:
+    """Each connection may need a second descriptor, for the file it is sent or the body it spools."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit.
+        return
+    wanted = 2 * connections + 128
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+    except (OSError, ValueError) as error:
+        _logger.warning("the limit of open files stays at %d: %s", soft, error)
+
+
+def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callable[[str, int], None]) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigError."""
+    if options.workers > 1:
+        raise ConfigError("--workers: waitress runs in one process; choose --server granian or gunicorn for several")
+    if options.tls_cert or options.tls_key:
+        raise ConfigError("--tls-cert: waitress does not speak TLS; choose --server granian, or put a proxy in front")
+    _allow_descriptors(options.connection_limit)
+    service = Service(options)
+    with _signals(service):
+        try:
+            application = make_app()
+        except BaseException:
+            service.close()
+            raise
+        ready(service.host, service.port)
+        service.run(application)
