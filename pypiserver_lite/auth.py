@@ -430,6 +430,8 @@ class Gate:
         and without `passwords` is refused. `clock` counts seconds.
         """
         self._passwords = passwords
+        self.open = open
+        """Whether the operator let anyone upload."""
         self._protected = protected if open else protected | {"update"}
         self._clock = clock
         self._secret = secrets.token_bytes(32)

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..auth import BCRYPT_BYTES, MAX_PASSWORD, MAX_USER, crypt_context
@@ -24,8 +24,6 @@ SCHEMES = ("bcrypt", "sha512_crypt", "sha256_crypt", "apr_md5_crypt")
 # ``$2y$`` is what Apache and nginx know. 2^10 rounds are what current advice asks for at least; each step more doubles
 # what a flood of wrong logins takes from the server's processors.
 _BCRYPT_IDENT, _BCRYPT_COST = "2y", 10
-
-_ATTEMPTS = 10
 
 
 def set_password(path: Path, user: str, password: str, scheme: str = "bcrypt") -> bool:
@@ -110,15 +108,28 @@ def _edit(path: Path, change: Callable[[list[bytes]], list[bytes]], *, create: b
     """Replace the file by `change` of its lines (without their line feeds)."""
     try:
         target = Path(os.path.realpath(path))  # a link to the file stays a link
-        for _ in range(_ATTEMPTS):
+        with _alone(target.parent):
             status = _status(target, create)
-            data = target.read_bytes() if status else b""
-            lines = change(data.split(b"\n"))
-            if _replace(target, b"\n".join(lines), status, create):
-                return
+            lines = change((target.read_bytes() if status else b"").split(b"\n"))
+            _replace(target, b"\n".join(lines), status)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
-    raise ConfigError(f"{path} is being changed by somebody else all the time; try again")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two editors at once would lose a user. The folder is locked, for the file is not the same one afterwards."""
+    try:
+        import fcntl
+    except ImportError:  # a system without such locks
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _status(target: Path, create: bool) -> os.stat_result | None:
@@ -133,8 +144,7 @@ def _status(target: Path, create: bool) -> os.stat_result | None:
     return status
 
 
-def _replace(target: Path, data: bytes, before: os.stat_result | None, create: bool) -> bool:
-    """Put `data` in the file's place, unless it is no longer as it was `before`; whether that was done."""
+def _replace(target: Path, data: bytes, before: os.stat_result | None) -> None:
     handle, temporary = tempfile.mkstemp(prefix=".passwd-", suffix=".tmp", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -143,19 +153,10 @@ def _replace(target: Path, data: bytes, before: os.stat_result | None, create: b
             if before is not None:
                 _copy_rights(before, temporary)
             os.fsync(handle)
-        now = _status(target, create)
-        if (now and _stamp(now)) != (before and _stamp(before)):
-            return False
         os.replace(temporary, target)
-        temporary = ""
-    finally:
-        if temporary:
-            os.unlink(temporary)
-    return True
-
-
-def _stamp(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def _copy_rights(before: os.stat_result, temporary: str) -> None:

@@ -1,0 +1,543 @@
+"""Who gets in, and what it costs to try (STANDARDS 14, SECURITY-CHECKLIST 6)."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pypiserver_lite import auth
+from pypiserver_lite.auth import Gate, Passwords
+from pypiserver_lite.errors import Busy, ConfigError, Denied, TooMany
+
+# Written by Apache's htpasswd and openssl passwd for the password "secret"; {SHA} follows from RFC 3174.
+SECRET = {
+    "apr1": "$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/",
+    "sha512": "$6$abcdefgh$ltjgWl6579NluT/Vi1nwEvcil.G5Nbc4NiXZaNGStk8PSwGfQv72N2CKPPrVACtLtip/cZ/1GM/O6IND4WQhG.",
+    "sha256": "$5$abcdefgh$gruCpC7VkOTspMQTTSAR8mtlO9Upms.fwqE5y16JVM.",
+    "sha1": "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=",
+}
+# The test vector of crypt_blowfish: "U*U" with cost 5.
+BLOWFISH = "$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
+SHA_SECRET = SECRET["sha1"]
+
+
+def basic(user: str, password: str, encoding: str = "utf-8") -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode(encoding)).decode()
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write(tmp_path / "htpasswd", f"ann:{SHA_SECRET}")
+
+
+@pytest.fixture
+def gate(file: Path) -> Gate:
+    return Gate(Passwords(file), frozenset({"update"}))
+
+
+def enters(gate: Gate, user: str, password: str, address: str = "192.0.2.1") -> bool:
+    try:
+        found = gate.check("update", basic(user, password), address)
+    except Denied as error:
+        assert error.challenge
+        return False
+    assert found is not None and found.name == user
+    return True
+
+
+# -- formats (A8) -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hashed", SECRET.values(), ids=SECRET.keys())
+def test_every_crypt_apache_writes_opens_with_its_password_only(tmp_path: Path, hashed: str) -> None:
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}")), frozenset({"update"}))
+    assert enters(gate, "ann", "secret")
+    assert not enters(gate, "ann", "Secret")
+    assert not enters(gate, "ann", hashed)
+    assert not enters(gate, "ann", "")
+
+
+@pytest.mark.parametrize("ident", ["2a", "2b", "2y"])
+def test_bcrypt_opens_in_every_spelling(tmp_path: Path, ident: str) -> None:
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:${ident}{BLOWFISH}")), frozenset({"update"}))
+    assert enters(gate, "ann", "U*U")
+    assert not enters(gate, "ann", "U*V")
+
+
+def test_bcrypt_reads_72_bytes_of_a_longer_password_as_apache_does(tmp_path: Path) -> None:
+    hashed = auth.crypt_context().handler("bcrypt").using(ident="2y", rounds=4).hash("x" * 72)
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}")), frozenset({"update"}))
+    assert enters(gate, "ann", "x" * 72)
+    assert enters(gate, "ann", "x" * 80)
+    assert not enters(gate, "ann", "x" * 71)
+
+
+@pytest.mark.parametrize(
+    "hashed",
+    [
+        "secret",  # plain text
+        "",
+        "!",
+        "*",
+        "!" + SHA_SECRET,
+        "{PLAIN}secret",
+        "{SSHA}c2VjcmV0",
+        "{SHA}short",
+        "rl0uE3bx0gQWs",  # DES
+        "$1$abcdefgh$WHoMPTmwiyNlFBUF2FWwz0",  # plain MD5 crypt
+        "$apr1$",
+        "$2y$31" + BLOWFISH[3:],  # hours of work
+        "$2y$05$CCCC",
+        "$6$rounds=999999999$abcdefgh$" + "a" * 86,
+        "$y$j9T$abc$def",
+    ],
+)
+def test_nothing_but_the_named_formats_ever_opens(
+    tmp_path: Path, hashed: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}", f"bob:{SHA_SECRET}")), frozenset({"update"}))
+    for password in ("secret", hashed, ""):
+        assert not enters(gate, "ann", password)
+    assert enters(gate, "bob", "secret")
+    assert [record.getMessage() for record in caplog.records if "line 1" in record.getMessage()]
+    assert "secret" not in caplog.text
+
+
+def test_broken_lines_are_told_once_with_their_number_and_the_others_work(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file.write_bytes(
+        b"\xef\xbb\xbf# users\r\n\r\nnonsense\r\nann:" + SHA_SECRET.encode() + b"\r\nann:x\r\n\xff:x\r\n  # end\r\n:x"
+    )
+    gate = Gate(Passwords(file), frozenset({"update"}))
+    assert enters(gate, "ann", "secret")
+    assert enters(gate, "ann", "secret")
+    told = [record.getMessage() for record in caplog.records]
+    assert [int(text.split("line ")[1].split(":")[0]) for text in told] == [3, 5, 6, 8]
+
+
+def test_thousands_of_broken_lines_make_a_short_log(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(file, *["nonsense"] * 5000)
+    Passwords(file)
+    assert len(caplog.records) < 30
+
+
+def test_the_first_line_of_a_user_counts_even_if_it_locks(tmp_path: Path) -> None:
+    gate = Gate(Passwords(write(tmp_path / "f", "ann:!", f"ann:{SHA_SECRET}")), frozenset({"update"}))
+    assert not enters(gate, "ann", "secret")
+
+
+# -- the header (A2, A3, A4) ------------------------------------------------------------------------------------------
+
+
+def b64(text: str | bytes) -> str:
+    return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
+
+
+@pytest.mark.parametrize(
+    ("header", "user", "password"),
+    [
+        ("Basic " + b64("ann:secret"), "ann", b"secret"),
+        ("basic " + b64("ann:secret"), "ann", b"secret"),
+        ("BASIC   " + b64("ann:secret") + " ", "ann", b"secret"),
+        ("Basic\t" + b64("ann:secret"), "ann", b"secret"),
+        ("Basic " + b64("ann:secret").rstrip("="), "ann", b"secret"),
+        ("Basic " + b64("ann:secret").rstrip("=") + "===", "ann", b"secret"),
+        ("Basic " + b64("ann:a:b:c"), "ann", b"a:b:c"),
+        ("Basic " + b64("__token__:pypi-AgE"), "__token__", b"pypi-AgE"),
+        ("Basic " + b64("ann:"), "ann", b""),
+        ("Basic " + b64("jörg:pä€ß"), "jörg", "pä€ß".encode()),
+        ("Basic " + b64("jörg:pä".encode("latin-1")), "jörg", "pä".encode()),
+        ("Basic " + b64("a b:c d"), "a b", b"c d"),
+    ],
+)
+def test_logins_are_understood(header: str, user: str, password: bytes) -> None:
+    assert auth.parse_basic(header) == (user, password)
+
+
+MALFORMED = [
+    None,
+    "",
+    " ",
+    "Basic",
+    "Basic ",
+    "Basic =",
+    "Basic ====",
+    "Basic a",
+    "Basic !!!!",
+    "Basic YW5uOnNlY3JldA== extra",
+    "Basic YW5uOnNlY3JldA==,Basic YW5uOnNlY3JldA==",
+    "Basic YW5u\nOnNlY3JldA==",
+    "Basic YW5uOnNlY3JldA==\n",
+    "Basic\nYW5uOnNlY3JldA==",
+    "BasicYW5uOnNlY3JldA==",
+    "Basic:YW5uOnNlY3JldA==",
+    "Ba\u017fic YW5uOnNlY3JldA==",
+    "Bearer YW5uOnNlY3JldA==",
+    "Digest username=ann",
+    "Negotiate abc",
+    "ann:secret",
+    "YW5uOnNlY3JldA==",
+    "Basic ann:secret",
+    "Basic YW5u=OnNl",
+    "Basic YW5uOnNlY3JldA======",
+    "Basic " + b64("ann"),
+    "Basic " + b64(":secret"),
+    "Basic " + b64(":"),
+    "Basic " + b64("ann:sec\0ret"),
+    "Basic " + b64("an\0n:secret"),
+    "Basic " + b64("\0"),
+    "Basic " + b64("a" * 256 + ":secret"),
+    "Basic " + b64("é" * 200 + ":secret"),
+    "Basic " + b64("ann:" + "x" * 1025),
+    "Basic " + b64("ann:" + "é" * 600),
+    "Basic " + "QUFB" * 100_000,
+    "Basic " + " " * 5000 + b64("ann:secret"),
+    "Basic \x00",
+    "Basic \xff\xfe",
+    "Basic \ud800",
+    "Basic -_-_",
+    "\x00" * 10,
+    "=" * 4000,
+]
+
+
+@pytest.mark.parametrize("header", MALFORMED, ids=range(len(MALFORMED)))
+def test_malformed_logins_are_challenged_and_nothing_worse(gate: Gate, header: str | None) -> None:  # A1, A2
+    with pytest.raises(Denied) as caught:
+        gate.check("update", header, "192.0.2.1")
+    assert caught.value.challenge
+    assert not gate.recognises(header, "192.0.2.1")
+
+
+@pytest.mark.parametrize("password", [b"\xff\xfe\xfd", b"\xc3", bytes(range(1, 256))])
+def test_bytes_that_are_no_utf8_are_only_a_wrong_login(gate: Gate, password: bytes) -> None:
+    with pytest.raises(Denied):
+        gate.check("update", "Basic " + b64(b"ann:" + password), "192.0.2.1")
+
+
+def test_no_refusal_quotes_the_password(gate: Gate) -> None:
+    for header in (basic("ann", "hunter2"), "Basic " + b64("hunter2"), basic("", "hunter2")):
+        with pytest.raises(Denied) as caught:
+            gate.check("update", header, "192.0.2.1")
+        assert "hunter2" not in str(caught.value)
+        assert caught.value.__cause__ is None
+
+
+# -- rights (A5, A6) --------------------------------------------------------------------------------------------------
+
+
+def test_without_passwords_uploads_are_refused_and_the_text_says_how_to_allow_them() -> None:  # A6
+    gate = Gate(None, frozenset({"update"}))
+    for header in (None, basic("ann", "secret"), "nonsense"):
+        with pytest.raises(Denied, match=r"-P FILE.*-P \. -a \.") as caught:
+            gate.check("update", header, "192.0.2.1")
+        assert not caught.value.challenge
+    assert gate.needs_login("update")
+    assert gate.check("list", None, "192.0.2.1") is None
+    assert not gate.recognises(basic("ann", "secret"), "192.0.2.1")
+
+
+def test_openness_has_to_be_asked_for(file: Path) -> None:  # A6
+    assert Gate(None, frozenset(), open=True).check("update", None, "192.0.2.1") is None
+    with pytest.raises(Denied):
+        Gate(None, frozenset()).check("update", None, "192.0.2.1")
+    with pytest.raises(Denied) as caught:
+        Gate(Passwords(file), frozenset({"list"})).check("update", None, "192.0.2.1")
+    assert caught.value.challenge
+    with pytest.raises(Denied) as caught:
+        Gate(None, frozenset({"list"}), open=True).check("list", None, "192.0.2.1")
+    assert not caught.value.challenge
+
+
+def test_each_action_has_its_own_right(file: Path) -> None:  # A5
+    for protected in ({"update"}, {"list", "update"}, {"download", "list", "update"}):
+        gate = Gate(Passwords(file), frozenset(protected))
+        for action in ("update", "download", "list"):
+            assert gate.needs_login(action) == (action in protected)
+            if action in protected:
+                with pytest.raises(Denied):
+                    gate.check(action, None, "192.0.2.1")
+            else:
+                # A client that sends credentials unasked is not turned away for them.
+                assert gate.check(action, basic("ann", "wrong"), "192.0.2.1") is None
+
+
+# -- the file, over time ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: os.mkfifo(path)])
+def test_a_file_that_cannot_be_used_is_one_clear_line_at_start(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "htpasswd"
+    make(path)
+    with pytest.raises(ConfigError, match=r"-P .*htpasswd") as caught:
+        Passwords(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads every file")
+def test_an_unreadable_file_is_told_at_start(file: Path) -> None:
+    file.chmod(0)
+    with pytest.raises(ConfigError):
+        Passwords(file)
+
+
+def test_a_huge_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "huge"
+    with path.open("wb") as file:
+        file.truncate(2**30)
+    with pytest.raises(ConfigError, match="larger"):
+        Passwords(path)
+
+
+def test_changes_count_at_once_even_with_equal_size_and_time(file: Path, gate: Gate) -> None:
+    status = file.stat()
+    assert enters(gate, "ann", "secret")
+    for name in ("bob", "cat", "dan"):
+        file.write_bytes(f"{name}:{SHA_SECRET}\n".encode())
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert not enters(gate, "ann", "secret")
+        assert enters(gate, name, "secret")
+
+
+def test_a_missing_file_lets_nobody_in_and_recovers_by_itself(
+    file: Path, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert enters(gate, "ann", "secret")
+    away = file.rename(file.with_name("away"))
+    for _ in range(3):
+        assert not enters(gate, "ann", "secret")
+    assert not gate.recognises(basic("ann", "secret"), "192.0.2.1")
+    assert gate.check("list", None, "192.0.2.1") is None
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+    away.rename(file)
+    assert enters(gate, "ann", "secret")
+
+
+def test_a_folder_in_its_place_lets_nobody_in(file: Path, gate: Gate) -> None:
+    file.unlink()
+    file.mkdir()
+    assert not enters(gate, "ann", "secret")
+    file.rmdir()
+    write(file, f"ann:{SHA_SECRET}")
+    assert enters(gate, "ann", "secret")
+
+
+def settle(file: Path, passwords: Passwords) -> None:
+    """Make the file old enough to be trusted by its stamp."""
+    deadline = time.monotonic() + 10
+    passwords.book()
+    while passwords.unchanged_book() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+        passwords.book()
+    assert passwords.unchanged_book() is not None
+
+
+def test_a_right_login_is_remembered_until_the_file_changes(file: Path) -> None:
+    clock = Clock()
+    passwords = Passwords(file)
+    gate = Gate(passwords, frozenset({"update"}), clock=clock)
+    login = basic("ann", "secret")
+    settle(file, passwords)
+    assert not gate.recognises(login, "192.0.2.1")
+    assert enters(gate, "ann", "secret")
+    assert gate.recognises(login, "192.0.2.9")
+    assert not gate.recognises(basic("ann", "other"), "192.0.2.1")
+    assert not gate.recognises(basic("bob", "secret"), "192.0.2.1")
+    clock.now += Gate.REMEMBERED_FOR + 1
+    assert not gate.recognises(login, "192.0.2.1")
+    assert enters(gate, "ann", "secret")
+    assert gate.recognises(login, "192.0.2.1")
+    write(file, "ann:!")
+    assert not gate.recognises(login, "192.0.2.1")
+    assert not enters(gate, "ann", "secret")
+
+
+def test_a_remembered_login_costs_no_second_verification(tmp_path: Path) -> None:
+    hashed = auth.crypt_context().handler("bcrypt").using(rounds=10).hash("secret")
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}")), frozenset({"update"}))
+    begin = time.perf_counter()
+    assert enters(gate, "ann", "secret")
+    once = time.perf_counter() - begin
+    begin = time.perf_counter()
+    for _ in range(20):
+        assert enters(gate, "ann", "secret")
+    assert time.perf_counter() - begin < once
+
+
+def test_readers_see_old_or_new_users_while_the_file_is_replaced(file: Path) -> None:
+    gate = Gate(Passwords(file), frozenset({"update"}))
+    stop = threading.Event()
+    wrong: list[object] = []
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                # ann is in every version of the file.
+                gate.check("update", basic("ann", "secret"), "192.0.2.1")
+            except Busy:
+                pass
+            except Exception as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for turn in range(150):
+        write(file.with_name("next"), f"user{turn}:{SHA_SECRET}", f"ann:{SHA_SECRET}").replace(file)
+    stop.set()
+    for thread in threads:
+        thread.join(10)
+    assert not wrong
+
+
+# -- guessing ---------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_users_cost_what_known_ones_do(tmp_path: Path) -> None:
+    hashed = auth.crypt_context().handler("bcrypt").using(rounds=9).hash("secret")
+    book = Passwords(write(tmp_path / "f", f"ann:{hashed}", f"bob:{SHA_SECRET}", f"cat:{hashed}")).book()
+
+    def cost(user: str) -> float:
+        best = 9.9
+        for _ in range(3):
+            begin = time.perf_counter()
+            assert not book.verify(user, b"wrong")
+            best = min(best, time.perf_counter() - begin)
+        return best
+
+    assert 0.4 < cost("nobody") / cost("ann") < 2.5
+
+
+def test_an_address_that_guesses_has_to_wait_and_others_do_not(file: Path) -> None:
+    clock = Clock()
+    gate = Gate(Passwords(file), frozenset({"update"}), clock=clock)
+    assert enters(gate, "ann", "secret", "192.0.2.1")
+    for turn in range(Gate.FAILURES):
+        assert not enters(gate, "eve", f"guess{turn}", "192.0.2.1")
+    clock.now += 10
+    with pytest.raises(TooMany) as caught:
+        gate.check("update", basic("eve", "guess"), "192.0.2.1")
+    assert caught.value.retry_after == Gate.WINDOW - 10
+    with pytest.raises(TooMany):
+        gate.check("update", basic("ann", "another"), "192.0.2.1")
+    # An office behind the same address: who was in stays in, also when the memory has to be refreshed.
+    assert enters(gate, "ann", "secret", "192.0.2.1")
+    assert enters(gate, "ann", "secret", "192.0.2.2")
+    clock.now += Gate.WINDOW
+    assert not enters(gate, "eve", "guess", "192.0.2.1")
+    clock.now += Gate.REMEMBERED_FOR
+    for turn in range(Gate.FAILURES):
+        assert not enters(gate, "eve", f"guess{turn}", "192.0.2.1")
+    assert enters(gate, "ann", "secret", "192.0.2.1")
+
+
+def test_a_whole_ipv6_network_is_one_guesser(gate: Gate) -> None:
+    for turn in range(Gate.FAILURES):
+        assert not enters(gate, "eve", "guess", f"2001:db8:1:2:{turn}::{turn}")
+    with pytest.raises(TooMany):
+        gate.check("update", basic("eve", "guess"), "2001:db8:1:2:ffff::1")
+    assert not enters(gate, "eve", "guess", "2001:db8:1:3::1")
+
+
+def test_a_mapped_address_is_the_address_it_maps(gate: Gate) -> None:
+    for _ in range(Gate.FAILURES):
+        assert not enters(gate, "eve", "guess", "::ffff:192.0.2.1")
+    with pytest.raises(TooMany):
+        gate.check("update", basic("eve", "guess"), "192.0.2.1")
+
+
+@pytest.mark.parametrize("address", ["", "unix:", "fe80::1%eth0", "x" * 10_000, "\x00", "\ud800"])
+def test_any_text_may_stand_for_an_address(gate: Gate, address: str) -> None:
+    for _ in range(Gate.FAILURES):
+        assert not enters(gate, "eve", "guess", address)
+    with pytest.raises(TooMany):
+        gate.check("update", basic("eve", "guess"), address)
+
+
+def test_tables_stay_small_whoever_asks(file: Path) -> None:
+    gate = Gate(Passwords(file), frozenset({"update"}))
+    for turn in range(6000):
+        assert not enters(gate, "eve", str(turn), f"10.0.{turn >> 8}.{turn & 255}")
+    assert len(gate._failures) <= 4096
+    book = gate._passwords.book() if gate._passwords else None
+    assert book is not None and not book.flights
+    for turn in range(6000):
+        book.remember(turn.to_bytes(4, "big"), 1.0)
+    assert sum(book.knows(turn.to_bytes(4, "big")) for turn in range(6000)) <= 4096
+    assert book.knows((5999).to_bytes(4, "big"))
+
+
+def test_a_flood_of_logins_is_turned_away_while_readers_and_known_users_go_on(tmp_path: Path) -> None:
+    hashed = auth.crypt_context().handler("bcrypt").using(rounds=11).hash("secret")
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}")), frozenset({"update"}))
+    assert enters(gate, "ann", "secret")
+    outcomes: list[str] = []
+
+    def guess(number: int) -> None:
+        try:
+            gate.check("update", basic("ann", f"guess{number}"), f"198.51.100.{number}")
+        except (Denied, Busy) as error:
+            outcomes.append(type(error).__name__)
+
+    threads = [threading.Thread(target=guess, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    begin = time.perf_counter()
+    assert enters(gate, "ann", "secret", "198.51.100.1")
+    assert gate.check("list", None, "198.51.100.1") is None
+    assert time.perf_counter() - begin < 1
+    for thread in threads:
+        thread.join(30)
+    assert len(outcomes) == 40
+    assert outcomes.count("Busy") >= 40 - Gate.AT_ONCE - Gate.WAITING - 10
+    assert outcomes.count("Denied") >= Gate.AT_ONCE + Gate.WAITING
+
+
+def test_many_connections_of_one_user_are_verified_once(tmp_path: Path) -> None:
+    hashed = auth.crypt_context().handler("bcrypt").using(rounds=10).hash("secret")
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}")), frozenset({"update"}))
+    came_in: list[bool] = []
+    threads = [threading.Thread(target=lambda: came_in.append(enters(gate, "ann", "secret"))) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    # Fifty verifications would have been turned away as a flood.
+    assert came_in == [True] * 50
+
+
+# -- the library ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["1.7.4", "1.8", "0.9", "nonsense", ""])
+def test_the_old_passlib_is_refused_with_the_command_that_mends_it(version: str) -> None:
+    with pytest.raises(ConfigError, match="pip uninstall"):
+        auth.require_libpass(version)
+
+
+@pytest.mark.parametrize("version", ["1.9.0", "1.9.4.post1", "1.10", "2.0"])
+def test_libpass_is_accepted(version: str) -> None:
+    auth.require_libpass(version)
