@@ -300,7 +300,7 @@ def parse_metadata(data: bytes) -> CoreMetadata:
     """
     fields: dict[str, list[str]] = {}
     name, value = "", b""
-    for line in [*_LINES.split(data[:_HEAD_LIMIT]), b""]:
+    for line in _lines(data[:_HEAD_LIMIT]):
         if line[:1] in (b" ", b"\t") and name:
             value += b" " + line.strip() if len(value) <= _VALUE_LIMIT else b""
             continue
@@ -320,6 +320,16 @@ def parse_metadata(data: bytes) -> CoreMetadata:
         dynamic=tuple(field.lower() for field in fields.get("dynamic", ())),
         summary=first.get("summary", ""),
     )
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """The lines one after the other, for a megabyte can hold a million; an empty one ends the last field."""
+    at = 0
+    for end in _LINES.finditer(data):
+        yield data[at : end.start()]
+        at = end.end()
+    yield data[at:]
+    yield b""
 
 
 def offers_metadata(kind: Kind, metadata: CoreMetadata) -> bool:
