@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint types check clean
+.PHONY: run test quick lint types check clean
 
 run: $(VENV)/.installed
 	mkdir -p packages
@@ -11,6 +11,10 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.tested
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+# Without the publishing clients, which take longest to install and to run.
+quick: $(VENV)/.basics
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not clients" --ignore-glob="tests/test_client*" $(ARGS)
 
 lint: $(VENV)/.linted
 	$(BIN)/ruff check .
@@ -35,6 +39,10 @@ $(VENV)/.installed: pyproject.toml setup.cfg | $(BIN)/python
 
 $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group test
+	@touch $@
+
+$(VENV)/.basics: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --group basics
 	@touch $@
 
 $(VENV)/.linted: $(VENV)/.installed
