@@ -32,7 +32,7 @@ HEADER_SECONDS = 30
 LINGER_SECONDS = 300
 LINGER_SILENCE = 10
 LINGER_BYTES = 8 * 1024**3
-"""How long, how silently and how much a refused client may go on sending; 5 GB with a wrong password still get a 401."""
+"""How long, how silently and how much a refused client may go on sending: 5 GB with a wrong password get their 401."""
 
 _scrap = bytearray(256 * 1024)
 
@@ -60,19 +60,20 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         """Nothing has been asked, and nothing is still to be sent."""
         request = self.request
         quiet = not self.requests and (request is None or not request.started)
-        return bool(quiet and not self.total_outbufs_len and not self.lingering)
+        return quiet and not self.total_outbufs_len and not self.lingering
 
     def overdue(self, now: float) -> bool:
         """Whether this connection has had all the time it gets."""
         silent = now - self.last_activity
+        limit: int = self.adj.channel_timeout
         if self.lingering:
             return silent > LINGER_SILENCE or now > self._linger_ends
         if self.requests and not self.total_outbufs_len:
             return False
         request = self.request
         if request is not None and request.started and not request.headers_finished and not self.requests:
-            return now - self.request_began > HEADER_SECONDS
-        return silent > self.adj.channel_timeout
+            return now - self.request_began > min(HEADER_SECONDS, limit)
+        return silent > limit
 
     def expire(self) -> None:
         """Close an overdue connection, with a word where a request has begun."""

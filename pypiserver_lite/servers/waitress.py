@@ -97,7 +97,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
                 channel.expire()
 
     def make_room(self, now: float) -> bool:
-        """Close the connection that is missed least: refused, idle, without a header, without progress, in this order."""
+        """Close the connection that is missed least: refused, idle, without a header, without progress, in order."""
         best: tuple[int, float] | None = None
         victim = None
         for channel in self.active_channels.values():
