@@ -1,0 +1,440 @@
+"""The legacy upload API: a form and a streamed file become a checked `Upload`.
+
+The body is read once, its parts in any order. Memory does not grow with the
+file: `content` goes to a staged file as it comes, text is bounded. SHA-256 is
+computed on the way, because it is always needed. MD5 and BLAKE2b cost twice
+as much each and are computed only if the form claims them: on the way if the
+claim came first, in one more pass over the staged file if it came after.
+
+Every refusal names the field and what to do. Whatever is refused leaves
+nothing behind.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Protocol
+from urllib.parse import parse_qsl
+
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
+from packaging.version import InvalidVersion, Version
+
+from . import dists
+from .disk import Staged, translate
+from .errors import Invalid, TooLarge
+from .model import Upload
+
+ACTIONS = ("file_upload", "submit", "verify", "remove_pkg", "yank", "unyank")
+"""What `receive` returns; what is not an upload is for the caller to carry out."""
+
+MAX_TEXT = 8 * 2**20
+"""Bytes of all text fields together, names included: descriptions of several 100 KiB are common."""
+MAX_URLENCODED = 2**20
+MAX_ATTESTATIONS = 2**20
+MAX_SIGNATURE = 64 * 2**10
+MAX_PARTS = 5000
+MAX_FIELD_NAME = 200
+MAX_HEADER_LINE = 4096
+MAX_HEADERS = 8
+
+_CHUNK = 256 * 2**10
+_MAX_VERSION = 200
+
+_HEX_DIGITS = {"md5": 32, "sha256": 64, "blake2_256": 64}
+_FILETYPES = {"sdist": "sdist", "bdist_wheel": "wheel"}
+_ARMOUR = b"-----BEGIN PGP SIGNATURE-----"
+
+# Any printable text, more than RFC 2046 allows: a line break in it would break the search for it.
+_BOUNDARY = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
+
+
+class Readable(Protocol):
+    """A request's body."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes; empty at the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """What one request asks for."""
+
+    action: str
+    """One of `ACTIONS`."""
+    fields: Mapping[str, tuple[str, ...]]
+    """Every text field with a value; an empty one means absent, as clients send many."""
+    upload: Upload | None = None
+    """Whole and checked; present exactly if the action is ``file_upload``."""
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """The one value of a field. Raises Invalid if it has several, or none and there is no `default`."""
+        value = _one(self.fields, name)
+        if value is None:
+            value = default
+        if value is None:
+            raise Invalid(f"{name}: missing; {self.action} needs it")
+        return value
+
+    def discard(self) -> None:
+        """Remove the staged file, if there is one that no store has taken."""
+        if self.upload is not None:
+            self.upload.body.unlink(missing_ok=True)
+
+
+def receive(
+    stream: Readable,
+    content_type: str | None,
+    content_length: int | None,
+    *,
+    stage: Callable[[], Path],
+    limit: int | None,
+) -> Received:
+    """Read and check one request of the upload API.
+
+    `stream` is read to its end, or to `content_length` bytes. `stage` names
+    the folder for the temporary file and is called only if there is one.
+    `limit` is the most bytes a body may have, ``None`` for any number. Forms
+    are multipart; those without a file may be URL-encoded. Raises TooLarge,
+    before reading further, Invalid, and an Unavailable when the disk fails;
+    then no temporary file is left.
+    """
+    if limit is not None and content_length is not None and content_length > limit:
+        _refuse_size(limit)
+    kind, options = parse_options_header((content_type or "")[:1024])
+    body = _Body(stream, content_length, limit)
+    try:
+        with _Form(stage) as form:
+            if kind == "multipart/form-data":
+                _read_multipart(body, options.get("boundary", ""), form)
+            elif kind == "application/x-www-form-urlencoded":
+                _read_urlencoded(body, form)
+            else:
+                raise Invalid("Content-Type: send the form as multipart/form-data, as twine and curl -F do")
+            return form.finish()
+    except OSError as error:
+        raise translate(error) from error
+
+
+def _refuse_size(limit: int) -> NoReturn:
+    raise TooLarge(f"this index takes at most {limit} bytes at once (--max-upload)")
+
+
+class _Body:
+    """A body that is exactly as long as announced, and not longer than `limit`."""
+
+    def __init__(self, stream: Readable, length: int | None, limit: int | None) -> None:
+        self._stream, self._length, self._limit = stream, length, limit
+        self._read = 0
+
+    def read(self, size: int) -> bytes:
+        if self._length is not None:
+            size = min(size, self._length - self._read)
+        try:
+            data = self._stream.read(size) if size > 0 else b""
+        except OSError as error:
+            raise Invalid("the request body broke off; send it again") from error
+        self._read += len(data)
+        if self._limit is not None and self._read > self._limit:
+            _refuse_size(self._limit)
+        if not data and self._length is not None and self._read < self._length:
+            raise Invalid("the request body is shorter than its Content-Length; send it again")
+        return data
+
+
+def _read_multipart(body: _Body, boundary: str, form: _Form) -> None:
+    if not _BOUNDARY.fullmatch(boundary):
+        raise Invalid("Content-Type: multipart/form-data needs a boundary of 1 to 200 printable characters")
+    parser = PushMultipartParser(
+        boundary, max_header_size=MAX_HEADER_LINE, max_header_count=MAX_HEADERS, max_segment_count=MAX_PARTS
+    )
+    try:
+        while not parser.closed:
+            # An empty chunk closes the parser, which raises if the last boundary has not been seen.
+            for event in parser.parse(body.read(_CHUNK)):
+                if isinstance(event, MultipartSegment):
+                    form.begin(event.name or "", event.filename)
+                elif event is None:
+                    form.end()
+                else:
+                    form.data(event)
+    except ParserLimitReached as error:
+        raise Invalid("the form has too many parts, or a part's header is too long") from error
+    except MultipartError as error:
+        raise Invalid(f"the body is not a whole multipart/form-data: {error.args[0]}") from error
+
+
+def _read_urlencoded(body: _Body, form: _Form) -> None:
+    data = bytearray()
+    while chunk := body.read(_CHUNK):
+        data += chunk
+        if len(data) > MAX_URLENCODED:
+            raise TooLarge(f"a URL-encoded form may have {MAX_URLENCODED} bytes; files go as multipart/form-data")
+    try:
+        pairs = parse_qsl(data.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARTS)
+    except ValueError as error:
+        raise Invalid("the URL-encoded form has too many fields, or is not percent-encoded UTF-8") from error
+    for name, value in pairs:
+        form.add(name, value)
+
+
+class _Content:
+    """The part `content` as it goes to disk."""
+
+    def __init__(self, filename: str, parsed: dists.Parsed, folder: Path, algorithms: set[str]) -> None:
+        self.filename, self.parsed = filename, parsed
+        self.size = 0
+        self._algorithms = algorithms
+        self._digester = dists.Digester(algorithms)
+        self.staged = Staged(folder)
+
+    def write(self, data: bytes) -> None:
+        self.size += len(data)
+        self._digester.update(data)
+        self.staged.write(data)
+
+    def digests(self, algorithms: set[str]) -> dict[str, str]:
+        """These digests of what was written; one more pass over the file for those that came as a surprise."""
+        known = self._digester.hexdigests()
+        if late := algorithms - self._algorithms:
+            known |= dists.digests(self.staged.path, late)
+        return known
+
+
+class _Form:
+    """The parts of one request, taken as they come; `finish` says what they mean together."""
+
+    def __init__(self, stage: Callable[[], Path]) -> None:
+        self._stage = stage
+        self._fields: dict[str, list[str]] = {}
+        self._signatures: list[tuple[bool, bytes]] = []
+        self._content: _Content | None = None
+        self._text_size = 0
+        self._name = ""
+        self._is_file = False
+        self._sink: Callable[[bytes], None] = _ignore
+        self._text = bytearray()
+
+    def begin(self, name: str, filename: str | None) -> None:
+        """A part begins. A file nobody could take is refused here, before its bytes come."""
+        if not name or len(name) > MAX_FIELD_NAME:
+            raise Invalid(f"each part of the form needs a name of 1 to {MAX_FIELD_NAME} characters")
+        self._name, self._is_file = name, filename is not None
+        self._text = bytearray()
+        if name == "content":
+            self._sink = self._begin_content(filename)
+        elif filename is not None and name not in ("gpg_signature", "attestations"):
+            self._sink = _ignore
+        else:
+            self._count(len(name))
+            self._sink = self._take_text
+
+    def _begin_content(self, filename: str | None) -> Callable[[bytes], None]:
+        action = _one(self._fields, ":action")
+        if action == "doc_upload":
+            _refuse_action(action)
+        if action not in (None, "file_upload"):
+            return _ignore
+        if not filename:
+            raise Invalid("content: send it as a file, with its file name")
+        if self._content is not None:
+            raise Invalid("content: one file at a time")
+        parsed = dists.check_upload_name(filename)
+        _check_form(self._fields, parsed)
+        algorithms = {"sha256", *_claims(self._fields)}
+        self._content = _Content(filename, parsed, self._stage(), algorithms)
+        return self._content.write
+
+    def data(self, data: bytes) -> None:
+        """Some bytes of the part begun last."""
+        self._sink(data)
+
+    def _take_text(self, data: bytes) -> None:
+        self._count(len(data))
+        self._text += data
+
+    def _count(self, size: int) -> None:
+        self._text_size += size
+        if self._text_size > MAX_TEXT:
+            raise TooLarge(f"the form's text has more than {MAX_TEXT >> 20} MB; shorten the description")
+
+    def end(self) -> None:
+        """The part is whole."""
+        if self._sink != self._take_text:
+            return
+        if self._name == "gpg_signature":
+            # Never decoded: binary signatures exist.
+            if len(self._text) > MAX_SIGNATURE:
+                raise TooLarge(f"gpg_signature: a signature has at most {MAX_SIGNATURE} bytes")
+            self._signatures.append((self._is_file, bytes(self._text)))
+            return
+        try:
+            value = self._text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            name = self._name if re.fullmatch(r"[:\w]{1,60}", self._name, re.ASCII) else _shown(self._name)
+            raise Invalid(f"{name}: not UTF-8; send all text so") from error
+        self.add(self._name, value)
+
+    def add(self, name: str, value: str) -> None:
+        """A text field. Empty means absent (twine and pdm send many)."""
+        if value:
+            self._fields.setdefault(name, []).append(value)
+
+    def __enter__(self) -> _Form:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is not None:
+            self._discard()
+
+    def _discard(self) -> None:
+        if self._content is not None:
+            self._content.staged.discard()
+
+    def finish(self) -> Received:
+        """What the whole form asks for. Raises Invalid."""
+        action = _one(self._fields, ":action")
+        if action not in ACTIONS:
+            _refuse_action(action)
+        version = _one(self._fields, "protocol_version")
+        if version not in (None, "1"):
+            raise Invalid("protocol_version: this index speaks version 1 only")
+        fields = {name: tuple(values) for name, values in self._fields.items()}
+        if action != "file_upload":
+            self._discard()
+            return Received(action=action, fields=fields)
+        if self._content is None:
+            raise Invalid("content: missing; send the file as the part 'content' of multipart/form-data")
+        return Received(action=action, fields=fields, upload=self._upload(self._content))
+
+    def _upload(self, content: _Content) -> Upload:
+        _check_form(self._fields, content.parsed)
+        provenance = _provenance(_one(self._fields, "attestations"))
+        claims = _claims(self._fields)
+        digests = content.digests({"sha256", *claims})
+        for algorithm, claim in claims.items():
+            if not hmac.compare_digest(digests[algorithm], claim):
+                raise Invalid(f"{algorithm}_digest: the file received has another digest; send it again")
+        metadata = dists.parse_metadata(dists.check_archive(content.staged.path, content.parsed))
+        _check_metadata_version("Metadata-Version in the file", metadata.metadata_version or "nothing")
+        _check_same("the metadata in the file", metadata.name, metadata.version, content.parsed)
+        content.staged.commit()  # last, because it waits for the disk
+        return Upload(
+            filename=content.filename,
+            project=content.parsed.project,
+            version=content.parsed.version,
+            body=content.staged.path,
+            size=content.size,
+            digests=digests,
+            signature=self._signature(),
+            provenance=provenance,
+        )
+
+    def _signature(self) -> bytes | None:
+        # pdm sends the file name and the signature as two text parts of this one name. What is armoured is the
+        # signature; if nothing is, a file is rather than text, and the longer is.
+        taken = max(self._signatures, key=lambda part: (_ARMOUR in part[1], *part[:1], len(part[1])), default=None)
+        return taken[1] or None if taken is not None else None
+
+
+def _ignore(data: bytes) -> None:
+    """Where the bytes of unknown file parts go (T4)."""
+
+
+def _one(fields: Mapping[str, Any], name: str) -> str | None:
+    """The value of a field that has one meaning, without white space around; ``None`` if absent."""
+    values = {value.strip() for value in fields.get(name, ())} - {""}
+    if len(values) > 1:
+        raise Invalid(f"{name}: given more than once, with different values")
+    return str(values.pop()) if values else None
+
+
+def _shown(text: str) -> str:
+    """Text of the client's, fit for an answer: short, printable ASCII."""
+    return ascii(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _refuse_action(action: str | None) -> NoReturn:
+    if action is None:
+        raise Invalid(":action: missing; an upload says :action=file_upload")
+    if action == "doc_upload":
+        raise Invalid(":action: doc_upload is not supported, this index keeps no documentation")
+    raise Invalid(f":action: {_shown(action)} is none of {', '.join(ACTIONS)}")
+
+
+def _check_form(fields: Mapping[str, list[str]], parsed: dists.Parsed) -> None:
+    """Check the fields that are there against the file's name; asked before and after the file (V2, V3, V7).
+
+    `pyversion` says nothing that the file name does not, and clients fill it
+    in many ways: it is not looked at (T6).
+    """
+    filetype = _one(fields, "filetype")
+    if filetype is not None and _FILETYPES.get(filetype) != parsed.kind:
+        fitting = "bdist_wheel" if parsed.kind == "wheel" else "sdist"
+        raise Invalid(f"filetype: {_shown(filetype)} does not fit {parsed.filename}; say {fitting}")
+    metadata_version = _one(fields, "metadata_version")
+    if metadata_version is not None:
+        _check_metadata_version("metadata_version", metadata_version)
+    _check_same("the form", _one(fields, "name"), _one(fields, "version"), parsed)
+
+
+def _check_metadata_version(what: str, version: str) -> None:
+    if not re.fullmatch(r"[12]\.[0-9]{1,3}", version, re.ASCII):
+        raise Invalid(f"{what}: {_shown(version)} is not known here; 1.0 to 2.x are")
+
+
+def _check_same(where: str, name: str | None, version: str | None, parsed: dists.Parsed) -> None:
+    """Check that a name and version, as far as given, are those of the file's name (V3, V4)."""
+    if name is not None and dists.try_normalize(name) != parsed.project:
+        raise Invalid(f"name: {where} says {_shown(name)}, the file name {parsed.project}; build the file again")
+    if version is not None and not _same_version(version, parsed.version):
+        raise Invalid(f"version: {where} says {_shown(version)}, the file name {parsed.version}; build the file again")
+
+
+def _same_version(one: str, other: str) -> bool:
+    if len(one) > _MAX_VERSION:
+        return False
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return False
+
+
+def _claims(fields: Mapping[str, list[str]]) -> dict[str, str]:
+    """Algorithm → lower-case hex digest that the form says the file has (T7)."""
+    claims = {}
+    for algorithm, digits in _HEX_DIGITS.items():
+        claim = _one(fields, f"{algorithm}_digest")
+        if claim is None:
+            continue
+        if not re.fullmatch(rf"[0-9a-fA-F]{{{digits}}}", claim):
+            raise Invalid(f"{algorithm}_digest: {digits} hexadecimal digits are expected")
+        claims[algorithm] = claim.lower()
+    return claims
+
+
+def _provenance(attestations: str | None) -> bytes | None:
+    """The provenance object (PEP 740) of a form's attestations, a JSON array.
+
+    They are kept, not verified; who published is not known, and the object
+    says so.
+    """
+    if attestations is None:
+        return None
+    if len(attestations) > MAX_ATTESTATIONS:
+        raise TooLarge(f"attestations: more than {MAX_ATTESTATIONS >> 20} MB")
+    try:
+        items = json.loads(attestations)
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise ValueError("no array of objects")
+        bundle = {"publisher": {"kind": "unknown"}, "attestations": items}
+        # NaN and numbers beyond a float are Python's JSON, not JSON.
+        text = json.dumps({"version": 1, "attestation_bundles": [bundle]}, allow_nan=False, separators=(",", ":"))
+    except (ValueError, RecursionError) as error:
+        raise Invalid("attestations: a JSON array of attestation objects is expected (PEP 740)") from error
+    return text.encode() if items else None
