@@ -6,6 +6,7 @@ options as JSON and prints the port.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -572,15 +573,26 @@ def test_a_client_that_stops_taking_a_stream_frees_its_worker(start: Start) -> N
         assert running.get()[0] == 200
 
 
-def test_at_the_limit_of_connections_idle_ones_give_way(start: Start) -> None:
+def test_at_the_limit_of_connections_those_that_ask_nothing_give_way(start: Start) -> None:
     running = start(connection_limit=20)
-    spare = [running.connect() for _ in range(50)]
-    for connection in spare[:40:2]:
-        connection.sendall(b"GET / HT")
-    for _ in range(10):
-        assert running.get()[0] == 200
-    for connection in spare:
-        connection.close()
+    with contextlib.ExitStack() as spare:
+        for number in range(50):
+            connection = spare.enter_context(running.connect())
+            if number % 2:
+                connection.sendall(b"GET / HT")
+        for _ in range(10):
+            assert running.get()[0] == 200
+
+
+def test_below_the_limit_of_connections_nobody_gives_way(start: Start) -> None:
+    running = start(connection_limit=20)
+    with contextlib.ExitStack() as many:
+        connections = [many.enter_context(running.connect()) for _ in range(15)]
+        for _ in range(10):
+            assert running.get()[0] == 200
+        for connection in connections:
+            connection.sendall(b"GET /empty HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert read_head(connection).startswith(b"HTTP/1.1 204 ")
 
 
 # Proxies

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,8 @@ def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callab
     sockets = listen(options.host, options.port)
     port = sockets[0].getsockname()[1]
     settings = {
-        "bind": [f"fd://{sock.fileno()}" for sock in sockets],
+        # From here on they are gunicorn's to close.
+        "bind": [f"fd://{sock.detach()}" for sock in sockets],
         "worker_class": "gthread",
         "workers": options.workers,
         "threads": options.threads,
@@ -60,11 +62,11 @@ def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callab
         "proc_name": "pypiserver-lite",
         "loglevel": "warning",
     }
+    parent = os.getpid()
     try:
         _Application(make_app, settings, proxies).run()
     except SystemExit as error:
+        if os.getpid() != parent:
+            raise  # A worker ends here, and must not go on as if it were us.
         if error.code not in (None, 0):
             raise ConfigError("a worker of gunicorn could not start; its last lines above say why") from error
-    finally:
-        for sock in sockets:
-            sock.close()

@@ -88,7 +88,12 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
             self.maintenance(now)
         if not self.accepting or now < self._pause_until:
             return False
-        return len(self._map) < self.adj.connection_limit or self.make_room(now)
+        return not self.full or self.expendable(now) is not None
+
+    @property
+    def full(self) -> bool:
+        """Whether as many connections are open as may be."""
+        return len(self._map) >= self.adj.connection_limit
 
     def maintenance(self, now: float) -> None:
         """Close the connections that are overdue."""
@@ -96,21 +101,21 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
             if channel.overdue(now):
                 channel.expire()
 
-    def make_room(self, now: float) -> bool:
-        """Close the connection that is missed least: refused, idle, without a header, without progress, in order."""
-        best: tuple[int, float] | None = None
-        victim = None
-        for channel in self.active_channels.values():
-            rank = _expendable(channel, now)
-            if rank is not None and (best is None or rank < best):
-                best, victim = rank, channel
-        if victim is None:
-            return False
-        victim.handle_close()
-        return True
+    def expendable(self, now: float) -> Channel | None:
+        """The connection that is missed least, if any may be closed to let another in."""
+        ranked = [(rank, channel) for channel in self.active_channels.values() if (rank := _rank(channel, now))]
+        return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
+
+    def make_room(self) -> None:
+        """Close the connection that is missed least."""
+        channel = self.expendable(time.monotonic())
+        if channel is not None:
+            channel.handle_close()
 
     def handle_accept(self) -> None:
-        """Take a connection."""
+        """Take a connection, in place of another if there are too many."""
+        if self.full:
+            self.make_room()
         try:
             accepted = self.accept()
             if accepted is None:
@@ -118,9 +123,8 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
             connection, address = accepted
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                now = time.monotonic()
-                self._pause_until = now + 0.2
-                self.make_room(now)
+                self._pause_until = time.monotonic() + 0.2
+                self.make_room()
                 _logger.warning("no more connections can be opened; raise the limit of open files: %s", error.strerror)
             return
         try:
@@ -136,7 +140,8 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
         wasyncore.dispatcher.close(self)
 
 
-def _expendable(channel: Channel, now: float) -> tuple[int, float] | None:
+def _rank(channel: Channel, now: float) -> tuple[int, float] | None:
+    """Who gives way first: the refused, then whoever has kept us waiting for a request longest, then stuck bodies."""
     if channel.lingering:
         return (0, channel.last_activity)
     if channel.idle:
@@ -145,8 +150,8 @@ def _expendable(channel: Channel, now: float) -> tuple[int, float] | None:
     if channel.requests or channel.total_outbufs_len or request is None:
         return None
     if not request.headers_finished:
-        return (2, channel.request_began)
-    return (3, channel.last_activity) if now - channel.last_activity > BUSY_SILENCE else None
+        return (1, channel.request_began)
+    return (2, channel.last_activity) if now - channel.last_activity > BUSY_SILENCE else None
 
 
 def _no_application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
