@@ -204,13 +204,18 @@ def serve(
                 words += ["--" + name.replace("_", "-"), *([] if value is True else [str(value)])]
         words += [str(path) for path in packages]
         environ = {**bare_environ(Path(scratch) / "home", PYTHONPATH=str(SOURCE)), **(env or {})}
-        with spawn(words, environ, r"http://(?P<host>127\.0\.0\.1):(?P<port>[0-9]+)/", Path(scratch)) as server:
+        with spawn(words, environ, r"http://127\.0\.0\.1:(?P<port>[0-9]+)/", Path(scratch)) as server:
             yield server
 
 
 @contextmanager
-def spawn(command: Sequence[str], environ: Mapping[str, str], pattern: str, scratch: Path) -> Iterator[Server]:
-    """Any server in a subprocess, once its output matches `pattern` (groups ``host`` and ``port``)."""
+def spawn(
+    command: Sequence[str], environ: Mapping[str, str], pattern: str, scratch: Path, port: int | None = None
+) -> Iterator[Server]:
+    """Any server on the loopback in a subprocess, once its output matches `pattern`.
+
+    The pattern's group ``port`` says where it listens, unless `port` does. The log goes into the folder `scratch`.
+    """
     log_file = scratch / "log.txt"
     with log_file.open("wb") as log:
         process = subprocess.Popen(
@@ -221,10 +226,10 @@ def spawn(command: Sequence[str], environ: Mapping[str, str], pattern: str, scra
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    server = Server(host="", port=0, process=process, log_file=log_file)
+    server = Server(host="127.0.0.1", port=0, process=process, log_file=log_file)
     try:
-        where = _await(lambda: re.search(pattern, server.log()), server)
-        server.host, server.port = where["host"], int(where["port"])
+        found = _await(lambda: re.search(pattern, server.log()), server)
+        server.port = int(found["port"]) if port is None else port
         yield server
     finally:
         try:
@@ -434,7 +439,8 @@ def installed(target: Path) -> dict[str, str]:
 def pip_wheels() -> dict[str, Path]:
     """Version → wheel of every pip that Python and virtualenv bring along: old ones and new ones without a network."""
     folders = [Path(ensurepip.__file__).parent / "_bundled"]
-    seeds = find_spec("virtualenv.seed.wheels.embed")
-    if seeds is not None and seeds.origin:
-        folders.append(Path(seeds.origin).parent)
+    if find_spec("virtualenv") is not None:
+        seeds = find_spec("virtualenv.seed.wheels.embed")
+        if seeds is not None and seeds.origin:
+            folders.append(Path(seeds.origin).parent)
     return {wheel.name.split("-")[1]: wheel for folder in folders for wheel in sorted(folder.glob("pip-*.whl"))}

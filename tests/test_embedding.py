@@ -1,0 +1,356 @@
+"""The index inside other things: a WSGI dispatcher, a subclass, two in one process, gunicorn, nginx at a sub-path."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
+
+import bottle
+import live
+import pytest
+from builders import make_wheel
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+import pypiserver_lite
+from pypiserver_lite import ConfigError, PypiServerLite, make_app
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+JSON = "application/vnd.pypi.simple.v1+json"
+NGINX = shutil.which("nginx") or ("/usr/sbin/nginx" if Path("/usr/sbin/nginx").exists() else None)
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for key, value in attrs if key == "href" and value is not None]
+
+
+def links(server: live.Server, path: str) -> list[str]:
+    """Where the links of an HTML page lead, as paths of the server."""
+    page = live.ask(server, path, Accept="text/html")
+    assert page.status == 200, page
+    parser = _Links()
+    parser.feed(page.text)
+    return ["/" + urljoin(server.url.rstrip("/") + path, link).removeprefix(server.url) for link in parser.found]
+
+
+def walk(server: live.Server, prefix: str) -> None:
+    """From the home page to a file by nothing but links, and by every redirect: all of it stays under `prefix`."""
+    assert f"{prefix}/simple/" in links(server, f"{prefix}/")
+    assert f"{prefix}/simple/ours/" in links(server, f"{prefix}/simple/")
+    (found,) = links(server, f"{prefix}/simple/ours/")
+    assert found.startswith(f"{prefix}/packages/ours-1.0-py3-none-any.whl#sha256=")
+    assert live.ask(server, found.partition("#")[0]).status == 200
+    page = live.ask(server, f"{prefix}/simple/ours/", Accept=JSON)
+    (file,) = json.loads(page.body)["files"]
+    where = "/" + urljoin(f"{server.url}{prefix[1:]}/simple/ours/", file["url"]).removeprefix(server.url)
+    assert live.ask(server, where + ".metadata").status == 200
+    for path in ("/simple", "/simple/ours", "/simple/OURS/", "/simple/OURS", "/ours/", "/ours", "/packages"):
+        answer = live.ask(server, prefix + path)
+        assert 300 < answer.status < 309, (path, answer)
+        target = urljoin(f"{server.url}{prefix[1:]}{path}", answer.headers["location"])
+        assert target.startswith(f"{server.url}{prefix[1:]}/"), (path, target)
+        assert live.ask(server, "/" + target.removeprefix(server.url)).status in (200, 301, 302), (path, target)
+
+
+# -- in a dispatcher --------------------------------------------------------------------------------------------------
+
+
+def nothing(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    """An application that has no page."""
+    start_response("404 Not Found", [("Content-Type", "text/plain"), ("Content-Length", "7")])
+    return [b"not us\n"]
+
+
+@pytest.mark.parametrize("prefix", ["/pypi", "/a/deep/place"])
+def test_every_link_works_under_any_prefix(prefix: str, packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages, "ours", "1.0")
+    app = make_app(packages, disable_fallback=True, cache_dir=tmp_path / "facts")
+    with live.in_thread(DispatcherMiddleware(nothing, {prefix: app})) as server:
+        walk(server, prefix)
+        assert live.ask(server, "/simple/").text == "not us\n"
+    app.close()
+
+
+def test_mount_point_without_slash_leads_to_the_home_page(packages: Path, tmp_path: Path) -> None:
+    app = make_app(packages, disable_fallback=True, cache_dir=tmp_path / "facts")
+    with live.in_thread(DispatcherMiddleware(nothing, {"/pypi": app})) as server:
+        answer = live.ask(server, "/pypi")
+        if answer.status != 200:
+            assert 300 < answer.status < 309
+            assert urljoin(server.url + "pypi", answer.headers["location"]) == server.url + "pypi/"
+    app.close()
+
+
+def test_pip_installs_and_the_home_page_shows_the_way_under_a_prefix(
+    packages: Path, tmp_path: Path, shell: live.Shell
+) -> None:
+    make_wheel(packages, "ours", "1.0", "Requires-Dist: theirs")
+    make_wheel(packages, "theirs", "1.0")
+    app = make_app(packages, disable_fallback=True, cache_dir=tmp_path / "facts")
+    with live.in_thread(DispatcherMiddleware(nothing, {"/team/py": app})) as server:
+        home = live.ask(server, "/team/py/").text
+        index = f"{server.url}team/py/simple/"
+        assert index in home
+        shell.pip("install", "--index-url", index, "--target", tmp_path / "t", "ours").good()
+    app.close()
+    assert live.installed(tmp_path / "t") == {"ours": "1.0", "theirs": "1.0"}
+
+
+@pytest.mark.clients
+def test_twine_uploads_under_a_prefix(packages: Path, tmp_path: Path, shell: live.Shell) -> None:
+    wheel = make_wheel(tmp_path / "dist", "ours", "1.0", payload=os.urandom(200_000))
+    passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="pw")
+    app = make_app(packages, passwords=passwords, disable_fallback=True, cache_dir=tmp_path / "facts")
+    with live.in_thread(DispatcherMiddleware(nothing, {"/pypi": app})) as server:
+        upload(shell, server.url + "pypi/", wheel).good()
+    app.close()
+    assert (packages / wheel.name).read_bytes() == wheel.read_bytes()
+
+
+def upload(shell: live.Shell, url: str, wheel: Path) -> live.Ran:
+    """Upload with twine as ``ann``."""
+    options = ("--non-interactive", "--disable-progress-bar", "-u", "ann", "-p", "pw", "--repository-url", url)
+    return shell.python("-m", "twine", "upload", *options, wheel)
+
+
+# -- as a library -----------------------------------------------------------------------------------------------------
+
+
+def test_two_apps_in_one_process_know_nothing_of_each_other(tmp_path: Path) -> None:
+    make_wheel(tmp_path / "one", "ours", "1.0")
+    make_wheel(tmp_path / "two", "theirs", "1.0")
+    passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="pw")
+    one = make_app(tmp_path / "one", disable_fallback=True, hash_algo="md5", cache_dir=tmp_path / "facts")
+    two = make_app(
+        tmp_path / "two",
+        fallback_url="http://up.example/simple",
+        passwords=passwords,
+        authenticate=["update", "list"],
+        cache_control=60,
+        cache_dir=tmp_path / "facts",  # shared on purpose
+    )
+    login = "Basic YW5uOnB3"
+    with live.in_thread(DispatcherMiddleware(one, {"/two": two})) as server:
+        for _ in range(2):  # the second time from what was kept
+            page = live.ask(server, "/simple/ours/", Accept=JSON)
+            assert page.headers["cache-control"] == "no-cache"
+            assert "md5" in json.loads(page.body)["files"][0]["hashes"]
+            assert live.ask(server, "/simple/theirs/").status == 404
+            assert live.ask(server, "/two/simple/theirs/").status == 401
+            page = live.ask(server, "/two/simple/theirs/", Accept=JSON, Authorization=login)
+            assert "md5" not in json.loads(page.body)["files"][0]["hashes"]
+            assert "max-age=60" in page.headers["cache-control"]
+            redirect = live.ask(server, "/two/simple/ours/", Authorization=login)
+            assert redirect.headers["location"] == "http://up.example/simple/ours/"
+    one.close()
+    two.close()
+
+
+class OurIndex(PypiServerLite):
+    """An index with a home page and a route of its own."""
+
+    def __init__(self, *packages: object, **settings: object) -> None:
+        super().__init__(*packages, **settings)
+        self.get("/our/status", callback=lambda: "all is well")
+
+    def root(self) -> object:
+        """Our home page."""
+        return self.render("own", title="<Ours> & theirs", count=len(self.site.index.names()))
+
+
+def test_subclass_has_its_own_home_page_templates_and_routes(packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages, "ours", "1.0")
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    (templates / "own.tpl").write_text("<!doctype html><title>{{title}}</title><p>{{count}} here\n")
+    app = OurIndex(packages, disable_fallback=True, templates=templates, cache_dir=tmp_path / "facts")
+    with live.in_thread(app) as server:
+        home = live.ask(server, "/")
+        assert home.status == 200
+        assert home.headers["content-type"].lower().startswith("text/html")
+        assert "<title>&lt;Ours&gt; &amp; theirs</title><p>1 here" in home.text
+        assert live.ask(server, "/our/status").text == "all is well"
+        assert live.ask(server, "/simple/ours/").status == 200
+        assert live.ask(server, "/", "HEAD").body == b""
+
+
+def test_subclass_may_guard_and_change_any_page(packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages, "ours", "1.0")
+
+    class Closed(PypiServerLite):
+        def simple_project(self, name: str) -> Any:
+            if bottle.request.get_header("X-Secret") != "yes":
+                raise pypiserver_lite.PypiServerLiteError("not today")
+            return super().simple_project(name)
+
+    class Maintained(PypiServerLite):
+        def simple_names(self) -> Any:
+            return bottle.HTTPResponse("back soon\n", 503, {"Retry-After": "60"})
+
+    with live.in_thread(Maintained(packages, disable_fallback=True, cache_dir=tmp_path / "facts")) as server:
+        assert live.ask(server, "/simple/").status == 503
+        assert live.ask(server, "/simple/ours/").status == 200
+
+
+def test_app_is_a_bottle_that_can_be_mounted_in_another(packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages, "ours", "1.0")
+    index = make_app(packages, disable_fallback=True, cache_dir=tmp_path / "facts")
+    assert isinstance(index, bottle.Bottle)
+    site = bottle.Bottle()
+    site.get("/", callback=lambda: "the site")
+    site.mount("/pypi/", index)
+    with live.in_thread(site) as server:
+        assert live.ask(server, "/").text == "the site"
+        walk(server, "/pypi")
+    index.close()
+
+
+def test_wrong_setting_is_refused_with_the_nearest_right_one(packages: Path) -> None:
+    with pytest.raises(ConfigError, match="disable_fallback"):
+        make_app(packages, disable_fallbak=True)
+    with pytest.raises(ConfigError, match="does not exist"):
+        make_app(packages / "nowhere")
+
+
+def test_importing_does_nothing(tmp_path: Path, shell: live.Shell) -> None:
+    """No file, no thread, no setting read: also with an environment that could not be served."""
+    code = "import threading, pypiserver_lite, pypiserver_lite.wsgi; print(threading.active_count())"
+    environ = {"PYTHONPATH": str(live.SOURCE), "PYPISERVER_LITE_PACKAGES": str(tmp_path / "nowhere")}
+    assert shell.python("-c", code, **environ).good() == "1\n"
+    assert list(shell.home.rglob("*")) == []
+
+
+# -- under gunicorn ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(find_spec("gunicorn") is None, reason="gunicorn is not installed")
+@pytest.mark.clients
+def test_gunicorn_serves_the_importable_application(packages: Path, tmp_path: Path, shell: live.Shell) -> None:
+    wheel = make_wheel(tmp_path / "dist", "ours", "1.0", "Requires-Dist: theirs", payload=os.urandom(200_000))
+    make_wheel(packages, "theirs", "1.0")
+    environ = live.bare_environ(
+        tmp_path / "server",
+        PYTHONPATH=str(live.SOURCE),
+        PYPISERVER_LITE_PACKAGES=str(packages),
+        PYPISERVER_LITE_PASSWORDS=str(live.write_htpasswd(tmp_path / "htpasswd", ann="pw")),
+        PYPISERVER_LITE_DISABLE_FALLBACK="yes",
+        PYPISERVER_LITE_CACHE_DIR=str(tmp_path / "facts"),
+    )
+    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--workers", "2", "--threads", "2"]
+    # Newer ones open a socket in the user's folder for a tool that nobody runs here.
+    command += ["--no-control-socket"] if "--no-control-socket" in gunicorn_help(shell) else []
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with live.spawn(
+        [*command, "pypiserver_lite.wsgi:application"],
+        environ,
+        r"Listening at: http://127\.0\.0\.1:(?P<port>[0-9]+)",
+        scratch,
+    ) as server:
+        upload(shell, server.url, wheel).good()
+        # P6: each process sees what the other has stored.
+        for _ in range(6):
+            assert live.ask(server, "/simple/ours/").status == 200
+        shell.pip("install", "--index-url", server.simple, "--target", tmp_path / "t", "ours").good()
+        assert live.ask(server, "/", "POST").status == 401
+        assert "Traceback" not in server.log()
+    assert live.installed(tmp_path / "t") == {"ours": "1.0", "theirs": "1.0"}
+    assert (packages / wheel.name).read_bytes() == wheel.read_bytes()
+
+
+def gunicorn_help(shell: live.Shell) -> str:
+    """The options this gunicorn has."""
+    return shell.python("-m", "gunicorn", "--help").said
+
+
+# -- behind nginx -----------------------------------------------------------------------------------------------------
+
+CONFIG = """\
+{user}
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr notice;
+worker_processes 1;
+events {{ worker_connections 128; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  client_max_body_size 0;
+  server {{
+    listen 127.0.0.1:{port};
+    location /team/py/ {{
+      proxy_pass {behind};
+      {headers}
+    }}
+  }}
+}}
+"""
+
+
+@contextmanager
+def nginx(behind: str, headers: str = "") -> Iterator[live.Server]:
+    """nginx on a free port, passing ``/team/py/`` to the address `behind`."""
+    assert NGINX is not None
+    with tempfile.TemporaryDirectory(prefix="pypiserver-lite-nginx-") as name:
+        folder = Path(name)
+        port = live.free_port()
+        # Started by root, its workers would be somebody who may not enter this folder.
+        user = "user root;" if os.geteuid() == 0 else ""
+        text = CONFIG.format(user=user, folder=folder, port=port, behind=behind, headers=headers)
+        (folder / "nginx.conf").write_text(text)
+        command = [NGINX, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+        # It never says its port; that a worker starts says that it listens.
+        with live.spawn(command, live.bare_environ(folder / "home"), "start worker process", folder, port) as server:
+            yield server
+
+
+needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx)")
+
+
+@needs_nginx
+@pytest.mark.clients
+def test_nginx_at_a_sub_path_without_being_told_of_us(packages: Path, tmp_path: Path, shell: live.Shell) -> None:
+    wheel = make_wheel(tmp_path / "dist", "ours", "1.0", payload=os.urandom(2_000_000))
+    passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="pw")
+    with live.serve(packages=[packages], passwords=passwords) as server, nginx(server.url) as front:
+        upload(shell, front.url + "team/py/", wheel).good()
+        assert (packages / wheel.name).read_bytes() == wheel.read_bytes()
+        walk(front, "/team/py")
+        index = front.url + "team/py/simple/"
+        shell.pip("install", "--index-url", index, "--target", tmp_path / "t", "ours").good()
+        assert live.ask(front, "/team/py/", "POST").status == 401
+    assert live.installed(tmp_path / "t") == {"ours": "1.0"}
+
+
+@needs_nginx
+def test_trusted_nginx_lets_the_home_page_show_its_address(packages: Path, shell: live.Shell) -> None:
+    make_wheel(packages, "ours", "1.0")
+    headers = "proxy_set_header X-Forwarded-Host $http_host; proxy_set_header X-Forwarded-Prefix /team/py;"
+    with (
+        live.serve(packages=[packages], trusted_proxy="127.0.0.1") as server,
+        nginx(server.url, headers) as front,
+    ):
+        home = live.ask(front, "/team/py/").text
+        assert set(re.findall(r"http://[^\s<\"]+/simple/", home)) == {front.url + "team/py/simple/"}
+        walk(front, "/team/py")
