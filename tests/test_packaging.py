@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from builders import make_wheel
 from installs import BACKEND, NEEDED, PYPROJECT, ROOT, closure, copy_project, make_environment, provide
-from live import Shell, ask, bare_environ, spawn, unpack
+from live import Shell, ask, bare_environ, spawn
 
 # The group keeps these tests in one worker, which builds once.
 pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("packaging")]
@@ -92,8 +92,9 @@ def from_plain_checkout(built: Path, shell: Shell, folder: Path) -> list[str]:
 
 def from_zipapp(built: Path, shell: Shell, folder: Path) -> list[str]:
     archive = folder / "index.pyz"
-    unpacked = unpack(only(built, "*.whl"), folder / "unpacked")
-    shell.python("-m", "zipapp", unpacked, "-m", "pypiserver_lite.cli:main", "-o", archive).good()
+    with zipfile.ZipFile(only(built, "*.whl")) as wheel:
+        wheel.extractall(folder / "unpacked")
+    shell.python("-m", "zipapp", folder / "unpacked", "-m", "pypiserver_lite.cli:main", "-o", archive).good()
     return [str(make_environment(folder / "env")), str(archive)]
 
 
