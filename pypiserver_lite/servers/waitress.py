@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import select
 import signal
 import socket
@@ -66,6 +67,11 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
         self._next_sweep = 0.0
         info = (sock.family, sock.type, sock.proto, sock.getsockname())
         super().__init__(_no_application, map, True, sock, workers, adj, info, bind_socket=False)
+        self._waking = threading.RLock()
+        self._ended = False
+        if isinstance(self.trigger.trigger, int):
+            # A full pipe wakes the loop as well as one more byte would; waiting for room could be for ever.
+            os.set_blocking(self.trigger.trigger, False)
         self.asks: Callable[[dict[str, Any]], Any] | None = None
 
     def set_reuse_addr(self) -> None:
@@ -93,7 +99,8 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
     @property
     def full(self) -> bool:
         """Whether as many connections are open as may be."""
-        return len(self._map) >= self.adj.connection_limit
+        limit: int = self.adj.connection_limit
+        return len(self._map) >= limit
 
     def maintenance(self, now: float) -> None:
         """Close the connections that are overdue."""
@@ -135,9 +142,26 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
             return
         self.channel_class(self, connection, self.fix_addr(address), self.adj, map=self._map)
 
+    def pull_trigger(self) -> None:
+        """Wake the loop, from any thread or signal handler, also when it has ended."""
+        with self._waking:
+            # A worker may outlive the loop, and the descriptor's number may by then be a file of somebody else.
+            if not self._ended:
+                try:
+                    self.trigger.pull_trigger()
+                except BlockingIOError:
+                    return
+
     def stop_accepting(self) -> None:
         """Close the listening socket; its connections live on."""
         wasyncore.dispatcher.close(self)
+
+    def end(self) -> None:
+        """Close what is left when no connection is."""
+        self.stop_accepting()
+        with self._waking:
+            self._ended = True
+            self.trigger.close()
 
 
 def _rank(channel: Channel, now: float) -> tuple[int, float] | None:
@@ -230,8 +254,7 @@ class Service:
             channel.handle_close()
         self._workers.shutdown(cancel_pending=True, timeout=1)
         for listener in self._listeners:
-            listener.trigger.close()
-            listener.stop_accepting()
+            listener.end()
         for sock in self._sockets:
             sock.close()
 
