@@ -285,7 +285,7 @@ class CoreMetadata:
 
 
 _LINES = re.compile(rb"\r\n|\r|\n")
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:(.*)", re.DOTALL)
+_FIELD = re.compile(rb"([!-9;-~]*):(.*)", re.DOTALL)
 _HEAD_LIMIT = 2**20
 _VALUE_LIMIT = 2_000
 _WANTED = {"metadata-version", "name", "version", "requires-python", "dynamic", "summary"}
@@ -301,7 +301,7 @@ def parse_metadata(data: bytes) -> CoreMetadata:
     fields: dict[str, list[str]] = {}
     name, value = "", b""
     for line in _lines(data[:_HEAD_LIMIT]):
-        if line[:1] in (b" ", b"\t") and name:
+        if line[:1] in (b" ", b"\t"):
             value += b" " + line.strip() if len(value) <= _VALUE_LIMIT else b""
             continue
         text = value.decode("utf-8", "replace").strip()

@@ -273,7 +273,7 @@ def parse_project(data: bytes, content_type: str, base_url: str, name: Normalize
         marker = page.get("project-status")
         status, reason = (marker.get("status"), marker.get("reason")) if isinstance(marker, dict) else (None, None)
     else:
-        reader = _read_html(data, content_type, base_url)
+        reader = _read_html(data, content_type, base_url, 1_000_000)
         linked = [(anchor, *_target(anchor.href, reader.base)) for anchor in reader.anchors]
         plausible = reader.title.startswith("links for") or any(project_of(filename) for _, _, filename, _ in linked)
         if form is Form.TEXT and not reader.versioned and not plausible:
@@ -304,7 +304,7 @@ def parse_names(data: bytes, content_type: str, base_url: str) -> tuple[Normaliz
         entries = _listed(_json_page(data), "projects")
         texts = [entry.get("name") for entry in entries if isinstance(entry, dict)]
         return tuple(sorted({name for text in texts if isinstance(text, str) and (name := try_normalize(text))}))
-    reader = _read_html(data, content_type, base_url)
+    reader = _read_html(data, content_type, base_url, 5_000_000)
     pairs = [(try_normalize(anchor.text.strip().rstrip("/")), anchor.href.strip()) for anchor in reader.anchors]
     if form is Form.TEXT and not reader.versioned and not reader.title.startswith(("simple", "index of")):
         alike = [href.endswith("/") and try_normalize(href.split("/")[-2]) == name for name, href in pairs if name]
@@ -523,7 +523,10 @@ _PIECE = 2**16
 _TAG_LIMIT = 2**18
 
 
-def _read_html(data: bytes, content_type: str, base: str) -> _Reader:
+def _read_html(data: bytes, content_type: str, base: str, most: int) -> _Reader:
+    """Read a page of `most` tags: each costs about a microsecond, however short it is."""
+    if data.count(b"<") > most:
+        raise Unavailable("the upstream's page has too many tags")
     # Only encodings that are one: Python also knows "charsets" that unpack and decode.
     match = re.search(r";\s*charset\s*=\s*\"?([A-Za-z0-9_-]{1,20})", content_type, re.ASCII | re.IGNORECASE)
     charset = match[1].lower() if match and match[1].lower() in _CHARSETS else "utf-8"
