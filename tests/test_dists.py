@@ -287,9 +287,9 @@ def test_every_kind_of_tar_is_read(tmp_path: Path, ending: str, format: int) -> 
     data = tar_bytes(
         [(f"./{top}/a/b.py", b"x" * 700), (f"{top}/sub/PKG-INFO", b"no"), (f"{top}/PKG-INFO", INFO)], format
     )
-    pack: Callable[[bytes], bytes] = {".tar.bz2": bz2.compress, ".tar.xz": lzma.compress}.get(ending, gzip.compress)
+    packers: dict[str, Callable[[bytes], bytes]] = {".tar.bz2": bz2.compress, ".tar.xz": lzma.compress}
     path = tmp_path / f"ours-1.0{ending}"
-    path.write_bytes(pack(data))
+    path.write_bytes(packers.get(ending, gzip.compress)(data))
     assert dists.core_metadata(path, path.name) == INFO
 
 

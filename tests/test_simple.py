@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import unquote, urljoin
+from urllib.parse import quote, unquote, urljoin
 
 import pypi_simple
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.utils import NormalizedName
 
@@ -291,7 +291,7 @@ def make_file(version: str, suffix: str, **facts: Any) -> File:
         version = version.replace("-", "_")
     parsed = dists.parse_filename(f"foo-{version}{suffix}")
     assert parsed and parsed.project == FOO
-    url = urljoin(BASE, "../../packages/") + simple.quote(parsed.filename, safe="")
+    url = urljoin(BASE, "../../packages/") + quote(parsed.filename, safe="")
     return File(filename=parsed.filename, project=FOO, version=parsed.version, url=url, **facts)
 
 
@@ -306,7 +306,7 @@ FILES = st.builds(
     yanked=st.none() | SPOKEN,
     core_metadata=st.none() | HASHES,
     has_signature=st.none() | st.booleans(),
-    provenance=st.none() | st.just("https://127.0.0.1/p?a=1&b=%20'"),
+    provenance=st.none() | st.just("https://127.0.0.1/p?a=1&b=%20c"),
 )
 
 
@@ -332,7 +332,7 @@ def first(hashes: Mapping[str, str]) -> dict[str, str]:
 
 
 def in_html(page: Project) -> Project:
-    """What HTML can carry of a project: no size, no upload time, one digest of each kind, signatures if all are known."""
+    """What HTML can carry: no size, no upload time, one digest of each kind, signatures if all are known."""
     page = offered(page)
     signatures = all(file.has_signature is not None for file in page.files)
     files = (
@@ -359,6 +359,7 @@ def test_an_html_page_is_read_back_as_far_as_html_goes(page: Project, form: Form
     assert simple.parse_project(simple.render_project(page, form), form.content_type, BASE, FOO) == in_html(page)
 
 
+@settings(max_examples=40)  # the other reader is slow
 @given(PROJECTS)
 def test_an_independent_reader_agrees_about_both_forms(page: Project) -> None:  # J14, H9
     from_json = pypi_simple.ProjectPage.from_json_data(as_json(page), BASE)
@@ -401,7 +402,7 @@ def test_no_tag_holds_a_raw_angle_bracket(page: Project) -> None:  # H5, U10
 
 
 def test_a_page_of_two_thousand_files_is_quick() -> None:  # P11
-    files = [make_file(f"{i // 10}.{i % 10}", "-py3-none-any.whl", **{"hashes": {"sha256": SHA}}) for i in range(2_000)]
+    files = [make_file(f"{i // 10}.{i % 10}", "-py3-none-any.whl", hashes={"sha256": SHA}) for i in range(2_000)]
     page = project(*files)
     for form in Form:
         started = time.process_time()
@@ -425,7 +426,7 @@ def read_json(page: object) -> Project:
 
 def test_a_flat_page_of_a_plain_web_server_is_understood() -> None:
     page = read_html(
-        "<html><head><title>Index of /files/</title></head><body><h1>Index of /files/</h1><pre><a href='?C=N;O=D'>Name</a>"
+        "<html><head><title>Index of /files/</title></head><body><h1>Index</h1><pre><a href='?C=N;O=D'>Name</a>"
         "<a href='../'>../</a> <A HREF=foo-1.0.tar.gz>foo-1.0.tar.gz</A> 21-Nov <a href='bar-1.0.tar.gz'>bar</a>"
         "<a href='Foo-2.0-py3-none-any.whl'>shortened..&gt;</a><a href=foo-1.0.tar.gz>again</a><a name=x>foo</a>"
         "<a href='foo-variants.json'>x</a><a href='foo-1.0.tar.gz.asc'>x</a>",
@@ -440,26 +441,15 @@ def test_a_flat_page_of_a_plain_web_server_is_understood() -> None:
 
 def test_old_and_odd_attributes_are_understood() -> None:
     page = read_html(
-        f"""<base href="//cdn.test/x/"><a href=" foo-2.tar.gz#egg=foo-2&MD5={"AB" * 16}" data-dist-info-metadata="sha256={SHA}">
+        f"""<base href="//cdn.test/x/">
+        <a href=" foo-2.tar.gz#egg=foo-2&MD5={"AB" * 16}" data-dist-info-metadata="sha256={SHA}">
         </a><a href="/p/foo-1%21%2B.tar.gz" data-yanked>..</a><a href="foo-1%2B0.zip#sha256=short" data-gpg-sig=TRUE
         data-requires-python="&gt;=3, <4" data-core-metadata=true data-yanked="a&#10;b&#7;"></a>
         <a href="foo-3-py3-none-any.whl#sha256={SHA}" data-core-metadata=false data-dist-info-metadata=true></a>""",
         base="https://up.test/simple/foo/",
     )
-    plain = {"project": FOO}
-    assert (
-        page.files
-        == (
-            File(
-                filename="foo-1!+.tar.gz",
-                version="1!+",
-                yanked="",
-                url="https://cdn.test/p/foo-1%21%2B.tar.gz",
-                **plain,
-            ),  # type: ignore[arg-type]
-        )
-        + tuple(page.files[1:])
-    )
+    url = "https://cdn.test/p/foo-1%21%2B.tar.gz"
+    assert page.files[0] == File(filename="foo-1!+.tar.gz", project=FOO, version="1!+", yanked="", url=url)
     zipped, sdist, wheel = page.files[1:]
     assert (zipped.hashes, zipped.has_signature, zipped.requires_python) == ({}, True, ">=3, <4")
     assert (zipped.core_metadata, zipped.yanked, zipped.version) == ({}, "a b", "1+0")
@@ -474,7 +464,6 @@ LINKS_NOWHERE = [
     "javascript:foo-1.0.tar.gz",
     "http://user:secret@up.test/foo-1.0.tar.gz",
     "http://user@up.test/foo-1.0.tar.gz",
-    "http:///foo-1.0.tar.gz",
     "http://[::1/foo-1.0.tar.gz",
     "http://up.test:x/foo-1.0.tar.gz",
     "http://up.test:99999/foo-1.0.tar.gz",
@@ -578,7 +567,8 @@ def test_other_times_are_unknown(text: str) -> None:
 
 
 def test_status_of_a_kind_we_do_not_know_is_no_status() -> None:
-    for marker in ({"status": "new"}, {"status": []}, "archived", None, {}):
+    markers: list[object] = [{"status": "new"}, {"status": []}, "archived", None, {}]
+    for marker in markers:
         page = read_json({"meta": {"api-version": "1.4"}, "files": [], "project-status": marker})
         assert (page.status, page.reason) == ("active", None)
     page = read_json(
@@ -673,36 +663,14 @@ def test_a_web_page_is_not_taken_for_a_list(page: str) -> None:
         simple.parse_names(page.encode(), JSON.value, BASE)
 
 
-PIECES = st.sampled_from(
-    [
-        "<a href='",
-        "foo-1.0.zip",
-        "#sha256=",
-        SHA,
-        "'>",
-        "</a>",
-        "<base href=",
-        "<!--",
-        "-->",
-        "<title>",
-        "&gt",
-        "data-yanked",
-        "\0",
-    ]
-    + [
-        "<",
-        ">",
-        "=",
-        " ",
-        '"',
-        "<script>",
-        "<meta name='pypi:project-status' content='archived'",
-        "http://",
-        "[",
-        "é",
-        "<!",
-        "<?",
-    ]
+PIECES = st.one_of(
+    st.sampled_from(
+        ["<a href='", "foo-1.0.zip", "#sha256=", SHA, "'>", "</a>", "<base href=", "http://", "[", "data-yanked"]
+    ),
+    st.sampled_from(
+        ["<!--", "-->", "<!", "<?", "<title>", "<script>", "<meta name='pypi:project-status' content='archived'"]
+    ),
+    st.sampled_from(["<", ">", "=", " ", '"', "&gt", "\0", "é"]),
 )
 
 
