@@ -59,6 +59,9 @@ class App:
         return None
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ.get("HTTP_AUTHORIZATION") == "wrong":  # only where nothing asks early
+            start_response("401 Unauthorized", [("Content-Length", "3")])
+            return [b"no\n"]
         path = environ["PATH_INFO"].removeprefix("/")
         answer: Callable[[dict[str, Any], Any], Iterable[bytes]] = getattr(self, path or "echo", self.echo)
         return answer(environ, start_response)
@@ -820,6 +823,12 @@ def test_another_server_serves_uploads_and_stops(process: Callable[..., Process]
     assert said["body"] == str(5 * MIB) and said["REMOTE_ADDR"] == "192.0.2.7"
     said = requests.post(url, data=iter([b"abc", b"def"]), timeout=10).json()
     assert said["body"] == "6"
+    for body in (Zeros(100 * MIB), pieces(100 * MIB)):
+        client = http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)
+        fields = {"Authorization": "wrong"} | ({"Content-Length": str(100 * MIB)} if isinstance(body, Zeros) else {})
+        client.request("POST", "/", body=body, headers=fields, encode_chunked=not isinstance(body, Zeros))
+        assert client.getresponse().status == 401
+        client.close()
     with pytest.raises(ConfigError, match="--port"):
         listen("127.0.0.1", running.port)
     running.signal()

@@ -18,6 +18,7 @@ from granian.server import Server
 from ..errors import ConfigError
 from .options import Options, listen
 from .proxies import TrustedProxies
+from .wrapped import wrap
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -29,7 +30,7 @@ def load(import_name: str, trusted_proxy: tuple[str, ...]) -> WSGIApplication:
     """The application named ``module:attribute``, loaded in each worker process."""
     module, _, attribute = import_name.partition(":")
     application: WSGIApplication = getattr(importlib.import_module(module), attribute or "application")
-    return TrustedProxies(trusted_proxy).wrap(application)
+    return wrap(application, TrustedProxies(trusted_proxy))
 
 
 class _Server(Server):  # type: ignore[misc] # granian is an optional extra

@@ -11,6 +11,7 @@ from gunicorn.app.base import BaseApplication
 from ..errors import ConfigError
 from .options import Options, listen
 from .proxies import TrustedProxies
+from .wrapped import wrap
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -32,7 +33,7 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn ships no t
 
     def load(self) -> WSGIApplication:
         """Make the application; called in each worker, after the fork."""
-        return self._proxies.wrap(self._make_app())
+        return wrap(self._make_app(), self._proxies)
 
 
 def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callable[[str, int], None]) -> None:

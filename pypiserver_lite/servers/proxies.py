@@ -9,12 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ConfigError
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?", re.ASCII)
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]{1,100}){1,10}", re.ASCII)
@@ -95,15 +92,6 @@ class TrustedProxies:
             port = match[1] or port
         if port:
             environ["SERVER_PORT"] = port
-
-    def wrap(self, application: WSGIApplication) -> WSGIApplication:
-        """`application` behind these proxies, for servers that know no such step of their own."""
-
-        def translated(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-            self.translate(environ)
-            return application(environ, start_response)
-
-        return translated
 
 
 def _last(value: str) -> str:
