@@ -33,20 +33,21 @@ def load(import_name: str, trusted_proxy: tuple[str, ...]) -> WSGIApplication:
     return wrap(application, TrustedProxies(trusted_proxy))
 
 
-class _Server(Server):  # type: ignore[misc] # granian is an optional extra
-    """Granian's server, which tells when it can be reached."""
+def _tell_when_reachable(server: Any, tell: Callable[[], None]) -> None:
+    """Make `server` call `tell` once its first worker accepts connections; granian has no hook for that moment."""
+    begin = server.startup
 
-    told: Callable[[], None]
-
-    def startup(self, *args: Any, **more: Any) -> None:
-        super().startup(*args, **more)
-        while not self.main_loop_interrupt.wait(0.05):
+    def startup(*args: Any, **more: Any) -> None:
+        begin(*args, **more)
+        while not server.main_loop_interrupt.wait(0.05):
             try:
-                socket.create_connection((self.bind_addr, self.bind_port), timeout=1).close()
+                socket.create_connection((server.bind_addr, server.bind_port), timeout=1).close()
             except OSError:
                 continue
-            self.told()
+            tell()
             return
+
+    server.startup = startup
 
 
 def run(import_name: str, options: Options, ready: Callable[[str, int], None]) -> None:
@@ -58,7 +59,7 @@ def run(import_name: str, options: Options, ready: Callable[[str, int], None]) -
     for sock in probe:
         sock.close()
     try:
-        server = _Server(
+        server: Any = Server(
             import_name,
             address=address,
             port=port,
@@ -76,7 +77,7 @@ def run(import_name: str, options: Options, ready: Callable[[str, int], None]) -
         )
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"--tls-cert, --tls-key: the certificate or its key cannot be used: {error}") from error
-    server.told = lambda: ready(options.host, port)
+    _tell_when_reachable(server, lambda: ready(options.host, port))
     started = time.monotonic()
     try:
         server.serve(target_loader=functools.partial(load, import_name, options.trusted_proxy), wrap_loader=False)
