@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import difflib
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,6 +125,11 @@ def _listed(value: object) -> Iterable[object]:
     return value if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else (value,)
 
 
+def parse_words(value: object) -> tuple[str, ...]:
+    """One or several words, listed or separated by commas or white space."""
+    return tuple(word for item in _listed(value) for word in re.split(r"[,\s]+", str(item)) if word)
+
+
 def parse_passwords(value: object) -> Path:
     """The htpasswd file, or ``.`` for none."""
     return NO_PASSWORDS if str(value) == "." else parse_path(value)
@@ -205,15 +211,82 @@ class Config:
         "address to listen on; 0.0.0.0 lets other machines in (default: 127.0.0.1, this machine only)",
         *("-i", "-H", "--interface", "--host"),
     )
-    server: str = _row("waitress", choice("waitress"), "WSGI server to run on (default: waitress)", "--server")
+    server: str = _row(
+        "waitress",
+        choice("waitress", "granian", "gunicorn"),
+        "WSGI server to run on: waitress (default), granian or gunicorn, if it is installed",
+        "--server",
+    )
+    workers: int = _row(
+        1,
+        parse_count,
+        "processes, with granian and gunicorn (default: 1)",
+        "--workers",
+        metavar="N",
+        group="limits",
+    )
+    tls_cert: Path | None = _row(
+        None,
+        parse_path,
+        "certificate, to serve https with granian or gunicorn; needs --tls-key",
+        "--tls-cert",
+        metavar="FILE",
+    )
+    tls_key: Path | None = _row(None, parse_path, "the certificate's key", "--tls-key", metavar="FILE")
     health_endpoint: str = _row(
         "/health", parse_endpoint, "where monitoring asks (default: /health)", "--health-endpoint", metavar="PATH"
+    )
+
+    threads: int = _row(
+        16, parse_count, "requests worked on at once (default: 16)", "--threads", metavar="N", group="limits"
+    )
+    connection_limit: int = _row(
+        1000,
+        parse_count,
+        "connections open at once; beyond it the longest idle ones are closed (default: 1000)",
+        "--connection-limit",
+        metavar="N",
+        group="limits",
+    )
+    idle_timeout: int = _row(
+        120,
+        parse_count,
+        "seconds after which a silent connection is closed (default: 120)",
+        "--idle-timeout",
+        metavar="SECONDS",
+        group="limits",
+    )
+    grace: int = _row(
+        10,
+        parse_seconds,
+        "seconds that requests under way get when the server is told to stop (default: 10)",
+        "--grace",
+        metavar="SECONDS",
+        group="limits",
+    )
+    max_header: int = _row(
+        64 * 1024,
+        parse_size,
+        "largest head of a request (default: 64KiB)",
+        "--max-header",
+        metavar="SIZE",
+        group="limits",
+    )
+    trusted_proxy: tuple[str, ...] = _row(
+        (),
+        parse_words,
+        "address or network of a proxy whose X-Forwarded-* are believed; may be repeated (default: nobody's)",
+        "--trusted-proxy",
+        metavar="ADDRESS",
+        group="server",
+        repeat=True,
     )
 
     passwords: Path | None = _row(
         None,
         parse_passwords,
-        "htpasswd file of those who may log in, read again when it changes; '.' for none (default: none, and uploads are refused)",
+        "htpasswd file of those who may log in, read again when it changes; '.' for none "
+        "(default: none, and uploads are refused)",
         *("-P", "--passwords"),
         metavar="FILE",
         group="rights",
@@ -221,13 +294,23 @@ class Config:
     authenticate: frozenset[str] = _row(
         frozenset({"update"}),
         parse_actions,
-        "comma-separated actions that need a login, of update, download and list; '.' for none, together with -P . (default: update)",
+        "comma-separated actions that need a login, of update, download and list; '.' for none, together with -P . "
+        "(default: update)",
         *("-a", "--authenticate"),
         metavar="LIST",
         group="rights",
     )
     overwrite: bool = _row(
         False, parse_switch, "an upload may replace a file", "-o", "--overwrite", group="rights", switch=True
+    )
+
+    max_upload: int | None = _row(
+        None,
+        parse_size,
+        "largest upload taken, such as 500MB or 5GB (default: no limit but the disk's)",
+        "--max-upload",
+        metavar="SIZE",
+        group="rights",
     )
 
     fallback_url: str | None = _row(
@@ -360,6 +443,7 @@ def from_settings(settings: Mapping[str, object], *, label: Callable[[str], str]
             raise ConfigError(f"{label(name)}: {error}") from error
         if value is None and Config.__dataclass_fields__[name].default is not None:
             del values[name]
+    values.setdefault("packages", parse_paths(Config.__dataclass_fields__["packages"].default))  # its ~ is expanded
     return Config(**values)
 
 
@@ -369,14 +453,17 @@ def flag(name: str) -> str:
     return flags[-1] if flags else name.upper()
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser that raises ConfigError where argparse would print its usage and leave."""
+
     def error(self, message: str) -> Any:
+        """What argparse calls for a wrong command line."""
         raise ConfigError(message)
 
 
-def make_parser(prog: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+def make_parser(prog: str, description: str, epilog: str = "") -> Parser:
     """The parser of the ``run`` command; it raises ConfigError instead of printing."""
-    parser = _Parser(
+    parser = Parser(
         prog=prog,
         description=description,
         epilog=epilog,
@@ -402,7 +489,7 @@ def make_parser(prog: str, description: str, epilog: str = "") -> argparse.Argum
     return parser
 
 
-def load(parser: argparse.ArgumentParser, argv: Sequence[str], environ: Mapping[str, str]) -> Config:
+def load(parser: Parser, argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     """The settings of flags over environment over defaults. Raises ConfigError."""
     for word in argv:
         if word.split("=")[0] in GONE:
@@ -417,6 +504,24 @@ def load(parser: argparse.ArgumentParser, argv: Sequence[str], environ: Mapping[
 def from_environ(environ: Mapping[str, str]) -> Config:
     """The settings of the environment over the defaults. Raises ConfigError."""
     return from_settings(_environment(environ), label=_variable)
+
+
+def variables(config: Config) -> dict[str, str]:
+    """The environment that `from_environ` reads as `config`, for processes that load the application by name."""
+    found = {}
+    for name in SETTINGS:
+        value = getattr(config, name)
+        if name == "passwords" and value == NO_PASSWORDS:
+            text = "."
+        elif isinstance(value, frozenset):
+            text = ",".join(sorted(value)) or "."
+        elif isinstance(value, tuple):
+            text = (os.pathsep if name == "packages" else " ").join(str(part) for part in value)
+        else:
+            text = ("no" if name == "hash_algo" else "") if value is None else str(value)
+        if text:
+            found[_variable(name)] = text
+    return found
 
 
 def _variable(name: str) -> str:
@@ -436,7 +541,7 @@ def _environment(environ: Mapping[str, str], without: Iterable[str] = ()) -> dic
         if name in without:
             continue
         if name == "packages":
-            found[name] = [part for part in re.split(r"[:;]" if ";" in value or ":\\" in value else ":", value) if part]
+            found[name] = [part for part in value.split(os.pathsep) if part]
         else:
             found[name] = value.split() if SETTINGS[name].repeat else value
     return found

@@ -36,7 +36,7 @@ class File:
     """Normalised (PEP 440) where the file name has a valid version, else as spelled there."""
     size: int | None = None
     """Bytes (PEP 700)."""
-    hashes: Mapping[str, str] = NO_HASHES
+    hashes: Mapping[str, str] = field(default_factory=lambda: NO_HASHES)
     """Algorithm → lower-case hex digest. The first entry is the one an HTML link shows."""
     requires_python: str | None = None
     """The plain specifier, unescaped."""
@@ -134,6 +134,9 @@ class Source(Protocol):
 
     def names(self) -> Sequence[NormalizedName]:
         """Every project, sorted; the very same object while the set is unchanged."""
+
+    def filenames(self) -> Iterable[tuple[NormalizedName, str]]:
+        """Every file's project and name, in the order of `names`, without looking into any file."""
 
     def project(self, name: NormalizedName) -> Project | None:
         """The project, or ``None`` if it is not ours; the very same object while nothing about it changed.

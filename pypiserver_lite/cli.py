@@ -1,0 +1,178 @@
+"""The command line: one verb a function. The only module that prints, and where exit codes are decided.
+
+0: done. 1: it could not be done. 2: the command itself is wrong (an option,
+a folder, a file it names), said in one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import getpass
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from . import config, observe, servers, site
+from .dists import normalize
+from .errors import ConfigError, PypiServerLiteError
+from .site import VERSION
+from .tools.passwd import delete_user, set_password
+from .web import PypiServerLite
+
+_RUN = """Serve folders of wheels and sdists as a Python package index.
+
+  pypiserver-lite run ./packages
+  pip install --extra-index-url http://127.0.0.1:8080/simple/ PROJECT
+
+Uploads need a password file (-P FILE); downloads are open unless -a says otherwise."""
+
+_RUN_END = "Every option is an environment variable too: --cache-control is PYPISERVER_LITE_CACHE_CONTROL."
+
+
+def run(argv: Sequence[str]) -> int:
+    """``run``: serve until told to stop."""
+    parser = config.make_parser("pypiserver-lite run", _RUN, _RUN_END)
+    parser.add_argument("--version", action="version", version=VERSION)
+    settings = config.load(parser, argv, os.environ)
+    observe.set_up(settings)
+    app = PypiServerLite(config=settings)
+    # For servers that load the application by name, each time in a process of its own.
+    os.environ.update(config.variables(settings))
+    try:
+        servers.run(
+            settings.server,
+            lambda: app,
+            "pypiserver_lite.wsgi:served",
+            _options(settings),
+            lambda host, port: _announce(settings, host, port),
+        )
+    finally:
+        app.close()
+    return 0
+
+
+def _options(settings: config.Config) -> servers.Options:
+    return servers.Options(
+        host=settings.host,
+        port=settings.port,
+        threads=settings.threads,
+        workers=settings.workers,
+        connection_limit=settings.connection_limit,
+        idle_timeout=settings.idle_timeout,
+        max_header=settings.max_header,
+        max_body=settings.max_upload,
+        grace=settings.grace,
+        trusted_proxy=settings.trusted_proxy,
+        tls_cert=settings.tls_cert,
+        tls_key=settings.tls_key,
+    )
+
+
+def _announce(settings: config.Config, host: str, port: int) -> None:
+    folders = ", ".join(str(path) for path in settings.packages)
+    shown = f"[{host}]" if ":" in host else host
+    note = " (this machine only; --host 0.0.0.0 lets others in)" if host in ("127.0.0.1", "::1", "localhost") else ""
+    scheme = "https" if settings.tls_cert else "http"
+    print(f"pypiserver-lite {VERSION} serves {folders} on {scheme}://{shown}:{port}/{note}", flush=True)
+
+
+def passwd(argv: Sequence[str]) -> int:
+    """``passwd``: set a user's password in a password file, or delete the user."""
+    parser = config.Parser(
+        prog="pypiserver-lite passwd",
+        description="Set USER's password in the htpasswd file FILE, which is made if it is missing. A running server "
+        "reads the file again by itself.",
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="password file, as -P takes it")
+    parser.add_argument("user", metavar="USER", help="the name to log in with")
+    parser.add_argument("--stdin", action="store_true", help="read the password from standard input, without asking")
+    parser.add_argument("--delete", action="store_true", help="delete the user instead")
+    given = parser.parse_args(list(argv))
+    if given.delete:
+        delete_user(given.file, given.user)
+        print(f"{given.user} deleted from {given.file}")
+        return 0
+    if given.stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = getpass.getpass(f"New password for {given.user}: ")
+        if getpass.getpass("Once more: ") != password:
+            raise ConfigError("the two passwords differ; nothing was changed")
+    set_password(given.file, given.user, password)
+    print(f"password of {given.user} set in {given.file}")
+    return 0
+
+
+def yank(argv: Sequence[str]) -> int:
+    """``yank``: keep a release for those who pin it, and out of everybody else's way (PEP 592)."""
+    parser = _release_parser("yank", "Yank a release: installers pass over it unless it is asked for exactly.")
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why; shown to whoever installs it all the same")
+    given = parser.parse_args(list(argv))
+    return _yank(given, given.reason, "yanked")
+
+
+def unyank(argv: Sequence[str]) -> int:
+    """``unyank``: undo ``yank``."""
+    return _yank(_release_parser("unyank", "Take a yank back.").parse_args(list(argv)), None, "no longer yanked")
+
+
+def _release_parser(verb: str, description: str) -> config.Parser:
+    parser = config.Parser(prog=f"pypiserver-lite {verb}", description=description)
+    parser.add_argument("name", metavar="NAME", help="the project")
+    parser.add_argument("version", metavar="VERSION", help="the release")
+    parser.add_argument(
+        "packages", nargs="*", metavar="PACKAGES", help="the folders that are served (default: as for run)"
+    )
+    return parser
+
+
+def _yank(given: argparse.Namespace, reason: str | None, done: str) -> int:
+    settings = config.load(config.make_parser("", ""), given.packages, os.environ)
+    with contextlib.closing(site.build_folder(settings)) as folder:
+        for filename in folder.yank(normalize(given.name), given.version, reason):
+            print(f"{filename}: {done}")
+    return 0
+
+
+_VERBS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "run": (run, "serve folders as an index (also without the verb)"),
+    "passwd": (passwd, "set or delete a user's password in a password file"),
+    "yank": (yank, "hide a release from all who do not ask for exactly it"),
+    "unyank": (unyank, "undo a yank"),
+}
+
+
+def _help() -> str:
+    lines = [f"  {verb:<10}{text}" for verb, (_, text) in _VERBS.items()]
+    return "\n".join(
+        [
+            "usage: pypiserver-lite VERB ...",
+            "",
+            "A private Python package index.",
+            "",
+            *lines,
+            "",
+            "'pypiserver-lite VERB --help' explains one. To begin: pypiserver-lite run ./packages",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command `argv` (default: this process's) and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words in (["-h"], ["--help"]):
+        print(_help())
+        return 0
+    verb = words.pop(0) if words and words[0] in _VERBS else "run"
+    try:
+        return _VERBS[verb][0](words)
+    except ConfigError as error:
+        print(f"pypiserver-lite: {error}", file=sys.stderr)
+        return 2
+    except PypiServerLiteError as error:
+        print(f"pypiserver-lite: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

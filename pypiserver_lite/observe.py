@@ -1,0 +1,76 @@
+"""What the server says about itself: the log and its lines for requests.
+
+Nothing a client sends reaches the log as it came: control characters are
+escaped, so that a request cannot forge a line, and credentials are masked.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+
+from .config import Config
+from .errors import ConfigError
+
+log = logging.getLogger("pypiserver_lite")
+access = logging.getLogger("pypiserver_lite.access")
+
+_SECRET = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_PROXY_AUTHORIZATION"})
+_LONGEST = 500  # characters of one value in a line
+
+
+def set_up(config: Config) -> None:
+    """Direct the log where the settings say. Called by the command line only: an embedder's logging is its own.
+
+    Raises ConfigError for a log file that cannot be written and for a format that cannot be filled in.
+    """
+    for name in ("log_req_frmt", "log_res_frmt", "log_err_frmt"):
+        try:
+            fill(getattr(config, name), {})
+        except (ValueError, TypeError, KeyError) as error:
+            option = "--" + name.replace("_", "-")
+            raise ConfigError(f"{option}: {error}; write %(NAME)s for a value, %% for a sign") from error
+    try:
+        formatter = logging.Formatter(config.log_frmt)
+    except ValueError as error:
+        raise ConfigError(f"--log-frmt: {error}") from error
+    handler: logging.Handler = logging.NullHandler()
+    if config.log_file is not None:
+        try:
+            handler = logging.FileHandler(config.log_file, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise ConfigError(f"--log-file {config.log_file}: {error.strerror}") from error
+    elif config.log_stream != "none":
+        handler = logging.StreamHandler(sys.stdout if config.log_stream == "stdout" else sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    level = logging.WARNING - 10 * min(config.verbose, 2)
+    root.setLevel(logging.ERROR if config.quiet else level)
+
+
+def clean(text: object) -> str:
+    """A text from outside as one printable line, bounded in length."""
+    return str(text)[:_LONGEST].encode("unicode_escape").decode("ascii")
+
+
+class _Values(dict[str, object]):
+    def __missing__(self, key: str) -> object:
+        return "-"
+
+
+def fill(template: str, values: Mapping[str, object]) -> str:
+    """`template` with ``%(NAME)s`` filled in; a value that is not there reads ``-``, a secret one ``***``."""
+    safe = _Values()
+    for key, value in values.items():
+        safe[key] = "***" if key in _SECRET else value if isinstance(value, int) else clean(value)
+    return template % safe
+
+
+def request_values(environ: Mapping[str, object]) -> dict[str, object]:
+    """What a log line may say of a request: the texts of its WSGI environment."""
+    values: dict[str, object] = {key: value for key, value in environ.items() if isinstance(value, str)}
+    # The name that pypiserver's own formats use.
+    values["bottle.request"] = f"{values.get('REQUEST_METHOD')} {values.get('PATH_INFO')}"
+    return values

@@ -1,0 +1,126 @@
+"""The composition root: a `Config` becomes a `Site`. The only place that names concrete classes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import platformdirs
+from packaging.utils import NormalizedName
+
+from .auth import Gate, Passwords
+from .config import NO_PASSWORDS, Config
+from .errors import ConfigError
+from .facts import Memory
+from .index import Index
+from .model import Source, Store
+from .sources.folder import Folder
+
+try:
+    VERSION = version("pypiserver-lite")
+except PackageNotFoundError:  # a plain checkout
+    VERSION = "0+unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Everything a running index consists of."""
+
+    config: Config
+    index: Source
+    """What clients see: the folders, then whatever is asked after them."""
+    store: Store
+    """Where uploads go."""
+    folder: Folder
+    gate: Gate
+    page_cache_control: str
+    file_cache_control: str
+    started: float = field(default_factory=time.monotonic)
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("pypiserver_lite"))
+
+    def fallback(self, name: NormalizedName) -> str | None:
+        """The upstream's page of a project that is not here, or ``None`` if nobody else is to be asked."""
+        if self.config.disable_fallback:
+            return None
+        return f"{self.config.fallback_url or _default_upstream()}{name}/"
+
+    def uptime(self) -> float:
+        """Seconds since this site was built."""
+        return time.monotonic() - self.started
+
+    def state(self) -> dict[str, object]:
+        """Numbers for monitoring."""
+        done, total = self.folder.progress()
+        return {"projects": len(self.index.names()), "facts": {"done": done, "total": total}}
+
+    def close(self) -> None:
+        """Stop background work and close what is open."""
+        self.folder.close()
+
+
+def _default_upstream() -> str:
+    from .upstream import default_upstream
+
+    return default_upstream()
+
+
+def build(config: Config) -> Site:
+    """A site of these settings. Raises ConfigError, naming the flag, for what cannot be used."""
+    gate = _gate(config)
+    folder = build_folder(config)
+    pages = "no-cache" if config.cache_control is None else f"max-age={config.cache_control}"
+    files = "no-cache" if config.overwrite else "max-age=31536000, immutable"
+    return Site(
+        config=config,
+        index=Index([folder]),
+        store=folder,
+        folder=folder,
+        gate=gate,
+        # Behind a login nothing may end up in a cache that others share (RFC 9111 section 3.5).
+        page_cache_control=f"private, {pages}" if gate.needs_login("list") else pages,
+        file_cache_control=f"private, {files}" if gate.needs_login("download") else files,
+    )
+
+
+def build_folder(config: Config) -> Folder:
+    """The packages folders alone. Raises ConfigError for one that cannot be served."""
+    roots = [_folder(path) for path in config.packages]
+    return Folder(roots, _memory(config), hash_algo=config.hash_algo)
+
+
+def _folder(path: Path) -> Path:
+    if not path.exists():
+        raise ConfigError(f"the packages folder {path} does not exist; make it (mkdir -p {path}) or name another")
+    if not path.is_dir():
+        raise ConfigError(f"the packages folder {path} is not a folder")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise ConfigError(f"the packages folder {path} cannot be read by this user")
+    return path
+
+
+def _gate(config: Config) -> Gate:
+    protected = config.authenticate
+    if config.passwords == NO_PASSWORDS:
+        if protected:
+            listed = ",".join(sorted(protected))
+            raise ConfigError(f"-P . means that nobody can log in, but -a {listed} asks for it; add -a . to open up")
+        return Gate(None, frozenset(), open=True)
+    if not protected:
+        raise ConfigError("-a . lets anybody upload; say so twice: add -P .")
+    if config.passwords is None:
+        needless = protected - {"update"}
+        if needless:
+            raise ConfigError(f"-a {','.join(sorted(needless))} needs a password file: add -P FILE")
+        return Gate(None, protected, open=False)
+    passwords = Passwords(config.passwords)
+    passwords.check()
+    return Gate(passwords, protected, open=False)
+
+
+def _memory(config: Config) -> Memory:
+    folder = config.cache_dir or platformdirs.user_cache_path("pypiserver-lite")
+    return Memory(folder / "facts.sqlite3")

@@ -1,0 +1,472 @@
+"""The Bottle application: every route a method, every refusal a status number.
+
+A route reads the request, asks one question and sends the answer. Rights
+are checked before a route runs, and before a body is read.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
+
+import bottle
+from packaging.utils import NormalizedName
+
+from .. import config, observe, simple, site, upload
+from ..dists import project_of, try_normalize
+from ..errors import (
+    Busy,
+    Conflict,
+    Denied,
+    Invalid,
+    Late,
+    Loop,
+    Missing,
+    NoSpace,
+    NotAcceptable,
+    PypiServerLiteError,
+    ReadOnly,
+    TooLarge,
+    TooMany,
+    Unavailable,
+)
+from ..model import LocalFile, Project, Redirect, Side, User
+from . import api, pages, rpc, send
+from .ready import ReadyPages
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+log = logging.getLogger("pypiserver_lite")
+
+STATUS: Mapping[type[PypiServerLiteError], int] = {
+    Invalid: 400,
+    TooLarge: 413,
+    NotAcceptable: 406,
+    Missing: 404,
+    Conflict: 409,
+    Denied: 403,
+    TooMany: 429,
+    Unavailable: 502,
+    Late: 504,
+    Busy: 503,
+    ReadOnly: 503,
+    NoSpace: 507,
+    Loop: 508,
+}
+REALM = "pypiserver-lite"
+UPLOAD_PATHS = ("/", "/legacy", "/legacy/", "/simple", "/simple/")
+_SMALL = 64 * 1024  # bytes: the largest body anything but an upload has a use for
+SIDES: tuple[Side, ...] = (".metadata", ".asc", ".provenance")
+"""Endings of what belongs to a file, in the order in which they are looked for."""
+
+
+class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
+    """The index as a WSGI application over the folders `packages`, with settings named as the flags.
+
+    Subclass it to change a page: every route is a method. The home page is
+    `root`; `render` fills a template. Raises ConfigError if the settings
+    name something that cannot be used.
+    """
+
+    def __init__(self, *packages: object, **settings: object) -> None:
+        super().__init__()
+        self._own_plugins = len(self.plugins)
+        if packages:
+            settings["packages"] = packages
+        given = settings.pop("config", None)
+        self.site = site.build(given if isinstance(given, config.Config) else config.from_settings(settings))
+        self.templates = pages.Templates(folder=self.site.config.templates, welcome=self.site.config.welcome)
+        self._pages = api.PageCache()
+        self._ready = ReadyPages(self.site.index, self.site.gate)
+        self._add_routes()
+        self.templates.rehearse("home", self._home_variables("http://127.0.0.1/"))
+
+    # -- routes ---------------------------------------------------------------------------------------------------
+
+    def _add_routes(self) -> None:
+        for prefix in ("/simple", "/+simple"):
+            self._route("GET", prefix, "list", self.add_slash)
+            self._route("GET", f"{prefix}/", "list", self.simple_names)
+            self._route("GET", f"{prefix}/<name>", "list", self.add_slash)
+            self._route("GET", f"{prefix}/<name>/", "list", self.simple_project)
+        self._route("GET", "/packages", "list", self.add_slash)
+        self._route("GET", "/packages/", "list", self.package_files)
+        self._route("GET", "/packages/<path:path>", "download", self.package)
+        self._route("GET", "/pypi/<name>/json", "list", self.project_json)
+        self._route("GET", "/pypi/<name>/<version>/json", "list", self.release_json)
+        for path in UPLOAD_PATHS:
+            self._route("POST", path, "update", self.change)
+        self._route("POST", "/RPC2", "list", self.xml_rpc)
+        self._route("GET", self.site.config.health_endpoint, None, self.health)
+        self._route("GET", "/", "list", "root")
+        self._route("GET", "/favicon.ico", None, self.nothing)
+        self._route("GET", "/robots.txt", None, self.nothing)
+        # The widest patterns last: they would match the others.
+        self._route("GET", "/<name>/json", "list", self.project_json)
+        self._route("GET", "/<name>", "list", self.to_simple)
+        self._route("GET", "/<name>/", "list", self.to_simple)
+
+    def _route(self, method: str, path: str, action: str | None, handler: Callable[..., object] | str) -> None:
+        call = getattr(self, handler) if isinstance(handler, str) else handler
+
+        def guarded(**arguments: str) -> object:
+            try:
+                if action is not None:
+                    bottle.request.environ["pypiserver_lite.user"] = self.admit(action, bottle.request.environ)
+                result = call(**arguments)
+            except PypiServerLiteError as error:
+                result = self.refusal(error)
+            if isinstance(result, send.Answer):
+                return bottle.HTTPResponse(result.body, result.status, result.headers)
+            return result
+
+        self.route(path, method, callback=guarded)
+
+    def root(self) -> object:
+        """The home page. Override it to give the index another one; text is sent as HTML."""
+        address = pages.own_address(bottle.request.environ)
+        if not bottle.request.environ["bottle.raw_path"]:
+            return self._redirect(address.rstrip("/").rsplit("/", 1)[-1] + "/", 302)
+        body = self.render("home", **self._home_variables(address)).encode("utf-8", "replace")
+        headers = [
+            ("Content-Type", "text/html; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-cache"),
+            *pages.SECURITY,
+        ]
+        return send.Answer(status="200 OK", headers=headers, body=body)
+
+    def render(self, template: str, **variables: object) -> str:
+        """The text of the page `template` (a name without ``.tpl``) with these variables."""
+        return self.templates.render(template, variables)
+
+    def _home_variables(self, address: str) -> dict[str, object]:
+        """What every home page may use; the names in capitals are pypiserver's."""
+        settings = self.site.config
+        return {
+            "URL": address,
+            "VERSION": site.VERSION,
+            "NUMPKGS": len(self.site.index.names()),
+            "PACKAGES": "packages/",
+            "SIMPLE": "simple/",
+            "host": re.sub(r"^https?://|/.*$", "", address),
+            "secure": address.startswith("https:"),
+            "uploads": self.site.gate.open or settings.passwords is not None,
+            "login": sorted(settings.authenticate),
+            "fallback": not settings.disable_fallback,
+        }
+
+    def simple_names(self) -> send.Answer:
+        """The list of all projects (PEP 503, 691)."""
+        names = self.site.index.names()
+        form = self._form()
+        return self._page(names, None, form, lambda: simple.render_names(names, form))
+
+    def simple_project(self, name: str) -> send.Answer:
+        """A project's page (PEP 503, 691); a redirect to the upstream's if no folder has it."""
+        project_name = self._name(name)
+        if project_name != name:
+            return self._redirect(f"../{project_name}/", 301)
+        project = self.site.index.project(project_name)
+        if project is None:
+            address = self.site.fallback(project_name)
+            if address is None:
+                raise Missing(f"no project {project_name} here")
+            return self._redirect(address, 302)
+        form = self._form()
+        return self._page(project, project_name, form, lambda: simple.render_project(project, form))
+
+    def package_files(self) -> send.Answer:
+        """A page with a link to each file of this index, as ``pip install --find-links`` reads it."""
+        return self._plain_page("".join(api.file_links(self.site.index)))
+
+    def package(self, path: str) -> send.Answer:
+        """A file, or what belongs to it. The last segment names the file; one before it may name its project."""
+        *folders, filename = path.split("/")
+        if not filename or any(folder in ("", ".", "..") for folder in folders):
+            raise Missing("no such file here")
+        side: Side = next((side for side in SIDES if filename.endswith(side)), "")
+        filename = filename.removesuffix(side)
+        for name in (try_normalize(folders[-1]) if folders else None, project_of(filename)):
+            if name is None:
+                continue
+            try:
+                content = self.site.index.open(name, filename, side)
+            except Missing:
+                continue
+            if content is not None:
+                break
+        else:
+            raise Missing(f"no file {filename + side} here")
+        environ = bottle.request.environ
+        control = self.site.file_cache_control
+        if isinstance(content, LocalFile):
+            return send.local_file(environ, content, filename=filename + side, cache_control=control)
+        if isinstance(content, Redirect):
+            return self._redirect(content.url, 302)
+        return send.stream(environ, content, filename=filename + side, cache_control=control)
+
+    def project_json(self, name: str) -> send.Answer:
+        """Facts about a project and its latest release, in the shape of PyPI's JSON API."""
+        project_name = self._name(name)
+        if project_name != name:
+            return self._redirect(f"../{project_name}/json", 301)
+        return self._json(api.project_json(self._project(project_name), self.site.index, self._root()))
+
+    def release_json(self, name: str, version: str) -> send.Answer:
+        """Facts about one release, in the shape of PyPI's JSON API."""
+        return self._json(api.project_json(self._project(self._name(name)), self.site.index, self._root(), version))
+
+    def change(self) -> send.Answer:
+        """The legacy upload API: a new file, or the removal or yank of a release (`:action`)."""
+        environ = bottle.request.environ
+        received = upload.receive(
+            api.request_body(environ),
+            environ.get("CONTENT_TYPE"),
+            api.content_length(environ),
+            stage=self.site.store.stage,
+            limit=self.site.config.max_upload,
+        )
+        user = cast("User | None", environ.get("pypiserver_lite.user"))
+        return self._text(api.carry_out(received, self.site, user.name if user else "anonymous"))
+
+    def xml_rpc(self) -> send.Answer:
+        """Old clients' XML-RPC calls, `search` above all."""
+        length = api.content_length(bottle.request.environ)
+        if length is not None and length > rpc.LONGEST:
+            raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
+        body = api.request_body(bottle.request.environ).read(rpc.LONGEST + 1)
+        if len(body) > rpc.LONGEST:
+            raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
+        return self._text_of(rpc.answer(body, self.site.index), "text/xml; charset=utf-8")
+
+    def health(self) -> send.Answer:
+        """``OK`` for monitoring; with ``Accept: application/json`` more, as far as the asker may list."""
+        if "application/json" not in bottle.request.environ.get("HTTP_ACCEPT", ""):
+            return self._text("OK")
+        facts: dict[str, object] = {"status": "ok", "version": site.VERSION, "uptime": int(self.site.uptime())}
+        try:
+            self.admit("list", bottle.request.environ)
+        except PypiServerLiteError:
+            return self._json(facts)
+        return self._json({**facts, **self.site.state()})
+
+    def nothing(self) -> send.Answer:
+        """Files that browsers and crawlers ask for and that no project may answer."""
+        raise Missing("nothing here")
+
+    def add_slash(self, name: str = "") -> send.Answer:
+        """From a page's address without its last slash to the one with it (PEP 503)."""
+        last = try_normalize(name) or name if name else bottle.request.path.rsplit("/", 1)[-1]
+        return self._redirect(f"{quote(last, safe='+')}/", 301)
+
+    def to_simple(self, name: str) -> send.Answer:
+        """From an index URL without ``simple/`` to the project's page."""
+        up = "../" if bottle.request.path.endswith("/") else ""
+        return self._redirect(f"{up}simple/{self._name(name)}/", 302)
+
+    # -- rights and refusals --------------------------------------------------------------------------------------
+
+    def admit(self, action: str, environ: Mapping[str, Any]) -> User | None:
+        """Who asks, if they may do `action`. Raises Denied, TooMany or Busy."""
+        return self.site.gate.check(action, environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
+
+    def refusal(self, error: PypiServerLiteError) -> send.Answer:
+        """The answer that says what is wrong and what to do: plain text, and in short the reason phrase.
+
+        twine shows only the reason phrase, flit only plain text.
+        """
+        code = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+        headers: send.Headers = []
+        if isinstance(error, Denied) and error.challenge:
+            code = 401
+            headers.append(("WWW-Authenticate", f'Basic realm="{REALM}", charset="UTF-8"'))
+        if isinstance(error, (TooMany, Busy)):
+            headers.append(("Retry-After", str(error.retry_after if isinstance(error, TooMany) else 1)))
+        if isinstance(error, NotAcceptable):
+            headers.append(("Vary", "Accept, Accept-Encoding"))
+        bottle.request.environ["pypiserver_lite.error"] = str(error)
+        if code >= 500:
+            log.error("%s %s: %s", code, observe.clean(bottle.request.path), observe.clean(error))
+        answer = self._text(str(error), headers)
+        return send.Answer(status=f"{code} {api.reason(str(error))}", headers=answer.headers, body=answer.body)
+
+    def default_error_handler(self, res: bottle.HTTPError) -> bytes:
+        """Bottle's own errors (no such route, wrong method, a bug) as short plain text."""
+        if res.exception is not None:
+            log.error("%s %s failed", bottle.request.method, observe.clean(bottle.request.path), exc_info=res.exception)
+        texts = {
+            404: "nothing here",
+            405: "this address does not take that method",
+            500: "a fault of ours; see the log",
+        }
+        text = texts.get(res.status_code, "the request cannot be answered") + "\n"
+        bottle.request.environ["pypiserver_lite.error"] = text.strip()
+        bottle.response.headers["Content-Type"] = "text/plain; charset=utf-8"
+        bottle.response.headers["X-Content-Type-Options"] = "nosniff"
+        return text.encode()
+
+    def refuse_early(self, environ: dict[str, Any]) -> tuple[str, send.Headers, bytes] | None:
+        """The refusal of a request with a body, decided from its headers alone; ``None`` lets it come.
+
+        Servers that can ask before they read the body do (see `servers`).
+        """
+        bottle.request.bind(environ)
+        path = environ.get("PATH_INFO")
+        length = api.content_length(environ) or 0
+        try:
+            if environ["REQUEST_METHOD"] == "POST" and path in UPLOAD_PATHS:
+                self.admit("update", environ)
+                limit = self.site.config.max_upload
+                if limit is not None and length > limit:
+                    raise TooLarge(f"this index takes at most {limit} bytes at once (--max-upload)")
+            elif length > _SMALL:
+                raise TooLarge(f"only an upload may have more than {_SMALL} bytes, and it goes to this index's /")
+        except PypiServerLiteError as error:
+            answer = self.refusal(error)
+            return answer.status, answer.headers, cast("bytes", answer.body)
+        return None
+
+    # -- answers --------------------------------------------------------------------------------------------------
+
+    def _name(self, name: str) -> NormalizedName:
+        normalized = try_normalize(name)
+        if normalized is None:
+            raise Missing("no such project: a name has letters, digits and . _ - between them")
+        return normalized
+
+    def _project(self, name: NormalizedName) -> Project:
+        project = self.site.index.project(name)
+        if project is None:
+            raise Missing(f"no project {name} here")
+        return project
+
+    def _root(self) -> str:
+        """From the page asked for up to the root of the index."""
+        return "../" * (str(bottle.request.path).count("/") - 1)
+
+    def _form(self) -> simple.Form:
+        environ = bottle.request.environ
+        wanted = bottle.request.query.get("format") if environ.get("QUERY_STRING") else None
+        return simple.negotiate(environ.get("HTTP_ACCEPT"), wanted)
+
+    def _page(
+        self, source: object, name: NormalizedName | None, form: simple.Form, make: Callable[[], bytes]
+    ) -> send.Answer:
+        def rendered() -> send.Page:
+            control = self.site.page_cache_control
+            return send.Page(make(), form.content_type, cache_control=control, vary="Accept, Accept-Encoding")
+
+        environ = bottle.request.environ
+        page = self._pages.get((name, form), source, rendered)
+        ready = page.encoded(environ.get("HTTP_ACCEPT_ENCODING", ""))
+        if self._unadorned():
+            self._ready.keep(environ["bottle.raw_path"], environ, name, source, ready)
+        return ready.answer(environ.get("HTTP_IF_NONE_MATCH"))
+
+    def _unadorned(self) -> bool:
+        """Whether pages are sent as our routes make them: nobody hooked in or overrode them."""
+        kind = type(self)
+        return (
+            kind.simple_project is PypiServerLite.simple_project
+            and kind.simple_names is PypiServerLite.simple_names
+            and kind.admit is PypiServerLite.admit
+            and len(self.plugins) == self._own_plugins
+            and not any(self._hooks.values())
+        )
+
+    def _plain_page(self, body: str) -> send.Answer:
+        content = body.encode("utf-8", "replace")
+        page = send.Page(
+            content, "text/html; charset=utf-8", cache_control=self.site.page_cache_control, vary="Accept-Encoding"
+        )
+        environ = bottle.request.environ
+        return page.encoded(environ.get("HTTP_ACCEPT_ENCODING", "")).answer(environ.get("HTTP_IF_NONE_MATCH"))
+
+    def _json(self, value: object) -> send.Answer:
+        return self._text_of(json.dumps(value).encode(), "application/json")
+
+    def _text(self, text: str, headers: Iterable[tuple[str, str]] = ()) -> send.Answer:
+        return self._text_of((text + "\n").encode("utf-8", "replace"), "text/plain; charset=utf-8", headers)
+
+    def _text_of(self, body: bytes, content_type: str, headers: Iterable[tuple[str, str]] = ()) -> send.Answer:
+        common = [
+            ("Content-Type", content_type),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-cache"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        return send.Answer(status="200 OK", headers=[*common, *headers], body=body)
+
+    def _redirect(self, address: str, code: int) -> send.Answer:
+        answer = self._text(f"see {address}", [("Location", address)])
+        phrase = {301: "Moved Permanently", 302: "Found"}[code]
+        return send.Answer(status=f"{code} {phrase}", headers=answer.headers, body=answer.body)
+
+    # -- WSGI -----------------------------------------------------------------------------------------------------
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        return self.wsgi(environ, start_response)
+
+    def wsgi(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request; Bottle's own name for it."""
+        if not _clean_path(environ.get("PATH_INFO", "")):
+            # Bottle would drop what is not UTF-8 and answer for another path.
+            environ["PATH_INFO"] = "/\N{REPLACEMENT CHARACTER}/-".encode().decode("latin-1")
+        if observe.access.isEnabledFor(logging.INFO):
+            return self._logged(environ, start_response)
+        return self._answered(environ, start_response)
+
+    def _answered(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        answer = self._ready.answer(environ)
+        if answer is None:
+            return cast("Iterable[bytes]", super().wsgi(environ, start_response))
+        start_response(answer.status, answer.headers)
+        return () if environ["REQUEST_METHOD"] == "HEAD" else (cast("bytes", answer.body),)
+
+    def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        settings = self.site.config
+        values = observe.request_values(environ)
+        observe.access.info("%s", observe.fill(settings.log_req_frmt, values))
+        began = time.monotonic()
+
+        def note(status: str, headers: send.Headers, exc_info: Any = None) -> Callable[[bytes], object]:
+            answered = {key.lower(): value for key, value in headers}
+            values.update(status=status, size=answered.get("content-length", "-"))
+            values.update(ms=int((time.monotonic() - began) * 1000), error=environ.get("pypiserver_lite.error", "-"))
+            template = settings.log_err_frmt if status[:1] in "45" else settings.log_res_frmt
+            observe.access.info("%s", observe.fill(template, values))
+            return start_response(status, headers, exc_info)
+
+        return self._answered(environ, cast("StartResponse", note))
+
+    def close(self) -> None:
+        """Stop background work and close what is open."""
+        super().close()
+        self.site.close()
+
+
+def _clean_path(path: str) -> bool:
+    """Whether a path, bytes as Latin-1 as WSGI has it, is strict UTF-8 without control characters and backslashes."""
+    if path.isascii():
+        return path.isprintable() and "\\" not in path
+    try:
+        text = path.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return False
+    return not re.search(r"[\x00-\x1f\x7f-\x9f\\]", text)
+
+
+def make_app(*packages: object, **settings: object) -> PypiServerLite:
+    """The index over the folders `packages` as a WSGI application; settings are named as the flags.
+
+    Raises ConfigError if a setting is unknown or cannot be used.
+    """
+    return PypiServerLite(*packages, **settings)

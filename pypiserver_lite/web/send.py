@@ -1,0 +1,312 @@
+"""Answers over HTTP: validators, ranges, compression and caching headers, decided here and nowhere else.
+
+Follows RFC 9110 (conditional requests, ranges) and RFC 9111 (caching).
+"""
+
+from __future__ import annotations
+
+import email.utils
+import gzip
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import Missing
+from ..model import LocalFile, Stream
+
+Headers = list[tuple[str, str]]
+FOREVER = "max-age=31536000, immutable"
+_GZIP_FROM = 1000  # bytes; below, a packet is a packet
+
+# O_NOFOLLOW: the path was resolved, so a link there now was put in its place. O_NONBLOCK: nor may a pipe hang us.
+_OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+_TYPES = {
+    ".whl": "application/zip",
+    ".zip": "application/zip",
+    ".egg": "application/zip",
+    ".gz": "application/gzip",
+    ".tgz": "application/gzip",
+    ".asc": "application/pgp-signature",
+    ".metadata": "text/plain; charset=utf-8",
+    ".provenance": "application/json",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A status line, headers and a body: bytes, an open file to be sent from where it stands, or pieces."""
+
+    status: str
+    headers: Headers
+    body: bytes | BinaryIO | Iterable[bytes] = b""
+
+
+class Page:
+    """A rendered page, ready to be sent in any encoding.
+
+    The ETag is a digest of the bytes; the compressed form has its own, since
+    a strong validator names one sequence of bytes (RFC 9110 section 8.8.3).
+    """
+
+    __slots__ = ("_common", "_digest", "_packed", "plain")
+
+    def __init__(self, body: bytes, content_type: str, *, cache_control: str, vary: str) -> None:
+        self._digest = hashlib.sha256(body).hexdigest()[:32]
+        self._common = [
+            ("Content-Type", content_type),
+            ("Cache-Control", cache_control),
+            ("Vary", vary),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        self._packed: Ready | None = None
+        self.plain = Ready([*self._common, ("ETag", f'"{self._digest}"')], body)
+
+    @property
+    def weight(self) -> int:
+        """Bytes this page takes in memory, nearly."""
+        return len(self.plain.body) * 2 + 2000
+
+    def encoded(self, accept_encoding: str) -> Ready:
+        """The page in the form this client understands best; compressed when first asked for."""
+        if len(self.plain.body) < _GZIP_FROM or not accepts_gzip(accept_encoding):
+            return self.plain
+        if self._packed is None:
+            # mtime=0: the same page has the same bytes, in every process.
+            packed = gzip.compress(self.plain.body, 6, mtime=0)
+            headers = [*self._common, ("Content-Encoding", "gzip"), ("ETag", f'"{self._digest}-gzip"')]
+            self._packed = Ready(headers, packed)
+        return self._packed
+
+
+class Ready:
+    """One encoding of a page with its headers, so complete that answering is a comparison."""
+
+    __slots__ = ("body", "etag", "headers", "unchanged")
+
+    def __init__(self, headers: Headers, body: bytes) -> None:
+        self.headers = [*headers, ("Content-Length", str(len(body)))]
+        self.body = body
+        self.etag = dict(headers)["ETag"]
+        self.unchanged = _kept(headers)
+
+    def answer(self, if_none_match: str | None) -> Answer:
+        """200 with the bytes, or 304 if `if_none_match` names them."""
+        if if_none_match is not None and (if_none_match == self.etag or matches(if_none_match, self.etag)):
+            return Answer(status="304 Not Modified", headers=self.unchanged)
+        return Answer(status="200 OK", headers=self.headers, body=self.body)
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether a client understands gzip (RFC 9110 section 12.5.3)."""
+    if "gzip" not in accept_encoding:
+        return False
+    for part in accept_encoding.lower().split(","):
+        coding, _, parameters = part.partition(";")
+        if coding.strip() in ("gzip", "x-gzip"):
+            return re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", parameters) is None
+    return False
+
+
+def matches(header: str, etag: str) -> bool:
+    """Whether an If-None-Match field names `etag`, compared weakly (RFC 9110 section 13.1.2)."""
+    if header.strip() == "*":
+        return True
+    tags = re.findall(r'(?:W/)?("[^"]*")', header[:4000])
+    return etag.removeprefix("W/") in tags
+
+
+def http_date(moment: datetime) -> str:
+    """A moment as RFC 9110 section 5.6.7 writes it."""
+    return email.utils.format_datetime(moment.astimezone(timezone.utc), usegmt=True)
+
+
+def _seconds(header: str | None) -> float | None:
+    """The moment a date field names, or ``None`` if it is no date."""
+    try:
+        return email.utils.parsedate_to_datetime(header).timestamp() if header else None
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None
+
+
+def unmodified(environ: Mapping[str, str], etag: str, modified: int | None) -> bool:
+    """Whether the client's copy is current.
+
+    If-None-Match decides, If-Modified-Since only without it (RFC 9110 section 13.2.2).
+    """
+    tags = environ.get("HTTP_IF_NONE_MATCH")
+    if tags is not None:
+        return matches(tags, etag)
+    since = _seconds(environ.get("HTTP_IF_MODIFIED_SINCE"))
+    return since is not None and modified is not None and modified <= since
+
+
+def wanted_range(environ: Mapping[str, str], size: int, etag: str, modified: int | None) -> tuple[int, int] | bool:
+    """The half-open range of bytes a GET asks for.
+
+    False: everything (no range, an unknown unit, a malformed or multiple
+    one, or an If-Range that does not hold). True: a range that cannot be
+    satisfied (RFC 9110 section 14).
+    """
+    header = environ.get("HTTP_RANGE")
+    if not header or environ["REQUEST_METHOD"] != "GET":
+        return False
+    condition = environ.get("HTTP_IF_RANGE")
+    if condition is not None and condition.strip() != etag:
+        # An exact date is as good as a tag; a weak tag or a later date is not.
+        moment = None if '"' in condition else _seconds(condition)
+        if moment is None or modified is None or moment != modified:
+            return False
+    match = re.fullmatch(r"\s*bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", header, re.IGNORECASE | re.ASCII)
+    if match is None or match.groups() == ("", ""):
+        return False
+    first, last = match.groups()
+    if not first:
+        length = min(int(last), size)
+        return (size - length, size) if length else True
+    if last and int(last) < int(first):
+        return False
+    if int(first) >= size:
+        return True
+    return int(first), min(int(last) + 1, size) if last else size
+
+
+def content_type(filename: str) -> str:
+    """The media type of a file by its ending; never one that a browser would run (STANDARDS F3, F4)."""
+    return _TYPES.get(Path(filename).suffix.lower(), "application/octet-stream")
+
+
+def stream(environ: Mapping[str, str], content: Stream, *, filename: str, cache_control: str) -> Answer:
+    """Content that comes in pieces, whole or the range asked for."""
+    etag = f'"{content.tag}"' if content.tag else ""
+    modified = int(content.modified.timestamp()) if content.modified else None
+    headers = _file_headers(filename, etag, modified, cache_control, ranges=content.size is not None)
+    if etag and unmodified(environ, etag, modified):
+        return Answer(status="304 Not Modified", headers=_kept(headers))
+    if content.size is None:
+        return Answer(status="200 OK", headers=headers, body=_unless_head(environ, content, 0, None))
+    part = wanted_range(environ, content.size, etag, modified)
+    if part is True:
+        return _unsatisfiable(content.size)
+    start, stop = part or (0, content.size)
+    headers.append(("Content-Length", str(stop - start)))
+    if part:
+        headers.append(("Content-Range", f"bytes {start}-{stop - 1}/{content.size}"))
+    status = "206 Partial Content" if part else "200 OK"
+    return Answer(status=status, headers=headers, body=_unless_head(environ, content, start, stop if part else None))
+
+
+def _unless_head(environ: Mapping[str, str], content: Stream, start: int, stop: int | None) -> Iterable[bytes]:
+    return () if environ["REQUEST_METHOD"] == "HEAD" else content.read(start, stop)
+
+
+def local_file(environ: Mapping[str, str], content: LocalFile, *, filename: str, cache_control: str) -> Answer:
+    """A file on disk, whole or the range asked for, as an open file that the server can send by itself.
+
+    Raises Missing if it vanished or is no regular file any more.
+    """
+    try:
+        handle = os.open(content.path, _OPEN)
+    except OSError as error:
+        raise Missing(f"{filename} is not here any more") from error
+    file = open(handle, "rb", buffering=0)  # noqa: SIM115 - the server closes it once it is sent
+    try:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            raise Missing(f"{filename} is not here any more")
+        answer = _local_answer(environ, file, facts, filename, cache_control)
+    except BaseException:
+        file.close()
+        raise
+    if answer.body is not file and not isinstance(answer.body, Slice):
+        file.close()
+    return answer
+
+
+def _local_answer(
+    environ: Mapping[str, str], file: BinaryIO, facts: os.stat_result, filename: str, cache_control: str
+) -> Answer:
+    size, modified = facts.st_size, max(int(facts.st_mtime), 0)
+    etag = f'"{facts.st_mtime_ns:x}-{size:x}-{facts.st_ino:x}"'
+    headers = _file_headers(filename, etag, modified, cache_control, ranges=True)
+    if unmodified(environ, etag, modified):
+        return Answer(status="304 Not Modified", headers=_kept(headers))
+    part = wanted_range(environ, size, etag, modified)
+    if part is True:
+        return _unsatisfiable(size)
+    if part is False:
+        headers.append(("Content-Length", str(size)))
+        body: bytes | BinaryIO | Slice = b"" if environ["REQUEST_METHOD"] == "HEAD" else file
+        return Answer(status="200 OK", headers=headers, body=body)
+    start, stop = part
+    headers.append(("Content-Length", str(stop - start)))
+    headers.append(("Content-Range", f"bytes {start}-{stop - 1}/{size}"))
+    return Answer(status="206 Partial Content", headers=headers, body=Slice(file, start, stop))
+
+
+def _file_headers(filename: str, etag: str, modified: int | None, cache_control: str, *, ranges: bool) -> Headers:
+    headers = [
+        ("Content-Type", content_type(filename)),
+        ("Cache-Control", cache_control),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    if ranges:
+        headers.append(("Accept-Ranges", "bytes"))
+    if etag:
+        headers.append(("ETag", etag))
+    if modified is not None:
+        headers.append(("Last-Modified", email.utils.formatdate(modified, usegmt=True)))
+    return headers
+
+
+def _kept(headers: Headers) -> Headers:
+    """Of the headers of a 200, those that a 304 repeats (RFC 9110 section 15.4.5)."""
+    return [header for header in headers if header[0] in ("ETag", "Vary", "Cache-Control", "Last-Modified")]
+
+
+def _unsatisfiable(size: int) -> Answer:
+    text = f"the file has {size} bytes; the range lies outside\n".encode()
+    headers = [
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Range", f"bytes */{size}"),
+        ("Content-Length", str(len(text))),
+    ]
+    return Answer(status="416 Range Not Satisfiable", headers=headers, body=text)
+
+
+class Slice:
+    """A part of an open file that looks like a file of its own, so that every server's file wrapper sends just that."""
+
+    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
+        self._file = file
+        self._start = start
+        self._stop = stop
+        file.seek(start)
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes, or all that is left of the part."""
+        left = self._stop - self._file.tell()
+        return self._file.read(left if size < 0 else min(size, left)) if left > 0 else b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move within the part, as a file does."""
+        base = {os.SEEK_SET: self._start, os.SEEK_CUR: self._file.tell(), os.SEEK_END: self._stop}[whence]
+        return self._file.seek(base + offset) - self._start
+
+    def tell(self) -> int:
+        """Where in the part the next byte comes from."""
+        return self._file.tell() - self._start
+
+    def close(self) -> None:
+        """Close the file the part belongs to."""
+        self._file.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while block := self.read(1 << 16):
+            yield block

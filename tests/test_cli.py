@@ -1,0 +1,176 @@
+"""The command line: every mistake is one clear line and exit code 2; every verb does what it says."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from builders import make_wheel
+
+from pypiserver_lite import cli, config
+from pypiserver_lite.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(
+    *words: object, cwd: Path, env: dict[str, str] | None = None, text: str = ""
+) -> subprocess.CompletedProcess[str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYPISERVER_LITE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "pypiserver_lite", *map(str, words)],
+        cwd=cwd,
+        env={
+            **kept,
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(cwd / "home"),
+            "XDG_CACHE_HOME": str(cwd / "cache"),
+            **(env or {}),
+        },
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_wheel(tmp_path / "packages", "ours", "1.0")
+    (tmp_path / "broken.tpl").write_text("<p>fine</p>\n% if\n")
+    (tmp_path / "failing.tpl").write_text("<p>{{URL}}</p>\n\n{{no_such_variable}}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["run", "--no-such-flag", "packages"], "--no-such-flag"),
+        (["--no-such-flag"], "--no-such-flag"),
+        (["run", "no-such-folder"], "no-such-folder"),
+        (["run"], "packages"),
+        (["run", "broken.tpl"], "broken.tpl"),
+        (["run", "-p", "x", "packages"], "--port"),
+        (["run", "-p", "70000", "packages"], "--port"),
+        (["run", "-p"], "-p"),
+        (["run", "-P", "no-such-file", "packages"], "no-such-file"),
+        (["run", "-P", "packages", "packages"], "packages"),
+        (["run", "-P", ".", "packages"], "-a ."),
+        (["run", "-a", ".", "packages"], "-P ."),
+        (["run", "-a", "download", "packages"], "-P FILE"),
+        (["run", "-a", "fly", "packages"], "--authenticate"),
+        (["run", "--hash-algo", "crc", "packages"], "--hash-algo"),
+        (["run", "--fallback-url", "ftp://example.test/", "packages"], "--fallback-url"),
+        (["run", "--server", "guess", "packages"], "--server"),
+        (["run", "--backend", "auto", "packages"], "--backend"),
+        (["run", "--backend=cached-dir", "packages"], "--backend"),
+        (["run", "--health-endpoint", "health", "packages"], "--health-endpoint"),
+        (["run", "--welcome", "no-such-page.tpl", "packages"], "no-such-page.tpl"),
+        (["run", "--welcome", "broken.tpl", "packages"], "broken.tpl, line 2"),
+        (["run", "--welcome", "failing.tpl", "packages"], "failing.tpl, line 3"),
+        (["run", "--templates", "no-such-templates", "packages"], "no-such-templates"),
+        (["run", "--log-file", "packages", "packages"], "--log-file"),
+        (["run", "--log-req-frmt", "%(odd", "packages"], "--log-req-frmt"),
+        (["run", "--cache-control", "-1", "packages"], "--cache-control"),
+        (["run", "--max-upload", "much", "packages"], "--max-upload"),
+        (["run", "--host", "no such host", "packages"], "--host"),
+        (["passwd"], "FILE"),
+        (["passwd", "missing/file", "ann", "--stdin"], "missing"),
+        (["passwd", "htpasswd", "nobody", "--delete"], "htpasswd"),
+        (["yank", "ours"], "VERSION"),
+        (["yank", "ours", "1.0", "no-such-folder"], "no-such-folder"),
+    ],
+)
+def test_a_wrong_command_is_one_line_that_names_the_fault(folder: Path, words: list[str], named: str) -> None:
+    done = run(*words, cwd=folder, text="secret\n")
+    assert done.returncode == 2, done
+    assert named in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_said(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("run", "-p", port, "packages", cwd=folder)
+    assert done.returncode == 2 and f"{port}" in done.stderr and "--port" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_unknown_variable_names_the_nearest(folder: Path) -> None:
+    done = run("run", "packages", cwd=folder, env={"PYPISERVER_LITE_PROT": "1"})
+    assert done.returncode == 2 and "PYPISERVER_LITE_PORT" in done.stderr
+
+
+def test_help_explains_every_verb_and_flag(folder: Path) -> None:
+    top = run("--help", cwd=folder)
+    assert top.returncode == 0
+    for verb in cli._VERBS:
+        assert f"  {verb} " in top.stdout
+        assert run(verb, "--help", cwd=folder).returncode == 0
+    text = run("run", "--help", cwd=folder).stdout
+    for setting in config.SETTINGS.values():
+        for flag in setting.flags:
+            assert flag in text
+
+
+def test_flags_win_over_variables_and_variables_over_defaults() -> None:
+    parser = config.make_parser("", "")
+    environ = {"PYPISERVER_LITE_PORT": "1", "PYPISERVER_LITE_HOST": "::1", "PYPISERVER_LITE_PACKAGES": "a:b"}
+    settings = config.load(parser, ["-p", "2", "-o"], environ)
+    assert (settings.port, settings.host, settings.overwrite, settings.cache_control) == (2, "::1", True, None)
+    assert [path.name for path in settings.packages] == ["a", "b"]
+    assert config.load(parser, ["c"], environ).packages == (Path("c"),)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["-P", ".", "-a", ".", "--hash-algo", "no", "a b", "c"],
+        ["--trusted-proxy", "10.0.0.1", "--trusted-proxy", "::1", "-vv", "-o", "--cache-control", "7", "-P", "file"],
+    ],
+)
+def test_settings_survive_the_environment(words: list[str]) -> None:
+    settings = config.load(config.make_parser("", ""), words, {})
+    assert config.from_environ(config.variables(settings)) == settings
+
+
+@pytest.mark.parametrize("text", ["0", "12k", "1.5MB", "10GB", "2GiB", "7 tb"])
+def test_sizes_have_units(text: str) -> None:
+    expected = {"0": 0, "12k": 12_000, "1.5MB": 1_500_000, "10GB": 10**10, "2GiB": 2**31, "7 tb": 7 * 10**12}
+    assert config.parse_size(text) == expected[text]
+
+
+@pytest.mark.parametrize("settings", [{"prot": 1}, {"port": "x"}, {"authenticate": ["fly"]}, {"fallback_url": "x"}])
+def test_wrong_settings_of_a_host_are_config_errors(settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        config.from_settings(settings)
+
+
+def test_a_password_is_set_changed_and_deleted(folder: Path) -> None:
+    from passlib.hash import bcrypt
+
+    file = folder / "htpasswd"
+    for password in ("first", "second"):
+        done = run("passwd", "htpasswd", "ann", "--stdin", cwd=folder, text=f"{password}\n")
+        assert done.returncode == 0, done.stderr
+        assert bcrypt.verify(password, file.read_text().strip().split(":", 1)[1])
+        assert password not in done.stdout + done.stderr
+    assert run("passwd", "htpasswd", "ann", "--delete", cwd=folder).returncode == 0
+    assert "ann" not in file.read_text()
+
+
+def test_a_release_is_yanked_and_unyanked(folder: Path) -> None:
+    wheel = folder / "packages" / "ours-1.0-py3-none-any.whl"
+    assert run("yank", "Ours", "1.0.0", "packages", "--reason", "bad build", cwd=folder).returncode == 0
+    assert Path(f"{wheel}.yanked").read_text() == "bad build"
+    assert run("unyank", "ours", "1.0", "packages", cwd=folder).returncode == 0
+    assert not Path(f"{wheel}.yanked").exists()
+    done = run("yank", "ours", "2.0", "packages", cwd=folder)
+    assert done.returncode == 1 and "ours" in done.stderr
