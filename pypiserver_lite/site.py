@@ -6,7 +6,6 @@ import logging
 import os
 import time
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import platformdirs
@@ -20,10 +19,8 @@ from .index import Index
 from .model import Source, Store
 from .sources.folder import Folder
 
-try:
-    VERSION = version("pypiserver-lite")
-except PackageNotFoundError:  # a plain checkout
-    VERSION = "0+unknown"
+VERSION = "0.1.0"
+"""Of this package; pyproject.toml reads it here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         self._ready = ReadyPages(self.site.index, self.site.gate)
         self._add_routes()
         self.templates.rehearse("home", self._home_variables("http://127.0.0.1/"))
+        self.site.folder.read_ahead()
 
     # -- routes ---------------------------------------------------------------------------------------------------
 
@@ -130,7 +131,8 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
 
     def root(self) -> object:
         """The home page. Override it to give the index another one; text is sent as HTML."""
-        address = pages.own_address(bottle.request.environ)
+        # A mount of Bottle's own leaves SCRIPT_NAME alone and keeps its prefix here.
+        address = pages.own_address(bottle.request.environ) + self.config.get("_mount.prefix", "").lstrip("/")
         if not bottle.request.environ["bottle.raw_path"]:
             return self._redirect(address.rstrip("/").rsplit("/", 1)[-1] + "/", 302)
         body = self.render("home", **self._home_variables(address)).encode("utf-8", "replace")
@@ -330,6 +332,8 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
                 raise TooLarge(f"only an upload may have more than {_SMALL} bytes, and it goes to this index's /")
         except PypiServerLiteError as error:
             answer = self.refusal(error)
+            if observe.access.isEnabledFor(logging.INFO):
+                self._note(observe.request_values(environ), answer.status, answer.headers, str(error), time.monotonic())
             return answer.status, answer.headers, cast("bytes", answer.body)
         return None
 
@@ -432,20 +436,23 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         return () if environ["REQUEST_METHOD"] == "HEAD" else (cast("bytes", answer.body),)
 
     def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        settings = self.site.config
         values = observe.request_values(environ)
-        observe.access.info("%s", observe.fill(settings.log_req_frmt, values))
+        observe.access.info("%s", observe.fill(self.site.config.log_req_frmt, values))
         began = time.monotonic()
 
         def note(status: str, headers: send.Headers, exc_info: Any = None) -> Callable[[bytes], object]:
-            answered = {key.lower(): value for key, value in headers}
-            values.update(status=status, size=answered.get("content-length", "-"))
-            values.update(ms=int((time.monotonic() - began) * 1000), error=environ.get("pypiserver_lite.error", "-"))
-            template = settings.log_err_frmt if status[:1] in "45" else settings.log_res_frmt
-            observe.access.info("%s", observe.fill(template, values))
+            self._note(values, status, headers, environ.get("pypiserver_lite.error", "-"), began)
             return start_response(status, headers, exc_info)
 
         return self._answered(environ, cast("StartResponse", note))
+
+    def _note(self, values: dict[str, object], status: str, headers: send.Headers, error: str, began: float) -> None:
+        sizes = [value for name, value in headers if name.lower() == "content-length"]
+        values.update(status=status, size=sizes[0] if sizes else "-", error=error)
+        values["ms"] = int((time.monotonic() - began) * 1000)
+        settings = self.site.config
+        template = settings.log_err_frmt if status[:1] in "45" else settings.log_res_frmt
+        observe.access.info("%s", observe.fill(template, values))
 
     def close(self) -> None:
         """Stop background work and close what is open."""
