@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -55,7 +56,8 @@ class Installer:
 
 UV = Installer("uv")
 PIP = Installer("pip", pip=version("pip"))
-EVERY = [UV, *(Installer(f"pip-{known}", pip=known, wheel=wheel) for known, wheel in sorted(PIPS.items()))]
+SPREAD = {version("pip"), min(PIPS, key=Version), max(PIPS, key=Version)}
+EVERY = [UV, *(Installer(f"pip-{known}", pip=known, wheel=PIPS[known]) for known in sorted(SPREAD))]
 BOTH = [PIP, UV]
 
 
@@ -78,7 +80,7 @@ def fill(folder: Path) -> None:
     make_wheel(folder, "broken", "1.0")
     yanked = make_wheel(folder, "broken", "1.1")
     (folder / f"{yanked.name}.yanked").write_text("eats <data> & more")
-    make_wheel(folder, "more", "1.0", "Provides-Extra: dotted.extra", 'Requires-Dist: leaf; extra == "dotted.extra"')
+    make_wheel(folder, "more", "1.0", "Provides-Extra: fast", 'Requires-Dist: leaf; extra == "fast"')
     make_wheel(folder, "leaf", "1.0", filename="leaf-1.0-1build2-py3-none-any.whl")
     live.make_own_sdist(folder, "Source-Only", "1.0", "Requires-Dist: source-leaf")
     make_wheel(folder, "source-leaf", "0.1.dev3")
@@ -100,9 +102,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live.Recording]:
 @pytest.fixture
 def served(packages: Path, tmp_path: Path) -> Iterator[Callable[..., live.Recording]]:
     """Serve `packages` with settings of one's own."""
-    from contextlib import ExitStack
-
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
 
         def start(**settings: object) -> live.Recording:
             app = make_app(packages, **{"disable_fallback": True, "cache_dir": tmp_path / "facts", **settings})
@@ -119,7 +119,7 @@ def test_every_installer_finds_the_right_release_of_everything(
     installer: Installer, shop: live.Recording, shell: live.Shell, tmp_path: Path
 ) -> None:
     # N2, N5, U8, H10, Y1, T12's names; J9 (pip 23.0 falls over a wrong JSON key); a build tag; an extra; an sdist.
-    wanted = ["needs-plain", "picky", "broken", "more[dotted-extra]", "source.only", "local", "epoch"]
+    wanted = ["needs-plain", "picky", "broken", "more[fast]", "source.only", "local", "epoch"]
     said = installer.install(shell, shop.simple, tmp_path / "t", *wanted, "source-leaf==0.1.dev3").good()
     assert live.installed(tmp_path / "t") == {
         "Needs.Plain": "1.0",
@@ -254,18 +254,19 @@ def test_pip_resumes_a_broken_download(  # F5, F6, F11
     packages: Path, tmp_path: Path, shell: live.Shell
 ) -> None:
     installer = pip_since("25.1")
-    wheel = make_wheel(packages, "big", "1.0", payload=os.urandom(3_000_000))
+    make_wheel(packages, "big", "1.0", payload=os.urandom(3_000_000))
     app = make_app(packages, disable_fallback=True, cache_dir=tmp_path / "facts")
     cut: list[str] = []
 
     def fragile(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         """The first whole answer of the wheel breaks off after a third."""
-        body = app(environ, start_response)
+        body: Any = app(environ, start_response)
         if cut or not environ["PATH_INFO"].endswith(".whl"):
             return body
         cut.append(environ["PATH_INFO"])
-        data = b"".join(body)
-        return [data[:1_000_000]]
+        begun = b"".join(body)[:1_000_000]
+        body.close()
+        return [begun]
 
     with live.in_thread(fragile) as server:
         installer.install(shell, server.simple, tmp_path / "t", "--resume-retries", "3", "big").good()
@@ -276,7 +277,6 @@ def test_pip_resumes_a_broken_download(  # F5, F6, F11
     assert fetched[1].headers["range"].startswith("bytes=")
     assert fetched[1].headers["range"] != "bytes=0-"
     assert fetched[1].headers["if-range"].startswith('"')
-    assert live.sha256(wheel)
 
 
 def test_new_file_is_seen_at_once_by_a_client_that_caches_pages(  # P6, P7
@@ -350,15 +350,13 @@ def test_pdm_locks_from_us_alone(shop: live.Recording, shell: live.Shell, tmp_pa
         'dependencies = ["needs-plain", "broken", "picky"]\n[tool.pdm]\ndistribution = false\n'
         f'[[tool.pdm.source]]\nname = "pypi"\nurl = "{shop.simple}"\nverify_ssl = false\n'
     )
-    shell.python("-m", "pdm", "use", "--quiet", sys.executable, cwd=project)
+    (project / ".pdm-python").write_text(sys.executable)
     shell.python("-m", "pdm", "lock", cwd=project).good()
     assert locked(project / "pdm.lock") == {"broken": "1.0", "needs-plain": "1.0", "picky": "1.0", "plain": "1.9"}
 
 
 def locked(path: Path) -> dict[str, str]:
     """Name → version in a lock file of poetry or pdm, each with a hash of ours."""
-    import re
-
     text = path.read_text("utf-8")
     assert "sha256:" in text
     entries = re.findall(r'^\[\[package\]\]\nname = "([^"]+)"\nversion = "([^"]+)"', text, re.MULTILINE)
@@ -411,8 +409,7 @@ def test_without_the_right_login_nothing_is_had(  # A1, A2
 ) -> None:
     index = guarded.login(*login) if login else guarded.simple
     said = installer.install(shell, index, tmp_path / "t", "ours").bad()
-    assert "401" in said or "No matching distribution" in said or "credentials" in said
-    assert "500" not in said
+    assert ("401 Unauthorized" if installer is UV else "No matching distribution found for ours") in said
     assert not any("/packages/" in asked for asked in guarded.asked())
 
 
@@ -422,7 +419,7 @@ def test_open_list_with_protected_downloads_lets_pip_look_and_not_fetch(  # A5, 
     make_wheel(packages, "ours", "1.0")
     server = served(passwords=live.write_htpasswd(tmp_path / "htpasswd", ann="pw"), authenticate="update,download")
     said = PIP.install(shell, server.simple, tmp_path / "t", "ours").bad()
-    assert "401" in said or "User for" in said
+    assert "401 Client Error: a user name and password are needed here" in said
     PIP.install(shell, server.login("ann", "pw"), tmp_path / "t", "ours").good()
     assert live.installed(tmp_path / "t") == {"ours": "1.0"}
 
@@ -435,9 +432,7 @@ def test_command_line_serves_several_folders(tmp_path: Path, shell: live.Shell) 
     make_wheel(first, "ours", "1.0", "Requires-Dist: plain")
     make_wheel(second / "plain", "plain", "1.0")
     make_sdist(second, "unused", "1.0")
-    began = time.monotonic()
     with live.serve("-v", packages=[first, second]) as server:
-        assert time.monotonic() - began < 10
         PIP.install(shell, server.simple, tmp_path / "t", "ours").good()
         assert live.installed(tmp_path / "t") == {"ours": "1.0", "plain": "1.0"}
         assert "GET /simple/ours/" in server.log()

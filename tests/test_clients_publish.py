@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import live
 import pytest
@@ -95,6 +97,7 @@ def make_project(folder: Path, name: str, text: str = "one") -> Path:
         f'[project]\nname = "{name}"\nversion = "1.0"\ndescription = "Ours"\nrequires-python = ">=3.8"\n'
         '[build-system]\nrequires = ["flit_core"]\nbuild-backend = "flit_core.buildapi"\n'
     )
+    (folder / ".pdm-python").write_text(sys.executable)  # or pdm makes an environment for each project
     (folder / f"{module}.py").write_text(MODULE.format(text=text))
     make_wheel(folder / "dist", name, "1.0", f"Summary: {text}", "Requires-Python: >=3.8", body="Grüße, 世界\n")
     make_sdist(folder / "dist", name, "1.0", f"Summary: {text}", "Requires-Python: >=3.8")
@@ -111,11 +114,16 @@ def built(project: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (project / "dist").iterdir()}
 
 
+def page(server: live.Server, name: str) -> dict[str, dict[str, Any]]:
+    """File name → what the server's page says of it."""
+    answer = live.ask(server, f"/simple/{name}/", Accept="application/vnd.pypi.simple.v1+json")
+    assert answer.status == 200, answer
+    return {file["filename"]: file for file in json.loads(answer.body)["files"]}
+
+
 def listed(server: live.Server, name: str) -> dict[str, str]:
     """File name → sha256, as the server's page says."""
-    page = live.ask(server, f"/simple/{name}/", Accept="application/vnd.pypi.simple.v1+json")
-    assert page.status in (200, 404), page
-    return {file["filename"]: file["hashes"]["sha256"] for file in json.loads(page.body)["files"]} if page.body else {}
+    return {filename: file["hashes"]["sha256"] for filename, file in page(server, name).items()}
 
 
 # -- what is taken ----------------------------------------------------------------------------------------------------
@@ -140,8 +148,10 @@ def test_published_files_are_kept_to_the_byte_and_never_replaced(
     make_project(project, name, text="two")
     changed = publish(shell, project, index.url, "ann", PASSWORD)
     assert built(project) != files
-    assert "already exists" in changed.said
-    assert changed.code != 0 or client == "hatch"  # which looks at our page, and passes over what is there
+    if client == "hatch":  # looks at our page first, and passes over what is there
+        assert changed.said.count("already exists") == 2
+    else:
+        assert "already exists with other content" in changed.bad()
     assert stored(shelf, name) == files
 
 
@@ -151,7 +161,7 @@ def test_wrong_password_is_told_and_stores_nothing(  # A2, R4, R5
 ) -> None:
     name = f"wrong-{client}"
     said = CLIENTS[client](shell, make_project(tmp_path / "p", name), index.url, "ann", "guess").bad()
-    assert re.search(r"401|password", said), said
+    assert "wrong user name or password" in said
     assert "guess" not in said
     assert not stored(shelf, name)
 
@@ -162,7 +172,7 @@ def test_nobody_in_particular_may_not_publish(  # A1
 ) -> None:
     name = f"nobody-{client}"
     said = CLIENTS[client](shell, make_project(tmp_path / "p", name), index.url, "", "").bad()
-    assert re.search(r"401|[Cc]redentials", said), said
+    assert "a user name and password are needed here" in said or "Missing credentials" in said
     assert not stored(shelf, name)
 
 
@@ -172,7 +182,7 @@ def test_without_a_password_file_the_refusal_says_what_to_do(  # A6, R4
 ) -> None:
     server, folder = closed
     said = CLIENTS[client](shell, make_project(tmp_path / "p", "ours"), server.url, "ann", PASSWORD).bad()
-    assert re.search(r"-P\b|passwords?\b", said), said
+    assert "-P FILE" in said
     assert not list(folder.rglob("*.whl")) and not list(folder.rglob("*.tar.gz"))
 
 
@@ -203,6 +213,9 @@ def test_signature_is_kept_beside_its_file(  # Q4, Q5, T9
     if client == "twine":
         assert stored(shelf, name) == built(project)
         assert live.ask(index, f"/packages/{wheel.name}.asc").body == signature
+        assert {filename: file["gpg-sig"] for filename, file in page(index, name).items()} == {
+            filename: filename == wheel.name for filename in built(project) if not filename.endswith(".asc")
+        }
     assert f"{wheel.name}.asc" not in listed(index, name)
 
 
@@ -213,27 +226,27 @@ ATTESTATION = {
 }
 
 
-def test_twine_may_send_attestations(  # Q3, T2
-    index: live.Server, shelf: Path, shell: live.Shell, tmp_path: Path
+@pytest.mark.parametrize("client", ["twine", "uv"])  # uv sends them after the file
+def test_attestations_are_kept_as_provenance(  # Q3, T2
+    client: str, index: live.Server, shell: live.Shell, tmp_path: Path
 ) -> None:
-    project = make_project(tmp_path / "project", "attested-twine")
-    for path in sorted((project / "dist").iterdir()):
-        path.with_name(f"{path.name}.publish.attestation").write_text(json.dumps(ATTESTATION))
+    name = f"attested-{client}"
+    project = make_project(tmp_path / "project", name)
     files = sorted((project / "dist").iterdir())
-    options = ("--attestations", "--non-interactive", "--disable-progress-bar", "--repository-url", index.url)
-    login = ("--username", "ann", "--password", PASSWORD)
-    shell.python("-m", "twine", "upload", *options, *login, *files, cwd=project).good()
-    assert set(listed(index, "attested-twine")) == {path.name for path in files if path.suffix in (".whl", ".gz")}
-
-
-def test_uv_may_send_attestations(  # Q3, T2: after the file
-    index: live.Server, shelf: Path, shell: live.Shell, tmp_path: Path
-) -> None:
-    project = make_project(tmp_path / "project", "attested-uv")
-    for path in sorted((project / "dist").iterdir()):
+    for path in files:
         path.with_name(f"{path.name}.publish.attestation").write_text(json.dumps(ATTESTATION))
-    uv(shell, project, index.url, "ann", PASSWORD).good()
-    assert len(listed(index, "attested-uv")) == 2
+    if client == "uv":
+        uv(shell, project, index.url, "ann", PASSWORD).good()
+    else:
+        options = ("--attestations", "--non-interactive", "--disable-progress-bar", "--repository-url", index.url)
+        login = ("--username", "ann", "--password", PASSWORD)
+        everything = sorted((project / "dist").iterdir())
+        shell.python("-m", "twine", "upload", *options, *login, *everything, cwd=project).good()
+    assert listed(index, name) == {path.name: live.sha256(path) for path in files}
+    for path in files:
+        provenance = json.loads(live.ask(index, f"/packages/{path.name}.provenance").body)
+        assert provenance["version"] == 1
+        assert [bundle["attestations"] for bundle in provenance["attestation_bundles"]] == [[ATTESTATION]]
 
 
 # -- what is there already --------------------------------------------------------------------------------------------
@@ -250,7 +263,7 @@ def test_uv_check_url_skips_the_same_bytes_and_stops_at_others(  # P6, J5
     assert files == built(project)
     assert "already exists, skipping" in shell.uv(*command, cwd=project).good()
     make_project(project, "checked", text="two")
-    assert "does not match" in shell.uv(*command, cwd=project).bad()
+    assert re.search("(do|does) not match", shell.uv(*command, cwd=project).bad())
     assert stored(shelf, "checked") == files
 
 
@@ -298,6 +311,6 @@ def test_refusal_of_a_bad_file_reaches_the_eye(  # V4, R4: twine shows the reaso
     liar = make_wheel(project / "dist", "liar", "1.0")
     liar.rename(liar.with_name("liar-2.0-py3-none-any.whl"))
     said = uv(shell, project, index.url, "ann", PASSWORD).bad()
-    assert "400" in said
+    assert "status code 400" in said
     assert re.search(r"\b1\.0\b", said) and re.search(r"\b2\.0\b", said), said
     assert not stored(shelf, "liar")

@@ -219,6 +219,7 @@ def test_app_is_a_bottle_that_can_be_mounted_in_another(packages: Path, tmp_path
     with live.in_thread(site) as server:
         assert live.ask(server, "/").text == "the site"
         walk(server, "/pypi")
+        assert server.url + "pypi/simple/" in live.ask(server, "/pypi/").text
     index.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
 import live
 import pytest
@@ -82,8 +83,6 @@ def test_no_spelling_of_a_local_name_leads_upstream(  # N1, U14
 
 def follow(server: live.Server, path: str) -> str:
     """Where our own redirects lead to, at last: another server's address, or a path of ours that answers 200."""
-    from urllib.parse import urljoin
-
     for _ in range(5):
         answer = live.ask(server, path, Accept="text/html")
         if answer.status == 200:
@@ -217,8 +216,6 @@ def test_command_line_falls_back_too(
 
 
 def test_default_upstream_is_a_public_index_and_is_not_asked_by_us(packages: Path, tmp_path: Path) -> None:
-    from urllib.parse import urljoin, urlsplit
-
     from distlib.index import DEFAULT_INDEX
 
     with live.in_thread(make_app(packages, cache_dir=tmp_path / "facts")) as server:
