@@ -1,0 +1,271 @@
+"""Bytes on disk: written aside, made durable, published whole or not at all.
+
+Nothing is ever written under its final name. A file is staged beside its
+destination under a dot-name, synced, and then linked (the kernel picks one
+winner among threads and processes) or renamed over the old one (readers keep
+what they have open). A crash leaves at most a staged file, which `sweep`
+removes at the next start.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from .errors import Busy, Missing, NoSpace, ReadOnly, Unavailable
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; what follows does without
+    fcntl = None  # type: ignore[assignment]  # a module name cannot be declared optional
+
+STAGED_PREFIX = ".pypiserver-lite-"
+_STAGED = re.compile(r"\.pypiserver-lite-([0-9]{1,10})-[0-9a-f]{16}\.tmp", re.ASCII)
+_STARTED = time.time()
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+_LEFTOVER_AGE = 60.0
+_LOCK_PATIENCE = 10.0
+
+
+def safe_join(root: Path, *segments: str) -> Path:
+    """`root` and one file or folder name after another; the only way from a request's text to a path.
+
+    `segments` are already percent-decoded, once. Raises Missing for one that
+    is empty, a dot-segment, holds a separator, backslash, colon, NUL or
+    control character, cannot be spelled in UTF-8 or is longer than 255 bytes.
+    """
+    for segment in segments:
+        if segment in ("", ".", "..") or any(c in "/\\:\x7f" or c < " " for c in segment) or not _spelled(segment):
+            raise Missing("there is no such file")
+    return root.joinpath(*segments)
+
+
+def _spelled(segment: str) -> bool:
+    try:
+        return len(segment.encode()) <= 255
+    except UnicodeEncodeError:
+        return False
+
+
+class Staged:
+    """A new file under a temporary name in `folder`, to be published or discarded.
+
+    As a context manager it discards itself unless it was published. Raises
+    OSError when the disk refuses; then nothing is left behind.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f"{STAGED_PREFIX}{os.getpid()}-{secrets.token_hex(8)}.tmp"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        # Readable for others as the umask has it: a web server beside us may send the file.
+        self._handle = os.open(self.path, flags, 0o666)
+        # Tells `sweep`, also one in another container, that somebody is still writing.
+        _try_lock(self._handle)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes; on failure the file is discarded before the error goes on."""
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._handle, view) :]
+        except BaseException:
+            self.discard()
+            raise
+
+    def commit(self) -> None:
+        """All bytes are written: make them durable and close the file. It is still invisible."""
+        try:
+            os.fsync(self._handle)
+            handle, self._handle = self._handle, -1
+            os.close(handle)
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Close and remove; harmless when already published or discarded."""
+        handle, self._handle = self._handle, -1
+        try:
+            if handle >= 0:
+                os.close(handle)
+        finally:
+            self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Staged:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.discard()
+
+
+def place(staged: Path, final: Path, *, overwrite: bool) -> None:
+    """Give a staged, committed file of the same file system its final name; the temporary name is gone then.
+
+    Without `overwrite` raises FileExistsError if the name is taken, and of
+    any number of callers exactly one succeeds. With it, the new file replaces
+    the old one in one step. Not durable before `sync_folder`.
+
+    Where the file system has no hard links, our own processes exclude each
+    other with a lock on the folder and the name is looked up before the
+    rename: another program that creates it in that instant loses its file.
+    """
+    if overwrite:
+        staged.replace(final)
+        return
+    if os.name == "nt":  # there a rename never replaces
+        staged.rename(final)
+        return
+    try:
+        os.link(staged, final)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with exclusive(final.parent):
+            if os.path.lexists(final):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final)) from error
+            staged.rename(final)
+        return
+    staged.unlink(missing_ok=True)
+
+
+def publish(staged: Path, final: Path, *, overwrite: bool) -> None:
+    """`place`, then make the name durable. Raises FileExistsError, OSError."""
+    place(staged, final, overwrite=overwrite)
+    sync_folder(final.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system can. Raises OSError when the disk fails."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync a folder
+            raise
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a small file whole and durably, replacing what was there. Raises OSError."""
+    with Staged(path.parent) as staged:
+        staged.write(data)
+        staged.commit()
+        publish(staged.path, path, overwrite=True)
+
+
+def copy(source: Path, folder: Path) -> Staged:
+    """A committed copy of a file, staged in another folder (on another file system). Raises OSError."""
+    staged = Staged(folder)
+    try:
+        with source.open("rb") as file:
+            while data := file.read(2**20):
+                staged.write(data)
+        staged.commit()
+    except BaseException:
+        staged.discard()
+        raise
+    return staged
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a folder against other threads and processes of ours while several of its names change together.
+
+    The lock is on the folder itself, leaves no file, and vanishes with its
+    holder. File systems without such locks go without. Raises Busy when
+    somebody holds it for more than ten seconds.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        deadline = time.monotonic() + _LOCK_PATIENCE
+        while _try_lock(handle) is False:
+            if time.monotonic() > deadline:
+                raise Busy("another change of the packages folder is under way; try again shortly")
+            time.sleep(0.002)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool | None:
+    """Whether the lock is ours now; ``None`` where there are no locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def sweep(folder: Path, names: Iterable[str] | None = None) -> int:
+    """Remove staged files that dead processes left in `folder`; how many.
+
+    `names` are its file names, if already known. A file is spared while
+    somebody writes it, and while a process of its number runs and it is
+    younger than a minute. A folder that cannot be read or written is left
+    as it is.
+    """
+    removed = 0
+    try:
+        for name in os.listdir(folder) if names is None else names:
+            match = _STAGED.fullmatch(name)
+            if match is not None and _abandoned(folder / name, int(match[1])):
+                (folder / name).unlink(missing_ok=True)
+                removed += 1
+    except OSError:
+        return removed
+    return removed
+
+
+def _abandoned(path: Path, pid: int) -> bool:
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        written = os.fstat(handle).st_mtime
+        old = time.time() - written > _LEFTOVER_AGE
+        locked = _try_lock(handle)
+    finally:
+        os.close(handle)
+    if locked is False:
+        return False
+    if locked is None:  # only the age can tell, for the writer may run on another machine
+        return time.time() - written > 60 * _LEFTOVER_AGE
+    # In a container every server has the same number, so what is older than this process is its predecessor's.
+    return old or not _runs(pid) or (pid == os.getpid() and written < _STARTED)
+
+
+def _runs(pid: int) -> bool:
+    if os.name == "nt":  # there is no harmless signal to ask with
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def translate(error: OSError) -> Unavailable:
+    """What a failing disk means for whoever asked; the text holds no path."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace("the disk of the packages folder is full; nothing was stored")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return ReadOnly("the packages folder cannot be written to")
+    reason = os.strerror(error.errno) if error.errno else "unknown error"
+    return Unavailable(f"the packages folder cannot be used now ({reason})")

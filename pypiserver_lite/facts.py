@@ -1,0 +1,366 @@
+"""What the bytes of files say, read once and remembered in SQLite.
+
+Digests and core metadata need a file's bytes; they are kept by path, size,
+modification time and inode, so that a file which changed in any of these is
+read again. The database may be deleted at any time, may be shared by several
+processes, and one that is corrupt or cannot be written costs time only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from . import dists
+from .errors import Unavailable
+
+_log = logging.getLogger(__name__)
+
+TICK_NS = 20_000_000
+"""How far apart two changes must be to get different times on a file system with fine time stamps."""
+COARSE_TICK_NS = 2_000_000_000
+"""The same where time stamps have whole seconds (FAT: every other)."""
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (
+    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER,
+    hashes TEXT, metadata_sha256 TEXT, requires_python TEXT
+) WITHOUT ROWID
+"""
+_CHUNK = 2**20
+
+
+class Key(NamedTuple):
+    """One state of one file: other bytes, other key (as far as a file system tells)."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str, status: os.stat_result) -> Key:
+        """The key of a file with this status. Inodes keep the 63 bits that SQLite can hold."""
+        return cls(path, status.st_size, status.st_mtime_ns, status.st_ino & (2**63 - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one state of a file holds."""
+
+    hashes: Mapping[str, str]
+    """Algorithm → lower-case hex digest."""
+    metadata_sha256: str | None = None
+    """Of the core metadata offered beside the file; ``None`` if none may be offered (PEP 658)."""
+    requires_python: str | None = None
+
+
+def young(changed_ns: int, now_ns: int) -> bool:
+    """Whether a further change may still get this very time stamp, as of `now_ns`.
+
+    A stamp from the future (clocks differ, or somebody set it) is not young:
+    it never would grow old.
+    """
+    tick = TICK_NS if changed_ns % 1_000_000_000 else COARSE_TICK_NS
+    return -COARSE_TICK_NS < now_ns - changed_ns < tick
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+class Changing(Unavailable):
+    """A file is being written while we read it, so nothing certain can be said."""
+
+
+class Finding(NamedTuple):
+    """Facts, the state of the file they hold for, and whether that state can no longer change unseen."""
+
+    key: Key
+    facts: Facts
+    settled: bool
+
+
+def describe(metadata: bytes | None, filename: str) -> tuple[str | None, str | None]:
+    """SHA-256 of the core metadata, if it may be offered for this file, and its Requires-Python."""
+    parsed = dists.parse_filename(filename)
+    if metadata is None or parsed is None:
+        return None, None
+    fields = dists.parse_metadata(metadata)
+    offered = dists.offers_metadata(parsed.kind, fields)
+    return hashlib.sha256(metadata).hexdigest() if offered else None, fields.requires_python
+
+
+@contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """A regular file for reading; never waits for a pipe, never follows a link. Raises OSError."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise FileNotFoundError(path)
+        yield file
+
+
+def read(path: str, filename: str, algorithms: Iterable[str]) -> Finding:
+    """The facts of a file as it is now; digests, metadata and key are of one state.
+
+    `path` leads through no link. Raises OSError, and Changing if the file
+    does not hold still.
+    """
+    wanted = tuple(algorithms)
+    for _ in range(2):
+        with opened(path) as file:
+            began = time.time_ns()
+            before = os.fstat(file.fileno())
+            key = Key.of(path, before)
+            digester = dists.Digester(wanted)
+            while wanted and Key.of(path, os.fstat(file.fileno())) == key and (data := file.read(_CHUNK)):
+                digester.update(data)
+            file.seek(0)
+            metadata_sha256, requires_python = describe(dists.core_metadata(file, filename), filename)
+            if Key.of(path, os.fstat(file.fileno())) == key:
+                facts = Facts(digester.hexdigests(), metadata_sha256, requires_python)
+                return Finding(key, facts, not young(before.st_mtime_ns, began))
+    raise Changing(f"{filename} is being written")
+
+
+class Reader:
+    """Facts from the memory, or else from the files; each file is read by one thread at a time."""
+
+    def __init__(self, memory: Memory, algorithms: Sequence[str]) -> None:
+        self._memory = memory
+        self.algorithms = tuple(dict.fromkeys(algorithms))
+        self._lock = threading.Lock()
+        self._reading: dict[str, threading.Event] = {}
+
+    def known(self, keys: Iterable[Key]) -> dict[Key, Facts]:
+        """Those that need no reading."""
+        found = self._memory.get(keys)
+        return {key: facts for key, facts in found.items() if facts.hashes.keys() >= set(self.algorithms)}
+
+    def read(self, key: Key, filename: str) -> Finding:
+        """Read a file, or wait for another thread that does. Raises OSError, Changing."""
+        while True:
+            with self._lock:
+                event = self._reading.get(key.path)
+                if event is None:
+                    mine = self._reading[key.path] = threading.Event()
+                    break
+            event.wait()
+            if facts := self.known([key]).get(key):
+                return Finding(key, facts, settled=True)
+        try:
+            finding = read(key.path, filename, self.algorithms)
+            if finding.settled:
+                self._memory.put({finding.key: finding.facts})
+            return finding
+        finally:
+            with self._lock:
+                del self._reading[key.path]
+            mine.set()
+
+    def remember(self, key: Key, facts: Facts) -> None:
+        """Facts that the caller knows already."""
+        self._memory.put({key: facts})
+
+    def after_fork(self) -> None:
+        """In a child process: whoever held a lock or was reading is not here."""
+        self._lock = threading.Lock()
+        self._reading = {}
+        self._memory.after_fork()
+
+
+# --- remembering ---------------------------------------------------------------------------------------------------
+
+
+class Memory:
+    """Facts by key, in a SQLite database at `path`, or in this process's memory if that is ``None``.
+
+    Safe for threads and processes. A database that is corrupt is replaced by
+    an empty one; one that cannot be used is replaced by memory; either is
+    said once. Never raises for what the disk does.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._retired: list[sqlite3.Connection] = []
+        self._warned = False
+        self._repair = threading.Lock()
+        self._connect()
+
+    def _connect(self) -> None:
+        """Open the database, or as the last resort memory."""
+        for attempt in (1, 2):
+            if self._path is None:
+                break
+            try:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # Two connections, so that nobody who asks waits behind a transaction of another process.
+                self._writer, self._reader = _database(self._path), _database(self._path)
+                self._writes, self._reads = threading.Lock(), threading.Lock()
+                return
+            except (sqlite3.OperationalError, OSError) as error:
+                self._warn("%s cannot be used (%s); facts are kept in memory only", error)
+                self._path = None
+            except sqlite3.DatabaseError as error:
+                self._warn("%s is damaged (%s); it is made anew", error)
+                if attempt == 2 or not self._delete():
+                    self._path = None
+        self._writer = self._reader = _database(None)
+        self._writes = self._reads = threading.Lock()
+
+    def _delete(self) -> bool:
+        try:
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+        except OSError:
+            return False
+        return True
+
+    def _warn(self, text: str, error: Exception) -> None:
+        if not self._warned:
+            _log.warning(text, self._path, error)
+        self._warned = True
+
+    def get(self, keys: Iterable[Key]) -> dict[Key, Facts]:
+        """The facts of those keys that are known."""
+        wanted = {os.fsencode(key.path): key for key in keys}
+        paths, found = list(wanted), {}
+        for start in range(0, len(paths), 500):
+            some = paths[start : start + 500]
+            marks = ",".join("?" * len(some))
+            for row in self._ask(f"SELECT * FROM facts WHERE path IN ({marks})", some):  # noqa: S608 - marks only
+                key = wanted[row[0]]
+                if key[1:] == row[1:4]:
+                    hashes = dict(pair.split("=", 1) for pair in row[4].split())
+                    found[key] = Facts(hashes, row[5], row[6])
+        return found
+
+    def put(self, rows: Mapping[Key, Facts]) -> None:
+        """Remember facts; each path has one state, the last."""
+        self._change(
+            "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    *(os.fsencode(key.path), *key[1:]),
+                    " ".join(f"{name}={digest}" for name, digest in facts.hashes.items()),
+                    facts.metadata_sha256,
+                    facts.requires_python,
+                )
+                for key, facts in rows.items()
+            ],
+        )
+
+    def paths(self, folder: str, after: str = "", limit: int = 500) -> list[str]:
+        """Up to `limit` remembered paths below a folder, sorted by their bytes, from the one after `after`."""
+        inside = os.fsencode(folder.rstrip(os.sep) + os.sep)
+        bounds = (max(inside, os.fsencode(after)), inside[:-1] + bytes([inside[-1] + 1]), limit)
+        rows = self._ask("SELECT path FROM facts WHERE path > ? AND path < ? ORDER BY path LIMIT ?", bounds)
+        return [os.fsdecode(row[0]) for row in rows]
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Drop what is known of these paths."""
+        self._change("DELETE FROM facts WHERE path = ?", [(os.fsencode(path),) for path in paths])
+
+    def close(self) -> None:
+        """Close the database; the memory must not be used afterwards."""
+        for lock, connection in ((self._reads, self._reader), (self._writes, self._writer)):
+            with lock:
+                connection.close()
+
+    def after_fork(self) -> None:
+        """In a child process: SQLite connections must neither be used nor closed there, so new ones are opened."""
+        self._retired += [self._reader, self._writer]
+        self._repair = threading.Lock()
+        self._connect()
+
+    def _ask(self, sql: str, values: Sequence[object]) -> list[Any]:
+        connection = self._reader
+        try:
+            with self._reads:
+                return connection.execute(sql, values).fetchall()
+        except (sqlite3.DatabaseError, sqlite3.InterfaceError) as error:
+            self._failed(connection, error)
+            return []
+
+    def _change(self, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+        if not rows:
+            return
+        connection = self._writer
+        try:
+            with self._writes:
+                # A deferred transaction fails at once under contention instead of waiting its turn.
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    connection.executemany(sql, rows)
+                    connection.execute("COMMIT")
+                finally:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+        except (sqlite3.DatabaseError, sqlite3.InterfaceError) as error:
+            self._failed(connection, error)
+
+    def _failed(self, connection: sqlite3.Connection, error: sqlite3.Error) -> None:
+        """Go on with a new database if this one is damaged, else in memory; what is not stored is read again."""
+        if _is_busy(error):
+            _log.debug("the database of facts is busy: %s", error)
+            return
+        with self._repair:
+            if connection not in (self._reader, self._writer) or self._path is None:
+                return
+            # Others may be in the middle of using them; they close when nobody does.
+            self._retired = [self._reader, self._writer]
+            if isinstance(error, sqlite3.OperationalError) or not self._delete():
+                self._warn("%s cannot be used any more (%s); facts are kept in memory only", error)
+                self._path = None
+            else:
+                self._warn("%s is damaged (%s); it is made anew", error)
+            self._connect()
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and ("locked" in str(error) or "busy" in str(error))
+
+
+def _database(path: Path | None) -> sqlite3.Connection:
+    """A connection with our table. Raises OperationalError if it cannot be used, DatabaseError if it is damaged."""
+    connection = sqlite3.connect(
+        ":memory:" if path is None else path, timeout=5, isolation_level=None, check_same_thread=False
+    )
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    for patience in range(100, -1, -1):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            break
+        except sqlite3.OperationalError as error:
+            # Two processes that start at once collide here, and SQLite's own patience does not cover it.
+            if not _is_busy(error) or not patience:
+                raise
+            time.sleep(0.02)
+    connection.execute("PRAGMA synchronous=NORMAL")
+    # Taking the write lock finds now what would fail later: a damaged file, or one we may not write.
+    connection.execute("BEGIN IMMEDIATE")
+    if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+        connection.execute("DROP TABLE IF EXISTS facts")
+        connection.execute(_SCHEMA)
+        connection.execute(f"PRAGMA user_version={_VERSION}")
+    connection.execute("SELECT * FROM facts LIMIT 1").fetchone()
+    connection.execute("COMMIT")

@@ -1,0 +1,1 @@
+"""What holds projects: one file for each kind of source."""

@@ -1,0 +1,371 @@
+"""Distributions that lie in folders on this machine: the folder is the only truth.
+
+What is asked for is looked up in a `Snapshot` of names, kept current by one
+`stat` of each folder; files are looked at when their project is asked for.
+What this process changes is in the snapshot before the change is answered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from time import monotonic
+
+from packaging.utils import NormalizedName
+from packaging.version import InvalidVersion, Version
+
+from .. import disk, dists, facts
+from ..errors import Conflict, Invalid, Missing, Unavailable
+from ..facts import Facts, Key, Memory, Reader
+from ..model import Content, LocalFile, Project, Side, Stream, Upload
+from .ahead import ReadAhead
+from .projects import REASON_LIMIT, Projects
+from .snapshot import SIDES, Entry, Snapshot
+
+_log = logging.getLogger(__name__)
+
+
+class Folder:
+    """A `Store` of distributions in one or more folders; uploads end up in the first.
+
+    `memory` keeps what was read from files; `hash_algo` is the digest that
+    pages show first, ``None`` for no digests at all. Leftovers of crashed
+    uploads are removed at the start. A root that cannot be read raises
+    nothing here: what it may hold is Unavailable until it is back.
+    """
+
+    def __init__(self, roots: Sequence[Path], memory: Memory, *, hash_algo: str | None = "sha256") -> None:
+        self._memory = memory
+        self._reader = Reader(memory, () if hash_algo is None else (hash_algo, "sha256"))
+        self._snapshot = Snapshot(roots, self._appeared)
+        self._projects = Projects(self._snapshot, self._reader)
+        self._ahead = ReadAhead(self._reader, self._snapshot.entries, self._projects.look, self._prune)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=partial(_after_fork, weakref.ref(self)))
+
+    # --- a source
+
+    def names(self) -> tuple[NormalizedName, ...]:
+        """Every project, sorted; the same object while the set is unchanged. Raises Unavailable if no root is there."""
+        self._snapshot.refresh(monotonic())
+        names = self._snapshot.names()
+        if not names:
+            self._check_roots()
+        return names
+
+    def filenames(self) -> Iterator[tuple[NormalizedName, str]]:
+        """Every file's project and name, in the order of `names`, without looking into any file."""
+        for name in self.names():
+            for entry in self._snapshot.listed(self._snapshot.projects.get(name, ())):
+                yield name, entry[1]
+
+    def project(self, name: NormalizedName) -> Project | None:
+        """The project, or ``None`` if no file here belongs to it; the same object while nothing about it changed.
+
+        Raises Unavailable if its files, or a root that may hold some, cannot be read.
+        """
+        return self._projects.get(name, monotonic())
+
+    def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
+        """A listed file of a project, or what belongs to it; ``None`` if no file here belongs to the project.
+
+        Raises Missing if the project has no such file, Unavailable as `project` does.
+        """
+        self._snapshot.refresh(monotonic())
+        if name not in self._snapshot.projects:
+            self._check_roots()
+            return None
+        entry = self._snapshot.find(name, filename)
+        try:
+            content = None if entry is None else self._content(entry, side)
+        except FileNotFoundError:
+            content = None
+        except OSError as error:
+            raise disk.translate(error) from error
+        if content is None:
+            raise Missing(f"{name} has no file {filename[:200]!a}{side}")
+        return content
+
+    def _content(self, entry: Entry, side: Side) -> Content | None:
+        if side == ".metadata":
+            data = self._projects.offered_metadata(entry)
+            return None if data is None else _stream(data)
+        key = self._projects.look(entry)
+        if key is not None and side:
+            key = self._projects.beside(entry, side)
+        return None if key is None else LocalFile(path=Path(key.path))
+
+    def _check_roots(self) -> None:
+        if self._snapshot.lost():
+            raise Unavailable("a packages folder cannot be read now; try again later")
+
+    # --- a store
+
+    def stage(self) -> Path:
+        """The first root, resolved, so that publishing is a link. Raises Unavailable if it is not there."""
+        root = Path(self._snapshot.first_root())
+        if not root.is_dir():
+            raise Unavailable("the packages folder is not there now; try again later")
+        return root
+
+    def add(self, upload: Upload, *, overwrite: bool = False) -> bool:
+        """Publish atomically and durably; false if the very same bytes were here already.
+
+        A file that lies in another folder under this name is replaced there,
+        or in the way. See `Store.add` for what is raised.
+        """
+        try:
+            return self._add(upload, overwrite=overwrite)
+        except (IsADirectoryError, FileExistsError) as error:
+            raise _taken(upload.filename) from error
+        except OSError as error:
+            raise disk.translate(error) from error
+        finally:
+            _remove_if_possible(upload.body)
+
+    def _add(self, upload: Upload, *, overwrite: bool) -> bool:
+        self._snapshot.refresh(monotonic())
+        entry = self._snapshot.find(upload.project, upload.filename)
+        there = None if entry is None else self._projects.look(entry)
+        if entry is None or there is None:
+            folder = self.stage()
+        elif self._has_bytes(there, upload):
+            self._add_sides(entry, upload)
+            return False
+        elif not overwrite:
+            raise _taken(upload.filename)
+        else:
+            folder = Path(entry[0])
+        final = disk.safe_join(folder, upload.filename)
+        with ExitStack() as stack:
+            body = upload.body
+            if body.stat().st_dev != folder.stat().st_dev:
+                body = stack.enter_context(disk.copy(body, folder)).path
+            self._remember(upload, body, final)
+            sides = _stage_sides(stack, folder, upload)
+            try:
+                self._publish(body, final, sides, overwrite=overwrite, replaces=there is not None)
+            except FileExistsError:
+                return self._lost_race(upload, folder)
+        disk.sync_folder(folder)
+        return True
+
+    def _publish(self, body: Path, final: Path, sides: dict[str, Path], *, overwrite: bool, replaces: bool) -> None:
+        """Put sides and body in place; what lies there of an earlier file of this name is out of date."""
+        folder = str(final.parent)
+        # A yank outlives the replacement of a file: taking it back is a decision of its own.
+        stale = [s for s in SIDES if s not in sides and not (replaces and s == ".yanked")]
+        stale = [s for s in stale if os.path.lexists(f"{final}{s}")]
+        with ExitStack() as stack:
+            if sides or stale:
+                stack.enter_context(disk.exclusive(final.parent))
+            changes = stack.enter_context(self._snapshot.changing(folder))
+            if not overwrite and os.path.lexists(final):
+                raise FileExistsError(final.name)
+            for side in stale:
+                _remove_if_possible(Path(f"{final}{side}"))
+                changes.removed(final.name + side)
+            placed = []
+            try:
+                for side, staged in sides.items():
+                    disk.place(staged, Path(f"{final}{side}"), overwrite=True)
+                    placed.append(side)
+                    changes.added(final.name + side)
+                disk.place(body, final, overwrite=overwrite)
+            except OSError:
+                for side in placed:
+                    _remove_if_possible(Path(f"{final}{side}"))
+                    changes.removed(final.name + side)
+                raise
+            changes.added(final.name)
+
+    def _lost_race(self, upload: Upload, folder: Path) -> bool:
+        """Somebody else published this name first: fine if with the same bytes."""
+        there = self._projects.look((str(folder), upload.filename))
+        if there is None:
+            raise _taken(upload.filename)
+        with self._snapshot.changing(str(folder)) as changes:
+            changes.added(upload.filename)
+        if not self._has_bytes(there, upload):
+            raise _taken(upload.filename)
+        return False
+
+    def _has_bytes(self, there: Key, upload: Upload) -> bool:
+        if there.size != upload.size:
+            return False
+        known = self._reader.known([there]).get(there)
+        digest = known.hashes.get("sha256") if known is not None else None
+        if digest is None:
+            digest = facts.read(there.path, upload.filename, ["sha256"]).facts.hashes["sha256"]
+        return hmac.compare_digest(digest, upload.digests["sha256"])
+
+    def _add_sides(self, entry: Entry, upload: Upload) -> None:
+        """The file is here; a signature or provenance that is not yet is taken all the same."""
+        folder = Path(entry[0])
+        with ExitStack() as stack:
+            sides = _stage_sides(stack, folder, upload)
+            new = {side: path for side, path in sides.items() if not os.path.lexists(folder / (entry[1] + side))}
+            if not new:
+                return
+            with disk.exclusive(folder), self._snapshot.changing(entry[0]) as changes:
+                for side, staged in new.items():
+                    disk.place(staged, folder / (entry[1] + side), overwrite=True)
+                    changes.added(entry[1] + side)
+        disk.sync_folder(folder)
+
+    def _remember(self, upload: Upload, body: Path, final: Path) -> None:
+        """What is known about the bytes need not be read again by the first who asks for the page."""
+        hashes = dict(upload.digests)
+        missing = [name for name in self._reader.algorithms if name not in hashes]
+        if missing:
+            hashes |= dists.digests(body, missing)
+        described = facts.describe(dists.core_metadata(body, upload.filename), upload.filename)
+        hashes = {name: hashes[name] for name in self._reader.algorithms}
+        self._reader.remember(Key.of(str(final), body.stat()), Facts(hashes, *described))
+
+    def remove(self, name: NormalizedName, version: str) -> tuple[str, ...]:
+        """Remove all files of a release, in every folder, and what belongs to them; the file names.
+
+        Links are removed, never what they lead to. Raises Missing if there
+        are none, ReadOnly if the disk refuses.
+        """
+        entries = self._release(name, version)
+        try:
+            for folder in {entry[0] for entry in entries}:
+                with disk.exclusive(Path(folder)), self._snapshot.changing(folder) as changes:
+                    for filename in (entry[1] for entry in entries if entry[0] == folder):
+                        # The file first: a mark that went before it would un-yank it for a moment.
+                        for part in (filename, *(filename + side for side in SIDES)):
+                            Path(folder, part).unlink(missing_ok=True)
+                            changes.removed(part)
+                disk.sync_folder(Path(folder))
+        except OSError as error:
+            raise disk.translate(error) from error
+        return tuple(sorted({entry[1] for entry in entries}))
+
+    def yank(self, name: NormalizedName, version: str, reason: str | None) -> tuple[str, ...]:
+        """Yank a release with a reason (may be empty), or un-yank with ``None``; the file names (PEP 592).
+
+        Raises Missing if the release has no files, Invalid if the reason is
+        too long, ReadOnly or NoSpace if the disk refuses.
+        """
+        text = (reason or "").encode("utf-8", "replace")
+        if len(text) > REASON_LIMIT:
+            raise Invalid(f"the reason is too long; {REASON_LIMIT} bytes are kept")
+        # A copy that another folder's wins over is not on the page.
+        entries = tuple(self._snapshot.listed(self._release(name, version)))
+        try:
+            for folder, filename in entries:
+                mark = Path(folder, f"{filename}.yanked")
+                with ExitStack() as stack:
+                    staged = stack.enter_context(disk.Staged(mark.parent)) if reason is not None else None
+                    if staged is not None:
+                        staged.write(text)
+                        staged.commit()
+                    changes = stack.enter_context(self._snapshot.changing(folder))
+                    if staged is not None:
+                        disk.place(staged.path, mark, overwrite=True)
+                        changes.added(mark.name)
+                    else:
+                        mark.unlink(missing_ok=True)
+                        changes.removed(mark.name)
+            for folder in {entry[0] for entry in entries}:
+                disk.sync_folder(Path(folder))
+        except OSError as error:
+            raise disk.translate(error) from error
+        return tuple(sorted(entry[1] for entry in entries))
+
+    def _release(self, name: NormalizedName, version: str) -> tuple[Entry, ...]:
+        self._snapshot.refresh(monotonic())
+        wanted = _version(version)
+        entries = tuple(
+            entry
+            for entry in self._snapshot.projects.get(name, ())
+            if (parsed := dists.parse_filename(entry[1])) is not None and _version(parsed.version) == wanted
+        )
+        if not entries:
+            self._check_roots()
+            raise Missing(f"there is no release {version[:100]!a} of {name}")
+        return entries
+
+    # --- background
+
+    def read_ahead(self) -> None:
+        """Begin to read files in the background, newest first; also in processes forked from this one."""
+        self._ahead.start()
+
+    def progress(self) -> tuple[int, int]:
+        """How many files are known, of how many; nobody has looked yet if none are."""
+        total, left = self._snapshot.count(), self._ahead.left()
+        return (0 if left is None else max(0, total - left)), total
+
+    def close(self) -> None:
+        """Stop background work."""
+        self._ahead.close()
+
+    def _appeared(self, entries: Sequence[Entry]) -> None:
+        self._ahead.add(entries)
+
+    def _prune(self) -> None:
+        """Forget facts about files that are gone; in the background, as it looks through all of them."""
+        if self._snapshot.lost():
+            return
+        for root in self._snapshot.real_roots():
+            after = ""
+            while paths := self._memory.paths(root, after):
+                self._memory.forget(path for path in paths if not os.path.lexists(path))
+                after = paths[-1]
+                time.sleep(0.001)
+
+    def _after_fork(self) -> None:
+        for part in (self._reader, self._snapshot, self._projects, self._ahead):
+            part.after_fork()
+
+
+def _after_fork(ref: weakref.ref[Folder]) -> None:
+    folder = ref()
+    if folder is not None:
+        folder._after_fork()
+
+
+def _taken(filename: str) -> Conflict:
+    return Conflict(f"{filename} already exists with other content; give the release a new version and build it again")
+
+
+def _stage_sides(stack: ExitStack, folder: Path, upload: Upload) -> dict[str, Path]:
+    """Side files of an upload, staged and durable: nothing but renames is left to do."""
+    sides: dict[str, Path] = {}
+    for side, data in ((".asc", upload.signature), (".provenance", upload.provenance)):
+        if data is not None:
+            staged = stack.enter_context(disk.Staged(folder))
+            staged.write(data)
+            staged.commit()
+            sides[side] = staged.path
+    return sides
+
+
+def _remove_if_possible(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("%a could not be removed: %s", path.name, error.strerror)
+
+
+def _stream(data: bytes) -> Stream:
+    return Stream(read=lambda start, stop: (data[start:stop],), size=len(data), tag=hashlib.sha256(data).hexdigest())
+
+
+def _version(text: str) -> Version | str:
+    """What two spellings of one version have in common (PEP 440)."""
+    try:
+        return Version(text) if len(text) <= dists.NAME_LIMIT else text
+    except InvalidVersion:
+        return text

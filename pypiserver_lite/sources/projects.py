@@ -1,0 +1,285 @@
+"""Projects made of files on disk, and kept until something about a file changes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from time import monotonic
+from typing import NamedTuple
+
+from packaging.utils import NormalizedName
+
+from .. import dists
+from ..errors import Unavailable
+from ..facts import Facts, Key, Reader, describe, opened
+from ..model import NO_HASHES, File, Project
+from .snapshot import MAX_AGE, Entry, Snapshot
+
+KEPT_FILES = 20_000
+"""How many files the kept projects have together, at about one kilobyte each."""
+KEPT_METADATA = 4 * 2**20
+"""Bytes of core metadata kept for the next who asks."""
+REASON_LIMIT = 4096
+"""Bytes of the reason for a yank that are read."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_INODE = 2**63 - 1
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG}
+
+
+class Seen(NamedTuple):
+    """What tells from outside whether a file and what lies beside it are as they were."""
+
+    key: Key
+    signed: bool
+    yanked: Key | None
+    metadata: Key | None
+
+
+@dataclass(slots=True)
+class _Built:
+    """A project, and from what it was built."""
+
+    project: Project | None
+    """``None``: every file of it is gone."""
+    entries: tuple[Entry, ...]
+    seen: dict[Entry, Seen | None]
+    files: dict[Entry, File]
+    settled: bool
+    """Whether nothing can change unseen, or was in doubt."""
+    checked: float
+
+
+class Projects:
+    """The projects of a snapshot. Safe for threads."""
+
+    def __init__(self, snapshot: Snapshot, reader: Reader) -> None:
+        self._snapshot, self._reader = snapshot, reader
+        self._lock = threading.Lock()
+        self._built: dict[NormalizedName, _Built] = {}
+        self._kept = 0
+        self._metadata: OrderedDict[Seen, bytes] = OrderedDict()
+        self._metadata_bytes = 0
+
+    # --- one file
+
+    def look(self, entry: Entry) -> Key | None:
+        """The state of a listed file; ``None`` if it is no regular file inside the roots any more. Raises OSError."""
+        path = f"{entry[0]}{os.sep}{entry[1]}"
+        try:
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                path = os.path.realpath(path)
+                if not self._snapshot.inside(path):
+                    return None
+                status = os.lstat(path)
+        except OSError as error:
+            if error.errno in _GONE:
+                return None
+            raise
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return Key(path, status.st_size, status.st_mtime_ns, status.st_ino & _INODE)
+
+    def beside(self, entry: Entry, side: str) -> Key | None:
+        """The state of what lies beside a listed file. Raises OSError."""
+        folder, name = entry[0], entry[1] + side
+        return self.look((folder, name)) if self._snapshot.has_side(folder, name) else None
+
+    def _examine(self, entry: Entry) -> Seen | None:
+        key = self.look(entry)
+        if key is None:
+            return None
+        if not self._snapshot.has_sides(entry[0]):
+            return Seen(key, False, None, None)
+        signed = self.beside(entry, ".asc") is not None
+        return Seen(key, signed, self.beside(entry, ".yanked"), self.beside(entry, ".metadata"))
+
+    def offered_metadata(self, entry: Entry) -> bytes | None:
+        """The bytes of ``FILE.metadata``, if the page of this file offers one. Raises OSError."""
+        seen = self._examine(entry)
+        if seen is None:
+            return None
+        with self._lock:
+            if seen in self._metadata:
+                self._metadata.move_to_end(seen)
+                return self._metadata[seen]
+        data = self._own_metadata(seen.key, entry[1]) if _is_wheel(entry[1]) or seen.metadata is None else None
+        if data is None and seen.metadata is not None:
+            data = _small(seen.metadata, dists.METADATA_LIMIT)
+        if data is None or describe(data, entry[1])[0] is None:
+            return None
+        with self._lock:
+            if len(data) <= KEPT_METADATA // 4 and seen not in self._metadata and self._examine(entry) == seen:
+                self._metadata[seen] = data
+                self._metadata_bytes += len(data)
+            while self._metadata_bytes > KEPT_METADATA:
+                self._metadata_bytes -= len(self._metadata.popitem(last=False)[1])
+        return data
+
+    def _own_metadata(self, key: Key, filename: str) -> bytes | None:
+        with opened(key.path) as file:
+            return dists.core_metadata(file, filename)
+
+    # --- one project
+
+    def get(self, name: NormalizedName, now: float) -> Project | None:
+        """The project, the same object while nothing about it changed; ``None`` if no file belongs to it.
+
+        `now` is `monotonic`. Raises Unavailable if its files, or a root that may hold some, cannot be read.
+        """
+        snapshot = self._snapshot
+        due = now >= snapshot.idle_until
+        if due:
+            snapshot.refresh(now)
+        built, entries = self._built.get(name), snapshot.projects.get(name)
+        if built is not None and built.entries is entries:
+            # No check is due: nothing is asked of the disk, no lock is taken.
+            if not due and now - built.checked < MAX_AGE:
+                return built.project
+            if built.settled and self._unchanged(built):
+                built.checked = now
+                return built.project
+        if entries is None:
+            self._drop(name)
+            if snapshot.lost():
+                raise Unavailable("a packages folder cannot be read now; try again later")
+            return None
+        return self._keep(name, self._build(name, entries, built))
+
+    def _unchanged(self, built: _Built) -> bool:
+        began = monotonic()
+        try:
+            return all(self._examine(entry) == seen for entry, seen in built.seen.items())
+        except OSError:
+            return False
+        finally:
+            self._snapshot.charge(began, monotonic() - began)
+
+    def _build(self, name: NormalizedName, entries: tuple[Entry, ...], old: _Built | None) -> _Built:
+        built = _Built(None, entries, {}, {}, True, monotonic())
+        unread: dict[Entry, Seen] = {}
+        problem: str | None = None
+        for entry in self._snapshot.listed(entries):
+            try:
+                seen = built.seen[entry] = self._examine(entry)
+            except OSError as error:
+                problem, built.settled = self._complain(entry, error), False
+                continue
+            if seen is None:
+                continue
+            if old is not None and old.settled and old.seen.get(entry) == seen and entry in old.files:
+                built.files[entry] = old.files[entry]
+            else:
+                unread[entry] = seen
+        known = self._reader.known(seen.key for seen in unread.values())
+        for entry, seen in unread.items():
+            try:
+                facts = known.get(seen.key)
+                if facts is None:
+                    finding = self._reader.read(seen.key, entry[1])
+                    built.settled = built.settled and finding.settled
+                    facts = finding.facts
+                    built.seen[entry] = seen = seen._replace(key=finding.key)
+                built.files[entry] = self._file(name, entry[1], seen, facts)
+            except FileNotFoundError:
+                built.settled = False
+            except (OSError, Unavailable) as error:
+                problem, built.settled = self._complain(entry, error), False
+        if problem is not None and not built.files:
+            raise Unavailable(f"the files of {name} cannot be read now ({problem}); try again later")
+        built.project = _project(name, built.files.values())
+        return built
+
+    def _complain(self, entry: Entry, error: Exception) -> str:
+        problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        self._snapshot.complain(os.path.join(*entry), problem)
+        return problem
+
+    def _file(self, name: NormalizedName, filename: str, seen: Seen, facts: Facts) -> File:
+        metadata_sha256, requires_python = facts.metadata_sha256, facts.requires_python
+        # What is inside a wheel is what gets installed, so it wins over what lies beside it (PEP 658).
+        if seen.metadata is not None and not (_is_wheel(filename) and metadata_sha256):
+            metadata_sha256, requires_python = describe(_small(seen.metadata, dists.METADATA_LIMIT), filename)
+        yanked = None
+        if seen.yanked is not None:
+            yanked = (_small(seen.yanked, REASON_LIMIT) or b"").decode("utf-8", "replace").rstrip("\r\n")
+        parsed = dists.parse_filename(filename)
+        algorithms = self._reader.algorithms
+        return File(
+            filename=filename,
+            project=name,
+            version=parsed.version if parsed else "",
+            size=seen.key.size,
+            hashes={algorithm: facts.hashes[algorithm] for algorithm in algorithms} if algorithms else NO_HASHES,
+            requires_python=requires_python,
+            uploaded=_time(seen.key.mtime_ns),
+            yanked=yanked,
+            core_metadata={"sha256": metadata_sha256} if metadata_sha256 else None,
+            has_signature=seen.signed,
+        )
+
+    # --- keeping
+
+    def _keep(self, name: NormalizedName, built: _Built) -> Project | None:
+        with self._lock:
+            old = self._built.get(name)
+            if old is not None and old.project == built.project:
+                built.project = old.project
+            self._built[name] = built
+            self._kept += len(built.files) - (len(old.files) if old is not None else 0)
+            if self._kept > KEPT_FILES:
+                self._evict(name)
+        return built.project
+
+    def _evict(self, newest: NormalizedName) -> None:
+        for name, built in sorted(self._built.items(), key=lambda item: item[1].checked):
+            if self._kept <= KEPT_FILES * 3 // 4:
+                break
+            if name != newest:
+                del self._built[name]
+                self._kept -= len(built.files)
+
+    def _drop(self, name: NormalizedName) -> None:
+        if name in self._built:
+            with self._lock:
+                built = self._built.pop(name, None)
+                self._kept -= len(built.files) if built is not None else 0
+
+    def after_fork(self) -> None:
+        """In a child process: whoever held the lock is not here."""
+        self._lock = threading.Lock()
+
+
+def _is_wheel(filename: str) -> bool:
+    return filename.endswith(".whl")
+
+
+def _small(key: Key, limit: int) -> bytes | None:
+    """The first `limit` bytes of a side file; ``None`` if it is gone."""
+    try:
+        with opened(key.path) as file:
+            return file.read(limit)
+    except FileNotFoundError:
+        return None
+
+
+def _time(mtime_ns: int) -> datetime | None:
+    try:
+        return _EPOCH + timedelta(microseconds=mtime_ns // 1000)
+    except OverflowError:
+        return None
+
+
+def _project(name: NormalizedName, files: Iterable[File]) -> Project | None:
+    keys = {file.version: dists.version_key(file.version) for file in files}
+    ordered = tuple(sorted(files, key=lambda file: (keys[file.version], file.filename)))
+    if not ordered:
+        return None
+    return Project(name=name, files=ordered, versions=tuple(dict.fromkeys(file.version for file in ordered)))

@@ -1,0 +1,463 @@
+"""Which files lie in the folders, kept current at next to no cost.
+
+A `Snapshot` knows the names of all distributions and what lies beside them,
+from listing the folders alone: no `stat` of a file, no look inside. Adding,
+removing and renaming change a folder's times, so one `stat` of each folder
+tells whether the snapshot is current; a folder that changed is listed again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+
+from packaging.utils import NormalizedName
+
+from .. import dists, facts
+from ..disk import STAGED_PREFIX, sweep
+
+_log = logging.getLogger(__name__)
+
+SIDES = (".metadata", ".asc", ".provenance", ".yanked")
+"""What may lie beside a distribution and belongs to it: its name and one of these."""
+
+Entry = tuple[str, str]
+"""A distribution: the folder it lies in, fully resolved, and its file name."""
+
+MAX_AGE = 1.0
+"""Seconds for which a check may be left out at the very most."""
+_CHECK_SHARE, _CHECK_BURST = 0.08, 0.05
+_LIST_SHARE, _LIST_BURST = 0.25, 1.0
+_DEPTH = 32
+
+_Order = tuple[int, tuple[str, ...]]
+_Stamp = tuple[int, int, int, int]
+
+
+class Budget:
+    """A share of the time that passes, to be spent on one kind of work; what is not spent is saved up to `burst`."""
+
+    def __init__(self, share: float, burst: float) -> None:
+        self._share, self._burst = share, burst / share
+        self.empty_until = 0.0
+        """When (`monotonic`) there is something to spend again."""
+
+    def spend(self, now: float, seconds: float) -> None:
+        """Account for work that began at `now`. Threads that race here may overspend a little."""
+        self.empty_until = max(self.empty_until, now - self._burst) + seconds / self._share
+
+
+class Listing:
+    """One folder as it was last listed. Changed only by the snapshot, under its lock."""
+
+    __slots__ = (
+        "cost",
+        "failed",
+        "files",
+        "folders",
+        "listed",
+        "order",
+        "ours",
+        "path",
+        "real",
+        "sides",
+        "stamp",
+        "young",
+    )
+
+    def __init__(self, path: str, real: str, order: _Order) -> None:
+        self.path, self.real, self.order = path, real, order
+        self.stamp: _Stamp | None = None
+        """Times and identity of the folder when it was listed; ``None`` if it was not there."""
+        self.failed = False
+        """Whether it was there and could not be listed; then the rest is as of the last time."""
+        self.young = False
+        """Whether the folder may have changed since without a change of its times."""
+        self.listed = self.cost = 0.0
+        """When the listing began (`monotonic`), and how long it took."""
+        self.ours = float("-inf")
+        """When we ourselves last changed something in the folder."""
+        self.files: dict[str, NormalizedName] = {}
+        self.sides: set[str] = set()
+        self.folders: dict[str, str] = {}
+        """Name → resolved path of the folders in it."""
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    # The time of the last status change cannot be set back, as rsync sets back that of the last modification.
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
+
+
+class Snapshot:
+    """Every project's files in `roots`, the first root first. Safe for threads.
+
+    `added` is told of files that appear after the start; it must be quick.
+    """
+
+    def __init__(self, roots: Sequence[Path], added: Callable[[Sequence[Entry]], None]) -> None:
+        # Not resolved: a root may be a link that is pointed elsewhere while we serve.
+        self._roots = tuple(os.path.abspath(root) for root in roots)
+        self._added = added
+        self._lock = threading.Lock()
+        self._checks = Budget(_CHECK_SHARE, _CHECK_BURST)
+        self._listings = Budget(_LIST_SHARE, _LIST_BURST)
+        self._complaints: set[str] = set()
+        self._names: tuple[NormalizedName, ...] = ()
+        self._names_stale = True
+        self.folders: dict[str, Listing] = {}
+        """By resolved path, in the order in which they win. Replaced as a whole."""
+        self.projects: dict[NormalizedName, tuple[Entry, ...]] = {}
+        """Every distribution of a project; its tuple is another one after any change to its files and their sides."""
+        self.idle_until = 0.0
+        """Until then (`monotonic`) no check is due."""
+        self._checked = 0.0
+        self._real_roots: tuple[str, ...] = ()
+        self._list([], first=True)
+
+    # --- asking
+
+    def refresh(self, now: float) -> None:
+        """See what changed, if a check is due at `now`; afterwards the snapshot is current."""
+        if now < self.idle_until:
+            return
+        stale = self._stale(now)
+        self._checked = now
+        self.charge(now, monotonic() - now)
+        if stale:
+            with self._lock:
+                if stale := self._stale(now):  # nobody else saw to it while we waited
+                    self._list(stale)
+
+    def charge(self, now: float, seconds: float) -> None:
+        """Account for time that checks took."""
+        self._checks.spend(now, seconds)
+        self.idle_until = min(self._checks.empty_until, self._checked + MAX_AGE)
+
+    def lost(self) -> bool:
+        """Whether a root cannot be read now, so that nobody can say what is not here."""
+        return any(
+            (listing.stamp is None or listing.failed) and not listing.order[1] for listing in self.folders.values()
+        )
+
+    def names(self) -> tuple[NormalizedName, ...]:
+        """Every project, sorted; the same object while the set is unchanged."""
+        if self._names_stale:
+            with self._lock:
+                names = tuple(sorted(self.projects))
+                if names != self._names:
+                    self._names = names
+                self._names_stale = False
+        return self._names
+
+    def find(self, name: NormalizedName, filename: str) -> Entry | None:
+        """The file of that name that is listed for the project."""
+        for listing in self.folders.values() if len(self.folders) < 8 else ():
+            if listing.files.get(filename) == name:
+                return listing.real, filename
+        return next((e for e in self.listed(self.projects.get(name, ())) if e[1] == filename), None)
+
+    def listed(self, entries: tuple[Entry, ...]) -> Iterable[Entry]:
+        """One entry for each file name: that of the folder which wins."""
+        if len(entries) == 1 or len(self.folders) == 1:
+            return entries
+        folders = self.folders
+        ranked = sorted(entries, key=lambda entry: folders[entry[0]].order if entry[0] in folders else (len(folders),))
+        winners: dict[str, Entry] = {}
+        for entry in ranked:
+            winners.setdefault(entry[1], entry)
+        return winners.values()
+
+    def has_side(self, folder: str, name: str) -> bool:
+        """Whether something of this name lay beside a distribution when the folder was listed."""
+        listing = self.folders.get(folder)
+        return listing is not None and name in listing.sides
+
+    def has_sides(self, folder: str) -> bool:
+        """Whether anything lay beside any distribution there."""
+        listing = self.folders.get(folder)
+        return listing is not None and bool(listing.sides)
+
+    def entries(self) -> Iterator[Entry]:
+        """All distributions, in no particular order; changes meanwhile may be missing."""
+        for listing in list(self.folders.values()):
+            for name in list(listing.files):
+                yield listing.real, name
+
+    def real_roots(self) -> tuple[str, ...]:
+        """The roots, resolved."""
+        return self._real_roots
+
+    def inside(self, path: str) -> bool:
+        """Whether a resolved path lies in one of the roots."""
+        return any(path.startswith(root.rstrip(os.sep) + os.sep) for root in self._real_roots)
+
+    def first_root(self) -> str:
+        """The resolved first root, where uploads end up."""
+        return os.path.realpath(self._roots[0])
+
+    def count(self) -> int:
+        """How many distributions there are, those that lose to another of the same name included."""
+        return sum(len(listing.files) for listing in self.folders.values())
+
+    # --- our own changes
+
+    @contextmanager
+    def changing(self, folder: str) -> Iterator[Changes]:
+        """Hold while changing names in a known folder; what is told to the yielded object is seen at once.
+
+        The folder is listed again later all the same, for somebody else may
+        have changed it in the same instant.
+        """
+        with self._lock:
+            changes = Changes()
+            try:
+                yield changes
+            finally:
+                listing = self.folders.get(folder)
+                if listing is not None:
+                    self._patch(listing, changes)
+
+    def _patch(self, listing: Listing, changes: Changes) -> None:
+        listing.ours = monotonic()
+        touched: dict[NormalizedName, set[str]] = {}
+        for name, there in changes.names.items():
+            base = _base_of(name)
+            project = dists.project_of(base or name)
+            if project is None:
+                continue
+            touched.setdefault(project, set())
+            if base is not None:
+                (listing.sides.add if there else listing.sides.discard)(name)
+                continue
+            touched[project].add(name)
+            if there:
+                listing.files[name] = project
+            else:
+                listing.files.pop(name, None)
+        for project, names in touched.items():
+            # A fresh tuple, even of the same entries: what was built from the old one is out of date.
+            kept = [e for e in self.projects.get(project, ()) if e[0] != listing.real or e[1] not in names]
+            kept += [(listing.real, name) for name in sorted(names) if name in listing.files]
+            # One assignment, which no reader sees half done: a copy of the whole would cost milliseconds.
+            if kept:
+                if project not in self.projects:
+                    self._names_stale = True
+                self.projects[project] = tuple(kept)
+            elif self.projects.pop(project, None):
+                self._names_stale = True
+
+    # --- listing
+
+    def _stale(self, now: float) -> list[Listing]:
+        """The folders that must be listed now: they changed, or may have, and the budget allows it."""
+        found = []
+        for listing in self.folders.values():
+            try:
+                status = os.stat(listing.path)
+                same = listing.stamp == (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+            except OSError:
+                same = listing.stamp is None
+            if (not same or listing.young or listing.failed) and self._may_list(listing, now):
+                found.append(listing)
+        return found
+
+    def _may_list(self, listing: Listing, now: float) -> bool:
+        since = now - listing.listed
+        if since >= MAX_AGE or listing.failed:
+            return since >= MAX_AGE
+        if now - listing.ours < MAX_AGE:
+            # The change is most likely ours and known. Listing 100,000 files after each upload would take all time.
+            return since >= 10 * listing.cost
+        return now >= self._listings.empty_until
+
+    def _list(self, stale: Iterable[Listing], *, first: bool = False) -> None:
+        """List these folders and those newly found in them, and put the new state in place."""
+        began = monotonic()
+        self._real_roots = tuple(os.path.realpath(root) for root in self._roots)
+        walk = _Walk(self.folders, {listing.real for listing in stale}, self.inside, self.complain)
+        for number, root in enumerate(self._roots):
+            walk.visit(root, self._real_roots[number], (number, ()))
+        self._names_stale |= walk.merge(self.projects)
+        self.folders = walk.found
+        if first:
+            for folder, names in walk.leftovers.items():
+                sweep(Path(folder), names)
+            return
+        self._listings.spend(began, monotonic() - began)
+        if walk.appeared:
+            self._added([entry for entries in walk.appeared.values() for entry in entries])
+
+    def complain(self, path: str, problem: str) -> None:
+        """One log line for each thing that is wrong, however often it is seen."""
+        if path not in self._complaints and len(self._complaints) < 1000:
+            self._complaints.add(path)
+            _log.warning("%a is left out: %s", path, problem)
+
+    def after_fork(self) -> None:
+        """In a child process: whoever held the lock is not here."""
+        self._lock = threading.Lock()
+
+
+class _Walk:
+    """One pass over the folders: lists what is `stale` or new, takes the rest as it is known."""
+
+    def __init__(
+        self,
+        known: dict[str, Listing],
+        stale: set[str],
+        inside: Callable[[str], bool],
+        complain: Callable[[str, str], None],
+    ) -> None:
+        self._known, self._stale, self._inside, self._complain = known, stale, inside, complain
+        self.found: dict[str, Listing] = {}
+        self.appeared: dict[NormalizedName, list[Entry]] = {}
+        self.leftovers: dict[str, list[str]] = {}
+        self._gone: dict[NormalizedName, set[Entry]] = {}
+        self._touched: set[NormalizedName] = set()
+
+    def visit(self, path: str, real: str, order: _Order) -> None:
+        """Take in the folder at `path`, which is `real` when resolved, and what is below it."""
+        if real in self.found or len(order[1]) > _DEPTH:
+            return
+        listing = self._known.get(real)
+        if listing is None or real in self._stale or listing.path != path:
+            listing = self._list(path, real, order, listing)
+        if listing is None:
+            return
+        self.found[real] = listing
+        for name in sorted(listing.folders):
+            self.visit(os.path.join(listing.real, name), listing.folders[name], (order[0], (*order[1], name)))
+
+    def _list(self, path: str, real: str, order: _Order, old: Listing | None) -> Listing | None:
+        listing = Listing(path, real, order)
+        listing.listed = monotonic()
+        if old is not None:
+            listing.ours, listing.files, listing.sides, listing.folders = old.ours, old.files, old.sides, old.folders
+        try:
+            now = time.time_ns()
+            status = os.stat(path)
+            listing.stamp, listing.young = _stamp(status), facts.young(status.st_ctime_ns, now)
+            self._scan(listing)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if order[1]:
+                return None
+            listing.stamp, listing.young = None, False
+            self._update(listing, {}, listing.files.keys(), set(), {})
+            self._complain(path, str(error.strerror))
+        except OSError as error:
+            listing.failed = listing.stamp is not None
+            self._complain(path, str(error.strerror))
+        listing.cost = monotonic() - listing.listed
+        return listing
+
+    def _scan(self, listing: Listing) -> None:
+        seen: set[str] = set()
+        fresh: dict[str, NormalizedName] = {}
+        sides: set[str] = set()
+        folders: dict[str, str] = {}
+        known, project_of = listing.files, dists.project_of
+        with os.scandir(listing.real) as entries:
+            for entry in entries:
+                name = entry.name
+                try:
+                    if name in known and entry.is_file(follow_symlinks=False):
+                        seen.add(name)
+                        continue
+                    project = project_of(name)
+                    if project is not None and (entry.is_file(follow_symlinks=False) or self._leads_to_file(entry)):
+                        fresh[name] = project
+                    elif name.startswith("."):
+                        if name.startswith(STAGED_PREFIX):
+                            self.leftovers.setdefault(listing.real, []).append(name)
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders[name] = entry.path
+                    elif name.endswith(SIDES):
+                        if entry.is_file(follow_symlinks=False) or self._leads_to_file(entry):
+                            sides.add(name)
+                    elif entry.is_dir() and self._inside(real := os.path.realpath(entry.path)):
+                        folders[name] = real
+                    elif not name.isprintable():
+                        self._complain(entry.path, "its name cannot be written in a page")
+                except OSError as error:
+                    self._complain(entry.path, str(error.strerror))
+        gone = known.keys() - seen if len(seen) < len(known) else ()
+        self._update(listing, fresh, gone, sides, folders)
+
+    def _leads_to_file(self, entry: os.DirEntry[str]) -> bool:
+        if not entry.is_symlink():
+            return False
+        real = os.path.realpath(entry.path)
+        return self._inside(real) and os.path.isfile(real)
+
+    def _update(
+        self,
+        listing: Listing,
+        fresh: dict[str, NormalizedName],
+        gone: Iterable[str],
+        sides: set[str],
+        folders: dict[str, str],
+    ) -> None:
+        # In place: the names that stay are not held twice, and a folder of 100,000 costs only what changed in it.
+        files, folder = listing.files, listing.real
+        for name in [name for name in gone if name not in fresh]:
+            self._gone.setdefault(files.pop(name), set()).add((folder, name))
+        for name, project in fresh.items():
+            if name not in files:
+                self.appeared.setdefault(project, []).append((folder, name))
+                files[name] = project
+        for name in sides ^ listing.sides:
+            owner = dists.project_of(_base_of(name) or "")
+            if owner is not None:
+                self._touched.add(owner)
+        listing.sides, listing.folders = sides, folders
+
+    def merge(self, projects: dict[NormalizedName, tuple[Entry, ...]]) -> bool:
+        """Bring the projects up to date with this walk; whether the set of names changed.
+
+        In place, project by project: no reader sees one half done.
+        """
+        for real, listing in self._known.items():
+            if real not in self.found:
+                for name, project in listing.files.items():
+                    self._gone.setdefault(project, set()).add((real, name))
+        names_changed = False
+        for project in self._touched | self._gone.keys() | self.appeared.keys():
+            gone = self._gone.get(project, ())
+            before = projects.get(project, ())
+            entries = [entry for entry in before if entry not in gone]
+            entries += sorted(self.appeared.get(project, ()))
+            if entries:
+                projects[project] = tuple(entries)
+            elif before:
+                del projects[project]
+            names_changed = names_changed or bool(entries) != bool(before)
+        return names_changed
+
+
+class Changes:
+    """What we did to a folder: name → whether it is there now."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, bool] = {}
+
+    def added(self, name: str) -> None:
+        """The file is there."""
+        self.names[name] = True
+
+    def removed(self, name: str) -> None:
+        """The file is gone."""
+        self.names[name] = False
+
+
+def _base_of(name: str) -> str | None:
+    """The distribution's name that a side file's begins with."""
+    for side in SIDES:
+        if name.endswith(side):
+            return name.removesuffix(side)
+    return None
