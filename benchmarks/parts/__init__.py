@@ -1,0 +1,27 @@
+"""The parts of the benchmark: a function for each, from a `Bench` to the rows it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from bench import Bench
+from table import Row
+
+from . import change, files, memory, pages, start, uploads
+
+PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
+    "pages": pages.project_pages,
+    "unchanged": pages.unchanged,
+    "size": pages.size,
+    "list": pages.project_list,
+    "long": pages.long_project,
+    "login": pages.behind_passwords,
+    "granian": pages.on_granian,
+    "files": files.small_files,
+    "big": files.big_file,
+    "start": start.start,
+    "change": change.change,
+    "memory": memory.memory,
+    "upload": uploads.small,
+    "upload-big": uploads.big,
+}

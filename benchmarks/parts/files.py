@@ -1,0 +1,64 @@
+"""Files: small ones as installers fetch them, and a big one against nginx."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import servers
+from bench import JSON, Bench
+from data import asked, wheel_name
+from load import Ask, Entrant, race, shuffled
+from table import Row, Target
+
+from .pages import US, per_request
+
+
+def small_files(bench: Bench) -> Iterator[Row]:
+    """Files of 1 KB, alone and as an installer asks: page, metadata, file."""
+    folder = bench.folders.files(1000)
+    wheels = {project: wheel_name(project, "1.4") for project in asked()}
+    files = shuffled([Ask(f"/packages/{name}") for name in wheels.values()])
+    visits, old_visits = [], []
+    for project, name in wheels.items():
+        page, file = Ask(f"/simple/{project}/", {"Accept": JSON}), Ask(f"/packages/{name}")
+        visits += [page, Ask(f"/packages/{name}.metadata"), file]
+        old_visits += [Ask(page.path), file]
+    server = bench.ours(folder)
+    old = bench.pypiserver(folder, cached=True)
+    costs = race(
+        {
+            "file": Entrant(server, files),
+            "bottle": Entrant(bench.bare("bottle"), [Ask("/simple/x/")]),
+            "mix": Entrant(server, visits),
+            "old file": Entrant(old, files),
+            "old mix": Entrant(old, old_visits),
+        },
+        bench.rounds,
+        bench.seconds,
+    )
+    figures = {name: per_request(found) for name, found in costs.items()}
+    target = Target("≤", 1.4)
+    yield Row("file of 1 KB", figures["file"], US, "Bottle route", figures["bottle"], target=target)
+    yield Row("page, metadata, file in turn", figures["mix"], US, "Bottle route", figures["bottle"], target=target)
+    yield Row("file of 1 KB", figures["file"], US, "pypiserver cached", figures["old file"])
+    yield Row("page, metadata, file in turn", figures["mix"], US, "pypiserver cached", figures["old mix"])
+
+
+def big_file(bench: Bench) -> Iterator[Row]:
+    """A file of 50 MB, by processor time for a megabyte."""
+    folder = bench.folders.big_file(50)
+    name = wheel_name("big", "1.0")
+    ask = [Ask(f"/packages/{name}")]
+    costs = race(
+        {
+            "ours": Entrant(bench.ours(folder), ask, connections=4),
+            "nginx": Entrant(bench.start(servers.nginx(bench.scratch, folder)), [Ask(f"/{name}")], connections=4),
+            "old": Entrant(bench.start(servers.pypiserver(bench.scratch, folder), "/packages/"), ask, connections=4),
+        },
+        bench.rounds,
+        bench.seconds,
+    )
+    figures = {name: [cost.per_megabyte for cost in found] for name, found in costs.items()}
+    what, unit, target = "file of 50 MB", "µs/MB", Target("≥", 0.8)
+    yield Row(what, figures["ours"], unit, "nginx", figures["nginx"], as_rate=True, target=target)
+    yield Row(what, figures["ours"], unit, "pypiserver", figures["old"], as_rate=True)
