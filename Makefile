@@ -31,20 +31,20 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { echo "make: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
-# pip 25.1 is the first that installs dependency groups.
+# pip 25.1 is the first that installs dependency groups. -qq says what fails, and nothing else.
 $(VENV)/.installed: pyproject.toml setup.cfg | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install -qq --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install -qq --editable .
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --group test
+	$(BIN)/python -m pip install -qq --group test
 	@touch $@
 
 $(VENV)/.basics: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --group basics
+	$(BIN)/python -m pip install -qq --group basics
 	@touch $@
 
 $(VENV)/.linted: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --group lint
+	$(BIN)/python -m pip install -qq --group lint
 	@touch $@
