@@ -31,11 +31,11 @@ TICK_NS = 20_000_000
 COARSE_TICK_NS = 2_000_000_000
 """The same where time stamps have whole seconds (FAT: every other)."""
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (
     path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER,
-    hashes TEXT, metadata_sha256 TEXT, requires_python TEXT
+    hashes TEXT, metadata_sha256 TEXT, requires_python TEXT, summary TEXT
 ) WITHOUT ROWID
 """
 _CHUNK = 2**20
@@ -64,6 +64,8 @@ class Facts:
     metadata_sha256: str | None = None
     """Of the core metadata offered beside the file; ``None`` if none may be offered (PEP 658)."""
     requires_python: str | None = None
+    summary: str = ""
+    """One line about the project, as this file has it."""
 
 
 def young(changed_ns: int, now_ns: int) -> bool:
@@ -91,14 +93,24 @@ class Finding(NamedTuple):
     settled: bool
 
 
-def describe(metadata: bytes | None, filename: str) -> tuple[str | None, str | None]:
-    """SHA-256 of the core metadata, if it may be offered for this file, and its Requires-Python."""
+class Description(NamedTuple):
+    """What core metadata says, with the names that `Facts` has for it."""
+
+    metadata_sha256: str | None = None
+    requires_python: str | None = None
+    summary: str = ""
+
+
+def describe(metadata: bytes | None, filename: str) -> Description:
+    """What a file's core metadata says; its SHA-256 only if the metadata may be offered for this file."""
     parsed = dists.parse_filename(filename)
     if metadata is None or parsed is None:
-        return None, None
+        return Description()
     fields = dists.parse_metadata(metadata)
     offered = dists.offers_metadata(parsed.kind, fields)
-    return hashlib.sha256(metadata).hexdigest() if offered else None, fields.requires_python
+    return Description(
+        hashlib.sha256(metadata).hexdigest() if offered else None, fields.requires_python, fields.summary
+    )
 
 
 @contextmanager
@@ -127,9 +139,9 @@ def read(path: str, filename: str, algorithms: Iterable[str]) -> Finding:
             while wanted and Key.of(path, os.fstat(file.fileno())) == key and (data := file.read(_CHUNK)):
                 digester.update(data)
             file.seek(0)
-            metadata_sha256, requires_python = describe(dists.core_metadata(file, filename), filename)
+            description = describe(dists.core_metadata(file, filename), filename)
             if Key.of(path, os.fstat(file.fileno())) == key:
-                facts = Facts(digester.hexdigests(), metadata_sha256, requires_python)
+                facts = Facts(digester.hexdigests(), *description)
                 return Finding(key, facts, not young(before.st_mtime_ns, began))
     raise Changing(f"{filename} is being written")
 
@@ -181,6 +193,14 @@ class Reader:
 
 
 # --- remembering ---------------------------------------------------------------------------------------------------
+
+
+class Note(NamedTuple):
+    """What a list of files shows of one that was read."""
+
+    path: str
+    mtime_ns: int
+    summary: str
 
 
 class Memory:
@@ -243,19 +263,20 @@ class Memory:
                 key = wanted[row[0]]
                 if key[1:] == row[1:4]:
                     hashes = dict(pair.split("=", 1) for pair in row[4].split())
-                    found[key] = Facts(hashes, row[5], row[6])
+                    found[key] = Facts(hashes, *row[5:])
         return found
 
     def put(self, rows: Mapping[Key, Facts]) -> None:
         """Remember facts; each path has one state, the last."""
         self._change(
-            "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     *(os.fsencode(key.path), *key[1:]),
                     " ".join(f"{name}={digest}" for name, digest in facts.hashes.items()),
                     facts.metadata_sha256,
                     facts.requires_python,
+                    facts.summary,
                 )
                 for key, facts in rows.items()
             ],
@@ -263,10 +284,21 @@ class Memory:
 
     def paths(self, folder: str, after: str = "", limit: int = 500) -> list[str]:
         """Up to `limit` remembered paths below a folder, sorted by their bytes, from the one after `after`."""
+        return [note.path for note in self.notes(folder, after, limit)]
+
+    def notes(self, folder: str, after: str = "", limit: int = 500) -> list[Note]:
+        """The same with what a list of files shows."""
         inside = os.fsencode(folder.rstrip(os.sep) + os.sep)
         bounds = (max(inside, os.fsencode(after)), inside[:-1] + bytes([inside[-1] + 1]), limit)
-        rows = self._ask("SELECT path FROM facts WHERE path > ? AND path < ? ORDER BY path LIMIT ?", bounds)
-        return [os.fsdecode(row[0]) for row in rows]
+        rows = self._ask(
+            "SELECT path, mtime_ns, summary FROM facts WHERE path > ? AND path < ? ORDER BY path LIMIT ?", bounds
+        )
+        return [Note(os.fsdecode(path), mtime_ns, summary) for path, mtime_ns, summary in rows]
+
+    def state(self) -> tuple[int, int]:
+        """Something that changes whenever facts do, in whichever process."""
+        others = self._ask("PRAGMA data_version", ())
+        return (others[0][0] if others else 0), self._writer.total_changes
 
     def forget(self, paths: Iterable[str]) -> None:
         """Drop what is known of these paths."""

@@ -12,7 +12,7 @@ from time import monotonic
 
 from ..errors import Unavailable
 from ..facts import Key, Reader
-from .snapshot import Entry
+from .listing import Entry
 
 _log = logging.getLogger(__name__)
 

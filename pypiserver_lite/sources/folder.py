@@ -24,11 +24,12 @@ from packaging.version import InvalidVersion, Version
 
 from .. import disk, dists, facts
 from ..errors import Conflict, Invalid, Missing, Unavailable
-from ..facts import Facts, Key, Memory, Reader
+from ..facts import Facts, Key, Memory, Note, Reader
 from ..model import Content, LocalFile, Project, Side, Stream, Upload
 from .ahead import ReadAhead
+from .listing import SIDES, Entry
 from .projects import REASON_LIMIT, Projects
-from .snapshot import SIDES, Entry, Snapshot
+from .snapshot import Snapshot
 
 _log = logging.getLogger(__name__)
 
@@ -306,6 +307,19 @@ class Folder:
         """How many files are known, of how many; nobody has looked yet if none are."""
         total, left = self._snapshot.count(), self._ahead.left()
         return (0 if left is None else max(0, total - left)), total
+
+    def notes(self) -> Iterator[Note]:
+        """What is known of every file that was read, also of some that are gone; in no order, for background work."""
+        for root in self._snapshot.real_roots():
+            after = ""
+            while some := self._memory.notes(root, after):
+                yield from some
+                after = some[-1].path
+                time.sleep(0.001)
+
+    def notes_state(self) -> tuple[int, int]:
+        """Something that changes whenever `notes` does."""
+        return self._memory.state()
 
     def close(self) -> None:
         """Stop background work."""

@@ -19,7 +19,8 @@ from .. import dists
 from ..errors import Unavailable
 from ..facts import Facts, Key, Reader, describe, opened
 from ..model import NO_HASHES, File, Project
-from .snapshot import MAX_AGE, Entry, Snapshot
+from .listing import Entry
+from .snapshot import MAX_AGE, Snapshot
 
 KEPT_FILES = 20_000
 """How many files the kept projects have together, at about one kilobyte each."""
@@ -51,8 +52,8 @@ class _Built:
     entries: tuple[Entry, ...]
     seen: dict[Entry, Seen | None]
     files: dict[Entry, File]
-    settled: bool
-    """Whether nothing can change unseen, or was in doubt."""
+    doubtful: set[Entry]
+    """Those that may change unseen, or could not be read."""
     checked: float
 
 
@@ -143,7 +144,7 @@ class Projects:
             # No check is due: nothing is asked of the disk, no lock is taken.
             if not due and now - built.checked < MAX_AGE:
                 return built.project
-            if built.settled and self._unchanged(built):
+            if not built.doubtful and self._unchanged(built):
                 built.checked = now
                 return built.project
         if entries is None:
@@ -151,7 +152,11 @@ class Projects:
             if snapshot.lost():
                 raise Unavailable("a packages folder cannot be read now; try again later")
             return None
-        return self._keep(name, self._build(name, entries, built))
+        fresh = self._build(name, entries, built)
+        if built is not None and built.doubtful:
+            # What cannot be read or keeps changing must not take all time; the budget of checks pays for it.
+            snapshot.charge(now, monotonic() - now)
+        return self._keep(name, fresh)
 
     def _unchanged(self, built: _Built) -> bool:
         began = monotonic()
@@ -163,19 +168,21 @@ class Projects:
             self._snapshot.charge(began, monotonic() - began)
 
     def _build(self, name: NormalizedName, entries: tuple[Entry, ...], old: _Built | None) -> _Built:
-        built = _Built(None, entries, {}, {}, True, monotonic())
+        built = _Built(None, entries, {}, {}, set(), monotonic())
         unread: dict[Entry, Seen] = {}
         problem: str | None = None
         for entry in self._snapshot.listed(entries):
             try:
                 seen = built.seen[entry] = self._examine(entry)
             except OSError as error:
-                problem, built.settled = self._complain(entry, error), False
+                problem = self._complain(entry, error)
+                built.doubtful.add(entry)
                 continue
             if seen is None:
                 continue
-            if old is not None and old.settled and old.seen.get(entry) == seen and entry in old.files:
-                built.files[entry] = old.files[entry]
+            kept = old.files.get(entry) if old is not None and entry not in old.doubtful else None
+            if old is not None and kept is not None and old.seen[entry] == seen:
+                built.files[entry] = kept
             else:
                 unread[entry] = seen
         known = self._reader.known(seen.key for seen in unread.values())
@@ -184,14 +191,16 @@ class Projects:
                 facts = known.get(seen.key)
                 if facts is None:
                     finding = self._reader.read(seen.key, entry[1])
-                    built.settled = built.settled and finding.settled
                     facts = finding.facts
+                    if not finding.settled:
+                        built.doubtful.add(entry)
                     built.seen[entry] = seen = seen._replace(key=finding.key)
                 built.files[entry] = self._file(name, entry[1], seen, facts)
             except FileNotFoundError:
-                built.settled = False
+                built.doubtful.add(entry)
             except (OSError, Unavailable) as error:
-                problem, built.settled = self._complain(entry, error), False
+                problem = self._complain(entry, error)
+                built.doubtful.add(entry)
         if problem is not None and not built.files:
             raise Unavailable(f"the files of {name} cannot be read now ({problem}); try again later")
         built.project = _project(name, built.files.values())
@@ -206,7 +215,7 @@ class Projects:
         metadata_sha256, requires_python = facts.metadata_sha256, facts.requires_python
         # What is inside a wheel is what gets installed, so it wins over what lies beside it (PEP 658).
         if seen.metadata is not None and not (_is_wheel(filename) and metadata_sha256):
-            metadata_sha256, requires_python = describe(_small(seen.metadata, dists.METADATA_LIMIT), filename)
+            metadata_sha256, requires_python, _ = describe(_small(seen.metadata, dists.METADATA_LIMIT), filename)
         yanked = None
         if seen.yanked is not None:
             yanked = (_small(seen.yanked, REASON_LIMIT) or b"").decode("utf-8", "replace").rstrip("\r\n")

@@ -1,0 +1,202 @@
+"""Listing folders: names and kinds alone, no `stat` of a file and no look inside."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from time import monotonic
+
+from packaging.utils import NormalizedName
+
+from .. import dists, facts
+from ..disk import STAGED_PREFIX
+
+SIDES = (".metadata", ".asc", ".provenance", ".yanked")
+"""What may lie beside a distribution and belongs to it: its name and one of these."""
+
+Entry = tuple[str, str]
+"""A distribution: the folder it lies in, fully resolved, and its file name."""
+
+Order = tuple[int, tuple[str, ...]]
+"""Where a folder stands among all: the number of its root and the names that lead to it. The first wins."""
+Stamp = tuple[int, int, int, int]
+
+_DEPTH = 32
+
+
+@dataclass(slots=True)
+class Listing:
+    """One folder as it was last listed. Changed only by the snapshot, under its lock."""
+
+    path: str
+    """What to look at: a root as it was named, which may be a link that is pointed elsewhere one day."""
+    real: str
+    order: Order
+    stamp: Stamp | None = None
+    """Times and identity of the folder when it was listed; ``None`` if it was not there."""
+    failed: bool = False
+    """Whether it was there and could not be listed; then names are as of the last time."""
+    young: bool = False
+    """Whether the folder may have changed since without a change of its times."""
+    listed: float = 0.0
+    """When the listing began (`monotonic`)."""
+    cost: float = 0.0
+    """How long it took, in seconds."""
+    ours: float = float("-inf")
+    """When we ourselves last changed something in the folder (`monotonic`)."""
+    files: dict[str, NormalizedName] = field(default_factory=dict)
+    sides: set[str] = field(default_factory=set)
+    folders: dict[str, str] = field(default_factory=dict)
+    """Name → resolved path of the folders in it."""
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """What tells one state of a folder from another."""
+    # The time of the last status change cannot be set back, as rsync sets back that of the last modification.
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
+
+
+def base_of(name: str) -> str | None:
+    """The distribution's name that a side file's begins with."""
+    for side in SIDES:
+        if name.endswith(side):
+            return name.removesuffix(side)
+    return None
+
+
+class Walk:
+    """One pass over the folders: lists what is `stale` or new, takes the rest as it is known."""
+
+    def __init__(
+        self,
+        known: dict[str, Listing],
+        stale: set[str],
+        inside: Callable[[str], bool],
+        complain: Callable[[str, str], None],
+    ) -> None:
+        self._known, self._stale, self._inside, self._complain = known, stale, inside, complain
+        self.found: dict[str, Listing] = {}
+        self.appeared: dict[NormalizedName, list[Entry]] = {}
+        self.leftovers: dict[str, list[str]] = {}
+        self._gone: dict[NormalizedName, set[Entry]] = {}
+        self._touched: set[NormalizedName] = set()
+
+    def visit(self, path: str, real: str, order: Order) -> None:
+        """Take in the folder at `path`, which is `real` when resolved, and what is below it."""
+        if real in self.found or len(order[1]) > _DEPTH:
+            return
+        listing = self._known.get(real)
+        if listing is None or real in self._stale or listing.path != path:
+            listing = self._list(path, real, order, listing)
+        if listing is None:
+            return
+        self.found[real] = listing
+        for name in sorted(listing.folders):
+            self.visit(os.path.join(listing.real, name), listing.folders[name], (order[0], (*order[1], name)))
+
+    def _list(self, path: str, real: str, order: Order, old: Listing | None) -> Listing | None:
+        listing = Listing(path, real, order)
+        listing.listed = monotonic()
+        if old is not None:
+            listing.ours, listing.files, listing.sides, listing.folders = old.ours, old.files, old.sides, old.folders
+        try:
+            now = time.time_ns()
+            status = os.stat(path)
+            listing.stamp, listing.young = stamp_of(status), facts.young(status.st_ctime_ns, now)
+            self._scan(listing)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if order[1]:
+                return None
+            listing.stamp, listing.young = None, False
+            self._update(listing, {}, listing.files.keys(), set(), {})
+            self._complain(path, str(error.strerror))
+        except OSError as error:
+            listing.failed = listing.stamp is not None
+            self._complain(path, str(error.strerror))
+        listing.cost = monotonic() - listing.listed
+        return listing
+
+    def _scan(self, listing: Listing) -> None:
+        seen: set[str] = set()
+        fresh: dict[str, NormalizedName] = {}
+        sides: set[str] = set()
+        folders: dict[str, str] = {}
+        known, project_of = listing.files, dists.project_of
+        with os.scandir(listing.real) as entries:
+            for entry in entries:
+                name = entry.name
+                try:
+                    if name in known and entry.is_file(follow_symlinks=False):
+                        seen.add(name)
+                        continue
+                    project = project_of(name)
+                    if project is not None and (entry.is_file(follow_symlinks=False) or self._leads_to_file(entry)):
+                        fresh[name] = project
+                    elif name.startswith("."):
+                        if name.startswith(STAGED_PREFIX):
+                            self.leftovers.setdefault(listing.real, []).append(name)
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders[name] = entry.path
+                    elif name.endswith(SIDES):
+                        if entry.is_file(follow_symlinks=False) or self._leads_to_file(entry):
+                            sides.add(name)
+                    elif entry.is_dir() and self._inside(real := os.path.realpath(entry.path)):
+                        folders[name] = real
+                    elif not name.isprintable():
+                        self._complain(entry.path, "its name cannot be written in a page")
+                except OSError as error:
+                    self._complain(entry.path, str(error.strerror))
+        gone = known.keys() - seen if len(seen) < len(known) else ()
+        self._update(listing, fresh, gone, sides, folders)
+
+    def _leads_to_file(self, entry: os.DirEntry[str]) -> bool:
+        if not entry.is_symlink():
+            return False
+        real = os.path.realpath(entry.path)
+        return self._inside(real) and os.path.isfile(real)
+
+    def _update(
+        self,
+        listing: Listing,
+        fresh: dict[str, NormalizedName],
+        gone: Iterable[str],
+        sides: set[str],
+        folders: dict[str, str],
+    ) -> None:
+        # In place: the names that stay are not held twice, and a folder of 100,000 costs only what changed in it.
+        files, folder = listing.files, listing.real
+        for name in [name for name in gone if name not in fresh]:
+            self._gone.setdefault(files.pop(name), set()).add((folder, name))
+        for name, project in fresh.items():
+            if name not in files:
+                self.appeared.setdefault(project, []).append((folder, name))
+                files[name] = project
+        for name in sides ^ listing.sides:
+            owner = dists.project_of(base_of(name) or "")
+            if owner is not None:
+                self._touched.add(owner)
+        listing.sides, listing.folders = sides, folders
+
+    def merge(self, projects: dict[NormalizedName, tuple[Entry, ...]]) -> bool:
+        """Bring the projects up to date with this walk; whether the set of names changed.
+
+        In place, project by project: no reader sees one half done.
+        """
+        for real, listing in self._known.items():
+            if real not in self.found:
+                for name, project in listing.files.items():
+                    self._gone.setdefault(project, set()).add((real, name))
+        names_changed = False
+        for project in self._touched | self._gone.keys() | self.appeared.keys():
+            gone = self._gone.get(project, ())
+            before = projects.get(project, ())
+            entries = [entry for entry in before if entry not in gone]
+            entries += sorted(self.appeared.get(project, ()))
+            if entries:
+                projects[project] = tuple(entries)
+            elif before:
+                del projects[project]
+            names_changed = names_changed or bool(entries) != bool(before)
+        return names_changed

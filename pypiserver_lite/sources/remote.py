@@ -1,0 +1,495 @@
+"""Another index as a source: passed through, or kept.
+
+What is announced is what can be given. A page's facts are the upstream's; its
+addresses stay inside, and clients get every file from us. Core metadata
+(PEP 658) is announced as follows:
+
+- The upstream announces it: so do we, with the same digests. If it then turns
+  out to be missing or wrong, it is made from the wheel.
+- The upstream announces it for no file of the project, and we may keep
+  things (``cache``): we announce it for every wheel with a sha256, without a
+  digest (``true``), since nothing is known of it yet. When asked for, it is
+  taken from the wheel if that is here, else from the end of the upstream's
+  wheel, else from the wheel fetched whole, which a client would have had to
+  do anyway.
+- The upstream announces it for other files of the project: then its silence
+  means that this file has none, and we are silent too.
+- A file whose metadata could not be had is remembered, and no longer
+  announced.
+
+A file comes from the cache as a file on disk. While it is on its way, every
+asker reads it as it grows, from one download. Small ranges of a file that is
+not here (a resolver looking into a wheel) are passed on without fetching it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import BinaryIO, Literal, cast
+from urllib.parse import urlsplit, urlunsplit
+
+from packaging.utils import NormalizedName
+
+from ..cache import Cache, Kind
+from ..dists import core_metadata
+from ..errors import ConfigError, Missing, Unavailable
+from ..model import NO_HASHES, Content, File, LocalFile, Project, Side, Stream
+from ..simple import parse_project
+from ..upstream.addresses import origin_of
+from ..upstream.client import UNCHANGED, Body, Page, Upstream
+from ..upstream.download import Borrowed, Check, Download, Source, Whole, checked, pieces, strongest
+from ..upstream.flights import Flights
+from ..upstream.pages import Absences, Archive, Known, Pages
+from ..upstream.ranged import TAIL, RangedFile
+
+_SMALL_RANGE = 2**20
+_METADATA_LIMIT = 8 * 2**20
+_SIGNATURE_LIMIT = 2**16
+_MOST_ABSENCES = 10_000
+_TRIES = 3
+_log = logging.getLogger(__name__)
+
+
+class Remote:
+    """The projects of one upstream, as a `Source`.
+
+    `mode` ``proxy`` keeps pages in memory only and passes files through;
+    ``cache`` keeps both in `cache`. A page counts as current for `ttl`
+    seconds, a missing project for `absent_ttl`. A page that is known already
+    is confirmed within `patience` seconds, or served as it is; then the
+    upstream is left alone about it for `retry` seconds. `memory` bounds the
+    pages held in memory, in bytes.
+
+    Safe to share between threads; a page that is known and current costs a
+    dictionary look-up.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        *,
+        mode: Literal["proxy", "cache"],
+        cache: Cache | None = None,
+        ttl: float = 600.0,
+        absent_ttl: float = 60.0,
+        patience: float = 5.0,
+        retry: float = 10.0,
+        memory: int = 32 * 2**20,
+    ) -> None:
+        if mode == "cache" and cache is None:
+            raise ConfigError("--fallback-mode cache needs a folder: --cache-dir")
+        self.upstream = upstream
+        self.traffic = upstream.traffic
+        self._cache = cache if mode == "cache" else None
+        self._archive = Archive(self._cache, upstream.url) if self._cache else None
+        self._ttl, self._absent_ttl, self._patience, self._retry = ttl, absent_ttl, patience, retry
+        self._pages = Pages(memory)
+        self._absences = Absences(_MOST_ABSENCES)
+        self._known = self._pages.known
+        self._absent = self._absences.until
+        self._lookups: Flights[NormalizedName, Project | None] = Flights()
+        self._starts: Flights[tuple[Kind, str], Source | None] = Flights()
+        self._makings: Flights[str, bytes | None] = Flights()
+        self._downloads: dict[tuple[Kind, str], Download] = {}
+        self._sizes: dict[str, int | None] = {}
+        self._outage: float | None = None
+
+    def __repr__(self) -> str:
+        return f"Remote({self.upstream!r})"
+
+    def names(self) -> Sequence[NormalizedName]:
+        """Nothing: an upstream's list is its own; its projects are found by name."""
+        return ()
+
+    def filenames(self) -> Iterable[tuple[NormalizedName, str]]:
+        """Nothing, as `names`."""
+        return ()
+
+    def project(self, name: NormalizedName) -> Project | None:
+        """The project as the upstream has it, or ``None`` if it says (status 404) that it has none.
+
+        If it says nothing sensible, what it said last is returned (see
+        `stale`). Raises Unavailable, Late, Busy or Loop if there is no such.
+        """
+        known = self._known.get(name)
+        now = time.monotonic()
+        if known is not None and now < known.fresh_until:
+            known.used = now
+            return known.project
+        if self._absent.get(name, 0.0) > now:
+            return None
+        return self._lookups.do(name, partial(self._look_up, name))
+
+    def stale(self, name: NormalizedName) -> float | None:
+        """Seconds since the upstream confirmed a project that is served only because it gives no answer now."""
+        known = self._known.get(name)
+        return max(time.time() - known.checked, 0.0) if known is not None and known.failing else None
+
+    def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
+        """A file, its core metadata or its signature. Raises Missing, Unavailable, Late, Busy, Loop."""
+        project = self.project(name)
+        if project is None:
+            return None
+        file = project.by_filename.get(filename)
+        if file is None:
+            raise Missing(f"{name} has no file of that name")
+        if side == "":
+            return self._file(project, file) if self._cache is None else self._cached_file(self._cache, project, file)
+        if side == ".metadata" and file.core_metadata is not None:
+            return _of_bytes(self._metadata(project, file))
+        if side == ".asc" and file.has_signature:
+            data = self.upstream.small(_beside(file.url, ".asc"), named=_named(project), limit=_SIGNATURE_LIMIT)
+            if data is not None:
+                return _of_bytes(data)
+        raise Missing(f"there is no {side} of this file")
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self.upstream.close()
+
+    # --- pages
+
+    def _look_up(self, name: NormalizedName) -> Project | None:
+        now = time.monotonic()
+        known = self._from_disk(name, now)
+        if known is not None and (now < known.fresh_until or now < known.retry_at):
+            known.used = now
+            return known.project
+        if self._absent.get(name, 0.0) > now:
+            return None  # another thread found out between our looking and our turn
+        try:
+            answer = self.upstream.page(
+                name,
+                etag=known.etag if known else None,
+                modified=known.modified if known else None,
+                within=self._patience if known else None,
+            )
+            project = self._read(name, answer) if isinstance(answer, Page) else None
+        except Unavailable as error:
+            self._failed(name, known, error)
+            if known is None:
+                raise
+            return known.project
+        self._succeeded()
+        if answer is UNCHANGED and known is not None:
+            self.traffic.unchanged(known.size)
+            self._confirm(known, self._archive.renew(name) if self._archive else time.time())
+            return known.project
+        if not isinstance(answer, Page) or project is None:
+            self._absences.add(name, now + self._absent_ttl)
+            self._pages.drop(name)
+            if self._archive:
+                self._archive.drop(name)
+            return None
+        if self._archive:
+            self._archive.save(name, answer)
+        return self._learn(name, project, answer, time.time()).project
+
+    def _read(self, name: NormalizedName, page: Page) -> Project:
+        return parse_project(page.body, page.content_type, page.url, name)
+
+    def _from_disk(self, name: NormalizedName, now: float) -> Known | None:
+        """What memory or disk knows, whichever was confirmed later: another process may have been there."""
+        known = self._known.get(name)
+        if self._archive is None or (known is not None and now < known.fresh_until):
+            return known
+        found = self._archive.load(name, known.checked if known else 0.0)
+        return self._learn(name, *found) if found else known
+
+    def _learn(self, name: NormalizedName, project: Project, page: Page, checked: float) -> Known:
+        silent = all(file.core_metadata is None for file in project.files)
+        project = self._announced(project, silent)
+        before = self._known.get(name)
+        if before is not None and before.project == project:
+            project = before.project  # the same facts are the same object
+        known = Known(project, page, checked)
+        known.silent = silent
+        self._confirm(known, checked)
+        self._pages.add(name, known)
+        self._absences.drop(name)
+        return known
+
+    def _confirm(self, known: Known, checked: float) -> None:
+        known.checked = checked
+        known.failing = False
+        known.used = now = time.monotonic()
+        # A clock that was set back makes a page older, never younger.
+        known.fresh_until = now + self._ttl - max(time.time() - checked, 0.0)
+
+    def _announced(self, project: Project, silent: bool) -> Project:
+        if self._archive is None:
+            return project
+        bare = self._archive.bare(project.name)
+        if not silent and not bare:
+            return project
+
+        def announce(file: File) -> File:
+            if file.filename in bare:
+                return replace(file, core_metadata=None)
+            if silent and file.filename.endswith(".whl") and "sha256" in file.hashes:
+                return replace(file, core_metadata=NO_HASHES)
+            return file
+
+        return replace(project, files=tuple(announce(file) for file in project.files))
+
+    def _failed(self, name: NormalizedName, known: Known | None, error: Unavailable) -> None:
+        if self._outage is None:
+            self._outage = time.monotonic()
+            _log.warning("%s (serving what is known until it recovers)", error)
+        elif known is not None and not known.failing:
+            _log.info("serving what is known of %s: %s", name, error)
+        if known is not None:
+            known.failing = True
+            known.retry_at = time.monotonic() + self._retry
+
+    def _succeeded(self) -> None:
+        since, self._outage = self._outage, None
+        if since is not None:
+            _log.warning(
+                "the upstream %s answers again, after %d s", self.upstream.origin.label, time.monotonic() - since
+            )
+
+    # --- files, passed through
+
+    def _file(self, project: Project, file: File) -> Stream:
+        size = file.size if file.size is not None else self._size_of(project, file)
+        return _stream(file, size, partial(self._passed, project, file, size))
+
+    def _size_of(self, project: Project, file: File) -> int | None:
+        if file.url not in self._sizes:
+            if len(self._sizes) >= _MOST_ABSENCES:
+                self._sizes.clear()
+            self._sizes[file.url] = self.upstream.size(file.url, named=_named(project))
+        return self._sizes[file.url]
+
+    def _passed(self, project: Project, file: File, size: int | None, start: int, stop: int | None) -> Iterator[bytes]:
+        """The half-open range of a file as it comes. The upstream is asked before this returns."""
+        whole = start == 0 and stop in (None, size)
+        body = self.upstream.open(file.url, named=_named(project), start=start, stop=None if whole else stop)
+        try:
+            check = Check(file.hashes, size)
+            if size is not None:
+                check.expect(body)
+        except BaseException:
+            body.close()
+            raise
+        take = self.upstream.rate.take
+        return checked(body, check, take) if whole else _part(body, start, size if stop is None else stop, take)
+
+    # --- files, kept
+
+    def _cached_file(self, cache: Cache, project: Project, file: File) -> Content:
+        kind, key = self._key(file)
+        path = cache.find(kind, key, file.size)
+        if path is not None:
+            self.traffic.cached(path.stat().st_size)
+            return LocalFile(path=path)
+        size = file.size
+        if size is None:
+            # Only the answer tells how much it will be.
+            source = self._source(cache, project, file)
+            size = source.size if source else self._size_of(project, file)
+        return _stream(file, size, partial(self._filled, cache, project, file, size))
+
+    def _key(self, file: File) -> tuple[Kind, str]:
+        digest = file.hashes.get("sha256")
+        if digest is not None:
+            return "files", digest
+        address = urlunsplit(urlsplit(file.url)._replace(query=""))
+        uploaded = file.uploaded.isoformat() if file.uploaded else None
+        facts = [self.upstream.url, file.filename, address, file.size, uploaded, sorted(file.hashes.items())]
+        return "named", hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def _filled(
+        self, cache: Cache, project: Project, file: File, size: int | None, start: int, stop: int | None
+    ) -> Iterator[bytes]:
+        small = stop is not None and size is not None and stop - start <= min(_SMALL_RANGE, size // 2)
+        if small and self._key(file) not in self._downloads and cache.find(*self._key(file), size) is None:
+            return self._passed(project, file, size, start, stop)
+        source = self._source(cache, project, file)
+        if source is None:
+            return self._passed(project, file, size, start, stop)
+        ours = isinstance(source, Download) and source.claim()
+        return pieces(source, start, stop, _ignore if ours else self.traffic.cached)
+
+    def _source(self, cache: Cache, project: Project, file: File) -> Source | None:
+        """The file as it grows in the cache; ``None`` if the disk refuses to hold it."""
+        key = self._key(file)
+        running = self._downloads.get(key)
+        return running or self._starts.do(key, lambda: self._begin(cache, project, file))
+
+    def _begin(self, cache: Cache, project: Project, file: File) -> Source | None:
+        kind, key = self._key(file)
+        for _ in range(_TRIES):
+            running = self._downloads.get((kind, key))
+            if running is not None:
+                return running
+            try:
+                path = cache.find(kind, key, file.size)
+                if path is not None:
+                    return Whole(path)
+                growing = cache.begin(kind, key, file.size)
+            except OSError as error:
+                _log.warning("the cache cannot take %s (%s); it is passed through", file.filename, error.strerror)
+                return None
+            if growing is not None:
+                try:
+                    download = Download(
+                        self.upstream,
+                        file.url,
+                        named=_named(project),
+                        check=Check(file.hashes, file.size),
+                        growing=growing,
+                        ended=partial(self._ended, (kind, key)),
+                    )
+                except BaseException:
+                    growing.discard()
+                    raise
+                self._downloads[kind, key] = download
+                download.start()
+                return download
+            followed = cache.follow(kind, key)
+            if followed is not None:
+                return Borrowed(followed, file.size)
+        raise Unavailable("another process was downloading this file and gave up; try again")
+
+    def _ended(self, key: tuple[Kind, str], right: bool) -> None:
+        self._downloads.pop(key, None)
+
+    # --- core metadata
+
+    def _metadata(self, project: Project, file: File) -> bytes:
+        """The core metadata that the page promises, byte for byte. Raises Missing, Unavailable."""
+        _, key = self._key(file)
+        known = self._cache.get("metadata", key) if self._cache else None
+        if known is not None and _right(known, file.core_metadata):
+            self.traffic.cached(len(known))
+            return known
+        data = self._makings.do(key, lambda: self._obtain(project, file))
+        if data is None:
+            self._forget(project, file)
+            raise Missing("this file has no readable core metadata")
+        if self._cache:
+            self._cache.put("metadata", key, data)
+        return data
+
+    def _obtain(self, project: Project, file: File) -> bytes | None:
+        page = self._known.get(project.name)
+        if self._cache is None or page is None or not page.silent:
+            data = self.upstream.small(_beside(file.url, ".metadata"), named=_named(project), limit=_METADATA_LIMIT)
+            if data is not None and _right(data, file.core_metadata):
+                return data
+            if self._cache is None:
+                raise Unavailable("the upstream announces core metadata that it does not have")
+            _log.warning("the upstream announces core metadata of %s that it does not have", file.filename)
+        data = self._made(self._cache, project, file)
+        return data if data is not None and _right(data, file.core_metadata) else None
+
+    def _made(self, cache: Cache, project: Project, file: File) -> bytes | None:
+        """From the file itself, with as little of it as will do. Raises Unavailable."""
+        path = cache.find(*self._key(file), file.size)
+        if path is None and file.filename.endswith(".whl") and file.size is not None and file.size > 2 * TAIL:
+            broken: list[Unavailable] = []
+            data = core_metadata(
+                cast("BinaryIO", RangedFile(file.size, partial(self._range, project, file, broken))), file.filename
+            )
+            if not broken:
+                return data
+            _log.info("looking into %s did not work, fetching it: %s", file.filename, broken[0])
+        source = self._source(cache, project, file)
+        if source is None:
+            raise Unavailable("the cache cannot take this file, so its core metadata cannot be made")
+        available, complete = 0, False
+        while not complete:
+            available, complete = source.wait(available)
+        whole = RangedFile(available, lambda start, stop: source.read(stop - start, start))
+        return core_metadata(cast("BinaryIO", whole), file.filename)
+
+    def _range(self, project: Project, file: File, broken: list[Unavailable], start: int, stop: int) -> bytes:
+        """Exactly these bytes. A failure is noted in `broken` too, for the reader of archives takes it for a bad one."""
+        try:
+            body = self.upstream.open(file.url, named=_named(project), start=start, stop=stop)
+            try:
+                if body.start != start or body.size != file.size:
+                    raise Unavailable("the upstream does not send parts of files")
+                return b"".join(_part(body, start, stop, self.upstream.rate.take))
+            finally:
+                body.close()
+        except Missing as error:
+            broken.append(Unavailable(str(error)))
+            raise
+        except Unavailable as error:
+            broken.append(error)
+            raise
+
+    def _forget(self, project: Project, file: File) -> None:
+        """Announce this file's core metadata no more."""
+        known = self._known.get(project.name)
+        if self._archive is None or known is None:
+            return
+        self._archive.add_bare(project.name, [file.filename])
+        known.project = self._announced(known.project, known.silent)
+
+
+def _stream(file: File, size: int | None, read: Callable[[int, int | None], Iterator[bytes]]) -> Stream:
+    known = strongest(file.hashes)
+    return Stream(read=read, size=size, tag=known[1][:32] if known else None, modified=file.uploaded)
+
+
+def _of_bytes(data: bytes) -> Stream:
+    def read(start: int, stop: int | None) -> tuple[bytes]:
+        return (data[start:stop],)
+
+    return Stream(read=read, size=len(data), tag=hashlib.sha256(data).hexdigest()[:32])
+
+
+def _part(body: Body, start: int, stop: int | None, take: Callable[[int], None]) -> Iterator[bytes]:
+    """The half-open range of a file, also where the upstream sends everything. Raises Unavailable if it ends early."""
+    try:
+        at = body.start
+        for piece in body:
+            take(len(piece))
+            wanted = piece[max(start - at, 0) : None if stop is None else max(stop - at, 0)]
+            at += len(piece)
+            if wanted:
+                yield wanted
+            if stop is not None and at >= stop:
+                return
+        if stop is not None and at < stop:
+            raise Unavailable("the upstream broke off in the middle of a file")
+    finally:
+        body.close()
+
+
+def _right(data: bytes, digests: Mapping[str, str] | None) -> bool:
+    """Whether bytes have the digests that were announced, as far as any were."""
+    known = strongest(digests or NO_HASHES)
+    return known is None or hmac.compare_digest(
+        hashlib.new(known[0], data, usedforsecurity=False).hexdigest(), known[1]
+    )
+
+
+def _beside(url: str, side: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=parts.path + side))
+
+
+def _named(project: Project) -> Callable[[], frozenset[tuple[str, int]]]:
+    """The hosts that the project's page names; found out only when a redirect asks."""
+
+    def named() -> frozenset[tuple[str, int]]:
+        origins = (origin_of(file.url) for file in project.files)
+        return frozenset((origin.host, origin.port) for origin in origins)
+
+    return named
+
+
+def _ignore(size: int) -> None:
+    """Count nothing."""
