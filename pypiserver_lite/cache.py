@@ -1,0 +1,474 @@
+"""What came from upstreams, kept on disk within a bound, shared by any number of processes.
+
+Layout under the root: ``KIND/aa/KEY``, where every key is a digest that we
+made, and ``tmp/`` for what is being written. Files are named by the digest of
+their bytes; small entries (pages, metadata) carry a checksum. So a torn or
+foreign file is never taken for the real one, and anything here may be deleted
+at any time: that costs speed only.
+
+The access time of an entry says when it was last of use (set by ourselves, so
+it works on file systems mounted without access times, and survives a
+restart). When the bound is passed, what was of use longest ago goes first.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from . import disk
+from .errors import Busy
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; there each process downloads for itself
+    fcntl = None  # type: ignore[assignment]  # a module name cannot be declared optional
+
+Kind = Literal["files", "named", "pages", "metadata"]
+"""Files by their sha256; files known by other facts only; pages of projects; core metadata by its wheel's key."""
+
+KINDS: tuple[Kind, ...] = ("files", "named", "pages", "metadata")
+
+_TOUCH = 5.0
+_SPARE = 30.0
+_ROOM_TO_LEAVE = 64 * 2**20
+_KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What lies in a cache; sizes in bytes."""
+
+    size: int
+    entries: int
+    limit: int | None
+    kinds: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Kind → number of entries, and their bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freed:
+    """What was removed."""
+
+    size: int
+    entries: int
+
+
+class Cache:
+    """The store in the folder `root`, which is made if need be, holding about `size` bytes (``None``: no bound).
+
+    The bound is kept by whoever adds: it may be passed by a twentieth per
+    process before that is noticed, and is then cut to nine tenths. What was
+    of use in the last `spare` seconds stays, for somebody may be about to
+    open it. A disk that fails or is full is logged, and then nothing is kept.
+    """
+
+    def __init__(self, root: Path, size: int | None = None, *, spare: float = _SPARE) -> None:
+        self._given = root
+        self.root = root
+        self.limit = size
+        self._spare = spare
+        self._lock = threading.Lock()
+        self._trimming = threading.Lock()
+        self._step = max(size // 20, 1) if size is not None else None
+        self._added = self._step or 0  # so that the first addition looks how much is there
+        self._warned = False
+        try:
+            self._folder("tmp")
+            self.root = root.resolve()
+            self._sweep()
+        except OSError as error:
+            self._failed(error)
+
+    # --- small entries
+
+    def get(self, kind: Kind, key: str) -> bytes | None:
+        """The bytes of a small entry, if it is here and whole."""
+        path = self._path(kind, key)
+        try:
+            data = path.read_bytes()
+            self._touch(path, path.stat())
+        except OSError:
+            return None
+        digest, _, payload = data.partition(b"\n")
+        if digest.decode("ascii", "replace") != hashlib.sha256(payload).hexdigest():
+            self.drop(kind, key)
+            return None
+        return payload
+
+    def put(self, kind: Kind, key: str, data: bytes) -> None:
+        """Keep a small entry, replacing the one that was there."""
+        record = hashlib.sha256(data).hexdigest().encode() + b"\n" + data
+        try:
+            path = self._place_for(kind, key)
+            with disk.Staged(self._folder("tmp")) as staged:
+                staged.write(record)
+                if os.name == "nt":  # where an open file cannot be renamed
+                    staged.commit()
+                # Not synced: the checksum tells what a crash of the machine tore, and then it is fetched again.
+                disk.place(staged.path, path, overwrite=True)
+        except OSError as error:
+            self._failed(error)
+            return
+        self._account(len(record))
+
+    def stamp(self, kind: Kind, key: str) -> float | None:
+        """When an entry was put or renewed, in seconds since 1970."""
+        try:
+            return self._path(kind, key).stat().st_mtime
+        except OSError:
+            return None
+
+    def renew(self, kind: Kind, key: str) -> None:
+        """An entry was found to be still right: it counts as put now."""
+        try:
+            os.utime(self._path(kind, key))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._failed(error)
+
+    def drop(self, kind: Kind, key: str) -> None:
+        """Forget an entry."""
+        try:
+            self._path(kind, key).unlink(missing_ok=True)
+        except OSError as error:
+            self._failed(error)
+
+    # --- files
+
+    def find(self, kind: Kind, key: str, size: int | None = None) -> Path | None:
+        """Where a whole, checked file lies, if it is here; one that is not of this `size` is forgotten."""
+        path = self._path(kind, key)
+        try:
+            facts = path.stat()
+        except OSError:
+            return None
+        if size is not None and facts.st_size != size:
+            self.drop(kind, key)
+            return None
+        self._touch(path, facts)
+        return path
+
+    def begin(self, kind: Kind, key: str, expected: int | None) -> Growing | None:
+        """A file to fill that others can read meanwhile; ``None`` if another process is filling it: `follow` that.
+
+        Raises OSError if the disk refuses or could not hold `expected` bytes.
+        """
+        folder = self._folder("tmp")
+        free = shutil.disk_usage(folder).free
+        if free < (expected or 0) + _ROOM_TO_LEAVE:
+            self.trim(max(self.usage().size - (expected or 0) - _ROOM_TO_LEAVE, 0))
+            if shutil.disk_usage(folder).free < (expected or 0) + _ROOM_TO_LEAVE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fits = self.limit is None or expected is None or expected <= self.limit
+        # What will not be kept is nobody else's business.
+        shared = fcntl is not None and fits
+        suffix = "" if shared else f"-{os.getpid()}-{secrets.token_hex(4)}"
+        path = folder / f"{kind}-{key}{suffix}.part"
+        while True:
+            handle = os.open(path, _CREATE, 0o666)
+            if not _lock(handle):
+                os.close(handle)
+                return None
+            if _is(path, handle):  # not one that another process has finished in this moment
+                break
+            os.close(handle)
+        os.ftruncate(handle, 0)
+        return Growing(handle, path, self, kind, key, keep=fits)
+
+    def follow(self, kind: Kind, key: str) -> Followed | None:
+        """The file that another process is filling; ``None`` if it has just ended."""
+        path = self.root / "tmp" / f"{kind}-{key}.part"
+        try:
+            handle = os.open(path, _READ)
+        except OSError:
+            return None
+        return Followed(handle, path, self._path(kind, key))
+
+    def keep(self, kind: Kind, key: str, part: Path, handle: int) -> bool:
+        """Publish a filled and checked file; whether that worked."""
+        try:
+            os.fsync(handle)
+            final = self._place_for(kind, key)
+            size = os.fstat(handle).st_size
+            if os.name == "nt":  # where an open file cannot be renamed
+                with disk.copy(part, self._folder("tmp")) as staged:
+                    disk.place(staged.path, final, overwrite=True)
+            else:
+                disk.place(part, final, overwrite=True)
+                disk.sync_folder(final.parent)
+        except OSError as error:
+            self._failed(error)
+            return False
+        self._account(size)
+        return True
+
+    # --- the whole
+
+    def usage(self) -> Usage:
+        """What lies here now, counted on disk."""
+        kinds: dict[str, tuple[int, int]] = {}
+        for kind in KINDS:
+            entries = [size for _, size, _ in self._entries((kind,))]
+            kinds[kind] = len(entries), sum(entries)
+        return Usage(
+            size=sum(size for _, size in kinds.values()),
+            entries=sum(count for count, _ in kinds.values()),
+            limit=self.limit,
+            kinds=kinds,
+        )
+
+    def trim(self, size: int) -> Freed:
+        """Remove what was of use longest ago until no more than `size` bytes are left."""
+        freed = removed = 0
+        try:
+            with disk.exclusive(self._folder("tmp")):
+                entries = sorted(self._entries(KINDS))
+                total = sum(entry[1] for entry in entries)
+                recent = time.time() - self._spare
+                for used, length, path in entries:
+                    if total - freed <= size or used > recent:
+                        break
+                    Path(path).unlink(missing_ok=True)
+                    freed += length
+                    removed += 1
+        except Busy:
+            return Freed(size=0, entries=0)  # another process is at it
+        except OSError as error:
+            self._failed(error)
+        return Freed(size=freed, entries=removed)
+
+    def clear(self) -> Freed:
+        """Remove everything but what is being written."""
+        freed = removed = 0
+        for _, length, path in self._entries(KINDS):
+            Path(path).unlink(missing_ok=True)
+            freed += length
+            removed += 1
+        return Freed(size=freed, entries=removed)
+
+    # --- inside
+
+    def _path(self, kind: Kind, key: str) -> Path:
+        if _KEY.fullmatch(key) is None:
+            raise ValueError("a key is a sha256 in hex")
+        return self.root / kind / key[:2] / key
+
+    def _place_for(self, kind: Kind, key: str) -> Path:
+        path = self._path(kind, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _folder(self, name: str) -> Path:
+        """A folder under the root, made again if somebody removed it."""
+        folder = self.root / name
+        if not folder.is_dir():
+            # What is cached may be private to those with credentials; only the last folder is certainly ours.
+            folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.mkdir(exist_ok=True)
+        return folder
+
+    def _touch(self, path: Path, facts: os.stat_result) -> None:
+        now = time.time()
+        if abs(now - facts.st_atime) > _TOUCH:
+            try:
+                # The modification time stays: validators are made of it.
+                os.utime(path, ns=(time.time_ns(), facts.st_mtime_ns))
+            except OSError as error:
+                self._failed(error)
+
+    def _entries(self, kinds: tuple[Kind, ...]) -> Iterator[tuple[float, int, str]]:
+        """Last use, size and path of every entry."""
+        for kind in kinds:
+            for shard in _scan(self.root / kind):
+                for entry in _scan(shard.path):
+                    try:
+                        facts = entry.stat(follow_symlinks=False)
+                    except OSError:
+                        continue  # gone in this moment
+                    if _KEY.fullmatch(entry.name):
+                        yield max(facts.st_atime, facts.st_mtime), facts.st_size, entry.path
+
+    def _account(self, size: int) -> None:
+        if self._step is None or self.limit is None:
+            return
+        with self._lock:
+            self._added += size
+            if self._added < self._step or not self._trimming.acquire(blocking=False):
+                return
+            self._added = 0
+        threading.Thread(target=self._keep_bound, name="pypiserver-lite-trim", daemon=True).start()
+
+    def _keep_bound(self) -> None:
+        try:
+            limit = self.limit or 0
+            if self.usage().size > limit:
+                freed = self.trim(limit * 9 // 10)
+                _log.info("removed %d entries with %d bytes from the cache", freed.entries, freed.size)
+        finally:
+            self._trimming.release()
+
+    def _sweep(self) -> None:
+        """Remove what dead processes left half written."""
+        folder = self.root / "tmp"
+        disk.sweep(folder)
+        for entry in _scan(folder):
+            if not entry.name.endswith(".part"):
+                continue
+            handle = os.open(entry.path, _READ)
+            try:
+                old = time.time() - os.fstat(handle).st_mtime > 3600
+                if _lock(handle) and (fcntl is not None or old):
+                    Path(entry.path).unlink(missing_ok=True)
+            finally:
+                os.close(handle)
+
+    def _failed(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning("the cache folder %s cannot be used fully: %s", self._given, error.strerror or error)
+
+
+class Growing:
+    """A file of the cache that is being filled. Reading needs no name on disk: it works after any of them is gone."""
+
+    def __init__(self, handle: int, path: Path, cache: Cache, kind: Kind, key: str, *, keep: bool) -> None:
+        self._handle = handle
+        self._path = path
+        self._cache = cache
+        self._kind: Kind = kind
+        self._key = key
+        self._keep = keep
+        self._ended = False
+        # Readers may outlive the download; the last one to let go closes the file.
+        weakref.finalize(self, os.close, handle)
+
+    def write(self, data: bytes) -> None:
+        """Append bytes. Raises OSError when the disk refuses."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._handle, view) :]
+
+    def read(self, size: int, at: int) -> bytes:
+        """Up to `size` bytes from position `at`."""
+        return read_at(self._handle, size, at)
+
+    def publish(self) -> None:
+        """The file is whole and checked: keep it, if it is not larger than the cache may be."""
+        limit = self._cache.limit
+        if self._keep and (limit is None or os.fstat(self._handle).st_size <= limit):
+            self._cache.keep(self._kind, self._key, self._path, self._handle)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the name under which it was being filled, and let others fill it."""
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            if _is(self._path, self._handle):
+                self._path.unlink(missing_ok=True)
+        except OSError:
+            _log.debug("a partial file stays until the next start")
+        _unlock(self._handle)
+
+
+class Followed:
+    """A file that another process fills, seen from outside."""
+
+    def __init__(self, handle: int, path: Path, final: Path) -> None:
+        self._handle = handle
+        self._path = path
+        self._final = final
+        weakref.finalize(self, os.close, handle)
+
+    def read(self, size: int, at: int) -> bytes:
+        """Up to `size` bytes from position `at`."""
+        return read_at(self._handle, size, at)
+
+    def state(self) -> tuple[int, bool | None]:
+        """How many bytes are there, and whether that is all: true: whole and checked, ``None``: it will never be."""
+        being_filled = _is(self._path, self._handle)
+        size = os.fstat(self._handle).st_size
+        if _is(self._final, self._handle):
+            return os.fstat(self._handle).st_size, True
+        if being_filled and not self._abandoned():
+            return size, False
+        # It may have been given its name between the two looks.
+        return size, True if _is(self._final, self._handle) else None
+
+    def _abandoned(self) -> bool:
+        """Whether nobody fills it any more: its writer holds a lock for as long as it lives."""
+        if not _lock(self._handle):
+            return False
+        _unlock(self._handle)
+        return True
+
+
+_CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_one_at_a_time = threading.Lock()
+
+
+def read_at(handle: int, size: int, at: int) -> bytes:
+    """Up to `size` bytes of an open file from position `at`, wherever it stands. Raises OSError."""
+    if hasattr(os, "pread"):
+        return os.pread(handle, size, at)
+    with _one_at_a_time:  # Windows reads only from where a file stands
+        before = os.lseek(handle, 0, os.SEEK_CUR)
+        os.lseek(handle, at, os.SEEK_SET)
+        try:
+            return os.read(handle, size)
+        finally:
+            os.lseek(handle, before, os.SEEK_SET)
+
+
+def _lock(handle: int) -> bool:
+    """Whether the lock on a file is ours now; true where there are no locks."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _unlock(handle: int) -> None:
+    if fcntl is not None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_UN)
+        except OSError:
+            return  # a file system without locks
+
+
+def _is(path: Path, handle: int) -> bool:
+    """Whether a path names the open file."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(handle))
+    except OSError:
+        return False
+
+
+def _scan(folder: Path | str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []

@@ -1,0 +1,251 @@
+"""Where a connection to an upstream may lead.
+
+An upstream's pages name the hosts its files lie on, so a hostile or broken
+one could make this server knock on doors inside its own network. Names prove
+nothing (they can be spelled oddly, or resolve to something else a moment
+later), so the *resolved* address is judged, and exactly that one is connected
+to; host name, TLS server name and certificate check stay those of the URL.
+
+The rule: public addresses are fine. Addresses of this machine or of a private
+network are fine if the upstream's own host is of that same kind. Link-local
+addresses (where clouds keep their secrets), multicast and unspecified ones
+never are.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import queue
+import re
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import requests.adapters
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from ..errors import Late, Unavailable
+
+Kind = Literal["public", "private", "loopback"]
+_PORTS = {"http": 80, "https": 443}
+_ZERO = ipaddress.ip_network("0.0.0.0/8")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_MOST_ADDRESSES = 4
+_MOST_LOOKUPS = 16
+
+
+class Unreachable(Unavailable):
+    """No connection to the upstream came about."""
+
+
+class Forbidden(Unavailable):
+    """The upstream led to an address that this server does not visit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Scheme, host and port of a URL (RFC 6454); what credentials are bound to."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def label(self) -> str:
+        """Host and, unless it is the usual one, port: what messages call it."""
+        return self.host if _PORTS[self.scheme] == self.port else f"{self.host}:{self.port}"
+
+
+def origin_of(url: str) -> Origin:
+    """The origin of an http(s) URL. Raises Forbidden for any other URL."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise Forbidden("the upstream led to something that is no address") from error
+    if parts.scheme not in _PORTS or not host or re.search(r"[\s\x00-\x20\x7f\\]", url):
+        raise Forbidden("the upstream led to something that is no http or https address")
+    return Origin(parts.scheme, host.lower().rstrip("."), port or _PORTS[parts.scheme])
+
+
+def kind_of(address: str) -> Kind | None:
+    """What an IP address is, seen through mappings into IPv6; ``None``: nothing to be visited, ever."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour
+        if ip in _NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return kind_of(str(inner))
+        if ip.is_site_local or ip.teredo is not None:
+            return None
+    elif ip in _ZERO:
+        return None
+    if ip.is_loopback:
+        return "loopback"
+    if ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved:
+        return None
+    return "public" if ip.is_global else "private"
+
+
+_lookups = threading.BoundedSemaphore(_MOST_LOOKUPS)
+
+
+def resolve(host: str, port: int, timeout: float) -> list[tuple[Any, ...]]:
+    """Every address of a host as `socket.getaddrinfo` has it. Raises Unreachable, or Late after `timeout` seconds.
+
+    The system's resolver knows no time limit, so it is asked from a thread of its own, and no more than a few of these.
+    """
+    if not _lookups.acquire(blocking=False):
+        raise Late(f"the address of {host} cannot be found out in time")
+    answers: queue.SimpleQueue[list[Any] | OSError | UnicodeError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+        finally:
+            _lookups.release()
+
+    threading.Thread(target=ask, name="pypiserver-lite-resolve", daemon=True).start()
+    try:
+        answer = answers.get(timeout=timeout)
+    except queue.Empty:
+        raise Late(f"the address of {host} cannot be found out in time") from None
+    if not isinstance(answer, list):
+        raise Unreachable(f"the upstream's host {host} has no address here") from answer
+    return answer
+
+
+class Gate:
+    """Lets connections through to the addresses that one upstream may lead to."""
+
+    def __init__(self, own: Origin) -> None:
+        self._own = own
+        self._kinds: frozenset[Kind] | None = None
+
+    def connect(self, host: str, port: int, timeout: float | None, options: Any) -> socket.socket:
+        """A connected socket. Raises Forbidden, Unreachable, Late."""
+        timeout = timeout or 10.0
+        deadline = time.monotonic() + timeout
+        found = resolve(host, port, timeout)
+        allowed = [entry for entry in found if kind_of(str(entry[4][0])) in self._allowed(host, found, timeout)]
+        if not allowed:
+            raise Forbidden(f"the upstream led to {host}, whose address this server does not visit")
+        last: OSError | None = None
+        share = timeout / min(len(allowed), _MOST_ADDRESSES)
+        for family, kind, protocol, _, address in allowed[:_MOST_ADDRESSES]:
+            connection = socket.socket(family, kind, protocol)
+            try:
+                for option in options or ():
+                    connection.setsockopt(*option)
+                connection.settimeout(min(share, max(deadline - time.monotonic(), 0.1)))
+                connection.connect(address)
+                connection.settimeout(timeout)
+            except OSError as error:
+                connection.close()
+                last = error
+                continue
+            return connection
+        if isinstance(last, TimeoutError):
+            raise Late(f"the upstream's host {host} does not answer") from last
+        raise Unreachable(f"the upstream's host {host} cannot be reached") from last
+
+    def _allowed(self, host: str, found: list[tuple[Any, ...]], timeout: float) -> frozenset[Kind]:
+        """Decided by where the upstream's own host was first seen, so that its name cannot turn inwards later."""
+        if self._kinds is None:
+            try:
+                own = found if host.lower().rstrip(".") == self._own.host else resolve(self._own.host, 0, timeout)
+            except Unavailable:
+                return frozenset({"public"})
+            kinds = {kind_of(str(entry[4][0])) for entry in own} - {None}
+            self._kinds = frozenset[Kind]({"public"}) | {kind for kind in kinds if kind is not None}
+        return self._kinds
+
+
+class Call:
+    """One request under way, so that another thread can end it when its time is up."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.late = False
+        self._socket: socket.socket | None = None
+        self._timer: threading.Timer | None = None
+
+    def limit(self, seconds: float) -> None:
+        """From now on the call may take this long."""
+        self._timer = threading.Timer(max(seconds, 0.0), self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def unlimit(self) -> None:
+        """The call, or the part of it that was limited, is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def use(self, connection: socket.socket | None) -> None:
+        """The connection that the call goes through."""
+        self._socket = connection
+        if self.late:
+            self._end()
+
+    def _end(self) -> None:
+        self.late = True
+        try:
+            if self._socket is not None:
+                # Not through ssl's own method, which would pull the session from under the thread that reads.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        except OSError:
+            return  # closed already
+
+
+class _Calls(threading.local):
+    current: Call | None = None
+
+
+calls = _Calls()
+"""The call that this thread is making."""
+
+
+def adapter(gate: Gate, connections: int) -> requests.adapters.HTTPAdapter:
+    """What makes every connection of a `requests.Session` pass the gate."""
+
+    class Plain(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return gate.connect(self._dns_host, self.port or 80, _seconds(self.timeout), self.socket_options)
+
+        def getresponse(self) -> Any:
+            if calls.current is not None:
+                calls.current.use(self.sock)
+            return super().getresponse()
+
+    class Secure(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return gate.connect(self._dns_host, self.port or 443, _seconds(self.timeout), self.socket_options)
+
+        def getresponse(self) -> Any:
+            if calls.current is not None:
+                calls.current.use(self.sock)
+            return super().getresponse()
+
+    class PlainPool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
+            super().init_poolmanager(connections, maxsize, block, **options)
+            self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+
+    return Adapter(pool_connections=8, pool_maxsize=connections, max_retries=0)
+
+
+def _seconds(timeout: object) -> float | None:
+    return float(timeout) if isinstance(timeout, (int, float)) else None

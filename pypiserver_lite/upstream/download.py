@@ -1,0 +1,345 @@
+"""Bringing a file into the cache while any number of clients read it already.
+
+One thread fetches; readers follow the growing file from wherever they want to
+start. What makes the file complete is held back until its digest is checked:
+a client of a wrong or short file sees its connection break, never a
+good-looking file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from ..cache import Followed, Growing, read_at
+from ..errors import Late, Missing, NoSpace, Unavailable
+from .client import Body, Named, Upstream
+
+_PIECE = 2**18
+_RESUMES = 4
+_PAUSES = (0.0, 0.2, 1.0, 2.0)
+_POLL = 0.02
+_STRENGTH = (
+    "sha512",
+    "sha384",
+    "sha256",
+    "sha3_512",
+    "sha3_384",
+    "sha3_256",
+    "blake2b",
+    "blake2s",
+    "sha224",
+    "sha1",
+    "md5",
+)
+_log = logging.getLogger(__name__)
+
+
+def strongest(hashes: Mapping[str, str]) -> tuple[str, str] | None:
+    """The digest to check a file by: sha256 where there is one, for everybody knows it; else the strongest known."""
+    for algorithm in ("sha256", *_STRENGTH):
+        if algorithm in hashes:
+            return algorithm, hashes[algorithm]
+    return None
+
+
+class Check:
+    """Whether bytes are those of a known digest, and how many they are."""
+
+    def __init__(self, hashes: Mapping[str, str], size: int | None) -> None:
+        self._known = strongest(hashes)
+        self._digester = hashlib.new(self._known[0], usedforsecurity=False) if self._known else None
+        self.size = size
+        self.seen = 0
+
+    @property
+    def exact(self) -> bool:
+        """Whether a digest tells the right bytes from all others."""
+        return self._known is not None
+
+    @property
+    def certain(self) -> bool:
+        """Whether there is anything at all to tell a right file by."""
+        return self.exact or self.size is not None
+
+    def expect(self, body: Body) -> None:
+        """Compare with what the upstream says before it sends anything. Raises Unavailable."""
+        if body.size is not None:
+            if self.size not in (None, body.size):
+                raise Unavailable("the upstream sends a file of another size than its page states")
+            self.size = body.size
+
+    def update(self, data: bytes) -> None:
+        """Take note of the next bytes. Raises Unavailable once they are too many."""
+        self.seen += len(data)
+        if self.size is not None and self.seen > self.size:
+            raise Unavailable("the upstream sent more than the file has")
+        if self._digester is not None:
+            self._digester.update(data)
+
+    def finish(self) -> None:
+        """All bytes are in. Raises Unavailable if they are not those that were expected."""
+        if self.size is not None and self.seen != self.size:
+            raise Unavailable("the upstream sent less than the file has")
+        if self._known and self._digester and not hmac.compare_digest(self._digester.hexdigest(), self._known[1]):
+            raise Unavailable("the upstream sent a file whose digest is not the one its page states")
+
+
+def checked(body: Body, check: Check, rate: Callable[[int], None]) -> Iterator[bytes]:
+    """The bytes of a whole file, passed on as they come; what makes them complete only if they are right."""
+    try:
+        held = b""
+        for piece in body:
+            rate(len(piece))
+            if held:
+                yield held
+            held = b""
+            check.update(piece)
+            if check.size is not None and check.seen < check.size:
+                yield piece
+            else:
+                held = piece
+        check.finish()
+        if held:
+            yield held
+    finally:
+        body.close()
+
+
+class Source(Protocol):
+    """A file that grows under its readers."""
+
+    size: int | None
+
+    def wait(self, at: int) -> tuple[int, bool]:
+        """Wait until more than `at` bytes may be read; how many, and whether that is all. Raises Unavailable."""
+
+    def read(self, size: int, at: int) -> bytes:
+        """Up to `size` bytes from position `at`, of those that may be read."""
+
+
+def pieces(source: Source, start: int, stop: int | None, count: Callable[[int], None]) -> Iterator[bytes]:
+    """The half-open range of a growing file, as soon as its bytes are there."""
+    at = start
+    while stop is None or at < stop:
+        available, complete = source.wait(at)
+        end = available if stop is None else min(available, stop)
+        while at < end:
+            data = source.read(min(_PIECE, end - at), at)
+            if not data:
+                raise Unavailable("the cache lost a file while it was being read")
+            at += len(data)
+            count(len(data))
+            yield data
+        if complete:
+            return
+
+
+class Download:
+    """A file on its way from `url` into `growing`.
+
+    Made when the upstream has begun to answer, so that its refusal (Missing,
+    Unavailable, Late, Busy, Loop) is the asker's answer and not a broken
+    connection. `start` lets it run in a thread of its own; `ended` is called
+    when it is over, with whether the file was whole and right.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        url: str,
+        *,
+        named: Named,
+        check: Check,
+        growing: Growing,
+        ended: Callable[[bool], None],
+    ) -> None:
+        self._upstream = upstream
+        self._url = url
+        self._named = named
+        self._check = check
+        self._growing = growing
+        self._ended = ended
+        self._changed = threading.Condition()
+        self._available = 0
+        self._complete = False
+        self._error: Unavailable | Missing | None = None
+        self.size = check.size
+        self._claimed = False
+        self._body = upstream.open(url, named=named)
+        try:
+            self._check.expect(self._body)
+        except BaseException:
+            self._body.close()
+            raise
+        self.size = self._check.size
+
+    def start(self) -> None:
+        """Let it run."""
+        threading.Thread(target=self._run, args=(self._body,), name="pypiserver-lite-download", daemon=True).start()
+
+    def claim(self) -> bool:
+        """True for the first who asks: the one for whom the bytes come from the upstream."""
+        with self._changed:
+            claimed, self._claimed = self._claimed, True
+        return not claimed
+
+    def wait(self, at: int) -> tuple[int, bool]:
+        """As `Source` has it."""
+        with self._changed:
+            while self._available <= at and not self._complete and self._error is None:
+                self._changed.wait()
+            if self._available <= at and self._error is not None:
+                raise type(self._error)(str(self._error))
+            return self._available, self._complete
+
+    def read(self, size: int, at: int) -> bytes:
+        """As `Source` has it."""
+        return self._growing.read(size, at)
+
+    def _run(self, body: Body) -> None:
+        right = False
+        try:
+            self._fetch(body)
+            self._check.finish()
+            if not self._check.certain:
+                _log.info("a file without digest and length was passed on and not kept")
+            right = self._check.certain
+        except (Unavailable, Missing) as error:
+            self._fail(error)
+        except OSError as error:
+            _log.warning("the cache folder cannot be written to: %s", error.strerror)
+            self._fail(NoSpace("the disk of the cache is full or broken"))
+        except BaseException:
+            self._fail(Unavailable("a download failed"))
+            raise
+        finally:
+            if self._error is None:
+                self._advance(self._check.seen, complete=True)
+            try:
+                if right:
+                    self._growing.publish()
+                else:
+                    self._growing.discard()
+            finally:
+                self._ended(right)
+
+    def _fetch(self, body: Body) -> None:
+        """All bytes into the growing file, going on where a connection broke if the upstream lets us."""
+        validator, failures = body.validator, 0
+        while True:
+            before = self._check.seen
+            try:
+                self._drain(body)
+                return
+            except Unavailable as error:
+                failures = failures + 1 if self._check.seen == before else 1
+                at = self._check.seen
+                # Something must tell whether the rest belongs to the beginning.
+                sure = self._check.exact or validator is not None
+                if not sure or failures >= _RESUMES or (self.size is not None and at > self.size):
+                    raise
+                _log.info("going on with a download at byte %d: %s", at, error)
+            body = self._resumed(at, validator, failures)
+            if body.start != at and not self._check.exact:
+                body.close()
+                raise Unavailable("the upstream's file changed while it was being fetched")
+
+    def _resumed(self, at: int, validator: str | None, failures: int) -> Body:
+        last: Unavailable | None = None
+        for pause in _PAUSES[failures - 1 :]:
+            time.sleep(pause)
+            try:
+                return self._upstream.open(self._url, named=self._named, start=at, if_range=validator if at else None)
+            except Unavailable as error:
+                last = error
+        raise last or Unavailable("the upstream keeps breaking off in the middle of a file")
+
+    def _drain(self, body: Body) -> None:
+        try:
+            skip = self._check.seen - body.start  # sent again by an upstream that knows no ranges
+            for piece in body:
+                self._upstream.rate.take(len(piece))
+                if skip >= len(piece):
+                    skip -= len(piece)
+                    continue
+                data, skip = piece[skip:], 0
+                self._check.update(data)
+                self._growing.write(data)
+                short = self.size is not None and self._check.seen < self.size
+                self._advance(self._check.seen if short else self._check.seen - len(data))
+            if self.size is not None and self._check.seen < self.size:
+                raise Unavailable("the upstream broke off in the middle of a file")
+        finally:
+            body.close()
+
+    def _advance(self, available: int, *, complete: bool = False) -> None:
+        with self._changed:
+            self._available = max(available, self._available)
+            self._complete = complete
+            self._changed.notify_all()
+
+    def _fail(self, error: Unavailable | Missing) -> None:
+        _log.warning("a download from %s failed: %s", self._upstream.origin.label, error)
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
+
+
+class Borrowed:
+    """A download that another process makes, followed on disk. Gives up `patience` seconds after the last new byte."""
+
+    def __init__(self, followed: Followed, size: int | None, patience: float = 60.0) -> None:
+        self._followed = followed
+        self._patience = patience
+        self.size = size
+
+    def wait(self, at: int) -> tuple[int, bool]:
+        """As `Source` has it."""
+        seen, deadline = -1, 0.0
+        while True:
+            size, complete = self._followed.state()
+            if complete:
+                return size, True
+            if complete is None:
+                raise Unavailable("the process that was downloading this file gave up")
+            # What would make the file complete is not checked yet.
+            available = size if self.size is not None and size < self.size else size - 1
+            if available > at:
+                return available, False
+            now = time.monotonic()
+            if size != seen:
+                seen, deadline = size, now + self._patience
+            elif now > deadline:
+                raise Late("the process that is downloading this file does not go on")
+            time.sleep(_POLL)
+
+    def read(self, size: int, at: int) -> bytes:
+        """As `Source` has it."""
+        return self._followed.read(size, at)
+
+
+class Whole:
+    """A file that lies in the cache, read as if it grew. Raises OSError if it is gone."""
+
+    def __init__(self, path: Path) -> None:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, handle)
+        self._handle = handle
+        self.size: int | None = os.fstat(handle).st_size
+
+    def wait(self, at: int) -> tuple[int, bool]:
+        """As `Source` has it."""
+        return self.size or 0, True
+
+    def read(self, size: int, at: int) -> bytes:
+        """As `Source` has it."""
+        return read_at(self._handle, size, at)

@@ -1,0 +1,60 @@
+"""One asks, the others wait for the answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from ..errors import Late, PypiServerLiteError, Unavailable
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class _Flight(Generic[V]):
+    def __init__(self) -> None:
+        self.landed = threading.Event()
+        self.value: list[V] = []
+        self.error: BaseException | None = None
+
+
+class Flights(Generic[K, V]):
+    """Work by key, done by the first caller and shared with all who call meanwhile. Holds no more keys than callers."""
+
+    def __init__(self, patience: float = 90.0) -> None:
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._flights: dict[K, _Flight[V]] = {}
+
+    def do(self, key: K, work: Callable[[], V]) -> V:
+        """The result of `work`, or of the same work that another thread is doing. Raises what it raises, and Late."""
+        with self._lock:
+            flight = self._flights.get(key)
+            leading = flight is None
+            if flight is None:
+                flight = self._flights[key] = _Flight()
+        return self._lead(key, flight, work) if leading else self._wait(flight)
+
+    def _lead(self, key: K, flight: _Flight[V], work: Callable[[], V]) -> V:
+        try:
+            value = work()
+            flight.value.append(value)
+            return value
+        except BaseException as error:
+            flight.error = error
+            raise
+        finally:
+            with self._lock:
+                del self._flights[key]
+            flight.landed.set()
+
+    def _wait(self, flight: _Flight[V]) -> V:
+        if not flight.landed.wait(self._patience):
+            raise Late("somebody else asked the upstream for the same, and has no answer yet")
+        if flight.value:
+            return flight.value[0]
+        if isinstance(flight.error, PypiServerLiteError):
+            # Not the same object: each thread adds its own traceback.
+            raise type(flight.error)(str(flight.error)) from flight.error
+        raise Unavailable("somebody else asked the upstream for the same, and failed") from flight.error

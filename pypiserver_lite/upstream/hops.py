@@ -1,0 +1,51 @@
+"""Requests that come back to us: two indexes that point at each other.
+
+Every request upwards carries ``Via`` (RFC 9110 section 7.6.3) with a random
+name of this process, after the names of the servers of our kind that the
+request in hand has passed. Nothing else of a client's request goes up.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from ..errors import Loop
+
+OWN = f"pypiserver-lite-{secrets.token_hex(8)}"
+"""This process, as other servers see it."""
+
+_MOST = 4  # a circle through a server of several processes need not meet the same one again
+_NAME = re.compile(r"(?<![0-9A-Za-z-])pypiserver-lite-[0-9a-f]{16}(?![0-9A-Za-z-])", re.ASCII)
+_passed: ContextVar[tuple[str, ...]] = ContextVar("passed", default=())
+
+
+def servers_of(via: str | None) -> tuple[str, ...]:
+    """The servers of our kind that a request has passed, first one first."""
+    return tuple(_NAME.findall(via[:4000])) if via else ()
+
+
+def is_loop(via: str | None) -> bool:
+    """Whether a request with this ``Via`` has been here before, or goes on for so long that it must be in a circle."""
+    passed = servers_of(via)
+    return OWN in passed or len(passed) > _MOST
+
+
+@contextmanager
+def carrying(via: str | None) -> Iterator[None]:
+    """Requests upwards inside the block are made for a request that came with this ``Via``. Raises Loop."""
+    if is_loop(via):
+        raise Loop("this request has been here before: two indexes point at each other")
+    token = _passed.set(servers_of(via))
+    try:
+        yield
+    finally:
+        _passed.reset(token)
+
+
+def via() -> str:
+    """The field to send now."""
+    return ", ".join(f"1.1 {name}" for name in (*_passed.get(), OWN))

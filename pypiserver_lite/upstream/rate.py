@@ -1,0 +1,141 @@
+"""How much is taken from upstreams: counted, paced, and never by too many at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..errors import Busy
+
+_BURST = 0.1  # seconds' worth of bytes that may come at once after a pause
+
+
+class Rate:
+    """One budget of bytes per second for all downloads of this process; ``None`` or 0 is no limit."""
+
+    def __init__(
+        self,
+        limit: int | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._limit = limit or 0
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._paid_until = 0.0
+
+    @property
+    def piece(self) -> int:
+        """Bytes to read at a time, so that a small budget flows evenly."""
+        return min(2**16, max(self._limit // 10, 512)) if self._limit else 2**16
+
+    def take(self, size: int) -> None:
+        """Account for `size` bytes that came, and wait until the budget allows the next ones."""
+        wait = self.spend(size)
+        if wait > 0:
+            self._sleep(wait)
+
+    def spend(self, size: int) -> float:
+        """Account for bytes without waiting (pages are small and somebody waits for them); the seconds owed."""
+        if not self._limit:
+            return 0.0
+        with self._lock:
+            now = self._clock()
+            self._paid_until = max(self._paid_until, now - _BURST) + size / self._limit
+            return self._paid_until - now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What went on so far; bytes of bodies."""
+
+    requests: int
+    """Requests sent to upstreams."""
+    received: int
+    """Bytes that came from upstreams."""
+    cached: int
+    """Bytes of files handed out that came from no upstream this time: from disk, or along with another's download."""
+    saved: int
+    """Bytes that would have come from upstreams without a cache: `cached`, and pages that were still the same."""
+
+
+class Traffic:
+    """Counters that any number of threads and upstreams share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._requests = self._received = self._cached = self._unchanged = 0
+
+    def requested(self) -> None:
+        """A request went to an upstream."""
+        with self._lock:
+            self._requests += 1
+
+    def received(self, size: int) -> None:
+        """Bytes of a body came from an upstream."""
+        with self._lock:
+            self._received += size
+
+    def cached(self, size: int) -> None:
+        """Bytes of a file were handed out from what was here."""
+        with self._lock:
+            self._cached += size
+
+    def unchanged(self, size: int) -> None:
+        """An upstream confirmed a page of this many bytes instead of sending it again."""
+        with self._lock:
+            self._unchanged += size
+
+    def snapshot(self) -> Tally:
+        """All counters at one moment."""
+        with self._lock:
+            return Tally(
+                requests=self._requests,
+                received=self._received,
+                cached=self._cached,
+                saved=self._cached + self._unchanged,
+            )
+
+
+class Turnstile:
+    """Lets so many callers through at once, a few more wait a moment, and the rest are told at once to come back.
+
+    Every caller holds a thread of the server. With fewer `calls` plus
+    `room` than threads, there is always one left for pages that need no
+    upstream.
+    """
+
+    def __init__(self, calls: int, room: int, patience: float) -> None:
+        self._free = threading.BoundedSemaphore(calls)
+        self._seats = threading.BoundedSemaphore(room) if room else None
+        self._patience = patience
+
+    def enter(self) -> None:
+        """Get through. Raises Busy; otherwise `leave` must follow."""
+        if self._free.acquire(blocking=False):
+            return
+        if self._seats is not None and self._seats.acquire(blocking=False):
+            try:
+                if self._free.acquire(timeout=self._patience):
+                    return
+            finally:
+                self._seats.release()
+        raise Busy("too many requests to the upstream are under way; try again shortly")
+
+    def leave(self) -> None:
+        """Make way for the next."""
+        self._free.release()
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Be through for the length of a block. Raises Busy."""
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
