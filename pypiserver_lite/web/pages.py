@@ -8,10 +8,14 @@ import re
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bottle
 
 from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
 
 # Everything a page shows comes with the page; a style sheet may be inline, a script may not.
 SECURITY = [
@@ -25,45 +29,47 @@ SECURITY = [
 ]
 
 
-def built_in() -> Path:
-    """The folder of the built-in templates: in the installed package, or beside it in a plain checkout."""
-    beside = Path(__file__).resolve().parents[2] / "templates"
-    installed = Path(str(importlib.resources.files("pypiserver_lite"))) / "templates"
-    return installed if installed.is_dir() else beside
+def built_in() -> Traversable:
+    """The folder of the built-in templates: in the installed package, zipped or not, or beside it in a checkout."""
+    installed = importlib.resources.files("pypiserver_lite") / "templates"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "templates"
 
 
 class Templates:
     """All human pages by name.
 
     A template is looked for in `folder`, then among the built-in ones;
-    `welcome` is the home page's own file. Every file of `folder` is compiled
-    at once: a broken one raises ConfigError with its file and line.
+    `welcome` is the home page's own file. Every one is compiled at once: a
+    broken one raises ConfigError with its file and line. Templates include
+    each other by name, and so get the one that replaces a built-in one.
     """
 
     def __init__(self, *, folder: Path | None = None, welcome: Path | None = None) -> None:
         if folder is not None and not folder.is_dir():
             raise ConfigError(f"--templates {folder}: there is no such folder")
-        self._lookup = [str(path) for path in (folder, built_in()) if path is not None]
         self._compiled: dict[str, bottle.SimpleTemplate] = {}
-        own = sorted(folder.glob("*.tpl")) if folder is not None else []
-        for path in [*sorted(built_in().glob("*.tpl")), *own]:
-            self._compiled[path.stem] = self._compile(path, "--templates")
+        for place in (built_in(), folder):
+            for path in place.iterdir() if place is not None else ():
+                if path.name.endswith(".tpl"):
+                    self._compile(path.name.removesuffix(".tpl"), path, "--templates")
         if welcome is not None:
-            self._compiled["home"] = self._compile(welcome, "--welcome")
+            self._compile("home", welcome, "--welcome")
 
-    def _compile(self, path: Path, option: str) -> bottle.SimpleTemplate:
+    def _compile(self, name: str, path: Traversable, option: str) -> None:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{option} {path}: {getattr(error, 'strerror', None) or error}") from error
         # A text ending in a newline is never taken for a file name.
-        template = bottle.SimpleTemplate(source=text + "\n", lookup=self._lookup)
+        template = bottle.SimpleTemplate(source=text + "\n")
         template.filename = str(path)
+        template.cache = self._compiled
         try:
             template.co  # noqa: B018 - compiles
         except SyntaxError as error:
             raise ConfigError(f"{path}, line {error.lineno}: {error.msg}") from error
-        return template
+        # Bottle looks here for what a template includes or rebases on, with or without the ending.
+        self._compiled[name] = self._compiled[f"{name}.tpl"] = template
 
     def render(self, name: str, variables: Mapping[str, object]) -> str:
         """The page `name` with these variables; whatever they hold is escaped unless the template says otherwise."""
