@@ -179,6 +179,42 @@ def parse_endpoint(value: object) -> str:
     return path
 
 
+@dataclass(frozen=True, slots=True)
+class Sendfile:
+    """How a web server in front is told to send a file by itself.
+
+    `header` names the response header that it obeys. Where `mappings` are
+    given, a file below one of their folders is named by the address prefix
+    in place of the folder, and no other file is handed over; without them
+    every file is, by its path.
+    """
+
+    header: str
+    mappings: tuple[tuple[str, Path], ...] = ()
+
+    def __str__(self) -> str:
+        mapped = ",".join(f"{prefix}:{folder}" for prefix, folder in self.mappings)
+        return f"{self.header}={mapped}" if mapped else self.header
+
+
+def parse_sendfile(value: object) -> Sendfile:
+    """``X-Sendfile``, or ``X-Accel-Redirect=/prefix:FOLDER``; several mappings are separated by commas."""
+    if isinstance(value, Sendfile):
+        return value
+    header, _, rest = str(value).partition("=")
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,50}", header, re.ASCII):
+        raise ValueError(f"{header[:50]!r} is not the name of a header, such as X-Accel-Redirect or X-Sendfile")
+    mappings = []
+    for mapping in rest.split(",") if rest else ():
+        prefix, _, folder = mapping.partition(":")
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", prefix, re.ASCII) or not folder:
+            raise ValueError(f"{mapping[:100]!r} is not a mapping such as /_files:/srv/packages")
+        mappings.append((prefix, parse_path(folder)))
+    if header.lower() == "x-accel-redirect" and not mappings:
+        raise ValueError("nginx needs an address: X-Accel-Redirect=/_files:FOLDER, and an internal location /_files/")
+    return Sendfile(header, tuple(mappings))
+
+
 def choice(*words: str) -> Callable[[object], str]:
     """A parser that accepts just these words."""
 
@@ -280,6 +316,15 @@ class Config:
         metavar="ADDRESS",
         group="server",
         repeat=True,
+    )
+
+    sendfile_header: Sendfile | None = _row(
+        None,
+        parse_sendfile,
+        "header by which the web server in front is told to send a file itself: X-Sendfile, or "
+        "X-Accel-Redirect=/PREFIX:FOLDER for nginx (default: none, files are sent from here)",
+        "--sendfile-header",
+        metavar="NAME[=PREFIX:FOLDER]",
     )
 
     passwords: Path | None = _row(

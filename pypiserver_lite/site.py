@@ -12,7 +12,7 @@ import platformdirs
 from packaging.utils import NormalizedName
 
 from .auth import Gate, Passwords
-from .config import NO_PASSWORDS, Config
+from .config import NO_PASSWORDS, Config, Sendfile
 from .errors import ConfigError
 from .facts import Memory
 from .index import Index
@@ -36,6 +36,8 @@ class Site:
     gate: Gate
     page_cache_control: str
     file_cache_control: str
+    sendfile: Sendfile | None = None
+    """Who sends files in our place; its folders are resolved, as the paths of files are."""
     started: float = field(default_factory=time.monotonic)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("pypiserver_lite"))
 
@@ -80,6 +82,7 @@ def build(config: Config) -> Site:
         # Behind a login nothing may end up in a cache that others share (RFC 9111 section 3.5).
         page_cache_control=f"private, {pages}" if gate.needs_login("list") else pages,
         file_cache_control=f"private, {files}" if gate.needs_login("download") else files,
+        sendfile=_sendfile(config),
     )
 
 
@@ -97,6 +100,17 @@ def _folder(path: Path) -> Path:
     if not os.access(path, os.R_OK | os.X_OK):
         raise ConfigError(f"the packages folder {path} cannot be read by this user")
     return path
+
+
+def _sendfile(config: Config) -> Sendfile | None:
+    if config.sendfile_header is None:
+        return None
+    roots = [path.resolve() for path in config.packages]
+    mappings = [(prefix, folder.resolve()) for prefix, folder in config.sendfile_header.mappings]
+    for _, folder in mappings:
+        if not any(folder == root or folder in root.parents or root in folder.parents for root in roots):
+            raise ConfigError(f"--sendfile-header: {folder} holds none of the packages folders, nor lies in one")
+    return Sendfile(config.sendfile_header.header, tuple(mappings))
 
 
 def _gate(config: Config) -> Gate:

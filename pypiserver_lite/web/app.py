@@ -209,7 +209,9 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         environ = bottle.request.environ
         control = self.site.file_cache_control
         if isinstance(content, LocalFile):
-            return send.local_file(environ, content, filename=filename + side, cache_control=control)
+            rule = self.site.sendfile
+            handed = rule and send.handed_over(rule, content, filename=filename + side, cache_control=control)
+            return handed or send.local_file(environ, content, filename=filename + side, cache_control=control)
         if isinstance(content, Redirect):
             return self._redirect(content.url, 302)
         return send.stream(environ, content, filename=filename + side, cache_control=control)

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
+from ..config import Sendfile
 from ..errors import Missing
 from ..model import LocalFile, Stream
 
@@ -227,6 +229,33 @@ def local_file(environ: Mapping[str, str], content: LocalFile, *, filename: str,
     if answer.body is not file and not isinstance(answer.body, Slice):
         file.close()
     return answer
+
+
+def handed_over(rule: Sendfile, content: LocalFile, *, filename: str, cache_control: str) -> Answer | None:
+    """An answer that tells the web server in front to send the file; ``None`` if `rule` does not reach it.
+
+    Validators, ranges and lengths are then that server's business: it has
+    the file, and drops or overrules what we would say of it.
+    """
+    target = _called_in_front(rule, content.path)
+    if target is None:
+        return None
+    headers = [
+        *_file_headers(filename, "", None, cache_control, ranges=False),
+        # nginx and Apache's mod_xsendfile decode it; so no name can end the header or begin a query.
+        (rule.header, quote(os.fsencode(target), safe="/+!~:")),
+        ("Content-Length", "0"),
+    ]
+    return Answer(status="200 OK", headers=headers)
+
+
+def _called_in_front(rule: Sendfile, path: Path) -> str | None:
+    if not rule.mappings:
+        return str(path)
+    for prefix, folder in rule.mappings:
+        if path.is_relative_to(folder):
+            return f"{prefix.rstrip('/')}/{path.relative_to(folder).as_posix()}"
+    return None
 
 
 def _local_answer(
