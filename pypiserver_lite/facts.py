@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from . import dists
+from . import archives, dists
 from .errors import Unavailable
 
 _log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def read(path: str, filename: str, algorithms: Iterable[str]) -> Finding:
             while wanted and Key.of(path, os.fstat(file.fileno())) == key and (data := file.read(_CHUNK)):
                 digester.update(data)
             file.seek(0)
-            description = describe(dists.core_metadata(file, filename), filename)
+            description = describe(archives.core_metadata(file, filename), filename)
             if Key.of(path, os.fstat(file.fileno())) == key:
                 facts = Facts(digester.hexdigests(), *description)
                 return Finding(key, facts, not young(before.st_mtime_ns, began))

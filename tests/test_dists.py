@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name
 
-from pypiserver_lite import dists
+from pypiserver_lite import archives, dists
 from pypiserver_lite.errors import Invalid
 
 # A busy machine is no failure; what must be quick has a test of its own.
@@ -267,7 +267,7 @@ def tar_bytes(members: list[tuple[str, bytes]], format: int = tarfile.PAX_FORMAT
 def check(path: Path) -> bytes:
     parsed = dists.parse_filename(path.name)
     assert parsed
-    return dists.check_archive(path, parsed)
+    return archives.check_archive(path, parsed)
 
 
 INFO = metadata("ours", "1.0")
@@ -279,9 +279,9 @@ def test_metadata_is_read_byte_for_byte(tmp_path: Path) -> None:  # D1, D2, V5, 
     sdist = make_sdist(tmp_path, core_metadata=odd)
     zipped = archive_zip(tmp_path / "ours-1.0.zip", [("ours-1.0/setup.py", b""), ("ours-1.0/PKG-INFO", odd)])
     for path in (wheel, sdist, zipped):
-        assert dists.core_metadata(path, path.name) == odd == check(path)
+        assert archives.core_metadata(path, path.name) == odd == check(path)
         with path.open("rb") as opened:
-            assert dists.core_metadata(opened, path.name) == odd
+            assert archives.core_metadata(opened, path.name) == odd
 
 
 @pytest.mark.parametrize("ending", [".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"])
@@ -294,7 +294,7 @@ def test_every_kind_of_tar_is_read(tmp_path: Path, ending: str, format: int) -> 
     packers: dict[str, Callable[[bytes], bytes]] = {".tar.bz2": bz2.compress, ".tar.xz": lzma.compress}
     path = tmp_path / f"ours-1.0{ending}"
     path.write_bytes(packers.get(ending, gzip.compress)(data))
-    assert dists.core_metadata(path, path.name) == INFO
+    assert archives.core_metadata(path, path.name) == INFO
 
 
 def test_a_gzip_of_several_parts_is_one_archive(tmp_path: Path) -> None:
@@ -381,7 +381,7 @@ def spoiled(tmp_path: Path) -> dict[str, Path]:
         "absolute": tar_of("absolute", [("/ours-1.0/PKG-INFO", INFO)]),
         "twice": tar_of("twice", [("ours-1.0/PKG-INFO", INFO), ("ours-1.0/PKG-INFO", b"")]),
         "link": at("link", sdist, gzip.compress(link.tobuf() + bytes(1024))),
-        "too long": tar_of("too long", [("ours-1.0/PKG-INFO", bytes(dists.METADATA_LIMIT + 1))]),
+        "too long": tar_of("too long", [("ours-1.0/PKG-INFO", bytes(archives.METADATA_LIMIT + 1))]),
     }
 
 
@@ -395,15 +395,15 @@ def test_broken_archives_offer_no_metadata_and_raise_nothing(tmp_path: Path) -> 
     # What only an upload must not have is harmless in a folder.
     harmless = {"no WHEEL", "cut sdist", "two tops", "leads outside", "twice"}
     for kind, path in spoiled(tmp_path).items():
-        assert (dists.core_metadata(path, path.name) is None) == (kind not in harmless), kind
+        assert (archives.core_metadata(path, path.name) is None) == (kind not in harmless), kind
     egg = archive_zip(tmp_path / "ours-1.0-py3.8.egg", [("EGG-INFO/PKG-INFO", INFO)])
-    assert dists.core_metadata(egg, egg.name) is None
-    assert dists.core_metadata(egg, "not a distribution") is None
+    assert archives.core_metadata(egg, egg.name) is None
+    assert archives.core_metadata(egg, "not a distribution") is None
 
 
 def test_a_disk_that_fails_is_not_a_broken_archive(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        dists.core_metadata(tmp_path / "gone-1.0.tar.gz", "gone-1.0.tar.gz")
+        archives.core_metadata(tmp_path / "gone-1.0.tar.gz", "gone-1.0.tar.gz")
 
 
 @given(data=st.data())
@@ -420,9 +420,9 @@ def test_damaged_archives_raise_only_invalid(
         parsed = dists.parse_filename(path.name)
         assert parsed
         packed = gzip.compress(bytes(content), 1) if path.suffix == ".gz" else bytes(content)
-        dists.core_metadata(io.BytesIO(packed), path.name)
+        archives.core_metadata(io.BytesIO(packed), path.name)
         try:
-            dists.check_archive(io.BytesIO(packed), parsed)
+            archives.check_archive(io.BytesIO(packed), parsed)
         except Invalid:
             pass
 
@@ -480,7 +480,7 @@ def test_no_bomb_costs_more_than_a_second_and_a_few_megabytes(
     assert parsed
     started = time.process_time()
     with pytest.raises(Invalid):
-        dists.check_archive(path, parsed)
+        archives.check_archive(path, parsed)
     assert time.process_time() - started < 2  # half a second, on a quiet machine
     # Tracing is slow, and an eighth of a tar shows as well whether anything piles up. A zip is read from its end.
     data = path.read_bytes()
@@ -488,7 +488,7 @@ def test_no_bomb_costs_more_than_a_second_and_a_few_megabytes(
     if filename.endswith(".gz") or make is wheel_bomb:
         tracemalloc.start()
         try:
-            assert dists.core_metadata(stream, filename) is None
+            assert archives.core_metadata(stream, filename) is None
             assert tracemalloc.get_traced_memory()[1] < 2 * 2**20
         finally:
             tracemalloc.stop()

@@ -22,7 +22,7 @@ from time import monotonic
 from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
-from .. import disk, dists, facts
+from .. import archives, disk, dists, facts
 from ..errors import Conflict, Invalid, Missing, Unavailable
 from ..facts import Facts, Key, Memory, Note, Reader
 from ..model import Content, LocalFile, Project, Side, Stream, Upload
@@ -228,7 +228,7 @@ class Folder:
         missing = [name for name in self._reader.algorithms if name not in hashes]
         if missing:
             hashes |= dists.digests(body, missing)
-        described = facts.describe(dists.core_metadata(body, upload.filename), upload.filename)
+        described = facts.describe(archives.core_metadata(body, upload.filename), upload.filename)
         hashes = {name: hashes[name] for name in self._reader.algorithms}
         self._reader.remember(Key.of(str(final), body.stat()), Facts(hashes, *described))
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from packaging.utils import NormalizedName
 
-from .. import dists
+from .. import archives, dists
 from ..errors import Unavailable
 from ..facts import Facts, Key, Reader, describe, opened
 from ..model import NO_HASHES, File, Project
@@ -113,7 +113,7 @@ class Projects:
                 return self._metadata[seen]
         data = self._own_metadata(seen.key, entry[1]) if _is_wheel(entry[1]) or seen.metadata is None else None
         if data is None and seen.metadata is not None:
-            data = _small(seen.metadata, dists.METADATA_LIMIT)
+            data = _small(seen.metadata, archives.METADATA_LIMIT)
         if data is None or describe(data, entry[1])[0] is None:
             return None
         with self._lock:
@@ -126,7 +126,7 @@ class Projects:
 
     def _own_metadata(self, key: Key, filename: str) -> bytes | None:
         with opened(key.path) as file:
-            return dists.core_metadata(file, filename)
+            return archives.core_metadata(file, filename)
 
     # --- one project
 
@@ -215,7 +215,7 @@ class Projects:
         metadata_sha256, requires_python = facts.metadata_sha256, facts.requires_python
         # What is inside a wheel is what gets installed, so it wins over what lies beside it (PEP 658).
         if seen.metadata is not None and not (_is_wheel(filename) and metadata_sha256):
-            metadata_sha256, requires_python, _ = describe(_small(seen.metadata, dists.METADATA_LIMIT), filename)
+            metadata_sha256, requires_python, _ = describe(_small(seen.metadata, archives.METADATA_LIMIT), filename)
         yanked = None
         if seen.yanked is not None:
             yanked = (_small(seen.yanked, REASON_LIMIT) or b"").decode("utf-8", "replace").rstrip("\r\n")
