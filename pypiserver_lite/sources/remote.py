@@ -1,21 +1,8 @@
 """Another index as a source: passed through, or kept.
 
-What is announced is what can be given. A page's facts are the upstream's; its
-addresses stay inside, and clients get every file from us. Core metadata
-(PEP 658) is announced as follows:
-
-- The upstream announces it: so do we, with the same digests. If it then turns
-  out to be missing or wrong, it is made from the wheel.
-- The upstream announces it for no file of the project, and we may keep
-  things (``cache``): we announce it for every wheel with a sha256, without a
-  digest (``true``), since nothing is known of it yet. When asked for, it is
-  taken from the wheel if that is here, else from the end of the upstream's
-  wheel, else from the wheel fetched whole, which a client would have had to
-  do anyway.
-- The upstream announces it for other files of the project: then its silence
-  means that this file has none, and we are silent too.
-- A file whose metadata could not be had is remembered, and no longer
-  announced.
+A page's facts are the upstream's; its addresses stay inside, and clients get
+every file from us. What is announced is what can be given: `pages` says which
+core metadata that is, and here it is found or made.
 
 A file comes from the cache as a file on disk. While it is on its way, every
 asker reads it as it grows, from one download. Small ranges of a file that is
@@ -28,31 +15,29 @@ import hashlib
 import hmac
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import BinaryIO, Literal, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from packaging.utils import NormalizedName
 
-from ..cache import Cache, Kind
-from ..dists import core_metadata
+from ..archives import core_metadata
+from ..cache import Cache, Growing, Kind
 from ..errors import ConfigError, Missing, Unavailable
 from ..model import NO_HASHES, Content, File, LocalFile, Project, Side, Stream
-from ..simple import parse_project
 from ..upstream.addresses import origin_of
-from ..upstream.client import UNCHANGED, Body, Page, Upstream
+from ..upstream.bodies import Body
+from ..upstream.client import Upstream
 from ..upstream.download import Borrowed, Check, Download, Source, Whole, checked, pieces, strongest
 from ..upstream.flights import Flights
-from ..upstream.pages import Absences, Archive, Known, Pages
+from ..upstream.pages import Archive, Shelf, Times
 from ..upstream.ranged import TAIL, RangedFile
 
 _SMALL_RANGE = 2**20
 _METADATA_LIMIT = 8 * 2**20
 _SIGNATURE_LIMIT = 2**16
-_MOST_ABSENCES = 10_000
+_MOST_SIZES = 10_000
 _TRIES = 3
 _log = logging.getLogger(__name__)
 
@@ -88,18 +73,12 @@ class Remote:
         self.upstream = upstream
         self.traffic = upstream.traffic
         self._cache = cache if mode == "cache" else None
-        self._archive = Archive(self._cache, upstream.url) if self._cache else None
-        self._ttl, self._absent_ttl, self._patience, self._retry = ttl, absent_ttl, patience, retry
-        self._pages = Pages(memory)
-        self._absences = Absences(_MOST_ABSENCES)
-        self._known = self._pages.known
-        self._absent = self._absences.until
-        self._lookups: Flights[NormalizedName, Project | None] = Flights()
+        archive = Archive(self._cache, upstream.url) if self._cache else None
+        self._shelf = Shelf(upstream, archive, Times(ttl, absent_ttl, patience, retry), memory)
         self._starts: Flights[tuple[Kind, str], Source | None] = Flights()
         self._makings: Flights[str, bytes | None] = Flights()
         self._downloads: dict[tuple[Kind, str], Download] = {}
         self._sizes: dict[str, int | None] = {}
-        self._outage: float | None = None
 
     def __repr__(self) -> str:
         return f"Remote({self.upstream!r})"
@@ -118,19 +97,11 @@ class Remote:
         If it says nothing sensible, what it said last is returned (see
         `stale`). Raises Unavailable, Late, Busy or Loop if there is no such.
         """
-        known = self._known.get(name)
-        now = time.monotonic()
-        if known is not None and now < known.fresh_until:
-            known.used = now
-            return known.project
-        if self._absent.get(name, 0.0) > now:
-            return None
-        return self._lookups.do(name, partial(self._look_up, name))
+        return self._shelf.project(name)
 
     def stale(self, name: NormalizedName) -> float | None:
         """Seconds since the upstream confirmed a project that is served only because it gives no answer now."""
-        known = self._known.get(name)
-        return max(time.time() - known.checked, 0.0) if known is not None and known.failing else None
+        return self._shelf.stale(name)
 
     def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
         """A file, its core metadata or its signature. Raises Missing, Unavailable, Late, Busy, Loop."""
@@ -154,108 +125,6 @@ class Remote:
         """Close idle connections."""
         self.upstream.close()
 
-    # --- pages
-
-    def _look_up(self, name: NormalizedName) -> Project | None:
-        now = time.monotonic()
-        known = self._from_disk(name, now)
-        if known is not None and (now < known.fresh_until or now < known.retry_at):
-            known.used = now
-            return known.project
-        if self._absent.get(name, 0.0) > now:
-            return None  # another thread found out between our looking and our turn
-        try:
-            answer = self.upstream.page(
-                name,
-                etag=known.etag if known else None,
-                modified=known.modified if known else None,
-                within=self._patience if known else None,
-            )
-            project = self._read(name, answer) if isinstance(answer, Page) else None
-        except Unavailable as error:
-            self._failed(name, known, error)
-            if known is None:
-                raise
-            return known.project
-        self._succeeded()
-        if answer is UNCHANGED and known is not None:
-            self.traffic.unchanged(known.size)
-            self._confirm(known, self._archive.renew(name) if self._archive else time.time())
-            return known.project
-        if not isinstance(answer, Page) or project is None:
-            self._absences.add(name, now + self._absent_ttl)
-            self._pages.drop(name)
-            if self._archive:
-                self._archive.drop(name)
-            return None
-        if self._archive:
-            self._archive.save(name, answer)
-        return self._learn(name, project, answer, time.time()).project
-
-    def _read(self, name: NormalizedName, page: Page) -> Project:
-        return parse_project(page.body, page.content_type, page.url, name)
-
-    def _from_disk(self, name: NormalizedName, now: float) -> Known | None:
-        """What memory or disk knows, whichever was confirmed later: another process may have been there."""
-        known = self._known.get(name)
-        if self._archive is None or (known is not None and now < known.fresh_until):
-            return known
-        found = self._archive.load(name, known.checked if known else 0.0)
-        return self._learn(name, *found) if found else known
-
-    def _learn(self, name: NormalizedName, project: Project, page: Page, checked: float) -> Known:
-        silent = all(file.core_metadata is None for file in project.files)
-        project = self._announced(project, silent)
-        before = self._known.get(name)
-        if before is not None and before.project == project:
-            project = before.project  # the same facts are the same object
-        known = Known(project, page, checked)
-        known.silent = silent
-        self._confirm(known, checked)
-        self._pages.add(name, known)
-        self._absences.drop(name)
-        return known
-
-    def _confirm(self, known: Known, checked: float) -> None:
-        known.checked = checked
-        known.failing = False
-        known.used = now = time.monotonic()
-        # A clock that was set back makes a page older, never younger.
-        known.fresh_until = now + self._ttl - max(time.time() - checked, 0.0)
-
-    def _announced(self, project: Project, silent: bool) -> Project:
-        if self._archive is None:
-            return project
-        bare = self._archive.bare(project.name)
-        if not silent and not bare:
-            return project
-
-        def announce(file: File) -> File:
-            if file.filename in bare:
-                return replace(file, core_metadata=None)
-            if silent and file.filename.endswith(".whl") and "sha256" in file.hashes:
-                return replace(file, core_metadata=NO_HASHES)
-            return file
-
-        return replace(project, files=tuple(announce(file) for file in project.files))
-
-    def _failed(self, name: NormalizedName, known: Known | None, error: Unavailable) -> None:
-        if self._outage is None:
-            self._outage = time.monotonic()
-            _log.warning("%s (serving what is known until it recovers)", error)
-        elif known is not None and not known.failing:
-            _log.info("serving what is known of %s: %s", name, error)
-        if known is not None:
-            known.failing = True
-            known.retry_at = time.monotonic() + self._retry
-
-    def _succeeded(self) -> None:
-        since, self._outage = self._outage, None
-        if since is not None:
-            _log.warning(
-                "the upstream %s answers again, after %d s", self.upstream.origin.label, time.monotonic() - since
-            )
-
     # --- files, passed through
 
     def _file(self, project: Project, file: File) -> Stream:
@@ -264,7 +133,7 @@ class Remote:
 
     def _size_of(self, project: Project, file: File) -> int | None:
         if file.url not in self._sizes:
-            if len(self._sizes) >= _MOST_ABSENCES:
+            if len(self._sizes) >= _MOST_SIZES:
                 self._sizes.clear()
             self._sizes[file.url] = self.upstream.size(file.url, named=_named(project))
         return self._sizes[file.url]
@@ -340,25 +209,29 @@ class Remote:
                 _log.warning("the cache cannot take %s (%s); it is passed through", file.filename, error.strerror)
                 return None
             if growing is not None:
-                try:
-                    download = Download(
-                        self.upstream,
-                        file.url,
-                        named=_named(project),
-                        check=Check(file.hashes, file.size),
-                        growing=growing,
-                        ended=partial(self._ended, (kind, key)),
-                    )
-                except BaseException:
-                    growing.discard()
-                    raise
-                self._downloads[kind, key] = download
-                download.start()
-                return download
+                return self._download(project, file, growing)
             followed = cache.follow(kind, key)
             if followed is not None:
                 return Borrowed(followed, file.size)
         raise Unavailable("another process was downloading this file and gave up; try again")
+
+    def _download(self, project: Project, file: File, growing: Growing) -> Download:
+        key = self._key(file)
+        try:
+            download = self._downloads[key] = Download(
+                self.upstream,
+                file.url,
+                named=_named(project),
+                check=Check(file.hashes, file.size),
+                growing=growing,
+                ended=partial(self._ended, key),
+            )
+            download.start()
+        except BaseException:
+            self._downloads.pop(key, None)
+            growing.discard()
+            raise
+        return download
 
     def _ended(self, key: tuple[Kind, str], right: bool) -> None:
         self._downloads.pop(key, None)
@@ -374,15 +247,14 @@ class Remote:
             return known
         data = self._makings.do(key, lambda: self._obtain(project, file))
         if data is None:
-            self._forget(project, file)
+            self._shelf.withdraw(project.name, file.filename)
             raise Missing("this file has no readable core metadata")
         if self._cache:
             self._cache.put("metadata", key, data)
         return data
 
     def _obtain(self, project: Project, file: File) -> bytes | None:
-        page = self._known.get(project.name)
-        if self._cache is None or page is None or not page.silent:
+        if self._cache is None or not self._shelf.is_silent(project.name):
             data = self.upstream.small(_beside(file.url, ".metadata"), named=_named(project), limit=_METADATA_LIMIT)
             if data is not None and _right(data, file.core_metadata):
                 return data
@@ -413,7 +285,7 @@ class Remote:
         return core_metadata(cast("BinaryIO", whole), file.filename)
 
     def _range(self, project: Project, file: File, broken: list[Unavailable], start: int, stop: int) -> bytes:
-        """Exactly these bytes. A failure is noted in `broken` too, for the reader of archives takes it for a bad one."""
+        """Exactly these bytes. A failure is noted in `broken`, for the reader of archives takes it for a bad one."""
         try:
             body = self.upstream.open(file.url, named=_named(project), start=start, stop=stop)
             try:
@@ -428,14 +300,6 @@ class Remote:
         except Unavailable as error:
             broken.append(error)
             raise
-
-    def _forget(self, project: Project, file: File) -> None:
-        """Announce this file's core metadata no more."""
-        known = self._known.get(project.name)
-        if self._archive is None or known is None:
-            return
-        self._archive.add_bare(project.name, [file.filename])
-        known.project = self._announced(known.project, known.silent)
 
 
 def _stream(file: File, size: int | None, read: Callable[[int, int | None], Iterator[bytes]]) -> Stream:

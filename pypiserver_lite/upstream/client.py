@@ -12,12 +12,8 @@ import enum
 import http.client
 import http.cookiejar
 import logging
-import re
-import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urljoin
@@ -29,6 +25,7 @@ from packaging.utils import NormalizedName
 from ..errors import ConfigError, Late, Loop, Missing, Unavailable
 from . import hops
 from .addresses import Call, Forbidden, Gate, Origin, Unreachable, adapter, calls, origin_of
+from .bodies import Body, closing, field, joined, number, unzipped
 from .credentials import basic, read_netrc, split_credentials
 from .rate import Rate, Traffic, Turnstile
 
@@ -156,7 +153,7 @@ class Upstream:
             call.limit(self._page if within is None else min(within, self._page))
             try:
                 response, url = self._send("GET", f"{self.url}{name}/", headers, no_others, call)
-                with _closing(response):
+                with closing(response):
                     return self._page_of(response, url, call, conditional=bool(etag or modified))
             finally:
                 call.unlimit()
@@ -173,16 +170,16 @@ class Upstream:
         coding = response.headers.get("Content-Encoding", "").strip().lower()
         pieces = self._pieces(response, call)
         if coding in ("gzip", "x-gzip"):
-            pieces = _unzipped(pieces)
+            pieces = unzipped(pieces)
         elif coding not in ("", "identity"):
             raise Unavailable("the upstream packed its page in a way we did not ask for")
-        body = _joined(pieces, PAGE_LIMIT)
+        body = joined(pieces, PAGE_LIMIT)
         return Page(
             body=body,
             content_type=response.headers.get("Content-Type", "")[:200],
             url=url,
-            etag=_field(response.headers.get("ETag")),
-            modified=_field(response.headers.get("Last-Modified")),
+            etag=field(response.headers.get("ETag")),
+            modified=field(response.headers.get("Last-Modified")),
         )
 
     def small(self, url: str, *, named: Named, limit: int) -> bytes | None:
@@ -195,11 +192,11 @@ class Upstream:
             call.limit(self._page)
             try:
                 response, _ = self._send("GET", url, {"Accept-Encoding": "identity"}, named, call)
-                with _closing(response):
+                with closing(response):
                     if response.status_code in (404, 410):
                         return None
                     self._check_file(response)
-                    return _joined(self._pieces(response, call), limit)
+                    return joined(self._pieces(response, call), limit)
             finally:
                 call.unlimit()
 
@@ -210,13 +207,13 @@ class Upstream:
             call.limit(self._read)
             try:
                 response, _ = self._send("HEAD", url, {"Accept-Encoding": "identity"}, named, call)
-                with _closing(response):
+                with closing(response):
                     if response.status_code in (404, 410):
                         raise Missing("the upstream lists this file, but does not have it")
                     if response.status_code in (405, 501):
                         return None
                     self._check_file(response)
-                    return _number(response.headers.get("Content-Length"))
+                    return number(response.headers.get("Content-Length"))
             finally:
                 call.unlimit()
 
@@ -395,113 +392,6 @@ class Upstream:
             raise Unavailable(f"the upstream {self.origin.label} broke off in the middle of an answer") from error
         if call.late:  # a body without a length ends like this too when it is cut
             raise Late(f"the upstream {self.origin.label} did not answer in time")
-
-
-class Body:
-    """A file on its way: iterate to get its bytes, then close. Gives its place at the upstream back when it is gone."""
-
-    def __init__(self, response: requests.Response, pieces: Iterator[bytes], turnstile: Turnstile) -> None:
-        self._response = response
-        self._pieces = pieces
-        self._turnstile = turnstile
-        self._lock = threading.Lock()
-        self._open = True
-        self.start = 0
-        """Where in the file the first byte lies."""
-        self.size: int | None = None
-        """Bytes of the whole file, if the upstream says so."""
-        headers = response.headers
-        etag = _field(headers.get("ETag"))
-        self.validator = etag if etag and etag.startswith('"') else None
-        """What names these very bytes (a strong ETag), for If-Range."""
-
-    def place(self, asked: int) -> None:
-        """Find out which part of the file this is. Raises Unavailable if it is none that was asked for."""
-        length = _number(self._response.headers.get("Content-Length"))
-        if self._response.status_code == 200:
-            self.size = length
-            return
-        field = self._response.headers.get("Content-Range", "")
-        match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", field.strip(), re.ASCII)
-        if match is None or int(match[1]) != asked or (length is not None and int(match[2]) + 1 - asked != length):
-            raise Unavailable("the upstream sent another part of a file than the one asked for")
-        self.start = asked
-        self.size = None if match[3] == "*" else int(match[3])
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._pieces
-
-    def close(self) -> None:
-        """Give up what has not come; harmless when closed already."""
-        with self._lock:
-            was_open, self._open = self._open, False
-        if was_open:
-            try:
-                _finish(self._response)
-            finally:
-                self._turnstile.leave()
-
-    def __del__(self) -> None:
-        self.close()
-
-
-@contextmanager
-def _closing(response: requests.Response) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        _finish(response)
-
-
-def _finish(response: requests.Response) -> None:
-    """Give the connection back if the answer came to its end, or close it."""
-    raw: urllib3.HTTPResponse = response.raw
-    left = raw.length_remaining
-    # The text of a refusal is short, and not worth a new connection.
-    if not raw.closed and (left == 0 or (response.status_code >= 300 and left is not None and left < 2**14)):
-        try:
-            raw.read(2**14, decode_content=False)
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError):
-            raw.close()
-    if raw.closed:
-        raw.release_conn()
-    else:
-        response.close()
-
-
-def _joined(pieces: Iterator[bytes], limit: int) -> bytes:
-    parts, size = [], 0
-    for piece in pieces:
-        size += len(piece)
-        if size > limit:
-            raise Unavailable("the upstream's answer is too long")
-        parts.append(piece)
-    return b"".join(parts)
-
-
-def _unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """What a gzip stream (RFC 1952) holds, never more than a megabyte at a time."""
-    unpacker = zlib.decompressobj(31)
-    try:
-        for piece in pieces:
-            while piece:
-                yield unpacker.decompress(piece, 2**20)
-                piece = unpacker.unconsumed_tail
-            if unpacker.unused_data:
-                raise Unavailable("the upstream's answer goes on after its end")
-    except zlib.error as error:
-        raise Unavailable("the upstream's answer cannot be unpacked") from error
-    if not unpacker.eof:
-        raise Unavailable("the upstream's answer ends too early")
-
-
-def _field(value: str | None) -> str | None:
-    """A header field that may be sent back: short and plain, or nothing."""
-    return value if value and re.fullmatch(r"[\x20-\x7e]{1,500}", value) else None
-
-
-def _number(value: str | None) -> int | None:
-    return int(value) if value and re.fullmatch(r"[0-9]{1,18}", value.strip(), re.ASCII) else None
 
 
 def _authority(host: str) -> tuple[str, int]:

@@ -21,7 +21,8 @@ from typing import Protocol
 
 from ..cache import Followed, Growing, read_at
 from ..errors import Late, Missing, NoSpace, Unavailable
-from .client import Body, Named, Upstream
+from .bodies import Body
+from .client import Named, Upstream
 
 _PIECE = 2**18
 _RESUMES = 4

@@ -1,22 +1,46 @@
-"""Pages of an upstream that were asked for, kept in memory within a bound and on disk across restarts."""
+"""Pages of an upstream that were asked for, kept in memory within a bound and on disk across restarts.
+
+Core metadata
+(PEP 658) is announced as follows:
+
+- The upstream announces it: so do we, with the same digests. If it then turns
+  out to be missing or wrong, it is made from the wheel.
+- The upstream announces it for no file of the project, and we may keep
+  things (``cache``): we announce it for every wheel with a sha256, without a
+  digest (``true``), since nothing is known of it yet. When asked for, it is
+  taken from the wheel if that is here, else from the end of the upstream's
+  wheel, else from the wheel fetched whole, which a client would have had to
+  do anyway.
+- The upstream announces it for other files of the project: then its silence
+  means that this file has none, and we are silent too.
+- A file whose metadata could not be had is remembered, and no longer
+  announced.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 import time
 import zlib
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 from packaging.utils import NormalizedName
 
 from ..cache import Cache
 from ..errors import Unavailable
-from ..model import Project
+from ..model import NO_HASHES, File, Project
 from ..simple import parse_project
-from .client import PAGE_LIMIT, Page
+from .client import PAGE_LIMIT, UNCHANGED, Page, Upstream
+from .flights import Flights
 
+_MOST_ABSENCES = 10_000
+_log = logging.getLogger(__name__)
 _FILE_WEIGHT, _PAGE_WEIGHT = 1000, 2000  # bytes of memory, measured on pages of the public index
 
 
@@ -144,7 +168,7 @@ class Archive:
                 etag=fields["etag"],
                 modified=fields["modified"],
             )
-            return parse_project(body, page.content_type, page.url, name), page, min(stamp, time.time())
+            return _parsed(name, page), page, min(stamp, time.time())
         except (ValueError, KeyError, TypeError, zlib.error, Unavailable):
             self._cache.drop("pages", self._key(name))  # of another version of ours
             return None
@@ -166,3 +190,167 @@ class Archive:
     def add_bare(self, name: NormalizedName, filenames: Iterable[str]) -> None:
         """Remember further ones."""
         self._cache.put("pages", self._key(name, "bare"), "\n".join(sorted(self.bare(name) | set(filenames))).encode())
+
+
+def _parsed(name: NormalizedName, page: Page) -> Project:
+    return parse_project(page.body, page.content_type, page.url, name)
+
+
+class Times(NamedTuple):
+    """Seconds for which things hold."""
+
+    fresh: float
+    """A page is current."""
+    absent: float
+    """A project is believed not to exist."""
+    patience: float
+    """Waiting for a page that is known in an older state."""
+    retry: float
+    """Leaving the upstream alone about a page after it failed."""
+
+
+class Shelf:
+    """The projects of one upstream: current ones at once, others after asking, known ones whatever happens.
+
+    `archive` keeps them across restarts, and stands for being allowed to keep
+    things; `memory` bounds those in memory, in bytes. Safe to share between
+    threads.
+    """
+
+    def __init__(self, upstream: Upstream, archive: Archive | None, times: Times, memory: int) -> None:
+        self._upstream = upstream
+        self._archive = archive
+        self._times = times
+        self._pages = Pages(memory)
+        self._absences = Absences(_MOST_ABSENCES)
+        self._known = self._pages.known
+        self._absent = self._absences.until
+        self._lookups: Flights[NormalizedName, Project | None] = Flights()
+        self._outage: float | None = None
+
+    def project(self, name: NormalizedName) -> Project | None:
+        """As `Source` has it. Raises Unavailable, Late, Busy, Loop."""
+        known = self._known.get(name)
+        now = time.monotonic()
+        if known is not None and now < known.fresh_until:
+            known.used = now
+            return known.project
+        if self._absent.get(name, 0.0) > now:
+            return None
+        return self._lookups.do(name, partial(self._look_up, name))
+
+    def stale(self, name: NormalizedName) -> float | None:
+        """Seconds since a project was confirmed that is served only because the upstream gives no answer now."""
+        known = self._known.get(name)
+        return max(time.time() - known.checked, 0.0) if known is not None and known.failing else None
+
+    def is_silent(self, name: NormalizedName) -> bool:
+        """Whether the upstream's page announces no core metadata at all."""
+        known = self._known.get(name)
+        return known is not None and known.silent
+
+    def withdraw(self, name: NormalizedName, filename: str) -> None:
+        """Announce this file's core metadata no more."""
+        known = self._known.get(name)
+        if self._archive is not None and known is not None:
+            self._archive.add_bare(name, [filename])
+            known.project = self._announced(known.project, known.silent)
+
+    def _look_up(self, name: NormalizedName) -> Project | None:
+        now = time.monotonic()
+        known = self._from_disk(name, now)
+        if known is not None and (now < known.fresh_until or now < known.retry_at):
+            known.used = now
+            return known.project
+        if self._absent.get(name, 0.0) > now:
+            return None  # another thread found out between our looking and our turn
+        try:
+            answer = self._upstream.page(
+                name,
+                etag=known.etag if known else None,
+                modified=known.modified if known else None,
+                within=self._times.patience if known else None,
+            )
+            project = (
+                parse_project(answer.body, answer.content_type, answer.url, name) if isinstance(answer, Page) else None
+            )
+        except Unavailable as error:
+            self._failed(name, known, error)
+            if known is None:
+                raise
+            return known.project
+        self._succeeded()
+        if answer is UNCHANGED and known is not None:
+            self._upstream.traffic.unchanged(known.size)
+            self._confirm(known, self._archive.renew(name) if self._archive else time.time())
+            return known.project
+        if not isinstance(answer, Page) or project is None:
+            self._absences.add(name, now + self._times.absent)
+            self._pages.drop(name)
+            if self._archive:
+                self._archive.drop(name)
+            return None
+        if self._archive:
+            self._archive.save(name, answer)
+        return self._learn(name, project, answer, time.time()).project
+
+    def _from_disk(self, name: NormalizedName, now: float) -> Known | None:
+        """What memory or disk knows, whichever was confirmed later: another process may have been there."""
+        known = self._known.get(name)
+        if self._archive is None or (known is not None and now < known.fresh_until):
+            return known
+        found = self._archive.load(name, known.checked if known else 0.0)
+        return self._learn(name, *found) if found else known
+
+    def _learn(self, name: NormalizedName, project: Project, page: Page, checked: float) -> Known:
+        silent = all(file.core_metadata is None for file in project.files)
+        project = self._announced(project, silent)
+        before = self._known.get(name)
+        if before is not None and before.project == project:
+            project = before.project  # the same facts are the same object
+        known = Known(project, page, checked)
+        known.silent = silent
+        self._confirm(known, checked)
+        self._pages.add(name, known)
+        self._absences.drop(name)
+        return known
+
+    def _confirm(self, known: Known, checked: float) -> None:
+        known.checked = checked
+        known.failing = False
+        known.used = now = time.monotonic()
+        # A clock that was set back makes a page older, never younger.
+        known.fresh_until = now + self._times.fresh - max(time.time() - checked, 0.0)
+
+    def _announced(self, project: Project, silent: bool) -> Project:
+        if self._archive is None:
+            return project
+        bare = self._archive.bare(project.name)
+        if not silent and not bare:
+            return project
+
+        def announce(file: File) -> File:
+            if file.filename in bare:
+                return replace(file, core_metadata=None)
+            if silent and file.filename.endswith(".whl") and "sha256" in file.hashes:
+                return replace(file, core_metadata=NO_HASHES)
+            return file
+
+        return replace(project, files=tuple(announce(file) for file in project.files))
+
+    def _failed(self, name: NormalizedName, known: Known | None, error: Unavailable) -> None:
+        if self._outage is None:
+            self._outage = time.monotonic()
+            _log.warning("%s (serving what is known until it recovers)", error)
+        elif known is not None and not known.failing:
+            _log.info("serving what is known of %s: %s", name, error)
+        if known is not None:
+            known.failing = True
+            known.retry_at = time.monotonic() + self._times.retry
+
+    def _succeeded(self) -> None:
+        since, self._outage = self._outage, None
+        if since is not None:
+            _log.warning(
+                "the upstream %s answers again, after %d s", self._upstream.origin.label, time.monotonic() - since
+            )

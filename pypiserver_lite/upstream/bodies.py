@@ -1,0 +1,126 @@
+"""What an upstream sends: counted, whole, and no more than expected."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import requests
+import urllib3
+
+from ..errors import Unavailable
+from .rate import Turnstile
+
+
+class Body:
+    """A file on its way: iterate to get its bytes, then close. Gives its place at the upstream back when it is gone."""
+
+    def __init__(self, response: requests.Response, pieces: Iterator[bytes], turnstile: Turnstile) -> None:
+        self._response = response
+        self._pieces = pieces
+        self._turnstile = turnstile
+        self._lock = threading.Lock()
+        self._open = True
+        self.start = 0
+        """Where in the file the first byte lies."""
+        self.size: int | None = None
+        """Bytes of the whole file, if the upstream says so."""
+        headers = response.headers
+        etag = field(headers.get("ETag"))
+        self.validator = etag if etag and etag.startswith('"') else None
+        """What names these very bytes (a strong ETag), for If-Range."""
+
+    def place(self, asked: int) -> None:
+        """Find out which part of the file this is. Raises Unavailable if it is none that was asked for."""
+        length = number(self._response.headers.get("Content-Length"))
+        if self._response.status_code == 200:
+            self.size = length
+            return
+        field = self._response.headers.get("Content-Range", "")
+        match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", field.strip(), re.ASCII)
+        if match is None or int(match[1]) != asked or (length is not None and int(match[2]) + 1 - asked != length):
+            raise Unavailable("the upstream sent another part of a file than the one asked for")
+        self.start = asked
+        self.size = None if match[3] == "*" else int(match[3])
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+    def close(self) -> None:
+        """Give up what has not come; harmless when closed already."""
+        with self._lock:
+            was_open, self._open = self._open, False
+        if was_open:
+            try:
+                finish(self._response)
+            finally:
+                self._turnstile.leave()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+@contextmanager
+def closing(response: requests.Response) -> Iterator[None]:
+    """At the end of a block, `finish`."""
+    try:
+        yield
+    finally:
+        finish(response)
+
+
+def finish(response: requests.Response) -> None:
+    """Give the connection back if the answer came to its end, or close it."""
+    raw: urllib3.HTTPResponse = response.raw
+    left = raw.length_remaining
+    # The text of a refusal is short, and not worth a new connection.
+    if not raw.closed and (left == 0 or (response.status_code >= 300 and left is not None and left < 2**14)):
+        try:
+            raw.read(2**14, decode_content=False)
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError):
+            raw.close()
+    if raw.closed:
+        raw.release_conn()
+    else:
+        response.close()
+
+
+def joined(pieces: Iterator[bytes], limit: int) -> bytes:
+    """All of it, `limit` bytes at most. Raises Unavailable if it is more."""
+    parts, size = [], 0
+    for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise Unavailable("the upstream's answer is too long")
+        parts.append(piece)
+    return b"".join(parts)
+
+
+def unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """What a gzip stream (RFC 1952) holds, never more than a megabyte at a time."""
+    unpacker = zlib.decompressobj(31)
+    try:
+        for piece in pieces:
+            while piece:
+                yield unpacker.decompress(piece, 2**20)
+                piece = unpacker.unconsumed_tail
+            if unpacker.unused_data:
+                raise Unavailable("the upstream's answer goes on after its end")
+    except zlib.error as error:
+        raise Unavailable("the upstream's answer cannot be unpacked") from error
+    if not unpacker.eof:
+        raise Unavailable("the upstream's answer ends too early")
+
+
+def field(value: str | None) -> str | None:
+    """A header field that may be sent back: short and plain, or nothing."""
+    return value if value and re.fullmatch(r"[\x20-\x7e]{1,500}", value) else None
+
+
+def number(value: str | None) -> int | None:
+    """A number of bytes in a header field, or nothing."""
+    return int(value) if value and re.fullmatch(r"[0-9]{1,18}", value.strip(), re.ASCII) else None
