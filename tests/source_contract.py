@@ -122,7 +122,7 @@ class SourceContract:
                 source.open(OURS, filename)
         for side in (".asc", ".provenance"):
             with pytest.raises(Missing):
-                source.open(OURS, "ours-1.9.tar.gz", side)  # type: ignore[arg-type]  # a Side, widened by the loop
+                source.open(OURS, "ours-1.9.tar.gz", side)
 
 
 def staged(store: Store, path: Path, project: str = "ours", version: str = "1.0", **more: bytes) -> Upload:
@@ -205,7 +205,7 @@ class StoreContract(SourceContract):
         assert b"changed" in read(store.open(OURS, path.name, ".metadata"))
         for side in (".asc", ".provenance"):
             with pytest.raises(Missing):
-                store.open(OURS, path.name, side)  # type: ignore[arg-type]  # a Side, widened by the loop
+                store.open(OURS, path.name, side)
 
     def test_signature_and_provenance_are_kept_with_the_file(self, store: Store, tmp_path: Path) -> None:  # Q3, Q4, Q5
         path = make_wheel(tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -36,37 +35,31 @@ class ReadAhead:
         vanished: Callable[[], None],
     ) -> None:
         self._reader, self._entries, self._look, self._vanished = reader, entries, look, vanished
-        self.wanted = False
-        """Whether somebody asked for it; a child process starts it again."""
         self._reset()
+        self.dormant = False
+        """Whether it ran in the process that this one was forked from, and should be started here."""
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
-        self._pid = os.getpid()
         self._queue: deque[Entry] = deque()
         self._left: int | None = None
 
     def start(self) -> None:
         """Begin, unless it has; in a forked process begin again."""
-        self.wanted = True
         with self._lock:
+            self.dormant = False
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="pypiserver-lite-read-ahead", daemon=True)
                 self._thread.start()
 
     def after_fork(self) -> None:
         """In a child process: no thread of ours runs here. `start` begins anew."""
-        closed = self._closed
+        closed, self.dormant = self._closed, self._thread is not None and not self._closed
         self._reset()
         self._closed = closed
-
-    def ready(self) -> None:
-        """Called now and then: starts it in a child process that it should run in."""
-        if self.wanted and self._thread is None and not self._closed:
-            self.start()
 
     def add(self, entries: Iterable[Entry]) -> None:
         """These files are new."""

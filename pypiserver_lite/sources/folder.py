@@ -73,6 +73,8 @@ class Folder:
 
         Raises Unavailable if its files, or a root that may hold some, cannot be read.
         """
+        if self._ahead.dormant:
+            self._ahead.start()
         return self._projects.get(name, monotonic())
 
     def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:

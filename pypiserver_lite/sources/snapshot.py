@@ -26,7 +26,8 @@ _log = logging.getLogger(__name__)
 
 MAX_AGE = 1.0
 """Seconds for which a check may be left out at the very most."""
-_CHECK_SHARE, _CHECK_BURST = 0.08, 0.05
+# What is saved up must outlast a check that was interrupted by others' work, or one hiccup would hide a change.
+_CHECK_SHARE, _CHECK_BURST = 0.08, 0.2
 _LIST_SHARE, _LIST_BURST = 0.25, 1.0
 
 
