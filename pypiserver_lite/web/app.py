@@ -323,15 +323,16 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         """
         bottle.request.bind(environ)
         path = environ.get("PATH_INFO")
-        length = api.content_length(environ) or 0
+        length = api.content_length(environ)
         try:
             if environ["REQUEST_METHOD"] == "POST" and path in UPLOAD_PATHS:
                 self.admit("update", environ)
                 limit = self.site.config.max_upload
-                if limit is not None and length > limit:
+                if limit is not None and length is not None and length > limit:
                     raise TooLarge(f"this index takes at most {limit} bytes at once (--max-upload)")
-            elif length > _SMALL:
-                raise TooLarge(f"only an upload may have more than {_SMALL} bytes, and it goes to this index's /")
+            elif length is None or length > _SMALL:
+                # Chunks have no length: whoever may send nothing here could fill the disk where bodies wait.
+                raise TooLarge(f"only an upload to this index's / may have more than {_SMALL} bytes, or no length")
         except PypiServerLiteError as error:
             answer = self.refusal(error)
             if observe.access.isEnabledFor(logging.INFO):
