@@ -162,6 +162,7 @@ class Server:
     port: int
     process: subprocess.Popen[bytes] | None = None
     log_file: Path | None = None
+    killed: bool = False
 
     @property
     def url(self) -> str:
@@ -240,9 +241,19 @@ def spawn(
                 process.wait(5)
 
 
+def kill(server: Server) -> None:
+    """``kill -9``: end a server in the middle of whatever it does."""
+    assert server.process is not None
+    server.killed = True
+    server.process.kill()
+    server.process.wait(STOP_BOUND)
+
+
 def stop(server: Server) -> None:
     """Ask a server to end, and see that it does so in time and content."""
     assert server.process is not None
+    if server.killed:
+        return
     if server.process.poll() is None:
         server.process.send_signal(signal.SIGTERM)
     code = server.process.wait(STOP_BOUND)
@@ -348,6 +359,11 @@ class Answer:
     def text(self) -> str:
         """The body as text."""
         return self.body.decode("utf-8")
+
+
+def connect(server: Server, timeout: float = 20, source: str = "127.0.0.1") -> socket.socket:
+    """A connection to a server, from this address of the loopback."""
+    return socket.create_connection((server.host, server.port), timeout, source_address=(source, 0))
 
 
 def raw(server: Server, request: bytes, timeout: float = 20) -> bytes:

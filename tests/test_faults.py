@@ -1,0 +1,382 @@
+"""What is promised when machines fail: kill -9, full and read-only disks, and several writers at once."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import builders
+import forms
+import live
+import pytest
+
+MIB = 2**20
+
+
+def names(folder: Path) -> list[str]:
+    """What lies in a folder, dot-names too."""
+    return sorted(os.listdir(folder))
+
+
+def digests(server: live.Server, name: str) -> dict[str, str]:
+    """File name → SHA-256, as the project's page says; empty if there is no page."""
+    answer = live.ask(server, f"/simple/{name}/?format=application/vnd.pypi.simple.v1%2Bjson")
+    if answer.status == 404:
+        return {}
+    return {entry["filename"]: entry["hashes"]["sha256"] for entry in json.loads(answer.body)["files"]}
+
+
+def one_line(answer: live.Answer) -> str:
+    """The text of a refusal: one line, plain, without a path of the server."""
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.text.endswith("\n") and answer.text.count("\n") == 1
+    assert "/" not in answer.text and "Traceback" not in answer.text
+    return answer.text
+
+
+def quiet(server: live.Server) -> None:
+    """Nothing went wrong that the server had not expected."""
+    assert "Traceback" not in server.log(), server.log()
+
+
+# -- kill -9 ----------------------------------------------------------------------------------------------------------
+
+
+def keep_uploading(server: live.Server, round_: int, writer: int, acknowledged: dict[str, bytes]) -> None:
+    """Upload one new release after another, signed, until the server is gone; note what was answered with 200."""
+    for number in range(1000):
+        version = f"{round_}.{writer}.{number}"
+        data = forms.wheel("ours", version, os.urandom(random.Random(version).choice((10, 100_000, 2 * MIB))))
+        filename = f"ours-{version}-py3-none-any.whl"
+        body = forms.upload(data, filename, forms.file("gpg_signature", version, "x.asc"))
+        try:
+            answer = forms.post(server, body)
+        except (OSError, ValueError):
+            return  # killed, maybe in the middle of the answer
+        assert answer.status == 200, answer
+        acknowledged[filename] = data
+
+
+def whole(packages: Path, filename: str) -> bool:
+    """Whether a file is all that was sent: its archive is whole, and its signature is its own."""
+    signature = packages / f"{filename}.asc"
+    checked = subprocess.run([sys.executable, "-m", "zipfile", "-t", packages / filename], capture_output=True)
+    return b"Done testing" in checked.stdout and signature.read_text() == filename.split("-")[1]
+
+
+def test_whatever_moment_the_server_is_killed_what_was_acknowledged_is_whole_and_nothing_else_is_listed(
+    packages: Path,
+) -> None:
+    acknowledged: dict[str, bytes] = {}
+    moments = random.Random(3)
+    leftovers = 0
+    for round_ in range(18):
+        with live.serve(packages=[packages], **forms.OPEN) as server:
+            # What the last one left half written is gone, and what it acknowledged is there, before anyone can ask.
+            assert not [name for name in names(packages) if name.startswith(".")]
+            with ThreadPoolExecutor(4) as pool:
+                for writer in range(4):
+                    pool.submit(keep_uploading, server, round_, writer, acknowledged)
+                time.sleep(moments.uniform(0.02, 0.3))
+                live.kill(server)
+            leftovers += sum(name.startswith(".") for name in names(packages))
+    assert leftovers > 5, "no upload was ever cut"
+    assert len(acknowledged) > 30
+    with live.serve(packages=[packages], **forms.OPEN) as server:
+        listed = digests(server, "ours")
+        for filename, data in acknowledged.items():
+            assert live.ask(server, f"/packages/{filename}").body == data
+            assert listed[filename] == live.sha256(data)
+        # An upload may have been published whole when the answer did not get out any more; halves never are.
+        for filename in listed.keys() - acknowledged.keys():
+            assert whole(packages, filename)
+        assert {name for name in names(packages) if not name.endswith(".asc")} == set(listed)
+        quiet(server)
+
+
+def test_leftovers_of_a_server_that_still_runs_are_not_swept(packages: Path) -> None:
+    data = forms.wheel("ours", "1.0", os.urandom(MIB))
+    with live.serve(packages=[packages], **forms.OPEN) as server:
+        mine = packages / f".pypiserver-lite-{server.process.pid if server.process else 0}-0123456789abcdef.tmp"
+        mine.write_bytes(b"half")
+        with live.serve(packages=[packages], **forms.OPEN) as other:
+            assert mine.exists()
+            assert digests(other, "ours") == {}
+            assert forms.post(other, forms.upload(data, "ours-1.0-py3-none-any.whl")).status == 200
+        live.kill(server)
+    with live.serve(packages=[packages]):
+        assert names(packages) == ["ours-1.0-py3-none-any.whl"]
+
+
+def test_a_client_that_hangs_up_leaves_nothing(packages: Path) -> None:  # R5
+    body = forms.upload(forms.wheel("ours", "1.0", bytes(MIB)), "ours-1.0-py3-none-any.whl")
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {forms.TYPE}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with live.serve(packages=[packages], **forms.OPEN) as server:
+        for cut in (0, 1, 100, 500, len(body) // 2, len(body) - 1):
+            with live.connect(server) as connection:
+                connection.sendall(head + body[:cut])
+        assert live.ask(server, "/simple/ours/").status == 404
+        assert names(packages) == []
+        quiet(server)
+
+
+# -- disks ------------------------------------------------------------------------------------------------------------
+
+
+Mount = Callable[[str, int], Path]
+
+
+@contextmanager
+def mounted(path: Path, size: int) -> Iterator[Path]:
+    """A file system of `size` MiB at `path`."""
+    path.mkdir()
+    mount(path, "-t", "tmpfs", "-o", f"size={size}m", "tmpfs")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def mount(path: Path, *options: str) -> None:
+    """Run ``mount``; skip the test where that is not allowed."""
+    if shutil.which("mount") is None:
+        pytest.skip("this machine has no mount")
+    done = subprocess.run(["mount", *options, str(path)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Mount]:
+    """Makes small file systems."""
+    with ExitStack() as stack:
+        yield lambda name, size: stack.enter_context(mounted(tmp_path / name, size))
+
+
+BIG = forms.upload(forms.wheel("big", "1.0", os.urandom(3 * MIB)), "big-1.0-py3-none-any.whl")
+SMALL = forms.upload(forms.wheel("small"), "small-1.0-py3-none-any.whl")
+
+
+def test_a_full_disk_is_507_and_service_goes_on(disk: Mount) -> None:
+    folder = disk("packages", 4)
+    builders.make_wheel(folder, "ours")
+    ballast = folder / "ballast"
+    ballast.write_bytes(bytes(2 * MIB))
+    with live.serve(packages=[folder], **forms.OPEN) as server:
+        before = names(folder)
+        for _ in range(3):
+            answer = forms.post(server, BIG)
+            assert answer.status == 507
+            assert "disk" in one_line(answer) and "full" in answer.reason
+            assert names(folder) == before
+            assert live.ask(server, "/simple/big/").status == 404
+            assert len(digests(server, "ours")) == 1
+        ballast.write_bytes(bytes(4 * MIB)[: shutil.disk_usage(folder).free + 2 * MIB])
+        assert shutil.disk_usage(folder).free == 0
+        for body in (SMALL, forms.action("yank", name="ours", version="1.0", reason="broken")):
+            assert forms.post(server, body).status == 507
+            assert names(folder) == before
+        assert live.ask(server, "/packages/ours-1.0-py3-none-any.whl").status == 200
+        # Removing needs no room, and makes some.
+        assert forms.post(server, forms.action("remove_pkg", name="ours", version="1.0")).status == 200
+        ballast.unlink()
+        assert forms.post(server, BIG).status == 200
+        assert live.ask(server, "/packages/big-1.0-py3-none-any.whl").status == 200
+        assert names(folder) == ["big-1.0-py3-none-any.whl"]
+        quiet(server)
+
+
+def test_a_full_disk_where_uploads_arrive_is_507_and_service_goes_on(disk: Mount, packages: Path) -> None:
+    spool = disk("spool", 2)
+    with live.serve(packages=[packages], env={"TMPDIR": str(spool)}, **forms.OPEN) as server:
+        for _ in range(3):
+            answer = forms.post(server, BIG)
+            assert answer.status == 507
+            assert "full" in one_line(answer)
+        assert names(packages) == [] and names(spool) == []
+        assert forms.post(server, SMALL).status == 200
+        mount(spool, "-o", "remount,size=8m")
+        assert forms.post(server, BIG).status == 200
+        assert names(spool) == []
+        quiet(server)
+
+
+def test_a_full_disk_under_the_cache_makes_nothing_but_slower(disk: Mount, packages: Path) -> None:
+    cache = disk("cache", 1)
+    ballast = cache / "ballast"
+    ballast.write_bytes(bytes(MIB))
+    builders.make_wheel(packages, "ours")
+    with live.serve(packages=[packages], cache_dir=cache, **forms.OPEN) as server:
+        assert forms.post(server, SMALL).status == 200
+        assert len(digests(server, "ours")) == len(digests(server, "small")) == 1
+        ballast.unlink()
+        assert forms.post(server, BIG).status == 200
+        assert len(digests(server, "big")) == 1
+        quiet(server)
+
+
+def test_a_read_only_folder_is_told_and_still_read(disk: Mount) -> None:
+    folder = disk("packages", 4)
+    wheel = builders.make_wheel(folder, "ours")
+    (folder / ".pypiserver-lite-999999999-0123456789abcdef.tmp").write_bytes(b"of a crash")
+    with live.serve(packages=[folder], **forms.OPEN) as server:
+        mount(folder, "-o", "remount,ro")
+        release = {"name": "ours", "version": "1.0"}
+        for body in (SMALL, forms.action("yank", **release), forms.action("remove_pkg", **release)):
+            answer = forms.post(server, body)
+            assert answer.status == 503
+            assert "cannot be written" in one_line(answer) and "cannot be written" in answer.reason
+        assert live.ask(server, f"/packages/{wheel.name}").body == wheel.read_bytes()
+        with live.serve(packages=[folder], cache_dir=folder / "cache", **forms.OPEN) as fresh:
+            assert list(digests(fresh, "ours")) == [wheel.name]
+            assert live.ask(fresh, f"/packages/{wheel.name}.metadata").status == 200
+            assert forms.post(fresh, SMALL).status == 503
+            quiet(fresh)
+        mount(folder, "-o", "remount,rw")
+        assert forms.post(server, SMALL).status == 200
+        assert names(folder) == [wheel.name, "small-1.0-py3-none-any.whl"]
+        quiet(server)
+
+
+def test_a_folder_that_goes_away_and_comes_back_is_served_again(packages: Path) -> None:
+    wheel = builders.make_wheel(packages, "ours")
+    away = packages.with_name("away")
+    with live.serve(packages=[packages], **forms.OPEN) as server:
+        assert len(digests(server, "ours")) == 1
+        packages.rename(away)
+        for path in ("/simple/", "/simple/ours/", "/simple/other/", f"/packages/{wheel.name}"):
+            # Neither a page without files, nor "there is no such project", which would send clients elsewhere.
+            assert live.ask(server, path).status in (502, 503), path
+        answer = forms.post(server, SMALL)
+        assert answer.status in (502, 503) and one_line(answer)
+        away.rename(packages)
+        deadline = time.monotonic() + 5
+        while live.ask(server, "/simple/ours/").status != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert forms.post(server, SMALL).status == 200
+        quiet(server)
+
+
+# -- several writers --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(packages: Path) -> Iterator[tuple[live.Server, live.Server]]:
+    """Two servers on one folder, each with a memory of its own."""
+    with live.serve(packages=[packages], **forms.OPEN) as one, live.serve(packages=[packages], **forms.OPEN) as other:
+        yield one, other
+
+
+def at_once(pair: tuple[live.Server, live.Server], bodies: list[bytes]) -> list[live.Answer]:
+    """The answers to forms that all set out in the same instant, to one server and the other in turn."""
+    line = threading.Barrier(len(bodies))
+
+    def send(number: int) -> live.Answer:
+        line.wait()
+        return forms.post(pair[number % 2], bodies[number])
+
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        return list(pool.map(send, range(len(bodies))))
+
+
+def test_of_eight_writers_of_one_name_exactly_one_wins(packages: Path, pair: tuple[live.Server, live.Server]) -> None:
+    for turn in range(10):  # R6
+        filename = f"ours-{turn}-py3-none-any.whl"
+        contents = [forms.wheel("ours", str(turn), b"%d-%d" % (turn, writer)) for writer in range(8)]
+        signatures = [forms.file("gpg_signature", f"signed {writer}", "x.asc") for writer in range(8)]
+        bodies = [forms.upload(contents[writer], filename, signatures[writer]) for writer in range(8)]
+        answers = at_once(pair, bodies)
+        assert sorted(answer.status for answer in answers) == [200] + [409] * 7
+        winner = next(number for number, answer in enumerate(answers) if answer.status == 200)
+        assert (packages / filename).read_bytes() == contents[winner]
+        assert (packages / f"{filename}.asc").read_text() == f"signed {winner}"
+        for server in pair:
+            assert live.ask(server, f"/packages/{filename}").body == contents[winner]
+            assert digests(server, "ours")[filename] == live.sha256(contents[winner])
+        assert all("already exists" in answer.text for answer in answers if answer.status == 409)  # R2
+    assert not [name for name in names(packages) if name.startswith(".")]
+    for server in pair:
+        quiet(server)
+
+
+def test_eight_writers_of_the_same_bytes_all_succeed(packages: Path, pair: tuple[live.Server, live.Server]) -> None:
+    for turn in range(5):  # R3
+        data = forms.wheel("ours", str(turn), b"same")
+        body = forms.upload(data, f"ours-{turn}-py3-none-any.whl")
+        answers = at_once(pair, [body] * 8)
+        assert [answer.status for answer in answers] == [200] * 8
+    assert len(names(packages)) == 5
+
+
+def test_overwriting_writers_never_mix(packages: Path) -> None:  # R7
+    contents = [forms.wheel("ours", "1.0", os.urandom(200_000)) for _ in range(4)]
+    filename = "ours-1.0-py3-none-any.whl"
+    (packages / filename).write_bytes(contents[0])
+    with live.serve(packages=[packages], overwrite=True, **forms.OPEN) as server, ThreadPoolExecutor(5) as pool:
+        over = threading.Event()
+
+        def read() -> int:
+            count = 0
+            while not over.is_set():
+                assert live.ask(server, f"/packages/{filename}").body in contents
+                count += 1
+            return count
+
+        reading = pool.submit(read)
+        writing = [pool.submit(forms.post, server, forms.upload(contents[n % 4], filename)) for n in range(40)]
+        assert [answer.result().status for answer in writing] == [200] * 40
+        over.set()
+        assert reading.result() > 5
+        assert names(packages) == [filename]
+        assert digests(server, "ours") == {filename: live.sha256(packages / filename)}
+        quiet(server)
+
+
+def test_two_servers_on_one_folder_behave_as_one(packages: Path, pair: tuple[live.Server, live.Server]) -> None:
+    for turn in range(12):
+        one, other = pair if turn % 2 else pair[::-1]
+        name, version = f"ours{turn % 3}", f"1.{turn}"
+        filename = f"{name}-{version}-py3-none-any.whl"
+        data = forms.wheel(name, version)
+        assert forms.post(one, forms.upload(data, filename)).status == 200
+        assert digests(other, name)[filename] == live.sha256(data)
+        assert name in live.ask(other, "/simple/").text
+        assert live.ask(other, f"/packages/{filename}").body == data
+        release = {"name": name, "version": version}
+        assert forms.post(other, forms.action("yank", **release, reason="no good")).status == 200
+        assert 'data-yanked="no good"' in live.ask(one, f"/simple/{name}/").text
+        assert forms.post(one, forms.action("unyank", **release)).status == 200
+        assert "data-yanked" not in live.ask(other, f"/simple/{name}/").text
+        assert forms.post(other, forms.upload(forms.wheel(name, version, b"x"), filename)).status == 409
+        if turn % 3 == 2:
+            continue
+        assert forms.post(other, forms.action("remove_pkg", **release)).status == 200
+        assert filename not in digests(one, name)
+        assert live.ask(one, f"/packages/{filename}").status == 404
+        assert forms.post(one, forms.action("remove_pkg", **release)).status == 404
+    for server in pair:
+        quiet(server)
+
+
+def test_a_kept_connection_sees_what_the_other_server_did(pair: tuple[live.Server, live.Server]) -> None:
+    one, other = pair
+    client = http.client.HTTPConnection(one.host, one.port, timeout=20)
+    for number in range(10):
+        filename = f"ours-{number}-py3-none-any.whl"
+        assert forms.post(other, forms.upload(forms.wheel("ours", str(number)), filename)).status == 200
+        client.request("GET", "/simple/ours/")
+        answer = client.getresponse()
+        assert filename in answer.read().decode()
+    client.close()
