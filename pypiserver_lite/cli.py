@@ -6,7 +6,6 @@ a folder, a file it names), said in one line.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import getpass
 import os
@@ -17,7 +16,9 @@ from pathlib import Path
 from . import config, observe, servers, site
 from .dists import normalize
 from .errors import ConfigError, PypiServerLiteError
+from .index import Index
 from .site import VERSION
+from .tools import cache as cache_tools
 from .tools.passwd import delete_user, set_password
 from .web import PypiServerLite
 
@@ -109,31 +110,93 @@ def yank(argv: Sequence[str]) -> int:
     """``yank``: keep a release for those who pin it, and out of everybody else's way (PEP 592)."""
     parser = _release_parser("yank", "Yank a release: installers pass over it unless it is asked for exactly.")
     parser.add_argument("--reason", default="", metavar="TEXT", help="why; shown to whoever installs it all the same")
-    given = parser.parse_args(list(argv))
-    return _yank(given, given.reason, "yanked")
+    return _yank(parser, argv, "yanked")
 
 
 def unyank(argv: Sequence[str]) -> int:
     """``unyank``: undo ``yank``."""
-    return _yank(_release_parser("unyank", "Take a yank back.").parse_args(list(argv)), None, "no longer yanked")
+    return _yank(_release_parser("unyank", "Take a yank back."), argv, "no longer yanked")
 
 
 def _release_parser(verb: str, description: str) -> config.Parser:
     parser = config.Parser(prog=f"pypiserver-lite {verb}", description=description)
     parser.add_argument("name", metavar="NAME", help="the project")
     parser.add_argument("version", metavar="VERSION", help="the release")
-    parser.add_argument(
-        "packages", nargs="*", metavar="PACKAGES", help="the folders that are served (default: as for run)"
-    )
+    parser.add_argument("packages", nargs="*", metavar="PACKAGES", help="folders that are served (default: as for run)")
     return parser
 
 
-def _yank(given: argparse.Namespace, reason: str | None, done: str) -> int:
-    settings = config.load(config.make_parser("", ""), given.packages, os.environ)
+def _yank(parser: config.Parser, argv: Sequence[str], done: str) -> int:
+    given = parser.parse_intermixed_args(list(argv))
+    settings = config.load(config.make_parser("", "", names=["packages"]), given.packages, os.environ)
     with contextlib.closing(site.build_folder(settings)) as folder:
-        for filename in folder.yank(normalize(given.name), given.version, reason):
+        for filename in folder.yank(normalize(given.name), given.version, getattr(given, "reason", None)):
             print(f"{filename}: {done}")
     return 0
+
+
+_CACHE = """Look after what is kept of the upstream (--fallback-mode cache).
+
+  cache show                        how much there is
+  cache prune                       remove what was of use longest ago, down to --cache-size
+  cache clear                       remove everything
+  cache warm -r requirements.txt    fetch what installing these needs, before anybody asks"""
+
+_CACHE_SETTINGS = ("cache_dir", "cache_size", "fallback_url", "fallback_rate", "netrc", "verbose", "quiet")
+
+
+def cache(argv: Sequence[str]) -> int:
+    """``cache``: show, prune, clear or fill what is kept of the upstream."""
+    parser = config.make_parser("pypiserver-lite cache", _CACHE, names=_CACHE_SETTINGS)
+    parser.add_argument("action", choices=("show", "prune", "clear", "warm"), help="what to do")
+    parser.add_argument("-r", "--requirements", metavar="FILE", type=Path, default=None, help="for warm: what to fetch")
+    parser.add_argument("--every", action="store_true", default=False, help="for warm: all files of a release")
+    given = vars(parser.parse_args(list(argv)))
+    action, requirements, every = given.pop("action"), given.pop("requirements"), given.pop("every")
+    settings = config.from_settings({**config.from_variables(os.environ), **given, "fallback_mode": "cache"})
+    if action == "warm":
+        if requirements is None:
+            raise ConfigError("cache warm needs -r FILE, a requirements file such as pip freeze prints")
+        return _warm(settings, requirements, every)
+    store = site.build_cache(settings)
+    if action == "show":
+        usage = store.usage()
+        limit = "" if usage.limit is None else f" of {_bytes(usage.limit)}"
+        print(f"{store.root}: {usage.entries} entries, {_bytes(usage.size)}{limit}")
+        for kind, (entries, size) in usage.kinds.items():
+            print(f"  {kind:<10}{entries:>8}  {_bytes(size):>10}")
+        return 0
+    freed = cache_tools.clear(store) if action == "clear" else cache_tools.prune(store, settings.cache_size)
+    print(f"{store.root}: {freed.entries} entries removed, {_bytes(freed.size)}")
+    return 0
+
+
+def _warm(settings: config.Config, requirements: Path, every: bool) -> int:
+    from tqdm import tqdm
+
+    observe.set_up(settings)
+    remotes = site.build_remotes(settings)
+    failed = 0
+    # Drawn on a terminal only; in a pipe there is one line a file, and no bar.
+    with tqdm(unit="step", disable=None, file=sys.stderr) as bar:
+        for event in cache_tools.warm(Index(remotes), cache_tools.read_requirements(requirements), every=every):
+            bar.total, bar.n = event.total, event.done
+            bar.set_description_str(event.subject[:40])
+            bar.refresh()
+            failed += event.outcome == "failed"
+            if event.outcome != "chosen":
+                size = f" ({_bytes(event.size)})" if event.size else ""
+                tqdm.write(f"{event.subject}: {event.outcome}{size}{f': {event.text}' if event.text else ''}")
+    for remote in remotes:
+        remote.close()
+    return 1 if failed else 0
+
+
+def _bytes(size: int) -> str:
+    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= step:
+            return f"{size / step:.1f} {unit}"
+    return f"{size} bytes"
 
 
 _VERBS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
@@ -141,6 +204,7 @@ _VERBS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "passwd": (passwd, "set or delete a user's password in a password file"),
     "yank": (yank, "hide a release from all who do not ask for exactly it"),
     "unyank": (unyank, "undo a yank"),
+    "cache": (cache, "show, prune, clear or fill what is kept of the upstream"),
 }
 
 

@@ -146,12 +146,24 @@ def parse_actions(value: object) -> frozenset[str]:
     return frozenset(words)
 
 
-def parse_url(value: object) -> str:
-    """An http(s) URL."""
-    url = str(value).strip()
-    if not re.match(r"https?://[^/\s@]", url, re.IGNORECASE) or re.search(r"[\s\x00-\x1f\x7f\"<>\\]", url):
-        raise ValueError("an address that begins with http:// or https:// is needed")
-    return url.rstrip("/") + "/"
+class Url(str):
+    """An address that may hold a user and a password; its ``repr`` shows neither."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(re.sub(r"//[^/]*@", "//***@", str(self)))
+
+
+def parse_urls(value: object) -> tuple[Url, ...]:
+    """One or several http(s) addresses, listed or separated by white space; each ends in a slash afterwards."""
+    urls = [word for item in _listed(value) for word in str(item).split()]
+    for url in urls:
+        if not re.fullmatch(r"https?://([^/@\s]*@)?[^/@\s]+(/[^?#]*)?", url, re.IGNORECASE) or re.search(
+            r"[\x00-\x20\x7f\"<>\\]", url
+        ):
+            raise ValueError("an address that begins with http:// or https:// is needed")
+    return tuple(Url(url.rstrip("/") + "/") for url in urls)
 
 
 def parse_hash_algo(value: object) -> str | None:
@@ -358,13 +370,15 @@ class Config:
         group="rights",
     )
 
-    fallback_url: str | None = _row(
-        None,
-        parse_url,
-        "simple index that is asked for projects no folder has (default: PyPI)",
+    fallback_url: tuple[Url, ...] = _row(
+        (),
+        parse_urls,
+        "simple index that is asked for projects no folder has; may be repeated with proxy and cache: asked in order "
+        "(default: PyPI)",
         "--fallback-url",
         metavar="URL",
         group="upstream",
+        repeat=True,
     )
     disable_fallback: bool = _row(
         False,
@@ -373,6 +387,57 @@ class Config:
         "--disable-fallback",
         group="upstream",
         switch=True,
+    )
+
+    fallback_mode: str = _row(
+        "redirect",
+        choice("redirect", "proxy", "cache"),
+        "redirect: clients go to the upstream themselves; proxy: it is asked for them, and nothing is kept; cache: its "
+        "pages and files are kept in --cache-dir (default: redirect)",
+        "--fallback-mode",
+        metavar="MODE",
+        group="upstream",
+    )
+    private: tuple[str, ...] = _row(
+        (),
+        parse_words,
+        "name or pattern such as 'acme-*' that is never asked of an upstream, uploaded or not; may be repeated",
+        "--private",
+        metavar="NAME",
+        group="upstream",
+        repeat=True,
+    )
+    cache_size: int = _row(
+        10 * 10**9,
+        parse_size,
+        "most bytes of the upstream's files that are kept (default: 10GB)",
+        "--cache-size",
+        metavar="SIZE",
+        group="upstream",
+    )
+    cache_ttl: int = _row(
+        600,
+        parse_seconds,
+        "seconds for which an upstream's page is believed before it is asked again (default: 600)",
+        "--cache-ttl",
+        metavar="SECONDS",
+        group="upstream",
+    )
+    fallback_rate: int | None = _row(
+        None,
+        parse_size,
+        "most bytes per second taken from upstreams, over all downloads (default: unlimited)",
+        "--fallback-rate",
+        metavar="SIZE",
+        group="upstream",
+    )
+    netrc: Path | None = _row(
+        None,
+        parse_path,
+        "netrc file with the upstreams' passwords, for proxy and cache (default: ~/.netrc)",
+        "--netrc",
+        metavar="FILE",
+        group="upstream",
     )
 
     hash_algo: str | None = _row(
@@ -407,7 +472,8 @@ class Config:
     cache_dir: Path | None = _row(
         None,
         parse_path,
-        "where digests and metadata are remembered; may be deleted at any time (default: the user's cache folder)",
+        "where digests, metadata and what comes from the upstream are kept; may be deleted at any time "
+        "(default: the user's cache folder)",
         "--cache-dir",
         metavar="DIR",
         group="storage",
@@ -506,8 +572,8 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(message)
 
 
-def make_parser(prog: str, description: str, epilog: str = "") -> Parser:
-    """The parser of the ``run`` command; it raises ConfigError instead of printing."""
+def make_parser(prog: str, description: str, epilog: str = "", names: Iterable[str] | None = None) -> Parser:
+    """The parser of a command that takes the settings `names` (default: all, as ``run`` does)."""
     parser = Parser(
         prog=prog,
         description=description,
@@ -517,7 +583,8 @@ def make_parser(prog: str, description: str, epilog: str = "") -> Parser:
         allow_abbrev=False,
     )
     groups: dict[str, Any] = {}
-    for name, setting in SETTINGS.items():
+    for name in SETTINGS if names is None else names:
+        setting = SETTINGS[name]
         if setting.group not in groups:
             groups[setting.group] = parser.add_argument_group(setting.group)
         group = groups[setting.group]
@@ -542,13 +609,13 @@ def load(parser: Parser, argv: Sequence[str], environ: Mapping[str, str]) -> Con
     given = vars(parser.parse_intermixed_args(list(argv)))
     if not given.get("packages"):
         given.pop("packages", None)
-    settings = {**_environment(environ, without=given.keys()), **given}
+    settings = {**from_variables(environ, without=given.keys()), **given}
     return from_settings(settings, label=lambda name: flag(name) if name in given else _variable(name))
 
 
 def from_environ(environ: Mapping[str, str]) -> Config:
     """The settings of the environment over the defaults. Raises ConfigError."""
-    return from_settings(_environment(environ), label=_variable)
+    return from_settings(from_variables(environ), label=_variable)
 
 
 def variables(config: Config) -> dict[str, str]:
@@ -573,7 +640,8 @@ def _variable(name: str) -> str:
     return ENV_PREFIX + name.upper()
 
 
-def _environment(environ: Mapping[str, str], without: Iterable[str] = ()) -> dict[str, object]:
+def from_variables(environ: Mapping[str, str], without: Iterable[str] = ()) -> dict[str, object]:
+    """The settings that the environment gives, by field name, `without` some. Raises ConfigError for unknown ones."""
     found: dict[str, object] = {}
     for variable, value in environ.items():
         if not variable.startswith(ENV_PREFIX) or not value:

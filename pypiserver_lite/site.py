@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import platformdirs
 from packaging.utils import NormalizedName
@@ -17,7 +18,12 @@ from .errors import ConfigError
 from .facts import Memory
 from .index import Index
 from .model import Source, Store
+from .policy import Reserved, Withheld
 from .sources.folder import Folder
+
+if TYPE_CHECKING:
+    from .cache import Cache
+    from .sources.remote import Remote
 
 VERSION = "0.1.0"
 """Of this package; pyproject.toml reads it here."""
@@ -34,6 +40,10 @@ class Site:
     """Where uploads go."""
     folder: Folder
     gate: Gate
+    reserved: Reserved
+    """Names that no upstream is asked for."""
+    remotes: tuple[Remote, ...]
+    """The upstreams that are asked for clients, in order; none if clients are sent there themselves."""
     page_cache_control: str
     file_cache_control: str
     sendfile: Sendfile | None = None
@@ -42,10 +52,19 @@ class Site:
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("pypiserver_lite"))
 
     def fallback(self, name: NormalizedName) -> str | None:
-        """The upstream's page of a project that is not here, or ``None`` if nobody else is to be asked."""
-        if self.config.disable_fallback:
+        """Where to send clients for a project that is not here, or ``None`` if they are to go nowhere else."""
+        settings = self.config
+        if settings.disable_fallback or settings.fallback_mode != "redirect" or self.reserved.refuses(name):
             return None
-        return f"{self.config.fallback_url or _default_upstream()}{name}/"
+        return f"{settings.fallback_url[0] if settings.fallback_url else _default_upstream()}{name}/"
+
+    def stale(self, name: NormalizedName) -> float | None:
+        """Seconds since an upstream confirmed a project that is served only because it does not answer now."""
+        for remote in self.remotes:
+            age = remote.stale(name)
+            if age is not None:
+                return age
+        return None
 
     def uptime(self) -> float:
         """Seconds since this site was built."""
@@ -54,11 +73,16 @@ class Site:
     def state(self) -> dict[str, object]:
         """Numbers for monitoring."""
         done, total = self.folder.progress()
-        return {"projects": len(self.index.names()), "facts": {"done": done, "total": total}}
+        numbers: dict[str, object] = {"projects": len(self.index.names()), "facts": {"done": done, "total": total}}
+        if self.remotes:
+            numbers["upstream"] = asdict(self.remotes[0].traffic.snapshot())
+        return numbers
 
     def close(self) -> None:
         """Stop background work and close what is open."""
         self.folder.close()
+        for remote in self.remotes:
+            remote.close()
 
 
 def _default_upstream() -> str:
@@ -71,14 +95,18 @@ def build(config: Config) -> Site:
     """A site of these settings. Raises ConfigError, naming the flag, for what cannot be used."""
     gate = _gate(config)
     folder = build_folder(config)
+    reserved = Reserved(config.private)
+    remotes = build_remotes(config)
     pages = "no-cache" if config.cache_control is None else f"max-age={config.cache_control}"
     files = "no-cache" if config.overwrite else "max-age=31536000, immutable"
     return Site(
         config=config,
-        index=Index([folder]),
+        index=Index([folder, Withheld(Index(remotes), reserved)] if remotes else [folder]),
         store=folder,
         folder=folder,
         gate=gate,
+        reserved=reserved,
+        remotes=remotes,
         # Behind a login nothing may end up in a cache that others share (RFC 9111 section 3.5).
         page_cache_control=f"private, {pages}" if gate.needs_login("list") else pages,
         file_cache_control=f"private, {files}" if gate.needs_login("download") else files,
@@ -132,6 +160,54 @@ def _gate(config: Config) -> Gate:
     return Gate(passwords, protected, open=False)
 
 
+def _cache_dir(config: Config) -> Path:
+    return config.cache_dir or platformdirs.user_cache_path("pypiserver-lite")
+
+
 def _memory(config: Config) -> Memory:
-    folder = config.cache_dir or platformdirs.user_cache_path("pypiserver-lite")
-    return Memory(folder / "facts.sqlite3")
+    return Memory(_cache_dir(config) / "facts.sqlite3")
+
+
+def build_cache(config: Config) -> Cache:
+    """Where the upstreams' pages and files are kept."""
+    from .cache import Cache
+
+    return Cache(_cache_dir(config) / "upstream", config.cache_size)
+
+
+def build_remotes(config: Config) -> tuple[Remote, ...]:
+    """The upstreams that are asked for clients, in order. Raises ConfigError for settings that do not go together."""
+    if config.disable_fallback:
+        return ()
+    if config.fallback_mode == "redirect":
+        if len(config.fallback_url) > 1:
+            raise ConfigError("several --fallback-url need --fallback-mode proxy or cache: clients go to one place")
+        if any("@" in url.split("/")[2] for url in config.fallback_url):
+            raise ConfigError(
+                "--fallback-url holds a password that every client would be sent; leave it out, or add "
+                "--fallback-mode proxy or cache"
+            )
+        return ()
+    # An HTTP client takes longer to import than everything else together.
+    from .sources.remote import Remote
+    from .upstream.client import Upstream
+    from .upstream.rate import Rate, Traffic
+
+    rate, traffic = Rate(config.fallback_rate), Traffic()
+    cache = build_cache(config) if config.fallback_mode == "cache" else None
+    urls = config.fallback_url or (_default_upstream(),)
+    # Half of the threads at most wait for upstreams, so that what is here never waits with them.
+    calls = max(1, config.threads // 2 // len(urls))
+    upstreams = [
+        Upstream(
+            url,
+            netrc=config.netrc or Path("~/.netrc").expanduser(),
+            calls=calls,
+            room=max(1, calls // 4),
+            rate=rate,
+            traffic=traffic,
+        )
+        for url in urls
+    ]
+    mode: Literal["proxy", "cache"] = "cache" if cache else "proxy"
+    return tuple(Remote(upstream, mode=mode, cache=cache, ttl=config.cache_ttl) for upstream in upstreams)

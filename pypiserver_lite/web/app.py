@@ -6,6 +6,7 @@ are checked before a route runs, and before a body is read.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -17,7 +18,7 @@ from urllib.parse import quote
 import bottle
 from packaging.utils import NormalizedName
 
-from .. import config, observe, simple, site, upload
+from .. import about, config, observe, simple, site, upload
 from ..dists import project_of, try_normalize
 from ..errors import (
     Busy,
@@ -36,6 +37,7 @@ from ..errors import (
     Unavailable,
 )
 from ..model import LocalFile, Project, Redirect, Side, User
+from ..upstream import hops
 from . import api, pages, rpc, send
 from .ready import ReadyPages
 
@@ -82,8 +84,8 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         given = settings.pop("config", None)
         self.site = site.build(given if isinstance(given, config.Config) else config.from_settings(settings))
         self.templates = pages.Templates(folder=self.site.config.templates, welcome=self.site.config.welcome)
-        self._pages = api.PageCache()
-        self._ready = ReadyPages(self.site.index, self.site.gate)
+        self._pages: api.PageCache[send.Page] = api.PageCache()
+        self._ready = ReadyPages(self.site.index, self.site.gate, self.site.stale)
         self._add_routes()
         self.templates.rehearse("home", self._home_variables("http://127.0.0.1/"))
         self.site.folder.read_ahead()
@@ -120,7 +122,10 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
             try:
                 if action is not None:
                     bottle.request.environ["pypiserver_lite.user"] = self.admit(action, bottle.request.environ)
-                result = call(**arguments)
+                # What goes up says whom the request has passed; one that has passed us is refused.
+                via = bottle.request.environ.get("HTTP_VIA") if self.site.remotes else None
+                with hops.carrying(via) if via else contextlib.nullcontext():
+                    result = call(**arguments)
             except PypiServerLiteError as error:
                 result = self.refusal(error)
             if isinstance(result, send.Answer):
@@ -179,7 +184,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         if project is None:
             address = self.site.fallback(project_name)
             if address is None:
-                raise Missing(f"no project {project_name} here")
+                raise Missing(self.site.reserved.refuses(project_name) or f"no project {project_name} here")
             return self._redirect(address, 302)
         form = self._form()
         return self._page(project, project_name, form, lambda: simple.render_project(project, form))
@@ -221,11 +226,16 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         project_name = self._name(name)
         if project_name != name:
             return self._redirect(f"../{project_name}/json", 301)
-        return self._json(api.project_json(self._project(project_name), self.site.index, self._root()))
+        return self._json(self._facts(self._project(project_name), None))
 
     def release_json(self, name: str, version: str) -> send.Answer:
         """Facts about one release, in the shape of PyPI's JSON API."""
-        return self._json(api.project_json(self._project(self._name(name)), self.site.index, self._root(), version))
+        return self._json(self._facts(self._project(self._name(name)), version))
+
+    def _facts(self, project: Project, version: str | None) -> dict[str, object]:
+        chosen = about.latest(project) if version is None else about.release(project, version)
+        described = about.read(project, chosen, self.site.index)
+        return api.project_json(project, described, self._root(), chosen, whole=version is None)
 
     def change(self) -> send.Answer:
         """The legacy upload API: a new file, or the removal or yank of a release (`:action`)."""
@@ -371,8 +381,13 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
             return send.Page(make(), form.content_type, cache_control=control, vary="Accept, Accept-Encoding")
 
         environ = bottle.request.environ
-        page = self._pages.get((name, form), source, rendered)
+        page = self._pages.get((name, form), (source,), rendered)
         ready = page.encoded(environ.get("HTTP_ACCEPT_ENCODING", ""))
+        age = self.site.stale(name) if name is not None else None
+        if age is not None:
+            answer = ready.answer(environ.get("HTTP_IF_NONE_MATCH"))
+            stale = [("Age", str(int(age))), ("Warning", '110 - "Response is Stale"')]
+            return send.Answer(status=answer.status, headers=[*answer.headers, *stale], body=answer.body)
         if self._unadorned():
             self._ready.keep(environ["bottle.raw_path"], environ, name, source, ready)
         return ready.answer(environ.get("HTTP_IF_NONE_MATCH"))

@@ -7,7 +7,7 @@ check that the folder has not changed and a comparison are the whole cost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from packaging.utils import NormalizedName
@@ -28,8 +28,9 @@ def _key(path: str, environ: Mapping[str, Any]) -> _Key:
 class ReadyPages:
     """The pages of `index`, by path and by the headers that choose their form; ``list`` rights apply."""
 
-    def __init__(self, index: Source, gate: Gate) -> None:
+    def __init__(self, index: Source, gate: Gate, stale: Callable[[NormalizedName], float | None]) -> None:
         self._index = index
+        self._stale = stale
         self._gate = gate
         self._open = not gate.needs_login("list")
         self._kept: dict[_Key, tuple[NormalizedName | None, object, Ready]] = {}
@@ -54,6 +55,8 @@ class ReadyPages:
         ):
             return None
         name, source, page = kept
+        if name is not None and self._stale(name) is not None:
+            return None  # it has to be marked
         try:
             current = self._index.names() if name is None else self._index.project(name)
         except PypiServerLiteError:
