@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -415,7 +416,8 @@ def test_many_threads_see_one_state(make: Make, tmp_path: Path) -> None:
             while not done.is_set():
                 project = folder.project(NEW)
                 assert project is None or len(project.files) == len(project.versions)
-                assert list(folder.names()) == sorted(folder.names())
+                names = folder.names()
+                assert list(names) == sorted(names)
                 assert project_in(folder).versions == ("1.0",)
         except BaseException as error:
             failures.append(error)
@@ -424,7 +426,8 @@ def test_many_threads_see_one_state(make: Make, tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for number in range(30):
-        path = make_wheel(tmp_path, "new", str(number))
+        path = make_wheel(tmp_path / ".aside", "new", str(number))
+        path = path.rename(tmp_path / path.name)
         if number % 2:
             path.unlink()
     done.set()
@@ -726,3 +729,21 @@ def test_closing_stops_reading(make: Make, tmp_path: Path, caplog: pytest.LogCap
     folder.read_ahead()
     assert not any(thread.name == "pypiserver-lite-read-ahead" for thread in threading.enumerate())
     assert len(project_in(folder).files) == 50
+
+
+@posix
+def test_a_file_on_another_file_system_is_replaced_there(make: Make, tmp_path: Path) -> None:  # R7
+    memory_disk = Path("/dev/shm")
+    if not os.access(memory_disk, os.W_OK) or memory_disk.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system")
+    with tempfile.TemporaryDirectory(dir=memory_disk) as other:
+        there = make_wheel(Path(other))
+        one = tmp_path / "one"
+        one.mkdir()
+        folder = make(one, Path(other))
+        new = make_wheel(tmp_path, body="changed")
+        assert folder.add(staged(folder, new, signature=b"signed"), overwrite=True) is True
+        assert there.read_bytes() == new.read_bytes()
+        assert sorted(os.listdir(other)) == [there.name, f"{there.name}.asc"]
+        assert list(one.iterdir()) == []
+        assert only(folder).hashes["sha256"] == hashlib.sha256(new.read_bytes()).hexdigest()
