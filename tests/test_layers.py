@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 
 LAYERS = (
     ("errors", "model", "config"),  # values: no input, no output
-    ("dists", "archives", "simple", "policy", "index"),  # pure: data in, data out
+    ("dists", "archives", "simple", "policy", "index", "search", "about"),  # pure: data in, data out
     ("disk", "upload", "facts", "cache", "upstream", "auth", "observe", "sources"),  # edges: files, network, clocks
     ("site",),  # the one place that names concrete classes
     ("web", "tools", "servers", "cli"),  # faces

@@ -6,15 +6,14 @@ import io
 import re
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar, cast
 from urllib.parse import quote
 
-from packaging.version import InvalidVersion, Version
+from packaging.utils import NormalizedName
 
-from .. import dists
-from ..errors import Invalid, Missing
-from ..model import File, Project, Source, Stream
-from .send import Page
+from .. import about, dists
+from ..errors import Invalid
+from ..model import File, Project, Source
 
 if TYPE_CHECKING:
     from ..site import Site
@@ -22,26 +21,44 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 32 * 2**20
 
+# The texts and lists that `info` has in PyPI's JSON API, besides those that are put together from more.
+_TEXTS = (
+    *("author", "author_email", "description_content_type", "download_url", "home_page", "license"),
+    *("license_expression", "maintainer", "maintainer_email", "summary"),
+)
+_LISTS = ("classifiers", "dynamic", "license_files", "platforms", "provides_extra", "requires_dist")
 
-class PageCache:
+
+class Weighty(Protocol):
+    """What can say how many bytes it takes in memory, nearly."""
+
+    @property
+    def weight(self) -> int:
+        """Bytes."""
+
+
+Thing = TypeVar("Thing", bound=Weighty)
+
+
+class PageCache(Generic[Thing]):
     """Rendered pages, kept as long as what they show is the very same object; bounded in bytes."""
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
         self._most = most_bytes
-        self._pages: dict[Hashable, tuple[object, Page]] = {}
+        self._pages: dict[Hashable, tuple[tuple[object, ...], Thing]] = {}
         self._weight = 0
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, source: object, make: Callable[[], Page]) -> Page:
-        """The page made of `source` under `key`; made anew when `source` is another object than last time."""
+    def get(self, key: Hashable, sources: tuple[object, ...], make: Callable[[], Thing]) -> Thing:
+        """The page made of `sources` under `key`; made anew when one of them is another object than last time."""
         kept = self._pages.get(key)
-        if kept is not None and kept[0] is source:
+        if kept is not None and all(a is b for a, b in zip(kept[0], sources, strict=True)):
             return kept[1]
         page = make()
         with self._lock:
             old = self._pages.pop(key, None)
             self._weight += page.weight - (old[1].weight if old else 0)
-            self._pages[key] = source, page
+            self._pages[key] = sources, page
             # The oldest go first: a page that is still asked for is soon made again.
             while self._weight > self._most and len(self._pages) > 1:
                 first = next(iter(self._pages))
@@ -122,66 +139,56 @@ def file_links(index: Source) -> Iterator[str]:
     """The pieces of a page that links every file of the index."""
     yield "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>Index of packages</title></head><body>\n"
     for name, filename in index.filenames():
-        link = quote(filename, safe="")
-        if dists.project_of(filename) != name:
-            link = f"{name}/{link}"
+        link = file_path(name, filename)
         # What quote leaves and what a file name may hold needs no escaping but for these.
         text = filename.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         yield f'<a href="{link}">{text}</a><br>\n'
     yield "</body></html>\n"
 
 
-def project_json(project: Project, index: Source, root: str, version: str | None = None) -> dict[str, object]:
-    """A project's facts in the shape of PyPI's JSON API, about its latest release or `version`.
+def file_path(name: NormalizedName, filename: str) -> str:
+    """A file's address below ``packages/``; its project stands before it where its name does not tell."""
+    quoted = quote(filename, safe="")
+    return quoted if dists.project_of(filename) == name else f"{name}/{quoted}"
+
+
+def project_json(
+    project: Project, described: about.About, root: str, version: str, *, whole: bool
+) -> dict[str, object]:
+    """A project's facts in the shape of PyPI's JSON API, about its release `version`.
 
     Links are relative, as all links here are; `root` leads from the page to
-    the index's root. Raises Missing if there is no such release.
+    the index's root. `whole` adds the files of every release.
     """
     releases: dict[str, list[dict[str, object]]] = {}
     for file in reversed(project.files):
         releases.setdefault(file.version, []).append(_file_json(file, root))
-    chosen = _latest(project) if version is None else _release(project, version)
-    info = {"name": project.name, "version": chosen, **_described(project, chosen, index)}
-    answer: dict[str, object] = {"info": info, "urls": releases.get(chosen, [])}
-    return answer if version is not None else {**answer, "releases": releases}
-
-
-def _latest(project: Project) -> str:
-    """The newest release that pip would take: not yanked, and final if there is a final one."""
-    live = {file.version for file in project.files if file.yanked is None} or set(project.versions)
-    ordered = [version for version in project.versions if version in live]
-    final = [version for version in ordered if not _is_prerelease(version)]
-    return (final or ordered or [""])[-1]
-
-
-def _is_prerelease(version: str) -> bool:
-    try:
-        return Version(version).is_prerelease
-    except InvalidVersion:
-        return True
-
-
-def _release(project: Project, version: str) -> str:
-    for known in project.versions:
-        if dists.same_version(known, version):
-            return known
-    raise Missing(f"{project.name} has no release {version[:100]}")
-
-
-def _described(project: Project, version: str, index: Source) -> dict[str, object]:
-    for file in project.files:
-        if file.version == version and file.core_metadata is not None:
-            content = index.open(project.name, file.filename, ".metadata")
-            if isinstance(content, Stream):
-                metadata = dists.parse_metadata(b"".join(content.read(0, None)))
-                return {"summary": metadata.summary, "requires_python": metadata.requires_python}
-    return {"summary": None, "requires_python": None}
+    files = [file for file in project.files if file.version == version]
+    reasons = [file.yanked for file in files if file.yanked is not None]
+    yanked = bool(files) and len(reasons) == len(files)
+    info = {
+        **{field: described.fields.get(field) for field in _TEXTS},
+        **{field: list(described.listed(field)) for field in _LISTS},
+        "description": described.description,
+        "keywords": ",".join(described.listed("keywords")) or None,
+        "name": described.text("name") or project.name,
+        "version": version,
+        "project_urls": dict(described.links()) or None,
+        "package_url": f"{root}project/{project.name}/",
+        "project_url": f"{root}project/{project.name}/",
+        "release_url": f"{root}project/{project.name}/{quote(version, safe='')}/",
+        "requires_python": next((file.requires_python for file in files if file.requires_python), None),
+        "yanked": yanked,
+        "yanked_reason": next(filter(None, reasons), None) if yanked else None,
+    }
+    answer: dict[str, object] = {"info": info, "urls": releases.get(version, []), "vulnerabilities": []}
+    return {**answer, "releases": releases} if whole else answer
 
 
 def _file_json(file: File, root: str) -> dict[str, object]:
     return {
         "filename": file.filename,
-        "url": f"{root}packages/{quote(file.filename, safe='')}",
+        "url": f"{root}packages/{file_path(file.project, file.filename)}",
         "digests": dict(file.hashes),
         "size": file.size,
         "upload_time_iso_8601": file.uploaded.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if file.uploaded else None,

