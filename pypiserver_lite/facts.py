@@ -216,6 +216,7 @@ class Memory:
         self._retired: list[sqlite3.Connection] = []
         self._warned = False
         self._repair = threading.Lock()
+        self._closed = False
         self._connect()
 
     def _connect(self) -> None:
@@ -305,7 +306,8 @@ class Memory:
         self._change("DELETE FROM facts WHERE path = ?", [(os.fsencode(path),) for path in paths])
 
     def close(self) -> None:
-        """Close the database; the memory must not be used afterwards."""
+        """Close the database. Whoever still asks finds nothing."""
+        self._closed = True
         for lock, connection in ((self._reads, self._reader), (self._writes, self._writer)):
             with lock:
                 connection.close()
@@ -348,11 +350,12 @@ class Memory:
             _log.debug("the database of facts is busy: %s", error)
             return
         with self._repair:
-            if connection not in (self._reader, self._writer) or self._path is None:
+            if self._closed or connection not in (self._reader, self._writer) or self._path is None:
                 return
             # Others may be in the middle of using them; they close when nobody does.
             self._retired = [self._reader, self._writer]
-            if isinstance(error, sqlite3.OperationalError) or not self._delete():
+            # SQLite's module has no subclass for damage; every other trouble does have one.
+            if type(error) is not sqlite3.DatabaseError or not self._delete():
                 self._warn("%s cannot be used any more (%s); facts are kept in memory only", error)
                 self._path = None
             else:

@@ -185,6 +185,18 @@ def test_a_database_that_cannot_be_used_is_replaced_by_memory(tmp_path: Path, ca
         assert warnings(caplog) == count
 
 
+def test_a_closed_memory_knows_nothing_and_harms_nothing(tmp_path: Path) -> None:
+    database, key = tmp_path / "facts.sqlite3", Key("/a", 1, 1, 1)
+    memory = Memory(database)
+    memory.put({key: SOME})
+    memory.close()
+    memory.put({key: Facts({})})
+    assert memory.get([key]) == {}
+    memory = Memory(database)
+    assert memory.get([key]) == {key: SOME}
+    memory.close()
+
+
 def test_a_database_of_another_version_is_made_anew(tmp_path: Path) -> None:
     database = tmp_path / "facts.sqlite3"
     old = sqlite3.connect(database)
