@@ -129,7 +129,7 @@ class FaultyUpstream(socketserver.ThreadingTCPServer):
         if metadata is not None:
             self.stored[path + ".metadata"] = Stored(metadata)
             entry["core-metadata"] = {"sha256": hashlib.sha256(metadata).hexdigest()}
-        entry.update(facts)
+        entry.update({name.replace("_", "-"): value for name, value in facts.items()})
         page = f"/simple/{project}/"
         files = json.loads(self.stored[page].body)["files"] if page in self.stored else []
         files = [known for known in files if known["filename"] != filename] + [entry]

@@ -115,12 +115,12 @@ def warm(source: Source, requirements: Iterable[Requirement], *, every: bool = F
     """
     wanted = tuple(requirements)
     tags = {tag: rank for rank, tag in enumerate(sys_tags())}
-    chosen: list[File] = []
+    chosen: dict[tuple[str, str], File] = {}
     done = 0
     for requirement in wanted:
         done += 1
         files, text, failed = _choose(source, requirement, tags, every)
-        chosen += files
+        chosen |= {(file.project, file.filename): file for file in files}
         yield Event(
             subject=str(requirement),
             outcome="failed" if failed else "chosen" if files else "skipped",
@@ -128,7 +128,7 @@ def warm(source: Source, requirements: Iterable[Requirement], *, every: bool = F
             done=done,
             total=len(wanted) + len(chosen),
         )
-    for file in dict.fromkeys(chosen):
+    for file in chosen.values():
         done += 1
         outcome, text, size = _fetch(source, file)
         yield Event(

@@ -1,0 +1,351 @@
+"""The store on disk: bounded, shared, never wrong, and free to be deleted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import builders
+import faulty_upstream as faulty
+import pytest
+from packaging.utils import NormalizedName
+
+from pypiserver_lite.cache import Cache, Growing
+from pypiserver_lite.errors import ConfigError
+from pypiserver_lite.model import LocalFile
+from pypiserver_lite.sources.remote import Remote
+from pypiserver_lite.tools import cache as tool
+from pypiserver_lite.upstream.client import Upstream
+
+
+def key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def add(cache: Cache, name: str, data: bytes) -> None:
+    growing = cache.begin("files", key(name), len(data))
+    assert growing is not None
+    growing.write(data)
+    growing.publish()
+
+
+def age(cache: Cache, name: str, seconds: float) -> None:
+    """As if nobody had used it for so long."""
+    path = cache.root / "files" / key(name)[:2] / key(name)
+    os.utime(path, (time.time() - seconds,) * 2)
+
+
+def here(cache: Cache, names: str) -> str:
+    return "".join(name for name in names if (cache.root / "files" / key(name)[:2] / key(name)).exists())
+
+
+def test_a_small_entry_comes_back_whole_or_not_at_all(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c")
+    cache.put("pages", key("a"), b"one")
+    cache.put("pages", key("a"), b"two\nlines")
+    assert Cache(tmp_path / "c").get("pages", key("a")) == b"two\nlines"
+    assert cache.get("metadata", key("a")) is None
+    path = cache.root / "pages" / key("a")[:2] / key("a")
+    for damaged in (b"", path.read_bytes()[:-1], b"\xff" * 100, b"two\nlines"):
+        path.write_bytes(damaged)
+        assert cache.get("pages", key("a")) is None
+        assert not path.exists()
+
+
+def test_a_file_is_there_once_it_is_published_and_never_before(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c")
+    growing = cache.begin("files", key("a"), 6)
+    assert growing is not None
+    growing.write(b"abc")
+    assert cache.find("files", key("a")) is None
+    assert growing.read(10, 1) == b"bc"
+    growing.write(b"def")
+    growing.publish()
+    path = cache.find("files", key("a"), 6)
+    assert path is not None
+    assert path.read_bytes() == b"abcdef"
+    assert path == path.resolve()
+    assert growing.read(10, 4) == b"ef"
+    assert os.listdir(cache.root / "tmp") == []
+
+
+def test_a_file_of_the_wrong_size_is_forgotten(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c")
+    add(cache, "a", b"abc")
+    assert cache.find("files", key("a"), 4) is None
+    assert cache.find("files", key("a")) is None
+
+
+def test_a_given_up_file_leaves_nothing_and_another_may_begin(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c")
+    for _ in range(2):
+        growing = cache.begin("files", key("a"), 6)
+        assert growing is not None
+        growing.write(b"abc")
+        growing.discard()
+        growing.discard()
+    assert os.listdir(cache.root / "tmp") == []
+    assert cache.find("files", key("a")) is None
+
+
+def test_two_processes_make_one_file_and_the_second_may_follow(tmp_path: Path) -> None:
+    ours, theirs = Cache(tmp_path / "c"), Cache(tmp_path / "c")
+    growing = ours.begin("files", key("a"), 6)
+    assert growing is not None
+    assert theirs.begin("files", key("a"), 6) is None
+    followed = theirs.follow("files", key("a"))
+    assert followed is not None
+    assert followed.state() == (0, False)
+    growing.write(b"abc")
+    assert followed.state() == (3, False)
+    growing.write(b"def")
+    growing.publish()
+    assert followed.state() == (6, True)
+    assert followed.read(9, 0) == b"abcdef"
+    assert theirs.follow("files", key("a")) is None
+
+
+def test_who_follows_one_that_gives_up_is_told(tmp_path: Path) -> None:
+    ours, theirs = Cache(tmp_path / "c"), Cache(tmp_path / "c")
+    growing = ours.begin("files", key("a"), 6)
+    assert growing is not None
+    followed = theirs.follow("files", key("a"))
+    assert followed is not None
+    growing.discard()
+    assert followed.state() == (0, None)
+
+
+def test_what_was_of_use_longest_ago_goes_first_also_after_a_restart(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c")
+    for number, name in enumerate("abcdef"):
+        add(cache, name, bytes(100))
+        age(cache, name, 1000 - number)
+    restarted = Cache(tmp_path / "c")
+    path = restarted.find("files", key("a"))  # of use now
+    assert path is not None
+    freed = restarted.trim(300)
+    assert (freed.entries, freed.size) == (3, 300)
+    assert here(cache, "abcdef") == "aef"
+
+
+def test_of_use_does_not_mean_changed(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c")
+    add(cache, "a", b"abc")
+    age(cache, "a", 1000)
+    path = cache.find("files", key("a"))
+    assert path is not None
+    assert time.time() - path.stat().st_mtime > 900  # validators are made of it
+    assert time.time() - path.stat().st_atime < 10
+
+
+def test_what_may_be_being_opened_is_spared(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c")
+    add(cache, "a", bytes(100))
+    assert cache.trim(0).entries == 0
+    assert Cache(tmp_path / "c", spare=0.0).trim(0).entries == 1
+
+
+def test_a_reader_goes_on_with_a_file_that_is_removed(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c", spare=0.0)
+    add(cache, "a", b"abc")
+    path = cache.find("files", key("a"))
+    assert path is not None
+    with path.open("rb") as file:
+        assert cache.trim(0).entries == 1
+        assert file.read() == b"abc"
+
+
+def test_the_bound_is_kept_by_itself(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c", 2000, spare=0.0)
+    for number in range(30):
+        add(cache, str(number), bytes(200))
+        age(cache, str(number), 1000 - number)
+    deadline = time.monotonic() + 5
+    while Cache(cache.root).usage().size > 2000 and time.monotonic() < deadline:
+        cache.put("metadata", key("more"), bytes(150))
+        time.sleep(0.02)
+    assert cache.usage().size <= 2000
+    assert (cache.root / "files" / key("29")[:2] / key("29")).exists()
+
+
+def test_a_file_larger_than_the_bound_is_passed_through_and_not_kept(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c", 100)
+    growing = cache.begin("files", key("a"), 200)
+    assert isinstance(growing, Growing)
+    growing.write(bytes(200))
+    growing.publish()
+    assert growing.read(500, 0) == bytes(200)
+    assert cache.find("files", key("a")) is None
+    assert os.listdir(cache.root / "tmp") == []
+
+
+def test_deleting_everything_at_any_time_costs_speed_only(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c")
+    growing = cache.begin("files", key("a"), 6)
+    assert growing is not None
+    growing.write(b"abc")
+    shutil.rmtree(cache.root)
+    growing.write(b"def")
+    assert growing.read(9, 0) == b"abcdef"
+    growing.publish()
+    assert cache.find("files", key("a")) is None
+    assert cache.get("pages", key("a")) is None
+    assert cache.usage().size == 0
+    add(cache, "a", b"abcdef")
+    cache.put("pages", key("a"), b"page")
+    assert cache.find("files", key("a")) is not None
+    assert cache.get("pages", key("a")) == b"page"
+
+
+@pytest.mark.parametrize("obstacle", ["a file in its place", "nothing may be written"])
+def test_a_folder_that_cannot_be_used_is_said_once_and_breaks_nothing(
+    tmp_path: Path, obstacle: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "c"
+    if obstacle == "a file in its place":
+        root.write_bytes(b"")
+    else:
+        root.mkdir()
+        (root / "tmp").write_bytes(b"")  # root may write into any folder, but not into this
+        (root / "pages").write_bytes(b"")
+    cache = Cache(root)
+    for _ in range(3):
+        cache.put("pages", key("a"), b"page")
+        assert cache.get("pages", key("a")) is None
+    assert len(caplog.records) == 1
+    with pytest.raises(OSError):
+        cache.begin("files", key("a"), 3)
+
+
+def test_keys_are_digests_and_nothing_else(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c")
+    for odd in ("", "../../x", "a" * 63, "A" * 64, "é" * 64, "a" * 64 + "\n"):
+        with pytest.raises(ValueError, match="key"):
+            cache.find("files", odd)
+
+
+_FILLING = """
+import sys, time
+from pathlib import Path
+from pypiserver_lite.cache import Cache
+cache = Cache(Path(sys.argv[1]))
+growing = cache.begin("files", sys.argv[2], 10)
+growing.write(b"half")
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_killed_while_writing_leaves_only_what_is_swept_later(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _FILLING, str(tmp_path / "c"), key("a")]
+    root = Path(__file__).resolve().parent.parent
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        cache = Cache(tmp_path / "c")  # sweeps, but not what somebody writes
+        assert len(os.listdir(cache.root / "tmp")) == 1
+        assert cache.begin("files", key("a"), 10) is None
+        followed = cache.follow("files", key("a"))
+        assert followed is not None
+        assert followed.state() == (4, False)
+        process.send_signal(signal.SIGKILL)
+    assert followed.state() == (4, None)
+    assert cache.find("files", key("a")) is None
+    add(cache, "b", b"abc")
+    assert os.listdir(Cache(tmp_path / "c").root / "tmp") == []
+    add(cache, "a", b"0123456789")
+    assert cache.find("files", key("a"), 10) is not None
+
+
+def test_many_writers_of_one_entry_leave_one_of_theirs(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c")
+    values = [bytes([number]) * 5000 for number in range(8)]
+    threads = [threading.Thread(target=cache.put, args=("pages", key("a"), value)) for value in values]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert cache.get("pages", key("a")) in values
+    assert os.listdir(cache.root / "tmp") == []
+
+
+# --- the tools
+
+
+def test_show_prune_and_clear(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c", 10_000)
+    for name in "ab":
+        add(cache, name, bytes(1000))
+        age(cache, name, 100)
+    cache.put("pages", key("p"), b"page")
+    usage = tool.show(cache)
+    assert usage.kinds["files"] == (2, 2000)
+    assert (usage.entries, usage.limit) == (3, 10_000)
+    assert tool.prune(cache, 1500).entries == 1
+    assert tool.clear(cache).entries == 2
+    assert tool.show(cache).size == 0
+
+
+def test_requirements_are_read_as_pip_writes_them(tmp_path: Path) -> None:
+    (tmp_path / "more.txt").write_text("inner>=1\n")
+    (tmp_path / "limits.txt").write_text("foo<2\nunused==1\n")
+    path = tmp_path / "requirements.txt"
+    path.write_text(
+        "# comment\n\n-i http://127.0.0.1/simple\n-r more.txt\n--constraint=limits.txt\n"
+        "foo>=1.0  # trailing\nbar[extra]==2.0 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
+        "never; python_version < '3'\nurl @ http://127.0.0.1/x#egg\n",
+    )
+    found = [str(requirement).replace(" @", "@") for requirement in tool.read_requirements(path)]
+    assert found == ["inner>=1", "foo<2,>=1.0", "bar[extra]==2.0", "url@ http://127.0.0.1/x#egg"]
+
+
+@pytest.mark.parametrize("text", ["not a requirement\n", "-r requirements.txt\n", "-r none.txt\n", "\xff"])
+def test_a_requirements_file_that_cannot_be_read_is_one_clear_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match="\\.txt"):
+        tool.read_requirements(path)
+
+
+def test_warming_fetches_what_this_python_would_install(tmp_path: Path) -> None:
+    with faulty.upstream() as server:
+        for version in ("1.0", "2.0", "3.0rc1"):
+            wheel = builders.make_wheel(tmp_path / "w", "foo", version)
+            server.add("foo", wheel.name, wheel.read_bytes())
+            other = f"foo-{version}-cp27-none-win32.whl"
+            server.add("foo", other, version.encode())
+            server.add("foo", f"foo-{version}.tar.gz", version.encode())
+        server.add("foo", "foo-2.1.tar.gz", b"new", yanked=True)
+        server.add("foo", "foo-2.2.tar.gz", b"newer", requires_python="<3")
+        server.add("bar", "bar-1.0.tar.gz", b"bar")
+        remote = Remote(Upstream(server.url), mode="cache", cache=Cache(tmp_path / "c"))
+        (tmp_path / "r.txt").write_text("foo\nbar==1.0\nbar==9\nnone\n")
+        wanted = tool.read_requirements(tmp_path / "r.txt")
+        events = list(tool.warm(remote, wanted))
+        assert [(event.subject, event.outcome) for event in events] == [
+            ("foo", "chosen"),
+            ("bar==1.0", "chosen"),
+            ("bar==9", "failed"),
+            ("none", "failed"),
+            ("foo-2.0-py3-none-any.whl", "fetched"),
+            ("bar-1.0.tar.gz", "fetched"),
+        ]
+        assert [event.done for event in events] == [1, 2, 3, 4, 5, 6]
+        assert events[-1].total == 6
+        assert all(not path.endswith((".tar.gz", "win32.whl")) or "bar" in path for path in server.paths())
+        time.sleep(0.2)
+        again = list(tool.warm(remote, wanted))
+        assert [event.outcome for event in again[-2:]] == ["cached", "cached"]
+        every = list(tool.warm(remote, tool.read_requirements(tmp_path / "r.txt")[:1], every=True))
+        assert len(every) == 1 + 3
+    offline = Remote(Upstream(server.url), mode="cache", cache=Cache(tmp_path / "c"), ttl=0)
+    content = offline.open(NormalizedName("bar"), "bar-1.0.tar.gz")
+    assert isinstance(content, LocalFile)
+    assert content.path.read_bytes() == b"bar"

@@ -1,0 +1,427 @@
+"""The HTTP client: what it believes, where it goes, whom it tells what, and how long it takes."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import faulty_upstream as faulty
+import pytest
+from packaging.utils import NormalizedName
+
+from pypiserver_lite.errors import Busy, ConfigError, Late, Loop, Missing, Unavailable
+from pypiserver_lite.upstream import default_upstream, hops
+from pypiserver_lite.upstream.addresses import Forbidden, Gate, kind_of, origin_of
+from pypiserver_lite.upstream.bodies import unzipped
+from pypiserver_lite.upstream.client import UNCHANGED, Page, Upstream, no_others
+from pypiserver_lite.upstream.rate import Rate, Traffic, Turnstile
+
+FOO = NormalizedName("foo")
+PAGE = "/simple/foo/"
+
+
+@pytest.fixture
+def server() -> Iterator[faulty.FaultyUpstream]:
+    with faulty.upstream() as server:
+        server.add("foo", "foo-1.0.tar.gz", b"x" * 1000)
+        yield server
+
+
+def client(server: faulty.FaultyUpstream, **options: object) -> Upstream:
+    settings: dict[str, object] = {"connect": 2.0, "read": 0.4, "page": 0.8, "pause": 0.0}
+    return Upstream(server.url, **(settings | options))  # type: ignore[arg-type]  # a table of options
+
+
+def test_the_default_upstream_is_a_simple_index_over_https() -> None:
+    assert re.fullmatch(r"https://[a-z.]+/simple/", default_upstream())
+
+
+def test_a_page_comes_whole_with_its_validators_and_a_confirmation_costs_no_body(server: faulty.FaultyUpstream) -> None:
+    upstream = client(server)
+    page = upstream.page(FOO)
+    assert isinstance(page, Page)
+    assert json.loads(page.body)["name"] == "foo"
+    assert page.url == server.url + "foo/"
+    assert upstream.page(FOO, etag=page.etag) is UNCHANGED
+    assert upstream.page(NormalizedName("bar")) is None
+
+
+def test_connections_are_used_again(server: faulty.FaultyUpstream) -> None:
+    upstream = client(server)
+    for name in ("foo", "foo", "none", "foo"):
+        upstream.page(NormalizedName(name))
+    for _ in range(3):
+        body = upstream.open(server.base + "files/foo-1.0.tar.gz", named=no_others)
+        assert b"".join(body) == b"x" * 1000
+        body.close()
+        assert upstream.size(server.base + "files/foo-1.0.tar.gz", named=no_others) == 1000
+    assert server.connections == 1
+
+
+def test_pages_are_asked_for_in_every_form_and_packed(server: faulty.FaultyUpstream) -> None:
+    server.stored[PAGE].gzip = True
+    page = client(server).page(FOO)
+    assert isinstance(page, Page)
+    assert json.loads(page.body)["name"] == "foo"
+    headers = server.requests[0].headers
+    assert headers["accept"].startswith("application/vnd.pypi.simple.v1+json, ")
+    assert "text/html;q=0.01" in headers["accept"]
+    assert headers["accept-encoding"] == "gzip"
+
+
+FAULTS = {
+    "server error": faulty.status(500),
+    "bad gateway": faulty.status(503),
+    "forbidden": faulty.status(403),
+    "created": faulty.status(201),
+    "unasked 304": faulty.status(304, b""),
+    "unasked part": faulty.status(206),
+    "no HTTP": faulty.garbage(),
+    "hung up": faulty.reset(),
+    "truncated": faulty.truncate(b"{" + b" " * 5000 + b"}", 2000),
+    "chunks without end": faulty.cut_chunks([b"{" * 50]),
+    "gzip cut": faulty.page(gzip.compress(b"{}" * 5000)[:-10], **{"Content-Encoding": "gzip"}),
+    "gzip and more": faulty.page(gzip.compress(b"{}") + b"more", **{"Content-Encoding": "gzip"}),
+    "no gzip": faulty.page(b"{}", **{"Content-Encoding": "gzip"}),
+    "unasked coding": faulty.page(b"{}", **{"Content-Encoding": "br"}),
+    "bomb": faulty.bomb(65 * 2**20),
+    "redirects in circles": faulty.redirect(PAGE),
+    "redirect to nowhere": faulty.redirect("http://[nonsense/"),
+    "redirect to a file of this machine": faulty.redirect("file:///etc/passwd"),
+    "redirect to another host": faulty.redirect("http://localhost:1/simple/foo/"),
+    "redirect to another port": faulty.redirect("http://127.0.0.1:1/simple/foo/"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_page_is_whole_or_an_error(server: faulty.FaultyUpstream, fault: faulty.Fault) -> None:
+    server.fault(PAGE, fault)
+    with pytest.raises(Unavailable) as caught:
+        client(server, read=5.0, page=10.0).page(FOO)
+    assert not isinstance(caught.value, Late)
+
+
+def test_a_file_is_not_taken_packed(server: faulty.FaultyUpstream) -> None:
+    server.fault("/f", faulty.page(gzip.compress(b"x"), **{"Content-Encoding": "gzip"}))
+    with pytest.raises(Unavailable):
+        client(server).open(server.base + "f", named=no_others)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [faulty.hang(), faulty.drip(b"{" * 500, 0.02), faulty.drip_header(0.05), faulty.status(504)],
+    ids=["silence", "a byte now and then", "a field now and then", "its own upstream is late"],
+)
+def test_a_page_has_a_deadline_whatever_the_upstream_does(server: faulty.FaultyUpstream, fault: faulty.Fault) -> None:
+    server.fault(PAGE, fault)
+    before = time.monotonic()
+    with pytest.raises(Late):
+        client(server).page(FOO)
+    assert time.monotonic() - before < 2.5
+
+
+def test_an_upstream_that_is_down_is_not_asked_again_at_once() -> None:
+    with faulty.upstream() as server:
+        upstream = client(server, pause=0.3)
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        upstream.page(FOO)
+    before = time.monotonic()
+    for _ in range(100):
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            upstream.page(FOO)
+    assert time.monotonic() - before < 0.2
+    with faulty.upstream(server.port) as again:
+        again.add("foo", "foo-1.0.tar.gz", b"x")
+        time.sleep(0.3)
+        assert isinstance(upstream.page(FOO), Page)
+
+
+def test_a_hiccup_is_tried_again_once(server: faulty.FaultyUpstream) -> None:
+    for fault in (faulty.status(503), faulty.reset()):
+        server.requests.clear()
+        server.fault(PAGE, fault, times=1)
+        assert isinstance(client(server).page(FOO), Page)
+        assert server.count(PAGE) == 2
+
+
+def test_beyond_the_cap_the_answer_is_busy_and_comes_at_once(server: faulty.FaultyUpstream) -> None:
+    server.stored[PAGE].delay = 0.3
+    upstream = client(server, calls=2, room=0, page=5.0, read=5.0)
+    outcomes: list[str] = []
+
+    def ask() -> None:
+        before = time.monotonic()
+        try:
+            upstream.page(FOO)
+            outcomes.append("page")
+        except Busy:
+            outcomes.append("busy" if time.monotonic() - before < 0.2 else "late")
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["busy"] * 4 + ["page"] * 2
+    assert isinstance(upstream.page(FOO), Page)
+
+
+def test_a_body_that_is_given_up_frees_its_place(server: faulty.FaultyUpstream) -> None:
+    upstream = client(server, calls=1, room=0)
+    for _ in range(3):
+        body = upstream.open(server.base + "files/foo-1.0.tar.gz", named=no_others)
+        del body
+    with pytest.raises(Missing):
+        upstream.open(server.base + "files/none", named=no_others)
+    assert isinstance(upstream.page(FOO), Page)
+
+
+def test_a_seat_is_given_to_those_who_wait_a_moment() -> None:
+    turnstile = Turnstile(1, 1, 1.0)
+    turnstile.enter()
+    threading.Timer(0.05, turnstile.leave).start()
+    with turnstile.inside():
+        pass
+
+
+# --- addresses
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("93.184.216.34", "public"),
+        ("2606:4700::1111", "public"),
+        ("10.1.2.3", "private"),
+        ("192.168.0.1", "private"),
+        ("100.64.0.1", "private"),
+        ("fd00::1", "private"),
+        ("127.0.0.1", "loopback"),
+        ("127.9.9.9", "loopback"),
+        ("::1", "loopback"),
+        ("::ffff:127.0.0.1", "loopback"),
+        ("::ffff:10.0.0.1", "private"),
+        ("::ffff:169.254.169.254", None),
+        ("64:ff9b::7f00:1", "loopback"),
+        ("64:ff9b::a9fe:a9fe", None),
+        ("2002:7f00:1::", "loopback"),
+        ("2001:0:1::1", None),
+        ("169.254.169.254", None),
+        ("fe80::1%eth0", None),
+        ("fec0::1", None),
+        ("0.0.0.0", None),
+        ("0.1.2.3", None),
+        ("::", None),
+        ("::7f00:1", None),
+        ("224.0.0.1", None),
+        ("255.255.255.255", None),
+        ("240.0.0.1", None),
+        ("ff02::1", None),
+    ],
+)
+def test_an_address_is_judged_by_where_it_leads(address: str, kind: str | None) -> None:
+    assert kind_of(address) == kind
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "localhost", "::1", "::ffff:127.0.0.1"]
+)
+def test_a_public_upstream_leads_to_no_loopback_however_it_is_spelled(host: str) -> None:
+    with faulty.upstream() as server, pytest.raises(Unavailable) as caught:
+        Gate(origin_of("http://93.184.216.34/simple/")).connect(host, server.port, 1.0, ())
+    assert isinstance(caught.value, Forbidden) or host == "::1"  # where there is no IPv6 at all
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "169.254.169.254", "[fe80::1]", "0.0.0.0", "192.168.1.1"])
+def test_a_loopback_upstream_leads_to_no_other_network(server: faulty.FaultyUpstream, host: str) -> None:
+    upstream = client(server)
+    with pytest.raises(Forbidden):
+        upstream.open(f"http://{host}:{server.port}/secret", named=no_others)
+
+
+def test_a_redirect_goes_where_the_upstream_or_its_pages_lead(server: faulty.FaultyUpstream) -> None:
+    with faulty.upstream() as other:
+        other.stored["/f"] = faulty.Stored(b"there")
+        server.fault("/f", faulty.redirect(other.base + "f"))
+        upstream = client(server)
+        with pytest.raises(Forbidden):
+            upstream.open(server.base + "f", named=no_others)
+        assert other.requests == []
+        body = upstream.open(server.base + "f", named=lambda: frozenset({("127.0.0.1", other.port)}))
+        assert b"".join(body) == b"there"
+        allowed = client(server, hosts=(f"127.0.0.1:{other.port}",))
+        assert allowed.small(server.base + "f", named=no_others, limit=10) == b"there"
+
+
+def test_a_redirect_to_a_forbidden_address_is_not_followed_even_if_its_host_is_named(
+    server: faulty.FaultyUpstream,
+) -> None:
+    server.fault("/f", faulty.redirect("http://169.254.169.254/latest/"))
+    with pytest.raises(Forbidden):
+        client(server).open(server.base + "f", named=lambda: frozenset({("169.254.169.254", 80)}))
+
+
+def test_a_redirect_on_the_own_host_is_followed(server: faulty.FaultyUpstream) -> None:
+    server.fault("/simple/Foo/", faulty.redirect("../foo/"))
+    page = client(server).page(NormalizedName("Foo"))
+    assert isinstance(page, Page)
+    assert page.url == server.url + "foo/"
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/x", "http:///x", "http://a b/", "https://h:99999/"])
+def test_only_http_addresses_are_addresses(url: str) -> None:
+    with pytest.raises(Forbidden):
+        origin_of(url)
+    with pytest.raises(ConfigError):
+        Upstream(url)
+
+
+# --- who is told what
+
+
+def test_credentials_go_to_the_upstream_alone(server: faulty.FaultyUpstream, tmp_path: Path) -> None:
+    server.password = "Basic " + base64.b64encode("ann:s3cr&t ü".encode()).decode()
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login d password d\nmachine 127.0.0.1 login ann password 0ther\n")
+    by_url = Upstream(server.url.replace("http://", "http://ann:s3cr%26t%20%C3%BC@"))
+    assert isinstance(by_url.page(FOO), Page)
+    assert "s3cr" not in repr(by_url) + by_url.url
+    with pytest.raises(Unavailable, match="credentials") as caught:
+        client(server, netrc=netrc).page(FOO)
+    assert "0ther" not in str(caught.value)
+    sent = [request.headers["authorization"] for request in server.requests]
+    assert sent == [server.password, "Basic " + base64.b64encode(b"ann:0ther").decode()]
+    with faulty.upstream() as other:
+        other.stored["/f"] = faulty.Stored(b"x")
+        by_url.small(other.base + "f", named=no_others, limit=9)
+        server.fault("/f", faulty.redirect(other.base + "f"))
+        by_url.small(server.base + "f", named=lambda: frozenset({("127.0.0.1", other.port)}), limit=9)
+        assert [request.headers.get("authorization") for request in other.requests] == [None, None]
+
+
+def test_netrc_speaks_for_named_hosts_only(server: faulty.FaultyUpstream, tmp_path: Path) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login d password d\n")
+    client(server, netrc=netrc).page(FOO)
+    assert "authorization" not in server.requests[0].headers
+    client(server, netrc=tmp_path / "none").page(FOO)
+    netrc.write_text("machine h login s3cret passwd\nnonsense s3cret")
+    with pytest.raises(ConfigError) as caught:
+        client(server, netrc=netrc)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_nothing_of_the_environment_or_of_earlier_answers_goes_up(
+    server: faulty.FaultyUpstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login a password b\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1/")
+    server.stored[PAGE].extra["Set-Cookie"] = "a=b"
+    upstream = client(server)
+    for _ in range(2):
+        upstream.page(FOO)
+    allowed = {"host", "user-agent", "via", "accept", "accept-encoding"}
+    assert set(server.requests[1].headers) == allowed
+
+
+def test_a_request_that_comes_back_is_recognised(server: faulty.FaultyUpstream) -> None:
+    upstream = client(server)
+    upstream.page(FOO)
+    via = server.requests[0].headers["via"]
+    assert via == f"1.1 {hops.OWN}"
+    assert Upstream.is_loop(via)
+    assert Upstream.is_loop(f"1.0 fred, {via}, 1.1 nginx")
+    assert not Upstream.is_loop(None)
+    assert not Upstream.is_loop("1.1 varnish, 1.1 pypiserver-lite-0123456789abcdef")
+
+
+def test_a_circle_of_two_is_recognised_since_names_are_carried_on(server: faulty.FaultyUpstream) -> None:
+    other = "pypiserver-lite-0123456789abcdef"
+    with hops.carrying(f"1.1 {other}, 1.1 secret-proxy.corp"):
+        client(server).page(FOO)
+    assert server.requests[0].headers["via"] == f"1.1 {other}, 1.1 {hops.OWN}"
+    with pytest.raises(Loop), hops.carrying(f"1.1 {other}, 1.1 {hops.OWN}"):
+        pass
+    many = ", ".join(f"1.1 pypiserver-lite-{number:016x}" for number in range(5))
+    assert Upstream.is_loop(many)
+    server.fault(PAGE, faulty.status(508))
+    with pytest.raises(Loop):
+        client(server).page(FOO)
+
+
+# --- files
+
+
+def test_parts_of_files_are_those_asked_for(server: faulty.FaultyUpstream) -> None:
+    data = bytes(range(250)) * 4
+    server.stored["/f"] = faulty.Stored(data, etag='"1"')
+    upstream = client(server)
+    body = upstream.open(server.base + "f", named=no_others, start=10, stop=20)
+    assert (b"".join(body), body.start, body.size, body.validator) == (data[10:20], 10, 1000, '"1"')
+    assert server.requests[-1].headers["range"] == "bytes=10-19"
+    assert server.requests[-1].headers["accept-encoding"] == "identity"
+    server.stored["/f"].ranges = False
+    body = upstream.open(server.base + "f", named=no_others, start=10, stop=20)
+    assert (body.start, body.size) == (0, 1000)
+    body.close()
+
+
+def test_another_part_than_the_one_asked_for_is_refused(server: faulty.FaultyUpstream) -> None:
+    for field in ("bytes 11-20/1000", "bytes 10-30/1000", "nonsense", ""):
+        fields = {"Content-Range": field} if field else {}
+        server.fault("/f", lambda handler, fields=fields: handler.answer(206, b"0123456789", fields))  # type: ignore[misc]
+        with pytest.raises(Unavailable):
+            client(server).open(server.base + "f", named=no_others, start=10, stop=20)
+
+
+def test_side_files_are_bounded(server: faulty.FaultyUpstream) -> None:
+    server.stored["/f"] = faulty.Stored(bytes(2000))
+    upstream = client(server)
+    assert upstream.small(server.base + "f", named=no_others, limit=2000) == bytes(2000)
+    assert upstream.small(server.base + "g", named=no_others, limit=2000) is None
+    with pytest.raises(Unavailable):
+        upstream.small(server.base + "f", named=no_others, limit=1999)
+
+
+def test_a_bomb_is_never_unpacked_at_once() -> None:
+    pieces = unzipped(iter([gzip.compress(bytes(50 * 2**20))]))
+    assert max(len(piece) for piece in pieces) <= 2**20
+
+
+# --- rate and counters
+
+
+def test_one_budget_of_bytes_holds_over_all_downloads() -> None:
+    now = [100.0]
+    rate = Rate(1000, clock=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds))
+    for _ in range(50):
+        rate.take(100)
+    assert 4.8 <= now[0] - 100 <= 5.1
+    assert Rate().piece == 2**16
+    assert Rate(10_000).piece == 1000
+
+
+def test_counters_add_up() -> None:
+    traffic = Traffic()
+    traffic.requested()
+    traffic.received(10)
+    traffic.cached(5)
+    traffic.unchanged(7)
+    tally = traffic.snapshot()
+    assert (tally.requests, tally.received, tally.cached, tally.saved) == (1, 10, 5, 12)
+
+
+def test_a_host_without_address_is_unreachable() -> None:
+    upstream = Upstream("http://nowhere.invalid/simple/", connect=3.0)
+    with pytest.raises(Unavailable):
+        upstream.page(FOO)
+    assert socket.getdefaulttimeout() is None
