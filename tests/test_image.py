@@ -120,7 +120,7 @@ def test_the_image_serves_takes_uploads_and_writes_only_to_its_volumes(image: Im
     environ = {**image.environ, "PYPISERVER_LITE_PORT": "0"}
     with spawn(entry, environ, r"http://(?P<host>0\.0\.0\.0):(?P<port>[0-9]+)/", tmp_path) as server:
         server.host = "127.0.0.1"
-        assert b"<h1>" in ask(server, "/").body
+        assert ask(server, "/").status == 200
         with wheel.open("rb") as body:
             fields = {":action": "file_upload", "name": "ours", "version": "1.0", "filetype": "bdist_wheel"}
             answer = requests.post(server.url, data=fields, files={"content": (wheel.name, body)}, timeout=10)
