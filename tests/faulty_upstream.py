@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import gzip
 import hashlib
@@ -64,6 +65,7 @@ class FaultyUpstream(socketserver.ThreadingTCPServer):
         self.faults: dict[str, list[Any]] = {}
         self.requests: list[Request] = []
         self.connections = 0
+        self.live: set[socket.socket] = set()
         self.password: str | None = None
         """The Authorization field to insist on."""
         self._lock = threading.Lock()
@@ -153,11 +155,16 @@ class Handler(BaseHTTPRequestHandler):
         super().setup()
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.server.connections += 1
+        self.server.live.add(self.connection)
+
+    def finish(self) -> None:
+        self.server.live.discard(self.connection)
+        super().finish()
 
     def handle(self) -> None:
         try:
             super().handle()
-        except (ConnectionError, TimeoutError):
+        except (OSError, ValueError):  # the client, or the end of the test, closed the connection
             self.close_connection = True
 
     def do_GET(self) -> None:
@@ -257,6 +264,9 @@ def upstream(port: int = 0) -> Iterator[FaultyUpstream]:
         server.shutdown()
         server.server_close()
         thread.join()
+        for connection in list(server.live):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 # --- faults

@@ -160,12 +160,12 @@ class Remote:
         if path is not None:
             self.traffic.cached(path.stat().st_size)
             return LocalFile(path=path)
-        size = file.size
+        size, source = file.size, None
         if size is None:
             # Only the answer tells how much it will be.
             source = self._source(cache, project, file)
             size = source.size if source else self._size_of(project, file)
-        return _stream(file, size, partial(self._filled, cache, project, file, size))
+        return _stream(file, size, partial(self._filled, cache, project, file, size, source))
 
     def _key(self, file: File) -> tuple[Kind, str]:
         digest = file.hashes.get("sha256")
@@ -177,16 +177,42 @@ class Remote:
         return "named", hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def _filled(
-        self, cache: Cache, project: Project, file: File, size: int | None, start: int, stop: int | None
+        self,
+        cache: Cache,
+        project: Project,
+        file: File,
+        size: int | None,
+        source: Source | None,
+        start: int,
+        stop: int | None,
     ) -> Iterator[bytes]:
+        """The half-open range of a file that is not here yet. The upstream has been asked when this returns."""
+        key = self._key(file)
         small = stop is not None and size is not None and stop - start <= min(_SMALL_RANGE, size // 2)
-        if small and self._key(file) not in self._downloads and cache.find(*self._key(file), size) is None:
-            return self._passed(project, file, size, start, stop)
-        source = self._source(cache, project, file)
+        if source is None and (not small or key in self._downloads or cache.find(*key, size) is not None):
+            source = self._source(cache, project, file)
         if source is None:
             return self._passed(project, file, size, start, stop)
-        ours = isinstance(source, Download) and source.claim()
-        return pieces(source, start, stop, _ignore if ours else self.traffic.cached)
+        return self._followed(cache, project, file, source, start, stop)
+
+    def _followed(
+        self, cache: Cache, project: Project, file: File, source: Source, start: int, stop: int | None
+    ) -> Iterator[bytes]:
+        """The half-open range of a growing file; if the process that fetches it dies, we go on in its place."""
+        at = start
+        for _ in range(_TRIES):
+            ours = isinstance(source, Download) and source.claim()
+            try:
+                for piece in pieces(source, at, stop, _ignore if ours else self.traffic.cached):
+                    at += len(piece)
+                    yield piece
+                return
+            except Unavailable:
+                # A digest says that the rest will belong to what was sent already.
+                if not isinstance(source, Borrowed) or strongest(file.hashes) is None:
+                    raise
+            source = self._source(cache, project, file) or source
+        raise Unavailable("no process manages to fetch this file")
 
     def _source(self, cache: Cache, project: Project, file: File) -> Source | None:
         """The file as it grows in the cache; ``None`` if the disk refuses to hold it."""

@@ -100,10 +100,10 @@ def checked(body: Body, check: Check, rate: Callable[[int], None]) -> Iterator[b
         held = b""
         for piece in body:
             rate(len(piece))
+            check.update(piece)
             if held:
                 yield held
             held = b""
-            check.update(piece)
             if check.size is not None and check.seen < check.size:
                 yield piece
             else:
@@ -207,31 +207,35 @@ class Download:
         return self._growing.read(size, at)
 
     def _run(self, body: Body) -> None:
-        right = False
+        error: Unavailable | Missing | None = Unavailable("a download failed")
         try:
             self._fetch(body)
             self._check.finish()
-            if not self._check.certain:
-                _log.info("a file without digest and length was passed on and not kept")
-            right = self._check.certain
-        except (Unavailable, Missing) as error:
-            self._fail(error)
-        except OSError as error:
-            _log.warning("the cache folder cannot be written to: %s", error.strerror)
-            self._fail(NoSpace("the disk of the cache is full or broken"))
-        except BaseException:
-            self._fail(Unavailable("a download failed"))
-            raise
+            error = None
+        except (Unavailable, Missing) as raised:
+            error = raised
+        except OSError as raised:
+            _log.warning("the cache folder cannot be written to: %s", raised.strerror)
+            error = NoSpace("the disk of the cache is full or broken")
         finally:
-            if self._error is None:
-                self._advance(self._check.seen, complete=True)
-            try:
-                if right:
-                    self._growing.publish()
-                else:
-                    self._growing.discard()
-            finally:
-                self._ended(right)
+            self._end(error)
+
+    def _end(self, error: Unavailable | Missing | None) -> None:
+        right = error is None and self._check.certain
+        if error is None:
+            self._advance(self._check.seen, complete=True)
+        try:
+            if right:
+                self._growing.publish()
+            else:
+                self._growing.discard()
+        finally:
+            self._ended(right)
+        if error is not None:
+            # Last, so that whoever asks again when told does not meet this one.
+            self._fail(error)
+        elif not right:
+            _log.info("a file without digest and length was passed on and not kept")
 
     def _fetch(self, body: Body) -> None:
         """All bytes into the growing file, going on where a connection broke if the upstream lets us."""

@@ -1,0 +1,936 @@
+"""An upstream as a source, passed through and kept: with real sockets, and every fault an upstream can have."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import builders
+import faulty_upstream as faulty
+import pytest
+from packaging.utils import NormalizedName
+
+from pypiserver_lite.cache import Cache
+from pypiserver_lite.errors import Busy, ConfigError, Late, Loop, Missing, NoSpace, Unavailable
+from pypiserver_lite.model import Content, LocalFile, Stream
+from pypiserver_lite.sources.remote import Remote
+from pypiserver_lite.upstream.client import Upstream
+from pypiserver_lite.upstream.rate import Rate
+
+FOO = NormalizedName("foo")
+PAGE = "/simple/foo/"
+SDIST = "foo-1.0.tar.gz"
+MODES = ("proxy", "cache")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def server() -> Iterator[faulty.FaultyUpstream]:
+    with faulty.upstream() as server:
+        yield server
+
+
+@pytest.fixture
+def make(server: faulty.FaultyUpstream, tmp_path: Path) -> Callable[..., Remote]:
+    """A source over the upstream; one made later is like the same one after a restart."""
+
+    def make(mode: Any = "cache", *, rate: int | None = None, size: int | None = None, **times: Any) -> Remote:
+        upstream = Upstream(server.url, connect=1.0, read=0.4, page=0.8, pause=0.0, rate=Rate(rate))
+        cache = Cache(tmp_path / "cache", size) if mode == "cache" else None
+        return Remote(upstream, mode=mode, cache=cache, **times)
+
+    return make
+
+
+Make = Callable[..., Remote]
+
+
+def data_of(size: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def read(content: Content | None, start: int = 0, stop: int | None = None) -> bytes:
+    if isinstance(content, LocalFile):
+        return content.path.read_bytes()[start:stop]
+    assert isinstance(content, Stream)
+    return b"".join(content.read(start, stop))
+
+
+def settle(remote: Remote, filename: str) -> LocalFile:
+    """The file from the cache, where it is a moment after its last byte."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        content = remote.open(FOO, filename)
+        if isinstance(content, LocalFile):
+            return content
+        time.sleep(0.01)
+    raise AssertionError("it is not kept")
+
+
+def quiet(remote: Remote) -> None:
+    """Wait until no download is under way."""
+    while remote._downloads:
+        time.sleep(0.005)
+
+
+# --- pages
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_page_keeps_everything_the_upstream_knows(make: Make, server: faulty.FaultyUpstream, mode: str) -> None:
+    server.add(
+        "foo",
+        SDIST,
+        b"abc",
+        metadata=b"Metadata-Version: 2.2\n",
+        yanked="broken",
+        requires_python=">=3.8",
+        upload_time="2024-01-02T03:04:05.678Z",
+        gpg_sig=True,
+    )
+    project = make(mode).project(FOO)
+    assert project is not None
+    (file,) = project.files
+    assert (file.filename, file.version, file.size, file.yanked) == (SDIST, "1.0", 3, "broken")
+    assert file.hashes == {"sha256": hashlib.sha256(b"abc").hexdigest()}
+    assert file.requires_python == ">=3.8"
+    assert file.core_metadata == {"sha256": hashlib.sha256(b"Metadata-Version: 2.2\n").hexdigest()}
+    assert file.has_signature is True
+    assert file.uploaded is not None
+    assert make(mode).names() == ()
+    assert tuple(make(mode).filenames()) == ()
+
+
+def test_html_with_relative_links_a_base_and_old_attributes_is_understood(
+    make: Make, server: faulty.FaultyUpstream
+) -> None:
+    digest = hashlib.sha256(b"abc").hexdigest()
+    server.stored["/elsewhere/" + SDIST] = faulty.Stored(b"abc")
+    server.stored["/elsewhere/foo-2.0.tar.gz"] = faulty.Stored(b"no hash")
+    server.stored[PAGE] = faulty.Stored(
+        f"<!doctype html><title>Links for foo</title><base href='/elsewhere/'><a href='{SDIST}#sha256={digest}'"
+        f" data-dist-info-metadata='true'>{SDIST}</a><a href='foo-2.0.tar.gz'>foo-2.0.tar.gz</a>".encode(),
+        "text/html; charset=utf-8",
+    )
+    for mode in MODES:
+        remote = make(mode)
+        assert read(remote.open(FOO, SDIST)) == b"abc"
+        content = remote.open(FOO, "foo-2.0.tar.gz")
+        assert isinstance(content, Stream)
+        assert content.size == 7
+        assert read(content) == b"no hash"
+
+
+def test_only_a_clean_404_means_not_here(make: Make, server: faulty.FaultyUpstream) -> None:
+    remote = make()
+    assert remote.project(FOO) is None
+    assert remote.open(FOO, SDIST) is None
+    assert server.count(PAGE) == 1  # and is remembered
+    assert make(absent_ttl=0).project(FOO) is None
+    for code in (400, 401, 403, 410, 451, 500):
+        server.fault(PAGE, faulty.status(code))
+        with pytest.raises(Unavailable):
+            make().project(FOO)
+
+
+def test_a_project_that_appears_is_seen_when_the_negative_answer_is_old(
+    make: Make, server: faulty.FaultyUpstream
+) -> None:
+    remote = make(absent_ttl=0.1)
+    assert remote.project(FOO) is None
+    server.add("foo", SDIST, b"abc")
+    assert remote.project(FOO) is None
+    time.sleep(0.12)
+    assert remote.project(FOO) is not None
+
+
+def test_strangers_cannot_fill_the_memory_with_names(make: Make, server: faulty.FaultyUpstream) -> None:
+    server.add("foo", SDIST, b"abc")
+    remote = make("proxy", memory=30_000)
+    kept = remote.project(FOO)
+    for number in range(40):
+        server.add(f"p{number}", f"p{number}-1.0.tar.gz", b"x")
+        remote.project(NormalizedName(f"p{number}"))
+        assert remote.project(FOO) is kept  # what is of use stays
+    assert server.count(PAGE) == 1
+    server.requests.clear()
+    remote.project(NormalizedName("p39"))
+    remote.project(NormalizedName("p0"))
+    assert server.paths() == ["/simple/p0/"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_fresh_page_is_a_lookup_and_an_old_one_is_confirmed(
+    make: Make, server: faulty.FaultyUpstream, mode: str
+) -> None:
+    server.add("foo", SDIST, b"abc")
+    remote = make(mode, ttl=0.2)
+    first = remote.project(FOO)
+    before = time.perf_counter()
+    for _ in range(1000):
+        assert remote.project(FOO) is first
+    assert time.perf_counter() - before < 0.1
+    time.sleep(0.2)
+    assert remote.project(FOO) is first  # 304
+    assert [request.headers.get("if-none-match") for request in server.requests] == [
+        None,
+        server.stored[PAGE].etag,
+    ]
+    assert remote.traffic.snapshot().saved > 0
+    server.stored[PAGE].etag = '"another"'
+    time.sleep(0.2)
+    assert remote.project(FOO) is first  # other bytes, or another tag, but the same facts
+    server.add("foo", "foo-2.0.tar.gz", b"abc")
+    time.sleep(0.2)
+    changed = remote.project(FOO)
+    assert changed is not None
+    assert changed.versions == ("1.0", "2.0")
+    assert server.count(PAGE) == 4
+
+
+def test_last_modified_confirms_too(make: Make, server: faulty.FaultyUpstream) -> None:
+    server.add("foo", SDIST, b"abc")
+    server.stored[PAGE].etag = None
+    server.stored[PAGE].modified = "Sat, 21 Nov 2026 10:00:00 GMT"
+    remote = make(ttl=0)
+    assert remote.project(FOO) is remote.project(FOO)
+    assert server.requests[-1].headers["if-modified-since"] == "Sat, 21 Nov 2026 10:00:00 GMT"
+
+
+def test_however_many_ask_at_once_the_upstream_is_asked_once(make: Make, server: faulty.FaultyUpstream) -> None:
+    server.add("foo", SDIST, b"abc")
+    server.stored[PAGE].delay = 0.2
+    remote = make()
+    found: list[object] = []
+    threads = [threading.Thread(target=lambda: found.append(remote.project(FOO))) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.count(PAGE) == 1
+    assert len(found) == 12
+    assert all(project is found[0] for project in found)
+
+
+def test_those_who_wait_are_told_of_the_failure_too(make: Make, server: faulty.FaultyUpstream) -> None:
+    server.fault(PAGE, faulty.hang())
+    remote = make()
+    errors: list[type[Exception]] = []
+
+    def ask() -> None:
+        try:
+            remote.project(FOO)
+        except Exception as error:
+            errors.append(type(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == [Late] * 5
+
+
+PAGE_FAULTS: dict[str, faulty.Fault] = {
+    "server error": faulty.status(500),
+    "asks for a pause": faulty.status(429),
+    "silence": faulty.hang(),
+    "slow": faulty.drip(b"{" * 500, 0.02),
+    "no HTTP": faulty.garbage(),
+    "hung up": faulty.reset(),
+    "truncated": faulty.truncate(b"{" * 5000, 2000),
+    "chunks without end": faulty.cut_chunks([b"{"]),
+    "redirects in circles": faulty.redirect(PAGE),
+    "redirect inside": faulty.redirect("http://169.254.169.254/"),
+    "log-in page": faulty.page(b"<html><title>Welcome to our WLAN</title><a href='/go'>Log in</a>", "text/html"),
+    "empty": faulty.page(b"", "text/html"),
+    "no JSON": faulty.page(b"{nonsense"),
+    "version 2": faulty.page(b'{"meta": {"api-version": "2.0"}, "name": "foo", "files": []}'),
+    "other shape": faulty.page(b'{"meta": {"api-version": "1.0"}, "name": "foo", "files": {}}'),
+    "other type": faulty.page(b"x", "application/octet-stream"),
+    "other project": faulty.page(b'{"meta": {"api-version": "1.0"}, "name": "bar", "files": []}'),
+}
+
+
+@pytest.mark.parametrize("fault", PAGE_FAULTS.values(), ids=PAGE_FAULTS)
+def test_what_is_known_is_served_whatever_the_upstream_does(
+    make: Make, server: faulty.FaultyUpstream, fault: faulty.Fault, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.add("foo", SDIST, b"abc")
+    remote = make(ttl=0.05, retry=0.3, patience=0.5)
+    known = remote.project(FOO)
+    assert remote.stale(FOO) is None
+    read(remote.open(FOO, SDIST))
+    settle(remote, SDIST)
+    server.fault(PAGE, fault)
+    time.sleep(0.06)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert remote.project(FOO) is known
+        before = time.monotonic()
+        assert remote.project(FOO) is known  # now it is known not to answer
+        assert isinstance(remote.open(FOO, SDIST), LocalFile)
+        assert time.monotonic() - before < 0.2
+    age = remote.stale(FOO)
+    assert age is not None
+    assert 0.05 <= age < 3
+    assert len(caplog.records) == 1
+    with pytest.raises(Unavailable):  # nobody knows this one
+        server.fault("/simple/new/", fault)
+        remote.project(NormalizedName("new"))
+    server.heal()
+    time.sleep(0.3)
+    assert remote.project(FOO) is known
+    assert remote.stale(FOO) is None
+
+
+def test_an_upstream_that_is_gone_is_not_missed_also_after_a_restart(tmp_path: Path) -> None:
+    wheel = builders.make_wheel(tmp_path / "w", "foo", "1.0")
+    with faulty.upstream() as server:
+        server.add("foo", wheel.name, wheel.read_bytes())
+        remote = Remote(Upstream(server.url), mode="cache", cache=Cache(tmp_path / "c"), ttl=0)
+        before = remote.project(FOO)
+        read(remote.open(FOO, wheel.name))
+        settle(remote, wheel.name)
+        read(remote.open(FOO, wheel.name, ".metadata"))
+    for source in (remote, Remote(Upstream(server.url), mode="cache", cache=Cache(tmp_path / "c"), ttl=0)):
+        assert source.project(FOO) == before
+        assert source.stale(FOO) is not None
+        assert read(source.open(FOO, wheel.name)) == wheel.read_bytes()
+        assert read(source.open(FOO, wheel.name, ".metadata")).startswith(b"Metadata-Version")
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            source.project(NormalizedName("new"))
+        assert time.monotonic() - began < 0.5
+
+
+def test_a_restart_asks_nothing_about_fresh_pages_and_confirms_old_ones(
+    make: Make, server: faulty.FaultyUpstream
+) -> None:
+    server.add("foo", SDIST, b"abc")
+    before = make().project(FOO)
+    assert make().project(FOO) == before
+    assert server.count(PAGE) == 1
+    assert make(ttl=0).project(FOO) == before
+    assert server.requests[-1].headers["if-none-match"] == server.stored[PAGE].etag
+
+
+def test_what_another_process_learned_is_used(make: Make, server: faulty.FaultyUpstream) -> None:
+    server.add("foo", SDIST, b"abc")
+    ours, theirs = make(ttl=0.3), make(ttl=0.3)
+    ours.project(FOO)
+    time.sleep(0.32)
+    server.add("foo", "foo-2.0.tar.gz", b"abc")
+    theirs.project(FOO)
+    project = ours.project(FOO)
+    assert project is not None
+    assert project.versions == ("1.0", "2.0")
+    assert server.count(PAGE) == 2
+
+
+def test_a_project_the_upstream_gave_up_is_gone(make: Make, server: faulty.FaultyUpstream) -> None:
+    server.add("foo", SDIST, b"abc")
+    remote = make(ttl=0)
+    assert remote.project(FOO) is not None
+    del server.stored[PAGE]
+    assert remote.project(FOO) is None
+    assert make().project(FOO) is None
+
+
+def test_a_kept_page_that_was_damaged_is_fetched_again(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    server.add("foo", SDIST, b"abc")
+    before = make().project(FOO)
+    for path in (tmp_path / "cache" / "pages").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:-5])
+    assert make().project(FOO) == before
+    assert server.count(PAGE) == 2
+
+
+def test_thousands_of_files_come_quickly(make: Make, server: faulty.FaultyUpstream) -> None:
+    digest = hashlib.sha256(b"").hexdigest()
+    server.page(
+        "foo",
+        [
+            {
+                "filename": f"foo-{number}.0-py3-none-any.whl",
+                "url": f"../../files/foo-{number}.0-py3-none-any.whl",
+                "hashes": {"sha256": digest},
+                "size": number,
+            }
+            for number in range(5000)
+        ],
+    )
+    remote = make()
+    remote.upstream._page = 10.0
+    before = time.perf_counter()
+    project = remote.project(FOO)
+    assert time.perf_counter() - before < 3.0
+    assert project is not None
+    assert len(project.files) == 5000
+
+
+# --- files
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size_known", [True, False])
+def test_a_file_comes_byte_for_byte_and_its_parts_too(
+    make: Make, server: faulty.FaultyUpstream, mode: str, size_known: bool
+) -> None:
+    data = data_of(300_000)
+    path = server.add("foo", SDIST, data, size=size_known)
+    for ranges in (True, False):
+        server.stored[path].ranges = ranges
+        remote = make(mode)
+        content = remote.open(FOO, SDIST)
+        if not isinstance(content, LocalFile):
+            assert isinstance(content, Stream)
+            assert content.size == len(data)
+            assert content.tag
+        for start, stop in ((0, 10), (1000, 2000), (299_999, 300_000), (290_000, None), (5, 300_000), (0, None)):
+            assert read(content, start, stop) == data[start:stop]
+        if mode == "cache":
+            settle(remote, SDIST)
+
+
+def test_a_small_part_is_passed_on_and_fetches_nothing_else(make: Make, server: faulty.FaultyUpstream) -> None:
+    data = data_of(500_000)
+    path = server.add("foo", SDIST, data)
+    remote = make()
+    assert read(remote.open(FOO, SDIST), 499_000, 500_000) == data[499_000:]
+    assert [request.headers.get("range") for request in server.requests if request.path == path] == [
+        "bytes=499000-499999"
+    ]
+
+
+def test_an_unknown_file_is_missing_and_asks_nobody(make: Make, server: faulty.FaultyUpstream) -> None:
+    server.add("foo", SDIST, b"abc")
+    server.stored["/files/secret"] = faulty.Stored(b"x")
+    for mode in MODES:
+        for filename in ("secret", "../secret", "foo-9.tar.gz", ""):
+            with pytest.raises(Missing):
+                make(mode).open(FOO, filename)
+        with pytest.raises(Missing):
+            make(mode).open(FOO, SDIST, ".metadata")
+        with pytest.raises(Missing):
+            make(mode).open(FOO, SDIST, ".asc")
+        with pytest.raises(Missing):
+            make(mode).open(FOO, SDIST, ".provenance")
+    assert set(server.paths()) == {PAGE}
+
+
+def test_a_signature_is_passed_on(make: Make, server: faulty.FaultyUpstream) -> None:
+    path = server.add("foo", SDIST, b"abc", gpg_sig=True)
+    server.stored[path + ".asc"] = faulty.Stored(b"-----BEGIN")
+    for mode in MODES:
+        assert read(make(mode).open(FOO, SDIST, ".asc")) == b"-----BEGIN"
+
+
+def test_many_askers_of_one_large_file_are_fed_from_one_download(make: Make, server: faulty.FaultyUpstream) -> None:
+    data = data_of(30_000_000)
+    path = server.add("foo", SDIST, data)
+    server.stored[path].speed = 60e6
+    remote = make()
+    digests: list[str] = []
+    firsts: list[float] = []
+
+    def fetch(delay: float) -> None:
+        time.sleep(delay)
+        began = time.monotonic()
+        content = remote.open(FOO, SDIST)
+        if isinstance(content, LocalFile):
+            digests.append(hashlib.sha256(content.path.read_bytes()).hexdigest())
+            return
+        assert isinstance(content, Stream)
+        digest = hashlib.sha256()
+        for number, piece in enumerate(content.read(0, None)):
+            if number == 0:
+                firsts.append(time.monotonic() - began)
+            digest.update(piece)
+        digests.append(digest.hexdigest())
+
+    threads = [threading.Thread(target=fetch, args=(number * 0.03,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert digests == [hashlib.sha256(data).hexdigest()] * 8
+    assert server.count(path) == 1
+    assert max(firsts) < 0.2  # the first byte does not wait for the last
+    assert settle(remote, SDIST).path.stat().st_size == len(data)
+    tally = remote.traffic.snapshot()
+    assert tally.received < len(data) + 10_000
+    assert tally.cached >= 7 * len(data)
+
+
+def test_parts_of_a_file_under_way_are_served_from_it(make: Make, server: faulty.FaultyUpstream) -> None:
+    data = data_of(1_000_000)
+    path = server.add("foo", SDIST, data)
+    server.stored[path].speed = 3e6
+    content = make().open(FOO, SDIST)
+    assert isinstance(content, Stream)
+    whole = iter(content.read(0, None))
+    first = next(whole)
+    assert read(content, 600_000, 600_010) == data[600_000:600_010]
+    assert read(content, 900_000, None) == data[900_000:]
+    assert first + b"".join(whole) == data
+    assert server.count(path) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("what", ["other bytes", "other length", "chunked and cut", "chunked, other bytes", "too long"])
+def test_a_wrong_file_is_never_whole_and_never_kept(
+    make: Make, server: faulty.FaultyUpstream, mode: str, what: str, tmp_path: Path
+) -> None:
+    data = data_of(200_000)
+    path = server.add("foo", SDIST, data, size=what != "chunked, other bytes")
+    wrong = data[:-1] + b"!"
+    server.fault(
+        path,
+        {
+            "other bytes": faulty.page(wrong),
+            "other length": faulty.page(data[:-1]),
+            "chunked and cut": faulty.cut_chunks([data[:90_000]]),
+            "chunked, other bytes": lambda handler: handler.chunks([wrong[:150_000], wrong[150_000:]]),
+            "too long": lambda handler: handler.chunks([data, b"more"]),
+        }[what],
+    )
+    remote = make(mode)
+    got = b""
+    with pytest.raises(Unavailable):
+        content = remote.open(FOO, SDIST)
+        assert isinstance(content, Stream)
+        for piece in content.read(0, None):
+            got += piece
+    assert len(got) < len(data)
+    assert data.startswith(got)
+    assert [entry for entry in (tmp_path / "cache" / "files").rglob("*") if entry.is_file()] == []
+    assert list((tmp_path / "cache" / "tmp").glob("*")) == []
+    server.heal()
+    assert read(remote.open(FOO, SDIST)) == data
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (faulty.status(500), Unavailable),
+        (faulty.status(404), Missing),
+        (faulty.status(508), Loop),
+        (faulty.hang(), Late),
+        (faulty.redirect("http://10.0.0.1/"), Unavailable),
+        (faulty.reset(), Unavailable),
+        (faulty.page(b"zz", **{"Content-Encoding": "gzip"}), Unavailable),
+    ],
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_refusal_is_an_answer_and_not_a_broken_connection(
+    make: Make, server: faulty.FaultyUpstream, mode: str, fault: faulty.Fault, error: type[Exception]
+) -> None:
+    path = server.add("foo", SDIST, b"abc")
+    server.fault(path, fault)
+    content = make(mode).open(FOO, SDIST)
+    assert isinstance(content, Stream)
+    with pytest.raises(error):
+        content.read(0, None)  # before the first byte
+
+
+def test_a_broken_download_goes_on_where_it_broke(make: Make, server: faulty.FaultyUpstream) -> None:
+    data = data_of(400_000)
+    path = server.add("foo", SDIST, data)
+    etag = server.stored[path].etag or ""
+    server.fault(path, faulty.truncate(data, 250_000, "x/y", ETag=etag, Accept_Ranges="bytes"), times=1)
+    remote = make()
+    assert read(remote.open(FOO, SDIST)) == data
+    later = server.requests[-1].headers
+    assert later["range"].startswith("bytes=")
+    assert later["if-range"] == etag
+    start = int(later["range"].removeprefix("bytes=").rstrip("-"))
+    assert 0 < start <= 250_000
+    settle(remote, SDIST)
+
+
+def test_a_broken_download_begins_again_where_there_are_no_ranges(make: Make, server: faulty.FaultyUpstream) -> None:
+    data = data_of(400_000)
+    path = server.add("foo", SDIST, data)
+    server.stored[path].ranges = False
+    server.fault(path, faulty.truncate(data, 250_000), times=2)
+    assert read(make().open(FOO, SDIST)) == data
+    assert server.count(path) == 3
+
+
+def test_two_halves_of_different_files_are_never_joined(make: Make, server: faulty.FaultyUpstream) -> None:
+    old, new = data_of(400_000, 1), data_of(400_000, 2)
+    path = server.add("foo", SDIST, new, hashes={})
+    server.fault(path, faulty.truncate(old, 250_000, "x/y", ETag='"old"', Accept_Ranges="bytes"), times=1)
+    with pytest.raises(Unavailable):
+        read(make().open(FOO, SDIST))
+
+
+def test_a_file_without_digest_is_kept_by_its_length(make: Make, server: faulty.FaultyUpstream) -> None:
+    path = server.add("foo", SDIST, b"abc" * 100, hashes={}, size=False)
+    remote = make()
+    assert read(remote.open(FOO, SDIST)) == b"abc" * 100
+    settle(remote, SDIST)
+    assert server.count(path) == 1
+
+
+def test_a_file_without_digest_and_length_is_passed_on_and_not_kept(make: Make, server: faulty.FaultyUpstream) -> None:
+    path = server.add("foo", SDIST, b"abc" * 100, hashes={}, size=False)
+    server.fault(path, lambda handler: handler.chunks([b"abc" * 50, b"abc" * 50]))
+    remote = make()
+    for times in (1, 2):
+        assert read(remote.open(FOO, SDIST)) == b"abc" * 100
+        quiet(remote)
+        assert server.paths().count(path) == times
+
+
+def test_a_weak_digest_is_checked_but_names_nothing(make: Make, server: faulty.FaultyUpstream, tmp_path: Path) -> None:
+    md5 = hashlib.md5(b"abc").hexdigest()
+    server.add("foo", SDIST, b"abc", hashes={"md5": md5})
+    remote = make()
+    assert read(remote.open(FOO, SDIST)) == b"abc"
+    settle(remote, SDIST)
+    assert not (tmp_path / "cache" / "files").exists()
+    server.add("foo", SDIST, b"abd", hashes={"md5": md5})
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(Unavailable):
+        read(make().open(FOO, SDIST))
+
+
+def test_the_cache_may_vanish_in_the_middle_of_a_download(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    data = data_of(1_000_000)
+    path = server.add("foo", SDIST, data)
+    server.stored[path].speed = 4e6
+    remote = make()
+    content = remote.open(FOO, SDIST)
+    assert isinstance(content, Stream)
+    pieces = iter(content.read(0, None))
+    got = next(pieces)
+    shutil.rmtree(tmp_path / "cache")
+    got += b"".join(pieces)
+    assert got == data
+    quiet(remote)
+    assert read(remote.open(FOO, SDIST)) == data
+    settle(remote, SDIST)
+
+
+def test_a_cache_that_cannot_be_written_passes_files_through(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_bytes(b"in the way")
+    server.add("foo", SDIST, b"abc" * 1000)
+    remote = make()
+    for _ in range(2):
+        assert read(remote.open(FOO, SDIST)) == b"abc" * 1000
+
+
+def test_a_file_larger_than_the_cache_is_still_one_download(make: Make, server: faulty.FaultyUpstream) -> None:
+    data = data_of(200_000)
+    server.add("foo", SDIST, data)
+    remote = make(size=1000)
+    assert read(remote.open(FOO, SDIST)) == data
+    assert isinstance(remote.open(FOO, SDIST), Stream)
+
+
+def test_the_rate_holds_over_several_downloads(make: Make, server: faulty.FaultyUpstream) -> None:
+    for number in range(3):
+        server.add("foo", f"foo-{number}.tar.gz", data_of(100_000, number))
+    remote = make(rate=400_000)
+    remote.project(FOO)
+    began = time.monotonic()
+    contents = [remote.open(FOO, f"foo-{number}.tar.gz") for number in range(3)]
+    threads = [threading.Thread(target=read, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 0.55 < time.monotonic() - began < 1.5
+
+
+def test_beyond_the_cap_files_are_busy_and_a_kept_one_is_not(make: Make, server: faulty.FaultyUpstream) -> None:
+    server.add("foo", SDIST, b"abc")
+    slow = server.add("foo", "foo-2.0.tar.gz", b"slow")
+    server.add("foo", "foo-3.0.tar.gz", b"other")
+    server.stored[slow].delay = 0.3
+    remote = Remote(Upstream(server.url, calls=1, room=0), mode="cache", cache=make()._cache)
+    read(remote.open(FOO, SDIST))
+    settle(remote, SDIST)
+    thread = threading.Thread(target=lambda: read(remote.open(FOO, "foo-2.0.tar.gz")))
+    thread.start()
+    time.sleep(0.1)
+    with pytest.raises(Busy):
+        read(remote.open(FOO, "foo-3.0.tar.gz"))
+    assert read(remote.open(FOO, SDIST)) == b"abc"
+    thread.join()
+
+
+_ANOTHER = """
+import hashlib, sys, time
+from pathlib import Path
+from pypiserver_lite.cache import Cache
+from pypiserver_lite.model import LocalFile
+from pypiserver_lite.sources.remote import Remote
+from pypiserver_lite.upstream.client import Upstream
+remote = Remote(Upstream(sys.argv[1]), mode="cache", cache=Cache(Path(sys.argv[2])))
+remote.project("foo")
+print("ready", flush=True)
+sys.stdin.readline()
+content = remote.open("foo", sys.argv[3])
+data = content.path.read_bytes() if isinstance(content, LocalFile) else b"".join(content.read(0, None))
+print(hashlib.sha256(data).hexdigest(), flush=True)
+while len(sys.argv) < 5 and remote._downloads:
+    time.sleep(0.01)
+"""
+
+
+def test_several_processes_share_one_download(server: faulty.FaultyUpstream, tmp_path: Path) -> None:
+    data = data_of(3_000_000)
+    path = server.add("foo", SDIST, data)
+    server.stored[path].speed = 6e6
+    command = [sys.executable, "-c", _ANOTHER, server.url, str(tmp_path / "c"), SDIST]
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outputs = [process.communicate()[0].strip() for process in processes]
+    assert outputs == [hashlib.sha256(data).hexdigest()] * 3
+    assert server.count(path) == 1
+
+
+def test_a_process_goes_on_where_another_one_died(server: faulty.FaultyUpstream, tmp_path: Path) -> None:
+    data = data_of(1_000_000)
+    path = server.add("foo", SDIST, data)
+    server.stored[path].speed = 2e6
+    command = [sys.executable, "-c", _ANOTHER, server.url, str(tmp_path / "c"), SDIST]
+    remote = Remote(Upstream(server.url), mode="cache", cache=Cache(tmp_path / "c"))
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        while server.count(path) == 0:
+            time.sleep(0.01)
+        content = remote.open(FOO, SDIST)
+        assert isinstance(content, Stream)
+        pieces = iter(content.read(0, None))
+        got = next(pieces)
+        assert server.count(path) == 1
+        process.kill()
+        got += b"".join(pieces)
+    assert got == data
+    assert server.count(path) == 2
+    settle(remote, SDIST)
+
+
+def test_kill_9_while_caching_leaves_nothing_wrong(make: Make, server: faulty.FaultyUpstream, tmp_path: Path) -> None:
+    data = data_of(1_000_000)
+    path = server.add("foo", SDIST, data)
+    command = [sys.executable, "-c", _ANOTHER, server.url, str(tmp_path / "cache"), SDIST]
+    server.stored[path].speed = 1e6
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        while server.count(path) == 0:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        process.kill()
+    assert len(list((tmp_path / "cache" / "tmp").iterdir())) == 1
+    server.stored[path].speed = None
+    remote = make()
+    assert list((tmp_path / "cache" / "tmp").iterdir()) == []
+    assert read(remote.open(FOO, SDIST)) == data
+    assert settle(remote, SDIST).path.read_bytes() == data
+
+
+# --- core metadata (D1-D4)
+
+
+def big_wheel(folder: Path, version: str = "1.0") -> Path:
+    return builders.make_wheel(folder, "foo", version, "Requires-Dist: bar", payload=data_of(400_000))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_announced_metadata_is_passed_on(make: Make, server: faulty.FaultyUpstream, mode: str, tmp_path: Path) -> None:
+    wheel = big_wheel(tmp_path)
+    metadata = builders.metadata("foo", "1.0", "Requires-Dist: bar")
+    path = server.add("foo", wheel.name, wheel.read_bytes(), metadata=metadata)
+    remote = make(mode)
+    for _ in range(2):
+        assert read(remote.open(FOO, wheel.name, ".metadata")) == metadata
+    assert server.count(path) == 0
+    assert server.count(path + ".metadata") == (1 if mode == "cache" else 2)
+
+
+def test_metadata_the_upstream_lacks_is_announced_and_read_from_the_wheels_end(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    wheel = big_wheel(tmp_path)
+    metadata = builders.metadata("foo", "1.0", "Requires-Dist: bar")
+    path = server.add("foo", wheel.name, wheel.read_bytes())
+    remote = make()
+    project = remote.project(FOO)
+    assert project is not None
+    assert project.files[0].core_metadata == {}
+    assert read(remote.open(FOO, wheel.name, ".metadata")) == metadata
+    assert remote.traffic.snapshot().received < 200_000
+    assert [request.headers["range"] for request in server.requests if request.path == path]
+    assert server.count(path + ".metadata") == 0
+    server.requests.clear()
+    assert read(remote.open(FOO, wheel.name, ".metadata")) == metadata
+    assert read(make().open(FOO, wheel.name, ".metadata")) == metadata
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("obstacle", ["no ranges", "small", "no size"])
+def test_metadata_is_made_from_the_whole_wheel_where_it_must_be(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path, obstacle: str
+) -> None:
+    wheel = builders.make_wheel(tmp_path, "foo", "1.0") if obstacle == "small" else big_wheel(tmp_path)
+    path = server.add("foo", wheel.name, wheel.read_bytes(), size=obstacle != "no size")
+    server.stored[path].ranges = obstacle != "no ranges"
+    remote = make()
+    assert read(remote.open(FOO, wheel.name, ".metadata")).startswith(b"Metadata-Version: 2.1\nName: foo\n")
+    assert settle(remote, wheel.name).path.read_bytes() == wheel.read_bytes()
+
+
+@pytest.mark.parametrize("trouble", ["missing", "wrong"])
+def test_metadata_that_is_announced_and_not_there_is_made(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path, trouble: str
+) -> None:
+    wheel = big_wheel(tmp_path)
+    metadata = builders.metadata("foo", "1.0", "Requires-Dist: bar")
+    path = server.add("foo", wheel.name, wheel.read_bytes(), metadata=metadata)
+    server.stored[path + ".metadata"] = faulty.Stored(b"other")
+    if trouble == "missing":
+        del server.stored[path + ".metadata"]
+    assert read(make().open(FOO, wheel.name, ".metadata")) == metadata
+    with pytest.raises(Unavailable):
+        make("proxy").open(FOO, wheel.name, ".metadata")
+
+
+def test_metadata_that_cannot_be_had_is_announced_no_more(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    wheel = big_wheel(tmp_path)
+    broken = "foo-2.0-py3-none-any.whl"
+    server.add("foo", wheel.name, wheel.read_bytes())
+    server.add("foo", broken, b"this is no wheel" * 100)
+    remote = make()
+    assert [file.core_metadata for file in _files(remote)] == [{}, {}]
+    with pytest.raises(Missing):
+        remote.open(FOO, broken, ".metadata")
+    for source in (remote, make(), make(ttl=0)):
+        assert [file.core_metadata for file in _files(source)] == [{}, None]
+
+
+def test_an_upstream_that_fails_takes_no_announcement_back(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    wheel = big_wheel(tmp_path)
+    path = server.add("foo", wheel.name, wheel.read_bytes())
+    server.fault(path, faulty.status(500))
+    remote = make()
+    with pytest.raises(Unavailable):
+        remote.open(FOO, wheel.name, ".metadata")
+    server.heal()
+    assert [file.core_metadata for file in _files(remote)] == [{}]
+    assert read(remote.open(FOO, wheel.name, ".metadata")).startswith(b"Metadata-Version")
+
+
+def test_nothing_is_announced_that_is_not_sure(make: Make, server: faulty.FaultyUpstream, tmp_path: Path) -> None:
+    wheel = big_wheel(tmp_path)
+    server.add("foo", wheel.name, wheel.read_bytes())
+    server.add("foo", SDIST, b"abc")
+    assert [file.core_metadata for file in _files(make("proxy"))] == [None, None]
+    announced = {file.filename: file.core_metadata for file in _files(make())}
+    assert announced == {wheel.name: {}, SDIST: None}
+    other = big_wheel(tmp_path, "2.0")
+    server.add("foo", other.name, other.read_bytes(), metadata=b"Metadata-Version: 2.1\n")
+    announced = {file.filename: file.core_metadata for file in _files(make(ttl=0))}
+    assert announced[wheel.name] is None  # the upstream announces what it can read
+    assert announced[other.name]
+
+
+def _files(remote: Remote) -> Any:
+    project = remote.project(FOO)
+    assert project is not None
+    return project.files
+
+
+# --- odds and ends
+
+
+def test_a_cache_needs_a_folder(server: faulty.FaultyUpstream) -> None:
+    with pytest.raises(ConfigError):
+        Remote(Upstream(server.url), mode="cache")
+
+
+def test_secrets_stay_out_of_the_log_and_the_cache(
+    server: faulty.FaultyUpstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.add("foo", SDIST, b"abc")
+    url = server.url.replace("http://", "http://ann:s3cret@")
+    with caplog.at_level(logging.DEBUG):
+        remote = Remote(Upstream(url), mode="cache", cache=Cache(tmp_path / "c"), ttl=0)
+        read(remote.open(FOO, SDIST))
+        settle(remote, SDIST)
+        server.fault("*", faulty.status(401))
+        remote.project(FOO)
+        with pytest.raises(Unavailable) as caught:
+            remote.project(NormalizedName("bar"))
+    assert server.requests[0].headers["authorization"].startswith("Basic ")
+    said = caplog.text + str(caught.value) + repr(remote)
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "c").rglob("*") if path.is_file())
+    names = "".join(str(path) for path in (tmp_path / "c").rglob("*"))
+    basic = server.requests[0].headers["authorization"].split()[1]
+    for secret in ("s3cret", basic):
+        assert secret not in said + names
+        assert secret.encode() not in kept
+
+
+@pytest.mark.skipif(not hasattr(os, "statvfs") or os.name != "posix", reason="needs a device that is always full")
+def test_a_full_disk_breaks_the_download_and_nothing_else(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    resource = pytest.importorskip("resource")
+    data = data_of(3_000_000)
+    server.add("foo", SDIST, data)
+    remote = make()
+    remote.project(FOO)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        with pytest.raises(NoSpace):
+            read(remote.open(FOO, SDIST))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert list((tmp_path / "cache" / "tmp").iterdir()) == []
+    assert read(remote.open(FOO, SDIST)) == data
