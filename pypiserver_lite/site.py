@@ -58,6 +58,12 @@ class Site:
             return None
         return f"{settings.fallback_url[0] if settings.fallback_url else _default_upstream()}{name}/"
 
+    def upstreams(self) -> tuple[str, ...]:
+        """The upstreams' addresses, in the order in which they are asked; none if nobody is. May hold passwords."""
+        if self.config.disable_fallback:
+            return ()
+        return self.config.fallback_url or (_default_upstream(),)
+
     def stale(self, name: NormalizedName) -> float | None:
         """Seconds since an upstream confirmed a project that is served only because it does not answer now."""
         for remote in self.remotes:

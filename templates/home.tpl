@@ -1,48 +1,77 @@
-<!DOCTYPE html>
-<html lang="en">
-<head>
-  <meta charset="utf-8">
-  <meta name="viewport" content="width=device-width, initial-scale=1">
-  <meta name="color-scheme" content="light dark">
-  <title>Python package index</title>
-  <style>
-    body { max-width: 44rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }
-    pre { padding: .75rem 1rem; overflow-x: auto; border: 1px solid #8886; border-radius: .4rem; background: #8881; }
-    h2 { margin-top: 2rem; }
-  </style>
-</head>
-<body>
-<main>
-  <h1>Python package index</h1>
-  <p>
-    <a href="{{SIMPLE}}">{{NUMPKGS}} project{{"" if NUMPKGS == 1 else "s"}}</a> here.
-% if fallback:
-    A name that is not here comes from the upstream index.
+<%
+# The home page. Besides root, asset and query (see layout.tpl):
+#   URL         this index's address as the browser sees it, with a slash at its end
+#   VERSION     of pypiserver-lite          NUMPKGS     how many projects are here
+#   PACKAGES    link to all files           SIMPLE      link to all projects
+#   host        the address without scheme and path     secure      whether it begins with https
+#   uploads     whether anybody may upload  login       actions that need a login, if anybody can log in
+#   fallback    whether other names come from an upstream; mode: "redirect", "proxy" or "cache"
+#   upstreams   addresses of the upstreams  traffic     None, or a dict: requests, received, cached, saved (bytes)
+#   newest      the newest uploads, each with .name, .version and .uploaded (a datetime)
+#   install, publish   lines to copy, each with .tool and .text
+#   size        size(1000) is "1.0 kB"
+rebase("layout", title="Python package index")
+%>
+<h1>Python package index</h1>
+<p class="lead">
+  <a href="search">{{"{:,}".format(NUMPKGS)}} project{{"" if NUMPKGS == 1 else "s"}}</a> here{{"" if fallback else ", and nothing else"}}.
+% if fallback and mode == "redirect":
+  For any other name, clients are sent to the upstream.
+% elif fallback:
+  Any other name comes through here from the upstream.
 % end
-  </p>
+</p>
 
-  <h2>Install</h2>
-% trust = "" if secure or host.startswith(("127.0.0.1", "localhost", "[::1]")) else " --trusted-host " + host.rsplit(":", 1)[0]
-% option = "--index-url" if fallback else "--extra-index-url"
-  <p>With pip:</p>
-  <pre>pip install {{option}} {{URL}}simple/{{trust}} PROJECT</pre>
-  <p>With uv:</p>
-  <pre>uv pip install {{"--default-index" if fallback else "--index"}} {{URL}}simple/ PROJECT</pre>
-  <p>For good, on this computer:</p>
-  <pre>pip config set global.{{option[2:]}} {{URL}}simple/</pre>
+<div class="columns">
+<div>
+<section aria-labelledby="install">
+  <h2 id="install">Install from here</h2>
+  % include("lines", commands=install)
+</section>
 
-  <h2>Publish</h2>
+<section aria-labelledby="publish">
+  <h2 id="publish">Publish here</h2>
 % if uploads:
-  <p>With twine:</p>
-  <pre>twine upload --repository-url {{URL}} dist/*</pre>
-  <p>With uv:</p>
-  <pre>uv publish --publish-url {{URL}} --check-url {{URL}}simple/ dist/*</pre>
+  % include("lines", commands=publish)
 % else:
   <p>Uploads are switched off: the server was started without a password file (<code>-P FILE</code>).</p>
 % end
-</main>
-<footer>
-  <p><small>pypiserver-lite {{VERSION}}</small></p>
-</footer>
-</body>
-</html>
+</section>
+</div>
+
+<aside>
+<section aria-labelledby="newest">
+  <h2 id="newest">Newest uploads</h2>
+% if newest:
+  <ul class="list">
+%   for release in newest:
+    <li>
+      <a href="project/{{release.name}}/"><b>{{release.name}}</b> {{release.version}}</a>
+      <time datetime="{{release.uploaded.isoformat(timespec="seconds")}}">{{release.uploaded.strftime("%d %b %Y")}}</time>
+    </li>
+%   end
+  </ul>
+% else:
+  <p>Nothing yet.</p>
+% end
+</section>
+
+% if upstreams:
+<section aria-labelledby="upstream">
+  <h2 id="upstream">Upstream</h2>
+%   for address in upstreams:
+  <p><a href="{{address}}" rel="nofollow noopener">{{address}}</a></p>
+%   end
+%   if mode == "redirect":
+  <p>Clients are sent there.</p>
+%   else:
+  <p>It is asked for clients{{", and what it says is kept" if mode == "cache" else ""}}.</p>
+%   end
+%   if traffic:
+  <p>Since the start: {{"{:,}".format(traffic["requests"])}} request{{"" if traffic["requests"] == 1 else "s"}}, {{size(traffic["received"])}} fetched, {{size(traffic["saved"])}} saved.</p>
+%   end
+</section>
+% end
+</aside>
+</div>
+<p class="quiet">pypiserver-lite {{VERSION}}</p>

@@ -110,6 +110,15 @@ def reason(text: str) -> str:
     return re.sub(r"[^ -~]+", " ", text).strip()[:150] or "Refused"
 
 
+def prefers_html(accept: str) -> bool:
+    """Whether it is a browser that asks: it names HTML first, and other things after it.
+
+    Old installers ask for HTML too, but for nothing else; they want short plain words when something is wrong.
+    """
+    first, _, rest = accept.partition(",")
+    return first.strip().lower() == "text/html" and bool(rest)
+
+
 def carry_out(received: Received, site: Site, user: str) -> str:
     """Do what a request to the upload API asks for; a short text that says what was done.
 

@@ -37,8 +37,9 @@ from ..errors import (
     Unavailable,
 )
 from ..model import LocalFile, Project, Redirect, Side, User
+from ..search import LONGEST_QUERY
 from ..upstream import hops
-from . import api, pages, rpc, send
+from . import api, human, pages, rpc, send
 from .ready import ReadyPages
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         self.templates = pages.Templates(folder=self.site.config.templates, welcome=self.site.config.welcome)
         self._pages: api.PageCache[send.Page] = api.PageCache()
         self._ready = ReadyPages(self.site.index, self.site.gate, self.site.stale)
+        self.human = human.HumanPages(self.site, self.templates)
         self._add_routes()
-        self.templates.rehearse("home", self._home_variables("http://127.0.0.1/"))
         self.site.folder.read_ahead()
 
     # -- routes ---------------------------------------------------------------------------------------------------
@@ -107,7 +108,13 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
             self._route("POST", path, "update", self.change)
         self._route("POST", "/RPC2", "list", self.xml_rpc)
         self._route("GET", self.site.config.health_endpoint, None, self.health)
-        self._route("GET", "/", "list", "root")
+        self._route("GET", "/", "list", "root", human=True)
+        self._route("GET", "/search", "list", "search", human=True)
+        self._route("GET", "/project/<name>", "list", self.add_slash, human=True)
+        self._route("GET", "/project/<name>/", "list", "project_page", human=True)
+        self._route("GET", "/project/<name>/<version>", "list", self.add_slash, human=True)
+        self._route("GET", "/project/<name>/<version>/", "list", "project_page", human=True)
+        self._route("GET", "/-/<filename>", None, self.asset)
         self._route("GET", "/favicon.ico", None, self.nothing)
         self._route("GET", "/robots.txt", None, self.nothing)
         # The widest patterns last: they would match the others.
@@ -115,7 +122,9 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         self._route("GET", "/<name>", "list", self.to_simple)
         self._route("GET", "/<name>/", "list", self.to_simple)
 
-    def _route(self, method: str, path: str, action: str | None, handler: Callable[..., object] | str) -> None:
+    def _route(
+        self, method: str, path: str, action: str | None, handler: Callable[..., object] | str, *, human: bool = False
+    ) -> None:
         call = getattr(self, handler) if isinstance(handler, str) else handler
 
         def guarded(**arguments: str) -> object:
@@ -128,6 +137,8 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
                     result = call(**arguments)
             except PypiServerLiteError as error:
                 result = self.refusal(error)
+                if human and api.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
+                    result = self.human.refusal(result, str(error), bottle.request.path)
             if isinstance(result, send.Answer):
                 return bottle.HTTPResponse(result.body, result.status, result.headers)
             return result
@@ -136,38 +147,43 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
 
     def root(self) -> object:
         """The home page. Override it to give the index another one; text is sent as HTML."""
-        # A mount of Bottle's own leaves SCRIPT_NAME alone and keeps its prefix here.
-        address = pages.own_address(bottle.request.environ) + self.config.get("_mount.prefix", "").lstrip("/")
-        if not bottle.request.environ["bottle.raw_path"]:
+        environ = bottle.request.environ
+        address = self._address()
+        if not environ["bottle.raw_path"]:
             return self._redirect(address.rstrip("/").rsplit("/", 1)[-1] + "/", 302)
-        body = self.render("home", **self._home_variables(address)).encode("utf-8", "replace")
-        headers = [
-            ("Content-Type", "text/html; charset=utf-8"),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-cache"),
-            *pages.SECURITY,
-        ]
-        return send.Answer(status="200 OK", headers=headers, body=body)
+        return self.human.answer(self.human.home(address), environ)
+
+    def search(self) -> object:
+        """The projects that have all words of ``?q=`` in their name or summary, some on each page."""
+        number = bottle.request.query.getunicode("page", "1")
+        query = " ".join(bottle.request.query.getunicode("q", "").split())[:LONGEST_QUERY]
+        page = self.human.search(query, int(number) if re.fullmatch("[0-9]{1,6}", number, re.ASCII) else 1)
+        return self.human.answer(page, bottle.request.environ)
+
+    def project_page(self, name: str, version: str | None = None) -> object:
+        """A project with its newest release, or one of its releases, for people."""
+        project_name = self._name(name)
+        if project_name != name:
+            return self._redirect("../" * (1 if version is None else 2) + f"{project_name}/{_segment(version)}", 301)
+        project = self._project(project_name)
+        spelled = None if version is None else about.release(project, version)
+        if spelled != version:
+            return self._redirect(f"../{_segment(spelled)}", 301)
+        return self.human.answer(self.human.project(project, spelled, self._address()), bottle.request.environ)
+
+    def asset(self, filename: str) -> send.Answer:
+        """The style sheet, the script, and what else lies beside the templates."""
+        page = self.templates.asset(filename, bottle.request.query.get("v", ""))
+        return self.human.answer(page, bottle.request.environ)
+
+    def _address(self) -> str:
+        """This index's address as the client sees it."""
+        # A mount of Bottle's own leaves SCRIPT_NAME alone and keeps its prefix here.
+        return pages.own_address(bottle.request.environ) + str(self.config.get("_mount.prefix", "")).lstrip("/")
 
     def render(self, template: str, **variables: object) -> str:
         """The text of the page `template` (a name without ``.tpl``) with these variables."""
         return self.templates.render(template, variables)
-
-    def _home_variables(self, address: str) -> dict[str, object]:
-        """What every home page may use; the names in capitals are pypiserver's."""
-        settings = self.site.config
-        return {
-            "URL": address,
-            "VERSION": site.VERSION,
-            "NUMPKGS": len(self.site.index.names()),
-            "PACKAGES": "packages/",
-            "SIMPLE": "simple/",
-            "host": re.sub(r"^https?://|/.*$", "", address),
-            "secure": address.startswith("https:"),
-            "uploads": self.site.gate.open or settings.passwords is not None,
-            "login": sorted(settings.authenticate),
-            "fallback": not settings.disable_fallback,
-        }
 
     def simple_names(self) -> send.Answer:
         """The list of all projects (PEP 503, 691)."""
@@ -275,9 +291,9 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         """Files that browsers and crawlers ask for and that no project may answer."""
         raise Missing("nothing here")
 
-    def add_slash(self, name: str = "") -> send.Answer:
+    def add_slash(self, name: str = "", version: str = "") -> send.Answer:
         """From a page's address without its last slash to the one with it (PEP 503)."""
-        last = try_normalize(name) or name if name else bottle.request.path.rsplit("/", 1)[-1]
+        last = version or (try_normalize(name) or name if name else bottle.request.path.rsplit("/", 1)[-1])
         return self._redirect(f"{quote(last, safe='+')}/", 301)
 
     def to_simple(self, name: str) -> send.Answer:
@@ -320,11 +336,14 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
             405: "this address does not take that method",
             500: "a fault of ours; see the log",
         }
-        text = texts.get(res.status_code, "the request cannot be answered") + "\n"
-        bottle.request.environ["pypiserver_lite.error"] = text.strip()
-        bottle.response.headers["Content-Type"] = "text/plain; charset=utf-8"
-        bottle.response.headers["X-Content-Type-Options"] = "nosniff"
-        return text.encode()
+        text = texts.get(res.status_code, "the request cannot be answered")
+        bottle.request.environ["pypiserver_lite.error"] = text
+        answer = self._text(text)
+        if api.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
+            answer = self.human.refusal(send.Answer(status=res.status_line, headers=[]), text, bottle.request.path)
+        for name, value in answer.headers:
+            bottle.response.headers[name] = value
+        return cast("bytes", answer.body)
 
     def refuse_early(self, environ: dict[str, Any]) -> tuple[str, send.Headers, bytes] | None:
         """The refusal of a request with a body, decided from its headers alone; ``None`` lets it come.
@@ -476,6 +495,11 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         """Stop background work and close what is open."""
         super().close()
         self.site.close()
+
+
+def _segment(version: str | None) -> str:
+    """The part of a relative address that names a release; none for ``None``."""
+    return "" if version is None else f"{quote(version, safe='+!')}/"
 
 
 def _clean_path(path: str) -> bool:

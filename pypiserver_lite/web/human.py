@@ -1,0 +1,384 @@
+"""The pages for people: what each shows, put together for its template and kept while it stays true.
+
+The variables of a template are named in the comment at its top. Links are
+relative; only texts to copy hold this index's address, so that pages are kept
+by that address too.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from packaging.utils import NormalizedName
+
+from .. import about, site
+from ..about import About, Dependency
+from ..errors import Unavailable
+from ..model import File, Project
+from ..search import Catalogue
+from . import readme, samples
+from .api import PageCache, file_path
+from .catalogue import Newcomer, Shelf
+from .pages import Templates
+from .send import Answer, Page
+
+if TYPE_CHECKING:
+    from ..site import Site
+
+HITS = 25
+"""Projects on one page of a search."""
+NEWEST = 8
+"""Releases among the newest uploads on the home page."""
+_LONGEST_ADDRESS = 300  # characters; a longer one comes from no client that means well
+_MAY_LINK = 300  # dependencies that are looked up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A line to copy."""
+
+    tool: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRow:
+    """A file of a release, as the template shows it."""
+
+    file: File
+    href: str
+    size: str
+    digest: tuple[str, str] | None
+    """Algorithm and hex digest of the first hash."""
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A version in the list of all."""
+
+    version: str
+    href: str
+    uploaded: datetime | None
+    files: int
+    size: str
+    python: str
+    yanked: str | None
+    """``None``: at least one file is not yanked; otherwise the reason, which may be empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needed:
+    """Dependencies: of the project itself (no `extra`) or of one of its extras."""
+
+    extra: str
+    dependencies: Sequence[tuple[Dependency, bool]]
+    """Each with whether its project is here."""
+
+
+def size(count: int | None) -> str:
+    """Bytes as people read them; empty if unknown."""
+    if count is None:
+        return ""
+    amount = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            break
+        amount /= 1000
+    return f"{count} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+
+
+def releases(project: Project, here: str) -> tuple[Release, ...]:
+    """All versions, the newest first; `here` leads from the page to the project's."""
+    files: dict[str, list[File]] = {}
+    for file in project.files:
+        files.setdefault(file.version, []).append(file)
+    found = []
+    for version in reversed(project.versions):
+        some = files.get(version, [])
+        reasons = [file.yanked for file in some if file.yanked is not None]
+        sizes = [file.size for file in some if file.size is not None]
+        found.append(
+            Release(
+                version=version,
+                href=f"{here}{quote(version, safe='+!')}/",
+                uploaded=max((file.uploaded for file in some if file.uploaded), default=None),
+                files=len(some),
+                size=size(sum(sizes)) if sizes else "",
+                python=next((file.requires_python for file in some if file.requires_python), ""),
+                yanked=(next(filter(None, reasons), "")) if some and len(reasons) == len(some) else None,
+            )
+        )
+    return tuple(found)
+
+
+class HumanPages:
+    """Makes the pages of `site` from `templates`."""
+
+    def __init__(self, site: Site, templates: Templates) -> None:
+        self._site, self._templates = site, templates
+        self.shelf = Shelf(site.index, site.folder)
+        self._pages: PageCache[Page] = PageCache()
+        self._about: PageCache[_Described] = PageCache()
+        self._control = "private, no-cache" if site.gate.needs_login("list") else "no-cache"
+        self._rehearse()
+
+    # -- answers --------------------------------------------------------------------------------------------------
+
+    def answer(self, page: Page, environ: Mapping[str, str]) -> Answer:
+        """The page in the encoding this client likes, or 304."""
+        return page.encoded(environ.get("HTTP_ACCEPT_ENCODING", "")).answer(environ.get("HTTP_IF_NONE_MATCH"))
+
+    def page(self, template: str, variables: Mapping[str, object]) -> Page:
+        """A page made from a template."""
+        body = self._templates.render(template, variables).encode("utf-8", "replace")
+        return Page(
+            body,
+            "text/html; charset=utf-8",
+            cache_control=self._control,
+            vary="Accept, Accept-Encoding",
+            more=self._templates.security(template),
+        )
+
+    def _kept(self, key: Hashable, sources: tuple[object, ...], make: Callable[[], Page]) -> Page:
+        return self._pages.get(key, sources, make)
+
+    # -- what the pages show --------------------------------------------------------------------------------------
+
+    def home_variables(self, address: str) -> dict[str, object]:
+        """What every home page may use; the names in capitals are pypiserver's."""
+        settings, host = self._site.config, re.sub(r"^https?://|/.*$", "", address)
+        return {
+            **self._common(""),
+            "URL": address,
+            "VERSION": site.VERSION,
+            "NUMPKGS": len(self._site.index.names()),
+            "PACKAGES": "packages/",
+            "SIMPLE": "simple/",
+            "host": host,
+            "secure": address.startswith("https:"),
+            "uploads": self._site.gate.open or settings.passwords is not None,
+            "login": sorted(settings.authenticate) if settings.passwords else [],
+            "fallback": not settings.disable_fallback,
+            "mode": settings.fallback_mode,
+            "upstreams": [_public(url) for url in self._site.upstreams()],
+            "traffic": self._site.state().get("upstream"),
+            "newest": self.shelf.newest(NEWEST),
+            "install": _set_up(address),
+            "publish": _publishing(address),
+            "size": size,
+        }
+
+    def home(self, address: str) -> Page:
+        """The home page as a client at `address` sees it."""
+        return self.page("home", self.home_variables(address))
+
+    def search(self, query: str, number: int) -> Page:
+        """One page of the projects that match."""
+        catalogue = self.shelf.catalogue()
+        number = min(max(number, 1), 1_000_000)
+        return self._kept(
+            ("search", query, number),
+            (catalogue,),
+            lambda: self.page("search", self._search_variables(catalogue, query, number)),
+        )
+
+    def _search_variables(self, catalogue: Catalogue, query: str, number: int) -> dict[str, object]:
+        found = catalogue.find(query)
+        pages = max(1, -(-len(found) // HITS))
+        number = min(number, pages)
+        return {
+            **self._common(""),
+            "query": query,
+            "hits": [catalogue.hit(name) for name in found[(number - 1) * HITS : number * HITS]],
+            "count": len(found),
+            "page": number,
+            "pages": pages,
+            "first": (number - 1) * HITS + 1,
+            "fallback": not self._site.config.disable_fallback,
+            "link": lambda n: f"search?q={quote(query, safe='')}" + (f"&page={n}" if n > 1 else ""),
+        }
+
+    def project(self, project: Project, version: str | None, address: str) -> Page:
+        """A project with its newest release, or with the release `version` (spelled as the project does)."""
+        chosen = about.latest(project) if version is None else version
+        names = self._site.index.names()
+        address = address if len(address) <= _LONGEST_ADDRESS else "/"
+        up = "../../" if version is None else "../../../"
+        try:
+            described = self._about.get(
+                (project.name, chosen), (project,), lambda: _Described(about.read(project, chosen, self._site.index))
+            )
+        except Unavailable:
+            # The page is useful without; but it is not kept, so that the next one has all.
+            return self.page("project", self._project_variables(project, chosen, None, up, address))
+        return self._kept(
+            ("project", project.name, version, address),
+            (project, names),
+            lambda: self.page("project", self._project_variables(project, chosen, described, up, address)),
+        )
+
+    def _project_variables(
+        self, project: Project, version: str, described: _Described | None, up: str, address: str
+    ) -> dict[str, object]:
+        what = described.about if described else about.NOTHING
+        here = f"{up}project/{project.name}/"
+        every = releases(project, here)
+        chosen = next((release for release in every if release.version == version), None)
+        files = [file for file in reversed(project.files) if file.version == version]
+        return {
+            **self._common(up),
+            "project": project,
+            "name": _spelled(what, project.name),
+            "version": version,
+            "latest": about.latest(project),
+            "release": chosen,
+            "releases": every,
+            "about": what,
+            "description": described.html if described else "",
+            "unread": described is None,
+            "files": [self._file_row(file, up) for file in files],
+            "needed": self._needed(what),
+            "install": _installing(project.name, version, address),
+            "here": here,
+            "json": f"{up}pypi/{project.name}/json",
+            "simple": f"{up}simple/{project.name}/",
+            "size": size,
+        }
+
+    def _file_row(self, file: File, up: str) -> FileRow:
+        return FileRow(
+            file=file,
+            href=f"{up}packages/{file_path(file.project, file.filename)}",
+            size=size(file.size),
+            digest=next(iter(file.hashes.items()), None),
+            origin="upstream" if file.url else "this index",
+        )
+
+    def _needed(self, what: About) -> list[Needed]:
+        names = self._site.index.names()
+        groups: dict[str, list[tuple[Dependency, bool]]] = {}
+        for dependency in what.dependencies()[:_MAY_LINK]:
+            name = dependency.name
+            known = _holds(names, name) or (bool(self._site.remotes) and not self._site.reserved.refuses(name))
+            groups.setdefault(dependency.extra, []).append((dependency, known))
+        return [Needed(extra=extra, dependencies=groups[extra]) for extra in sorted(groups)]
+
+    def refusal(self, answer: Answer, text: str, path: str) -> Answer:
+        """A refusal that was plain text, as a page; its status and headers stay."""
+        code = int(answer.status[:3])
+        body = self._templates.render("error", self._error_variables(code, text, path)).encode("utf-8", "replace")
+        own = {name for name, _ in self._templates.security("error")} | {"Content-Type", "Content-Length"}
+        headers = [header for header in answer.headers if header[0] not in own]
+        headers += [
+            ("Content-Type", "text/html; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Vary", "Accept"),
+        ]
+        return Answer(status=answer.status, headers=[*headers, *self._templates.security("error")], body=body)
+
+    def _error_variables(self, code: int, text: str, path: str) -> dict[str, object]:
+        titles = {401: "Please log in", 403: "Not allowed", 404: "Not found", 429: "Too many tries"}
+        title = titles.get(code, "Something is wrong" if code >= 500 else "That did not work")
+        return {**self._common("../" * (path.count("/") - 1)), "code": code, "title": title, "text": text}
+
+    def _common(self, root: str) -> dict[str, object]:
+        """What every page may use: `root` leads to the index's root, `asset` to a file that comes with the pages."""
+        return {"root": root, "query": "", "asset": lambda name: root + self._templates.asset_link(name)}
+
+    # -- at the start ---------------------------------------------------------------------------------------------
+
+    def _rehearse(self) -> None:
+        """Fill every template with samples. Raises ConfigError for one that fails, at start, not at night."""
+        address = "http://127.0.0.1:8080/"
+        one = [samples.NAME] * (2 * HITS)
+        catalogue = Catalogue(names=one, summaries={samples.NAME: "One line"})
+        newest = (Newcomer(name=samples.NAME, version="1.0", uploaded=samples.MOMENT),)
+        described = _Described(about.parse(samples.METADATA))
+        pages: list[tuple[str, dict[str, object]]] = [
+            ("home", {**self.home_variables(address), "newest": newest, "uploads": True}),
+            ("home", {**self.home_variables(address), "newest": (), "uploads": False}),
+            ("search", self._search_variables(catalogue, "sam", 1)),
+            ("search", self._search_variables(Catalogue(names=()), "", 2)),
+            ("project", self._project_variables(samples.RICH, "1.0", described, "../../", address)),
+            ("project", self._project_variables(samples.BARE, "", None, "../../", address)),
+            ("error", self._error_variables(404, "nothing here", "/project/sample/")),
+        ]
+        for template, variables in pages:
+            self._templates.rehearse(template, variables)
+
+
+class _Described:
+    """What a release says of itself, with its description as HTML."""
+
+    def __init__(self, what: About) -> None:
+        self.about = what
+        self.html = readme.render(what.description, what.description_type)
+
+    @property
+    def weight(self) -> int:
+        return self.about.weight + 2 * len(self.html)
+
+
+def _spelled(what: About, name: NormalizedName) -> str:
+    """The name as the project itself spells it, if it is this name."""
+    own = what.text("name")
+    return own if len(own) <= 200 and re.sub(r"[-_.]+", "-", own).lower() == name else name
+
+
+def _holds(names: Sequence[NormalizedName], name: NormalizedName) -> bool:
+    """Whether a name is among others that are sorted."""
+    at = bisect_left(names, name)
+    return at < len(names) and names[at] == name
+
+
+def _public(url: str) -> str:
+    """An upstream's address without a password that may be in it."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _trust(address: str) -> str:
+    """What pip needs to hear about an address without TLS that is not this machine's."""
+    host = re.sub(r"^https?://|/.*$", "", address)
+    if address.startswith("https:") or host.startswith(("127.0.0.1", "localhost", "[::1]")):
+        return ""
+    return f" --trusted-host {re.sub(r':[0-9]+$', '', host)}"
+
+
+def _set_up(address: str) -> list[Command]:
+    return [
+        Command(tool="pip", text=f"pip install --index-url {address}simple/{_trust(address)} PROJECT"),
+        Command(tool="pip, from now on", text=f"pip config set global.index-url {address}simple/"),
+        Command(tool="uv", text=f"uv pip install --default-index {address}simple/ PROJECT"),
+        Command(tool="uv, in a project", text=f"uv add --default-index {address}simple/ PROJECT"),
+        Command(tool="Poetry", text=f"poetry source add --priority primary own {address}simple/"),
+        Command(tool="PDM", text=f"pdm config pypi.url {address}simple/"),
+    ]
+
+
+def _publishing(address: str) -> list[Command]:
+    return [
+        Command(tool="twine", text=f"twine upload --repository-url {address} dist/*"),
+        Command(tool="uv", text=f"uv publish --publish-url {address} --check-url {address}simple/ dist/*"),
+        Command(tool="Poetry", text=f"poetry config repositories.own {address}\npoetry publish --build -r own"),
+        Command(tool="PDM", text=f"pdm publish --repository {address}"),
+    ]
+
+
+def _installing(name: NormalizedName, version: str, address: str) -> list[Command]:
+    # A version is what a file name says: it must not be able to end the word in a shell.
+    exact = shlex.quote(f"{name}=={version}") if version else name
+    return [
+        Command(tool="pip", text=f"pip install --index-url {address}simple/{_trust(address)} {exact}"),
+        Command(tool="uv", text=f"uv add --default-index {address}simple/ {exact}"),
+        Command(tool="Poetry", text=f"poetry add {exact}"),
+        Command(tool="PDM", text=f"pdm add {exact}"),
+    ]

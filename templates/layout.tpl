@@ -1,0 +1,42 @@
+<%
+# The frame of every page; a page stands in it with  % rebase("layout", title="…").
+#   title   the page's title          base    the page (HTML)
+#   root    from here to the index's root, such as "../../"; empty on the home page
+#   asset   asset("style.css") is the link to a file beside the templates
+#   query   what was searched for
+%>
+<!DOCTYPE html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <meta name="color-scheme" content="light dark">
+  <title>{{title}}</title>
+  <link rel="icon" href="{{asset("icon.svg")}}" type="image/svg+xml">
+  <link rel="stylesheet" href="{{asset("style.css")}}">
+  <script src="{{asset("copy.js")}}" defer></script>
+</head>
+<body>
+<a class="skip" href="#main">Skip to the page</a>
+<header>
+  <div class="bar">
+    <a class="home" href="{{root or "./"}}"><img src="{{asset("icon.svg")}}" alt="" width="28" height="28">Package index</a>
+    <form action="{{root}}search" role="search">
+      <input type="search" name="q" value="{{query}}" placeholder="Search projects" aria-label="Search projects" maxlength="200" autocomplete="off" autocapitalize="none" spellcheck="false">
+      <button>Search</button>
+    </form>
+  </div>
+</header>
+<main id="main" tabindex="-1">
+{{!base}}
+</main>
+<footer>
+  <div class="bar">
+    <a href="{{root}}search">All projects</a>
+    <a href="{{root}}simple/">Simple index</a>
+    <a href="{{root}}packages/">All files</a>
+  </div>
+</footer>
+<div class="status" role="status"></div>
+</body>
+</html>
