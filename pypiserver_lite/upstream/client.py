@@ -390,6 +390,8 @@ class Upstream:
             if call.late or isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError)):
                 raise Late(f"the upstream {self.origin.label} did not answer in time") from error
             raise Unavailable(f"the upstream {self.origin.label} broke off in the middle of an answer") from error
+        if raw.length_remaining:
+            raise Unavailable(f"the upstream {self.origin.label} broke off in the middle of an answer")
         if call.late:  # a body without a length ends like this too when it is cut
             raise Late(f"the upstream {self.origin.label} did not answer in time")
 
