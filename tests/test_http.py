@@ -388,6 +388,25 @@ def test_ready_pages_are_the_plain_routes_bytes(packages: Path, tmp_path: Path) 
                 assert sorted(answers[0].headerlist) == sorted(answers[1].headerlist)
 
 
+def test_files_ahead_of_the_router_are_the_plain_routes_bytes(packages: Path, tmp_path: Path) -> None:
+    class Plain(pypiserver_lite.PypiServerLite):
+        def _unadorned(self) -> bool:
+            return False
+
+    big = make_wheel(packages, "big", "1.0", payload=os.urandom(200_000))
+    clients = [Client(kind(packages, cache_dir=tmp_path)) for kind in (pypiserver_lite.PypiServerLite, Plain)]
+    wheel = "/packages/ours_thing-1.0-py3-none-any.whl"
+    paths = [wheel, wheel + ".metadata", wheel + ".asc", f"/packages/{big.name}", f"/packages/big/{big.name}"]
+    paths += ["/packages/", "/packages/none-1.0.tar.gz", "/packages/../a", "/packages//a", wheel + "?a=b"]
+    ranges: list[dict[str, str]] = [{}, {"Range": "bytes=5-9"}, {"Range": "bytes=-70000"}, {"Range": "bytes=999999-"}]
+    for path in paths:
+        for headers in [*ranges, {"If-None-Match": "*"}]:
+            for method in ("GET", "HEAD"):
+                one, other = (c.request(path, method=method, headers=headers, status=None) for c in clients)
+                assert (one.status, one.body) == (other.status, other.body), (path, headers)
+                assert sorted(one.headerlist) == sorted(other.headerlist), (path, headers)
+
+
 def test_hooks_of_a_host_see_every_request(packages: Path, tmp_path: Path) -> None:
     app = pypiserver_lite.make_app(packages, cache_dir=tmp_path)
     app.add_hook("after_request", lambda: bottle.response.set_header("X-Seen", "yes"))

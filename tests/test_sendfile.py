@@ -64,11 +64,11 @@ def nginx(behind: str, folder: Path) -> Iterator[live.Server]:
             yield server
 
 
-def told(packages: Path, rule: str, path: str, method: str = "GET", **headers: str) -> live.Answer:
+def told(packages: Path, rule: str, path: str) -> live.Answer:
     """What a server with this rule answers by itself."""
     app = make_app(packages, sendfile_header=rule, disable_fallback=True, cache_dir=packages.parent / "cache")
     with live.in_thread(app) as server:
-        return live.ask(server, path, method, **headers)
+        return live.ask(server, path)
 
 
 def test_the_header_names_the_file_by_its_path_and_the_body_is_empty(packages: Path) -> None:
@@ -183,10 +183,10 @@ def test_nginx_sends_what_we_allow_with_ranges_and_validators(packages: Path, tm
 def test_nginx_sends_nothing_that_we_did_not_allow(packages: Path, tmp_path: Path) -> None:
     wheel = make_wheel(packages, "ours", "1.0")
     passwords = live.write_htpasswd(tmp_path / "htpasswd", alice="secret")
-    flags = {"passwords": passwords, "authenticate": "update,download,list"}
+    everything = "update,download,list"
     rule = f"X-Accel-Redirect=/_files:{packages}"
     with (
-        live.serve(packages=[packages], sendfile_header=rule, **flags) as server,
+        live.serve(packages=[packages], sendfile_header=rule, passwords=passwords, authenticate=everything) as server,
         nginx(server.url, packages) as front,
     ):
         path = f"/packages/{wheel.name}"

@@ -211,6 +211,9 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
 
     def package(self, path: str) -> send.Answer:
         """A file, or what belongs to it. The last segment names the file; one before it may name its project."""
+        return self._package(path, bottle.request.environ)
+
+    def _package(self, path: str, environ: Mapping[str, Any]) -> send.Answer:
         *folders, filename = path.split("/")
         if not filename or any(folder in ("", ".", "..") for folder in folders):
             raise Missing("no such file here")
@@ -227,7 +230,6 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
                 break
         else:
             raise Missing(f"no file {filename + side} here")
-        environ = bottle.request.environ
         control = self.site.file_cache_control
         if isinstance(content, LocalFile):
             rule = self.site.sendfile
@@ -466,11 +468,36 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         return self._answered(environ, start_response)
 
     def _answered(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        answer = self._ready.answer(environ)
+        answer = self._ready.answer(environ) or self._download(environ)
         if answer is None:
             return cast("Iterable[bytes]", super().wsgi(environ, start_response))
         start_response(answer.status, answer.headers)
-        return () if environ["REQUEST_METHOD"] == "HEAD" else (cast("bytes", answer.body),)
+        body = answer.body
+        if isinstance(body, bytes):
+            return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
+        if hasattr(body, "read"):
+            return cast("Iterable[bytes]", environ.get("wsgi.file_wrapper", bottle.WSGIFileWrapper)(body))
+        return body
+
+    def _download(self, environ: WSGIEnvironment) -> send.Answer | None:
+        """The answer to a request for a file, ahead of the router, which costs more than the file.
+
+        ``None`` sends it the plain way, errors and refusals too.
+        """
+        path = environ.get("PATH_INFO", "")
+        if not path.startswith("/packages/") or not path.isascii() or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return None
+        gate = self.site.gate
+        if gate.needs_login("download") and not gate.recognises(
+            environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", "")
+        ):
+            return None
+        if type(self).package is not PypiServerLite.package or not self._unadorned():
+            return None
+        try:
+            return self._package(path.removeprefix("/packages/"), environ)
+        except PypiServerLiteError:
+            return None
 
     def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         values = observe.request_values(environ)

@@ -6,6 +6,7 @@ Follows RFC 9110 (conditional requests, ranges) and RFC 9111 (caching).
 from __future__ import annotations
 
 import email.utils
+import functools
 import gzip
 import hashlib
 import os
@@ -24,6 +25,7 @@ from ..model import LocalFile, Stream
 
 Headers = list[tuple[str, str]]
 FOREVER = "max-age=31536000, immutable"
+_AT_ONCE = 64 * 1024  # bytes: reading a short file costs less than having it sent
 _GZIP_FROM = 1000  # bytes; below, a packet is a packet
 
 # O_NOFOLLOW: the path was resolved, so a link there now was put in its place. O_NONBLOCK: nor may a pipe hang us.
@@ -93,19 +95,19 @@ class Page:
 class Ready:
     """One encoding of a page with its headers, so complete that answering is a comparison."""
 
-    __slots__ = ("body", "etag", "headers", "unchanged")
+    __slots__ = ("_unchanged", "_whole", "body", "etag")
 
     def __init__(self, headers: Headers, body: bytes) -> None:
-        self.headers = [*headers, ("Content-Length", str(len(body)))]
         self.body = body
         self.etag = dict(headers)["ETag"]
-        self.unchanged = _kept(headers)
+        self._whole = Answer(status="200 OK", headers=[*headers, ("Content-Length", str(len(body)))], body=body)
+        self._unchanged = Answer(status="304 Not Modified", headers=_kept(headers))
 
     def answer(self, if_none_match: str | None) -> Answer:
         """200 with the bytes, or 304 if `if_none_match` names them."""
         if if_none_match is not None and (if_none_match == self.etag or matches(if_none_match, self.etag)):
-            return Answer(status="304 Not Modified", headers=self.unchanged)
-        return Answer(status="200 OK", headers=self.headers, body=self.body)
+            return self._unchanged
+        return self._whole
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
@@ -130,6 +132,11 @@ def matches(header: str, etag: str) -> bool:
 def http_date(moment: datetime) -> str:
     """A moment as RFC 9110 section 5.6.7 writes it."""
     return email.utils.format_datetime(moment.astimezone(timezone.utc), usegmt=True)
+
+
+@functools.lru_cache(maxsize=4096)
+def _date(second: int) -> str:
+    return email.utils.formatdate(second, usegmt=True)
 
 
 def _seconds(header: str | None) -> float | None:
@@ -184,7 +191,7 @@ def wanted_range(environ: Mapping[str, str], size: int, etag: str, modified: int
 
 def content_type(filename: str) -> str:
     """The media type of a file by its ending; never one that a browser would run (STANDARDS F3, F4)."""
-    return _TYPES.get(Path(filename).suffix.lower(), "application/octet-stream")
+    return _TYPES.get(os.path.splitext(filename)[1].lower(), "application/octet-stream")
 
 
 def stream(environ: Mapping[str, str], content: Stream, *, filename: str, cache_control: str) -> Answer:
@@ -272,14 +279,23 @@ def _local_answer(
     part = wanted_range(environ, size, etag, modified)
     if part is True:
         return _unsatisfiable(size)
-    if part is False:
-        headers.append(("Content-Length", str(size)))
-        body: bytes | BinaryIO | Slice = b"" if environ["REQUEST_METHOD"] == "HEAD" else file
-        return Answer(status="200 OK", headers=headers, body=body)
-    start, stop = part
+    start, stop = part or (0, size)
     headers.append(("Content-Length", str(stop - start)))
-    headers.append(("Content-Range", f"bytes {start}-{stop - 1}/{size}"))
-    return Answer(status="206 Partial Content", headers=headers, body=Slice(file, start, stop))
+    if part:
+        headers.append(("Content-Range", f"bytes {start}-{stop - 1}/{size}"))
+    body = b"" if environ["REQUEST_METHOD"] == "HEAD" else _piece(file, start, stop, size)
+    return Answer(status="206 Partial Content" if part else "200 OK", headers=headers, body=body)
+
+
+def _piece(file: BinaryIO, start: int, stop: int, size: int) -> bytes | BinaryIO | Slice:
+    if stop - start <= _AT_ONCE:
+        file.seek(start)
+        data = file.read(stop - start)
+        if len(data) == stop - start:
+            return data
+        file.seek(0)
+    # Whoever sends a file that has become too short notices it, and breaks the connection.
+    return file if stop - start == size else Slice(file, start, stop)
 
 
 def _file_headers(filename: str, etag: str, modified: int | None, cache_control: str, *, ranges: bool) -> Headers:
@@ -293,13 +309,13 @@ def _file_headers(filename: str, etag: str, modified: int | None, cache_control:
     if etag:
         headers.append(("ETag", etag))
     if modified is not None:
-        headers.append(("Last-Modified", email.utils.formatdate(modified, usegmt=True)))
+        headers.append(("Last-Modified", _date(modified)))
     return headers
 
 
 def _kept(headers: Headers) -> Headers:
     """Of the headers of a 200, those that a 304 repeats (RFC 9110 section 15.4.5)."""
-    return [header for header in headers if header[0] in ("ETag", "Vary", "Cache-Control", "Last-Modified")]
+    return [header for header in headers if header[0] in ("ETag", "Vary", "Cache-Control")]
 
 
 def _unsatisfiable(size: int) -> Answer:
