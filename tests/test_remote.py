@@ -180,7 +180,7 @@ def test_a_fresh_page_is_a_lookup_and_an_old_one_is_confirmed(
     before = time.perf_counter()
     for _ in range(1000):
         assert remote.project(FOO) is first
-    assert time.perf_counter() - before < 0.1
+    assert time.perf_counter() - before < 0.15  # asking takes longer than that for a hundred
     time.sleep(0.2)
     assert remote.project(FOO) is first  # 304
     assert [request.headers.get("if-none-match") for request in server.requests] == [
@@ -281,7 +281,7 @@ def test_what_is_known_is_served_whatever_the_upstream_does(
         before = time.monotonic()
         assert remote.project(FOO) is known  # now it is known not to answer
         assert isinstance(remote.open(FOO, SDIST), LocalFile)
-        assert time.monotonic() - before < 0.2
+        assert time.monotonic() - before < 0.35
     age = remote.stale(FOO)
     assert age is not None
     assert 0.05 <= age < 3
@@ -470,7 +470,7 @@ def test_many_askers_of_one_large_file_are_fed_from_one_download(make: Make, ser
         thread.join()
     assert digests == [hashlib.sha256(data).hexdigest()] * 8
     assert server.count(path) == 1
-    assert max(firsts) < 0.2  # the first byte does not wait for the last
+    assert max(firsts) < 0.35  # the first byte does not wait for the last
     assert settle(remote, SDIST).path.stat().st_size == len(data)
     tally = remote.traffic.snapshot()
     assert tally.received < len(data) + 10_000
