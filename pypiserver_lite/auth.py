@@ -14,7 +14,6 @@ import concurrent.futures
 import contextlib
 import functools
 import hashlib
-import hmac
 import ipaddress
 import logging
 import math
@@ -185,6 +184,7 @@ class Passwords:
     def __init__(self, path: Path) -> None:
         """Raises ConfigError if the file cannot be used at this moment."""
         self.path = path
+        self._path = os.fspath(path)
         self._lock = threading.Lock()
         self._complaint = ""
         self._state = _State(None, False, b"", Book({}))
@@ -222,7 +222,7 @@ class Passwords:
 
     def _stamp(self) -> tuple[int, int, int, int] | None:
         try:
-            return _stamp(os.stat(self.path))
+            return _stamp(os.stat(self._path))
         except (OSError, ValueError):
             return None
 
@@ -484,7 +484,8 @@ class Gate:
         return self._clock() < book.fresh_until(key)
 
     def _key(self, user: str, password: bytes) -> bytes:
-        return hmac.digest(self._secret, user.encode() + b"\0" + password, "sha256")
+        # A MAC like HMAC, at a third of its cost, which each page behind a login pays.
+        return hashlib.blake2b(user.encode() + b"\0" + password, key=self._secret, digest_size=32).digest()
 
     def _verified(self, book: Book, key: bytes, user: str, password: bytes) -> bool:
         """Verify once for all who bring the same credentials at the same time, as an installer's connections do."""

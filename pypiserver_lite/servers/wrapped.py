@@ -27,6 +27,8 @@ def wrap(application: WSGIApplication, proxies: TrustedProxies) -> WSGIApplicati
 
     def wrapped(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         proxies.translate(environ)
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return application(environ, start_response)
         refused = False
 
         def start(
@@ -38,7 +40,7 @@ def wrap(application: WSGIApplication, proxies: TrustedProxies) -> WSGIApplicati
 
         answer = application(environ, start)
         # Who waits for "100 Continue" has not sent anything, and reading would ask for it.
-        if refused and environ["REQUEST_METHOD"] not in ("GET", "HEAD") and not environ.get("HTTP_EXPECT"):
+        if refused and not environ.get("HTTP_EXPECT"):
             _discard(environ["wsgi.input"])
         return answer
 
