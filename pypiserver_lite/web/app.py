@@ -471,7 +471,8 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         answer = self._ready.answer(environ) or self._download(environ)
         if answer is None:
             return cast("Iterable[bytes]", super().wsgi(environ, start_response))
-        start_response(answer.status, answer.headers)
+        # A copy: the answer is kept for others, and middleware may add to what it is given.
+        start_response(answer.status, answer.headers.copy())
         body = answer.body
         if isinstance(body, bytes):
             return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
