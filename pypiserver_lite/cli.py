@@ -58,7 +58,7 @@ def _options(settings: config.Config) -> servers.Options:
     return servers.Options(
         host=settings.host,
         port=settings.port,
-        threads=settings.threads,
+        threads=site.threads(settings),
         workers=settings.workers,
         connection_limit=settings.connection_limit,
         idle_timeout=settings.idle_timeout,

@@ -285,8 +285,13 @@ class Config:
         "/health", parse_endpoint, "where monitoring asks (default: /health)", "--health-endpoint", metavar="PATH"
     )
 
-    threads: int = _row(
-        16, parse_count, "requests worked on at once (default: 16)", "--threads", metavar="N", group="limits"
+    threads: int | None = _row(
+        None,
+        parse_count,
+        "requests worked on at once (default: 16, or 64 with --fallback-mode proxy or cache)",
+        "--threads",
+        metavar="N",
+        group="limits",
     )
     connection_limit: int = _row(
         1000,

@@ -77,6 +77,8 @@ class LocalFile:
     """Content that lies on this machine's disk at `path` (resolved: it leads through no symbolic link)."""
 
     path: Path
+    tag: str | None = None
+    """Names these very bytes, for an ETag; ``None``: the file's own times and size do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,6 +166,11 @@ def _gate(config: Config) -> Gate:
     return Gate(passwords, protected, open=False)
 
 
+def threads(config: Config) -> int:
+    """Requests worked on at once. uv alone asks for fifty, and each may wait for an upstream."""
+    return config.threads or (16 if config.disable_fallback or config.fallback_mode == "redirect" else 64)
+
+
 def _cache_dir(config: Config) -> Path:
     return config.cache_dir or platformdirs.user_cache_path("pypiserver-lite")
 
@@ -202,14 +207,14 @@ def build_remotes(config: Config) -> tuple[Remote, ...]:
     rate, traffic = Rate(config.fallback_rate), Traffic()
     cache = build_cache(config) if config.fallback_mode == "cache" else None
     urls = config.fallback_url or (_default_upstream(),)
-    # Half of the threads at most wait for upstreams, so that what is here never waits with them.
-    calls = max(1, config.threads // 2 // len(urls))
+    # Three quarters of the threads at most wait for upstreams, so that what is here never waits with them.
+    calls = max(1, threads(config) // 2 // len(urls))
     upstreams = [
         Upstream(
             url,
             netrc=config.netrc or Path("~/.netrc").expanduser(),
             calls=calls,
-            room=max(1, calls // 4),
+            room=max(1, calls // 2),
             rate=rate,
             traffic=traffic,
         )

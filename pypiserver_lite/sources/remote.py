@@ -159,7 +159,7 @@ class Remote:
         path = cache.find(kind, key, file.size)
         if path is not None:
             self.traffic.cached(path.stat().st_size)
-            return LocalFile(path=path)
+            return LocalFile(path=path, tag=_tag(file))
         size, source = file.size, None
         if size is None:
             # Only the answer tells how much it will be.
@@ -329,8 +329,13 @@ class Remote:
 
 
 def _stream(file: File, size: int | None, read: Callable[[int, int | None], Iterator[bytes]]) -> Stream:
+    return Stream(read=read, size=size, tag=_tag(file), modified=file.uploaded)
+
+
+def _tag(file: File) -> str | None:
+    """The same while a file is on its way and once it is kept, so that a broken download can be resumed."""
     known = strongest(file.hashes)
-    return Stream(read=read, size=size, tag=known[1][:32] if known else None, modified=file.uploaded)
+    return known[1][:32] if known else None
 
 
 def _of_bytes(data: bytes) -> Stream:

@@ -222,14 +222,15 @@ class Download:
 
     def _end(self, error: Unavailable | Missing | None) -> None:
         right = error is None and self._check.certain
-        if error is None:
-            self._advance(self._check.seen, complete=True)
         try:
+            # Before the last piece is handed out: who has the whole file finds it kept.
             if right:
                 self._growing.publish()
             else:
                 self._growing.discard()
         finally:
+            if error is None:
+                self._advance(self._check.seen, complete=True)
             self._ended(right)
         if error is not None:
             # Last, so that whoever asks again when told does not meet this one.

@@ -232,7 +232,7 @@ def local_file(environ: Mapping[str, str], content: LocalFile, *, filename: str,
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
             raise Missing(f"{filename} is not here any more")
-        answer = _local_answer(environ, file, facts, filename, cache_control)
+        answer = _local_answer(environ, file, facts, content.tag, filename, cache_control)
     except BaseException:
         file.close()
         raise
@@ -269,10 +269,15 @@ def _called_in_front(rule: Sendfile, path: Path) -> str | None:
 
 
 def _local_answer(
-    environ: Mapping[str, str], file: BinaryIO, facts: os.stat_result, filename: str, cache_control: str
+    environ: Mapping[str, str],
+    file: BinaryIO,
+    facts: os.stat_result,
+    tag: str | None,
+    filename: str,
+    cache_control: str,
 ) -> Answer:
     size, modified = facts.st_size, max(int(facts.st_mtime), 0)
-    etag = f'"{facts.st_mtime_ns:x}-{size:x}-{facts.st_ino:x}"'
+    etag = f'"{tag}"' if tag else f'"{facts.st_mtime_ns:x}-{size:x}-{facts.st_ino:x}"'
     headers = _file_headers(filename, etag, modified, cache_control, ranges=True)
     if unmodified(environ, etag, modified):
         return Answer(status="304 Not Modified", headers=_kept(headers))
