@@ -111,6 +111,19 @@ def test_reserved_names_are_asked_of_nobody(
         assert upstream.requests == []
 
 
+def test_names_of_folders_are_asked_of_nobody(
+    upstream: faulty.FaultyUpstream, folder: Path, tmp_path: Path
+) -> None:  # U14
+    wheel = make_wheel(folder / "team-x", "nested", "1.0")
+    upstream.add("odd", "odd-2-1.0.tar.gz", b"odd")  # by its name alone it might be odd-2's
+    app = make_app(folder, fallback_url=upstream.url, fallback_mode="proxy", cache_dir=tmp_path / "c")
+    with live.in_thread(app) as server:
+        assert live.ask(server, f"/packages/team-x/{wheel.name}").body == wheel.read_bytes()
+        assert live.ask(server, "/packages/team-x/nested-2.0.tar.gz").status == 404
+        assert upstream.requests == []
+        assert live.ask(server, "/packages/odd/odd-2-1.0.tar.gz").body == b"odd"
+
+
 def test_uploading_a_name_hides_the_upstreams_files_at_once(
     upstream: faulty.FaultyUpstream, folder: Path, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -19,7 +19,7 @@ import bottle
 from packaging.utils import NormalizedName
 
 from .. import about, config, observe, simple, site, upload
-from ..dists import project_of, try_normalize
+from ..dists import parse_filename, project_of, try_normalize
 from ..errors import (
     Busy,
     Conflict,
@@ -182,8 +182,8 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         return pages.own_address(bottle.request.environ) + str(self.config.get("_mount.prefix", "")).lstrip("/")
 
     def render(self, template: str, **variables: object) -> str:
-        """The text of the page `template` (a name without ``.tpl``) with these variables."""
-        return self.templates.render(template, variables)
+        """The text of the page `template` (a name without ``.tpl``) with these variables, and those of every page."""
+        return self.templates.render(template, {**self.human.common(self._root()), **variables})
 
     def simple_names(self) -> send.Answer:
         """The list of all projects (PEP 503, 691)."""
@@ -219,9 +219,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
             raise Missing("no such file here")
         side: Side = next((side for side in SIDES if filename.endswith(side)), "")
         filename = filename.removesuffix(side)
-        for name in (try_normalize(folders[-1]) if folders else None, project_of(filename)):
-            if name is None:
-                continue
+        for name in self._owners(folders, filename):
             try:
                 content = self.site.index.open(name, filename, side)
             except Missing:
@@ -238,6 +236,21 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         if isinstance(content, Redirect):
             return self._redirect(content.url, 302)
         return send.stream(environ, content, filename=filename + side, cache_control=control)
+
+    @staticmethod
+    def _owners(folders: Sequence[str], filename: str) -> Iterator[NormalizedName]:
+        """The projects that a file may belong to.
+
+        Any folder may stand before it, as in pypiserver's links; it counts
+        only where it fits the name of the file, or folders would be looked
+        for upstream.
+        """
+        named = try_normalize(folders[-1]) if folders else None
+        guessed = project_of(filename)
+        if named is not None and named != guessed and parse_filename(filename, named) is not None:
+            yield named
+        if guessed is not None:
+            yield guessed
 
     def project_json(self, name: str) -> send.Answer:
         """Facts about a project and its latest release, in the shape of PyPI's JSON API."""
@@ -342,7 +355,8 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         bottle.request.environ["pypiserver_lite.error"] = text
         answer = self._text(text)
         if api.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
-            answer = self.human.refusal(send.Answer(status=res.status_line, headers=[]), text, bottle.request.path)
+            answer = send.Answer(status=res.status_line, headers=answer.headers)
+            answer = self.human.refusal(answer, text, bottle.request.path)
         for name, value in answer.headers:
             bottle.response.headers[name] = value
         return cast("bytes", answer.body)
@@ -382,7 +396,8 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
     def _project(self, name: NormalizedName) -> Project:
         project = self.site.index.project(name)
         if project is None:
-            raise Missing(f"no project {name} here")
+            elsewhere = "; installers are sent to the upstream for it" if self.site.fallback(name) else ""
+            raise Missing(self.site.reserved.refuses(name) or f"no project {name} here{elsewhere}")
         return project
 
     def _root(self) -> str:
