@@ -45,6 +45,7 @@ BCRYPT_BYTES = 72
 
 _MAX_FILE = 16 * 2**20
 _SETTLED_NS = 2 * 10**9
+_FILLING_NS = 10**9
 _REPORTED_LINES = 20
 
 # What Apache's htpasswd writes, and nothing else: a lock mark, an empty hash or a plain password matches no row, so
@@ -178,7 +179,8 @@ class Passwords:
     A line is ``USER:HASH``; ``#`` begins a comment; as in Apache the first
     line of a user counts. A broken line is logged once with its number and
     locks out its own user only. While the file is missing or unreadable
-    nobody gets in, and it is tried again at every question.
+    nobody gets in, and it is tried again at every question. While it is being
+    rewritten, which empties it for a moment, the old state holds.
     """
 
     def __init__(self, path: Path) -> None:
@@ -246,6 +248,9 @@ class Passwords:
             self._complaint = complaint
             return _State(None, False, b"", Book({}))
         self._complaint = ""
+        if not data and 0 <= time.time_ns() - status.st_mtime_ns < _FILLING_NS:
+            # Apache's htpasswd and many editors empty the file and then fill it: an empty file counts once it stays so.
+            return old._replace(settled=False)
         # The stamp is older than the bytes, so a change while reading shows at the next question. Two changes within
         # one tick of the file system's clock leave the same stamp: a young file is read again until it is not young.
         settled = abs(time.time_ns() - status.st_ctime_ns) > _SETTLED_NS

@@ -16,11 +16,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import builders
 from passlib.context import CryptContext
@@ -32,6 +33,7 @@ import pypiserver_lite
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+Result = TypeVar("Result")
 START_BOUND = 20.0
 """Seconds a server may take to say where it listens."""
 STOP_BOUND = 15.0
@@ -385,6 +387,17 @@ def ask(server: Server, path: str, method: str = "GET", body: bytes = b"", **hea
     pairs = [line.partition(":") for line in fields]
     answered = {name.strip().lower(): value.strip() for name, _, value in pairs}
     return Answer(int(code), reason, answered, rest)
+
+
+@contextmanager
+def meanwhile(task: Callable[[threading.Event], Result], count: int = 1) -> Iterator[list[Future[Result]]]:
+    """`task` in threads of its own; it is to end when the event is set, and that is when the block ends."""
+    over = threading.Event()
+    with ThreadPoolExecutor(count) as pool:
+        try:
+            yield [pool.submit(task, over) for _ in range(count)]
+        finally:
+            over.set()
 
 
 # -- things to serve --------------------------------------------------------------------------------------------------

@@ -324,21 +324,19 @@ def test_overwriting_writers_never_mix(packages: Path) -> None:  # R7
     contents = [forms.wheel("ours", "1.0", os.urandom(200_000)) for _ in range(4)]
     filename = "ours-1.0-py3-none-any.whl"
     (packages / filename).write_bytes(contents[0])
-    with live.serve(packages=[packages], overwrite=True, **forms.OPEN) as server, ThreadPoolExecutor(5) as pool:
-        over = threading.Event()
+    with live.serve(packages=[packages], overwrite=True, **forms.OPEN) as server:
 
-        def read() -> int:
+        def read(over: threading.Event) -> int:
             count = 0
             while not over.is_set():
                 assert live.ask(server, f"/packages/{filename}").body in contents
                 count += 1
             return count
 
-        reading = pool.submit(read)
-        writing = [pool.submit(forms.post, server, forms.upload(contents[n % 4], filename)) for n in range(40)]
-        assert [answer.result().status for answer in writing] == [200] * 40
-        over.set()
-        assert reading.result() > 5
+        with live.meanwhile(read) as reading, ThreadPoolExecutor(4) as pool:
+            writing = [pool.submit(forms.post, server, forms.upload(contents[n % 4], filename)) for n in range(40)]
+            assert [answer.result().status for answer in writing] == [200] * 40
+        assert reading[0].result() > 5
         assert names(packages) == [filename]
         assert digests(server, "ours") == {filename: live.sha256(packages / filename)}
         quiet(server)
