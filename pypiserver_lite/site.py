@@ -13,9 +13,10 @@ import platformdirs
 from packaging.utils import NormalizedName
 
 from .auth import Gate, Passwords
-from .config import NO_PASSWORDS, Config, Sendfile
+from .config import Config
 from .errors import ConfigError
 from .facts import Memory
+from .formats import NO_PASSWORDS, Sendfile
 from .index import Index
 from .model import Source, Store
 from .policy import Reserved, Withheld

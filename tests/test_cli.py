@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from builders import make_wheel
 
-from pypiserver_lite import cli, config
+from pypiserver_lite import cli, config, formats
 from pypiserver_lite.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -144,7 +144,7 @@ def test_settings_survive_the_environment(words: list[str]) -> None:
 @pytest.mark.parametrize("text", ["0", "12k", "1.5MB", "10GB", "2GiB", "7 tb"])
 def test_sizes_have_units(text: str) -> None:
     expected = {"0": 0, "12k": 12_000, "1.5MB": 1_500_000, "10GB": 10**10, "2GiB": 2**31, "7 tb": 7 * 10**12}
-    assert config.parse_size(text) == expected[text]
+    assert formats.parse_size(text) == expected[text]
 
 
 @pytest.mark.parametrize("settings", [{"prot": 1}, {"port": "x"}, {"authenticate": ["fly"]}, {"fallback_url": "x"}])

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from ..config import Sendfile
 from ..errors import Missing
+from ..formats import Sendfile
 from ..model import LocalFile, Stream
 
 Headers = list[tuple[str, str]]

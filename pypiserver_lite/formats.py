@@ -1,0 +1,211 @@
+"""What the values of settings look like as text, and what they become.
+
+Each function takes what a flag, a variable or a caller gave: text, or the
+value itself. It raises ValueError with the reason, for `config` to say which
+setting it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+ACTIONS = ("update", "download", "list")
+NO_PASSWORDS = Path()
+"""`passwords` after ``-P .``: nobody can log in, and nothing needs to."""
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_port(value: object) -> int:
+    """A TCP port, 0 (any free one) to 65535."""
+    port = _integer(value)
+    if not 0 <= port <= 65535:
+        raise ValueError("a port lies between 0 and 65535")
+    return port
+
+
+def parse_count(value: object) -> int:
+    """A whole number, 1 or more."""
+    count = _integer(value)
+    if count < 1:
+        raise ValueError("a whole number of 1 or more is needed")
+    return count
+
+
+def parse_seconds(value: object) -> int:
+    """A whole number of seconds, 0 or more."""
+    seconds = _integer(value)
+    if seconds < 0:
+        raise ValueError("a number of seconds cannot be negative")
+    return seconds
+
+
+def _integer(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not re.fullmatch(r"-?[0-9]{1,12}", str(value).strip(), re.ASCII):
+        raise ValueError(f"{str(value)[:50]!r} is not a whole number")
+    return int(str(value))
+
+
+def parse_size(value: object) -> int:
+    """Bytes: a whole number, or one with a unit as in ``500MB``, ``10GB``, ``2GiB``."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError("a size cannot be negative")
+        return value
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,3})?)\s*([kmgt]i?)?b?", str(value).strip().lower(), re.ASCII)
+    if match is None:
+        raise ValueError(f"{str(value)[:50]!r} is not a size such as 500MB or 2GiB")
+    return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+def parse_switch(value: object) -> bool:
+    """On or off."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("", "0", "false", "no", "off"):
+        return False
+    raise ValueError(f"{str(value)[:50]!r} is neither yes nor no")
+
+
+def parse_text(value: object) -> str:
+    """Any text but an empty one."""
+    text = str(value)
+    if not text or "\0" in text:
+        raise ValueError("it is empty" if not text else "it holds a NUL character")
+    return text
+
+
+def parse_path(value: object) -> Path:
+    """A path; ``~`` is the user's home."""
+    return Path(parse_text(value)).expanduser()
+
+
+def parse_paths(value: object) -> tuple[Path, ...]:
+    """One or several paths."""
+    return tuple(parse_path(item) for item in _listed(value))
+
+
+def _listed(value: object) -> Iterable[object]:
+    return value if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else (value,)
+
+
+def parse_words(value: object) -> tuple[str, ...]:
+    """One or several words, listed or separated by commas or white space."""
+    return tuple(word for item in _listed(value) for word in re.split(r"[,\s]+", str(item)) if word)
+
+
+def parse_passwords(value: object) -> Path:
+    """The htpasswd file, or ``.`` for none."""
+    return NO_PASSWORDS if str(value) == "." else parse_path(value)
+
+
+def parse_actions(value: object) -> frozenset[str]:
+    """Actions, listed or separated by commas or white space; ``.`` is none."""
+    words = [word for item in _listed(value) for word in re.split(r"[,\s]+", str(item).strip().lower()) if word]
+    if words in ([], ["."]):
+        return frozenset()
+    for word in words:
+        if word not in ACTIONS:
+            raise ValueError(f"{word[:50]!r} is none of {', '.join(ACTIONS)}, or '.' for none of them")
+    return frozenset(words)
+
+
+class Url(str):
+    """An address that may hold a user and a password; its ``repr`` shows neither."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(re.sub(r"//[^/]*@", "//***@", str(self)))
+
+
+def parse_urls(value: object) -> tuple[Url, ...]:
+    """One or several http(s) addresses, listed or separated by white space; each ends in a slash afterwards."""
+    urls = [word for item in _listed(value) for word in str(item).split()]
+    for url in urls:
+        if not re.fullmatch(r"https?://([^/@\s]*@)?[^/@\s]+(/[^?#]*)?", url, re.IGNORECASE) or re.search(
+            r"[\x00-\x20\x7f\"<>\\]", url
+        ):
+            raise ValueError("an address that begins with http:// or https:// is needed")
+    return tuple(Url(url.rstrip("/") + "/") for url in urls)
+
+
+def parse_hash_algo(value: object) -> str | None:
+    """The name of a hash that hashlib has with a fixed length, or ``no``, ``off``, ``0`` or ``false`` for none."""
+    name = "no" if value is None else str(value).strip().lower()
+    if name in ("no", "off", "0", "false"):
+        return None
+    if name not in hashlib.algorithms_available or not hashlib.new(name, usedforsecurity=False).digest_size:
+        raise ValueError(f"this Python has no hash called {name[:50]!r}; sha256 is what clients check")
+    return name
+
+
+def parse_cache_control(value: object) -> int | None:
+    """Seconds that clients may use a page without asking again, or ``no-cache``."""
+    return None if value in (None, "no-cache") else parse_seconds(value)
+
+
+def parse_endpoint(value: object) -> str:
+    """A path on this server, beginning with a slash."""
+    path = str(value)
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path, re.ASCII):
+        raise ValueError(f"{path[:50]!r} is not a path such as /health")
+    if path.startswith(("/simple", "/packages")):
+        raise ValueError(f"{path[:50]!r} would hide a page of the index; take another path")
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Sendfile:
+    """How a web server in front is told to send a file by itself.
+
+    `header` names the response header that it obeys. Where `mappings` are
+    given, a file below one of their folders is named by the address prefix
+    in place of the folder, and no other file is handed over; without them
+    every file is, by its path.
+    """
+
+    header: str
+    mappings: tuple[tuple[str, Path], ...] = ()
+
+    def __str__(self) -> str:
+        mapped = ",".join(f"{prefix}:{folder}" for prefix, folder in self.mappings)
+        return f"{self.header}={mapped}" if mapped else self.header
+
+
+def parse_sendfile(value: object) -> Sendfile:
+    """``X-Sendfile``, or ``X-Accel-Redirect=/prefix:FOLDER``; several mappings are separated by commas."""
+    if isinstance(value, Sendfile):
+        return value
+    header, _, rest = str(value).partition("=")
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,50}", header, re.ASCII):
+        raise ValueError(f"{header[:50]!r} is not the name of a header, such as X-Accel-Redirect or X-Sendfile")
+    mappings = []
+    for mapping in rest.split(",") if rest else ():
+        prefix, _, folder = mapping.partition(":")
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", prefix, re.ASCII) or not folder:
+            raise ValueError(f"{mapping[:100]!r} is not a mapping such as /_files:/srv/packages")
+        mappings.append((prefix, parse_path(folder)))
+    if header.lower() == "x-accel-redirect" and not mappings:
+        raise ValueError("nginx needs an address: X-Accel-Redirect=/_files:FOLDER, and an internal location /_files/")
+    return Sendfile(header, tuple(mappings))
+
+
+def choice(*words: str) -> Callable[[object], str]:
+    """A parser that accepts just these words."""
+
+    def parse(value: object) -> str:
+        if value not in words:
+            raise ValueError(f"{str(value)[:50]!r} is none of {', '.join(words)}")
+        return str(value)
+
+    return parse
