@@ -475,15 +475,17 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
 
     def wsgi(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request; Bottle's own name for it."""
-        if not _clean_path(environ.get("PATH_INFO", "")):
-            # Bottle would drop what is not UTF-8 and answer for another path.
-            environ["PATH_INFO"] = "/\N{REPLACEMENT CHARACTER}/-".encode().decode("latin-1")
         if observe.access.isEnabledFor(logging.INFO):
             return self._logged(environ, start_response)
         return self._answered(environ, start_response)
 
     def _answered(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        answer = self._ready.answer(environ) or self._download(environ)
+        answer = self._ready.answer(environ)
+        if answer is None:
+            if not _clean_path(environ.get("PATH_INFO", "")):
+                # Bottle would drop what is not UTF-8 and answer for another path.
+                environ["PATH_INFO"] = "/\N{REPLACEMENT CHARACTER}/-".encode().decode("latin-1")
+            answer = self._download(environ)
         if answer is None:
             return cast("Iterable[bytes]", super().wsgi(environ, start_response))
         # A copy: the answer is kept for others, and middleware may add to what it is given.

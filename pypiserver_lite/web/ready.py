@@ -21,10 +21,6 @@ _MOST = 20_000  # combinations of path and headers; clients have few header form
 _Key = tuple[str, str | None, str | None]
 
 
-def _key(path: str, environ: Mapping[str, Any]) -> _Key:
-    return path, environ.get("HTTP_ACCEPT"), environ.get("HTTP_ACCEPT_ENCODING")
-
-
 class ReadyPages:
     """The pages of `index`, by path and by the headers that choose their form; ``list`` rights apply."""
 
@@ -43,16 +39,15 @@ class ReadyPages:
             return
         if len(self._kept) >= _MOST:
             self._kept.clear()
-        self._kept[_key(path, environ)] = name, source, page
+        self._kept[path, environ.get("HTTP_ACCEPT"), environ.get("HTTP_ACCEPT_ENCODING")] = name, source, page
 
     def answer(self, environ: Mapping[str, Any]) -> Answer | None:
         """The answer to a request for a kept page; ``None`` sends it the plain way, errors and refusals too."""
-        kept = self._kept.get(_key(environ.get("PATH_INFO", ""), environ))
-        if kept is None or environ.get("QUERY_STRING") or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        get = environ.get
+        kept = self._kept.get((get("PATH_INFO", ""), get("HTTP_ACCEPT"), get("HTTP_ACCEPT_ENCODING")))
+        if kept is None or get("QUERY_STRING") or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return None
-        if not self._open and not self._gate.recognises(
-            environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", "")
-        ):
+        if not self._open and not self._gate.recognises(get("HTTP_AUTHORIZATION"), get("REMOTE_ADDR", "")):
             return None
         name, source, page = kept
         if name is not None and self._stale(name) is not None:
@@ -61,4 +56,4 @@ class ReadyPages:
             current = self._index.names() if name is None else self._index.project(name)
         except PypiServerLiteError:
             return None  # the plain route meets the same error and has words for it
-        return page.answer(environ.get("HTTP_IF_NONE_MATCH")) if current is source else None
+        return page.answer(get("HTTP_IF_NONE_MATCH")) if current is source else None
