@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from environment import need
@@ -70,8 +70,11 @@ def _lua(text: str) -> str:
     return "".join(char if char.isalnum() else f"\\{ord(char):03}" for char in text)
 
 
-def wrk(server: Server, asks: Sequence[Ask], seconds: int, connections: int = 8) -> Cost:
-    """Ask for all of `asks` round and round, in a shuffled order, for some seconds. Raises RuntimeError."""
+def wrk(server: Server, asks: Sequence[Ask], seconds: int, connections: int = 8, behind: Sequence[Server] = ()) -> Cost:
+    """Ask for all of `asks` round and round for some seconds; the time of servers `behind` counts too.
+
+    Raises RuntimeError if any request fails.
+    """
     rows = []
     for ask in asks:
         headers = ", ".join(f'["{_lua(name)}"] = "{_lua(value)}"' for name, value in ask.headers.items())
@@ -81,9 +84,9 @@ def wrk(server: Server, asks: Sequence[Ask], seconds: int, connections: int = 8)
         script.flush()
         command = ["taskset", "-c", str(LOAD_CORE), need("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s"]
         command += ["--timeout", "20s", "-s", script.name, f"http://127.0.0.1:{server.port}"]
-        before = server.cpu()
+        before = sum(each.cpu() for each in (server, *behind))
         ran = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
-        cpu = server.cpu() - before
+        cpu = sum(each.cpu() for each in (server, *behind)) - before
     said = ran.stdout + ran.stderr
     numbers = [line.split()[1:] for line in said.splitlines() if line.startswith("RESULT")]
     if ran.returncode or not numbers:
@@ -115,19 +118,20 @@ class Entrant:
     connections: int = 8
     turns: int = 0
     """If not 0: this many requests in turn instead of a load."""
+    behind: Sequence[Server] = ()
+    """Whom it passes requests on to."""
 
     def once(self, seconds: int) -> Cost:
         """Bear one load."""
         if self.turns:
             return in_turn(self.server, self.asks, self.turns)
-        return wrk(self.server, self.asks, seconds, self.connections)
+        return wrk(self.server, self.asks, seconds, self.connections, self.behind)
 
 
 def race(entrants: Mapping[str, Entrant], rounds: int, seconds: int) -> dict[str, list[Cost]]:
     """Each entrant in turn, `rounds` times over: what disturbs the machine disturbs all of them."""
     for entrant in entrants.values():
-        warm = Entrant(entrant.server, entrant.asks, entrant.connections, entrant.turns and 1)
-        warm.once(1)
+        replace(entrant, turns=min(entrant.turns, 1)).once(1)
     costs: dict[str, list[Cost]] = {name: [] for name in entrants}
     for _ in range(rounds):
         for name, entrant in entrants.items():
