@@ -27,9 +27,10 @@ LONGEST_DESCRIPTION = 2**20
 _LONGEST = 2_000  # characters of any other text
 _MOST = 500  # values of a field that may repeat
 
-# C0 and C1 controls but for tab and newline, surrogates, and what Unicode says is no character: none may be in HTML.
-_CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+"""What may not stand in HTML: controls but for tab and newline, surrogates, and what Unicode says is no character."""
 _EXTRA = re.compile(r"""\bextra\s*==\s*['"]([A-Za-z0-9._-]{1,100})['"]""")
+_EXTRA_ONLY = re.compile(r"""(^| and )extra == ["'][A-Za-z0-9._-]{1,100}["']$""")
 _URL = re.compile(r"https?://[^\s<>\"'\\]{1,2000}", re.IGNORECASE)
 _MAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,253}")
 
@@ -135,13 +136,13 @@ def parse(metadata: bytes) -> About:
     fields.pop("description", None)
     return About(
         fields=fields,
-        description=_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", description.replace("\r\n", "\n")).strip("\n"),
+        description=CONTROLS.sub("\N{REPLACEMENT CHARACTER}", description.replace("\r\n", "\n")).strip("\n"),
         description_type=str(fields.get("description_content_type", "")).split(";")[0].strip().lower(),
     )
 
 
 def _clean(text: str) -> str:
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text[:_LONGEST]).strip()
+    return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text[:_LONGEST]).strip()
 
 
 def _dependencies(lines: Iterable[str]) -> Iterator[Dependency]:
@@ -156,7 +157,9 @@ def _dependencies(lines: Iterable[str]) -> Iterator[Dependency]:
         extra = _EXTRA.search(str(requirement.marker or ""))
         extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
         text = f"{extras} {requirement.specifier}".rstrip() if requirement.specifier else extras
-        marker = f"; {requirement.marker}" if requirement.marker else ""
+        # What its group says already is not said again.
+        condition = _EXTRA_ONLY.sub("", str(requirement.marker or ""))
+        marker = f"; {condition}" if condition else ""
         yield Dependency(name=name, text=text + marker, extra=extra[1] if extra else "")
 
 

@@ -72,6 +72,6 @@ rebase("layout", title="Python package index")
 %   end
 </section>
 % end
+<p class="quiet version">pypiserver-lite {{VERSION}}</p>
 </aside>
 </div>
-<p class="quiet">pypiserver-lite {{VERSION}}</p>

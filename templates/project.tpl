@@ -25,14 +25,14 @@ people, links, licence, keywords = about.people(), about.links(), about.licence(
 % end
 </div>
 % if project.status != "active":
-<p class="note">This project is <b>{{project.status}}</b>{{"" if project.reason is None else ": " + project.reason}}.
+<p class="note">This project is <b>{{project.status}}</b>{{": " if project.reason else ""}}<bdi>{{project.reason or ""}}</bdi>.
 %   if project.status == "quarantined":
   Its files are not offered.
 %   end
 </p>
 % end
 % if release and release.yanked is not None:
-<p class="note">This release was <b>yanked</b>{{": " + release.yanked if release.yanked else "."}} Installers pass it over unless it is asked for exactly.</p>
+<p class="note">This release was <b>yanked</b>{{", for this reason: " if release.yanked else ""}}<bdi>{{release.yanked}}</bdi>. Installers pass it over unless exactly this version is asked for.</p>
 % end
 % if version != latest:
 <p class="note">The newest release is <a href="{{here}}">{{latest}}</a>.</p>
@@ -170,7 +170,7 @@ def rows(some):
 %     end
       <span class="quiet">
 %     if one.uploaded:
-        <time datetime="{{iso(one.uploaded)}}">{{day(one.uploaded)}}</time>
+        <time datetime="{{iso(one.uploaded)}}">{{day(one.uploaded)}}</time> ·
 %     end
         {{one.size}}{{" · Python " + one.python if one.python else ""}}
       </span>

@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 _BATCH = 200
 _PRUNE_EVERY = 3600.0
 _SAY_EVERY = 10.0
+_SETTLING = 1.0  # seconds until a file that was just written is looked at again
 
 
 class ReadAhead:
@@ -46,6 +47,7 @@ class ReadAhead:
         self._thread: threading.Thread | None = None
         self._queue: deque[Entry] = deque()
         self._left: int | None = None
+        self._young: list[Entry] = []
 
     def start(self) -> None:
         """Begin, unless it has; in a forked process begin again."""
@@ -86,9 +88,9 @@ class ReadAhead:
             self._vanished()
             pruned = monotonic()
             while not self._closed:
-                self._wake.wait(_PRUNE_EVERY)
+                self._wake.wait(_SETTLING if self._young else _PRUNE_EVERY)
                 self._wake.clear()
-                fresh: list[Entry] = []
+                fresh, self._young = self._young, []
                 while self._queue:
                     fresh.append(self._queue.pop())
                 self._read(self._unread(fresh), "read")
@@ -138,7 +140,8 @@ class ReadAhead:
         if key is None or key in self._reader.known([key]):
             return
         try:
-            self._reader.read(key, entry[1])
+            if not self._reader.read(key, entry[1]).settled:
+                self._young.append(entry)  # what was read now may not hold, and was not remembered
         except (OSError, Unavailable) as error:
             # The page that lists it says more, should anybody ask.
             _log.debug("%a could not be read ahead: %s", entry[1], error)

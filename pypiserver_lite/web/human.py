@@ -156,7 +156,7 @@ class HumanPages:
         """What every home page may use; the names in capitals are pypiserver's."""
         settings, host = self._site.config, re.sub(r"^https?://|/.*$", "", address)
         return {
-            **self._common(""),
+            **self.common(""),
             "URL": address,
             "VERSION": site.VERSION,
             "NUMPKGS": len(self._site.index.names()),
@@ -195,7 +195,7 @@ class HumanPages:
         pages = max(1, -(-len(found) // HITS))
         number = min(number, pages)
         return {
-            **self._common(""),
+            **self.common(""),
             "query": query,
             "hits": [catalogue.hit(name) for name in found[(number - 1) * HITS : number * HITS]],
             "count": len(found),
@@ -232,9 +232,10 @@ class HumanPages:
         here = f"{up}project/{project.name}/"
         every = releases(project, here)
         chosen = next((release for release in every if release.version == version), None)
-        files = [file for file in reversed(project.files) if file.version == version]
+        files = [file for file in project.files if file.version == version]
+        files.sort(key=lambda file: not file.filename.endswith(".whl"))  # what most people take comes first
         return {
-            **self._common(up),
+            **self.common(up),
             "project": project,
             "name": _spelled(what, project.name),
             "version": version,
@@ -287,9 +288,9 @@ class HumanPages:
     def _error_variables(self, code: int, text: str, path: str) -> dict[str, object]:
         titles = {401: "Please log in", 403: "Not allowed", 404: "Not found", 429: "Too many tries"}
         title = titles.get(code, "Something is wrong" if code >= 500 else "That did not work")
-        return {**self._common("../" * (path.count("/") - 1)), "code": code, "title": title, "text": text}
+        return {**self.common("../" * (path.count("/") - 1)), "code": code, "title": title, "text": text}
 
-    def _common(self, root: str) -> dict[str, object]:
+    def common(self, root: str) -> dict[str, object]:
         """What every page may use: `root` leads to the index's root, `asset` to a file that comes with the pages."""
         return {"root": root, "query": "", "asset": lambda name: root + self._templates.asset_link(name)}
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import bottle
 
+from ..about import CONTROLS
 from ..errors import ConfigError, Missing
 from . import send
 
@@ -124,7 +125,8 @@ class Templates:
 
     def render(self, name: str, variables: Mapping[str, object]) -> str:
         """The page `name` with these variables; whatever they hold is escaped unless the template says otherwise."""
-        return str(self._compiled[name].render(**variables))
+        text = str(self._compiled[name].render(**variables))
+        return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
     def rehearse(self, name: str, variables: Mapping[str, object]) -> None:
         """Render once for show. Raises ConfigError with file and line if the template fails, at start, not at night."""

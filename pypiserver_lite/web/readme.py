@@ -87,7 +87,11 @@ class _Writer(HTMLParser):
         tag = _RENAMED.get(tag, tag)
         if re.fullmatch("h[1-6]", tag):
             tag = f"h{min(int(tag[1]) + 2, 6)}"
-        written = f"<{tag}{self._attributes(tag, given)}>"
+        attributes = self._attributes(tag, given)
+        if tag == "a" and "href=" not in attributes:
+            self._open.append("")  # it leads nowhere from here, so its text is just text
+            return
+        written = f"<{tag}{attributes}>"
         if tag in _VOID:
             self.out.append(written)
             return
