@@ -1,0 +1,262 @@
+"""The pages in a real browser: quiet console, nothing from elsewhere, usable by keyboard, readable by everybody."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import live
+import pytest
+from builders import make_sdist, make_wheel
+from test_embedding import needs_nginx, nginx
+
+from pypiserver_lite import make_app
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the group 'browser')")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed (the group 'browser')")
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Dialog, Page, Request
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# The group keeps these tests in one worker, which starts one browser.
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"),
+    pytest.mark.xdist_group("browser"),
+]
+
+FLAGS = [
+    *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"),
+    *("--disable-component-update", "--disable-dev-shm-usage"),
+    "--host-resolver-rules=MAP index.example 127.0.0.1",
+    # Its sandbox does not work for root, as whom containers run.
+    *(["--no-sandbox"] if os.geteuid() == 0 else []),
+]
+LOOKS: dict[str, dict[str, Any]] = {
+    "wide and light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
+    "narrow and dark": {"color_scheme": "dark", "viewport": {"width": 360, "height": 740}, "has_touch": True},
+}
+PAGES = ("", "search", "search?q=acme", "search?q=zzz", *(f"project/{path}/" for path in ("acme-client/0.9", "bad")))
+BAIT = "<script>alert(1)</script>\"'><img src=//evil.example/x onerror=alert(2)>\u202e"
+README = f"""\
+# Client
+
+![badge](https://evil.example/b.png) {BAIT} [docs](https://docs.example.org/) <a href="javascript:alert(3)">x</a>
+
+```python
+import acme  # a line of code that is so long that it does not fit on any telephone, whichever way one turns it
+```
+
+| a | a column that is rather wide, wider than most | another one like it, only wider still, by quite a bit |
+|---|---|---|
+| 1 | 2 | 3 |
+
+- [ ] to do
+"""
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packages")
+    fields = ("Summary: A client for Acme", "Author-email: Ann <ann@example.org>", "License-Expression: MIT")
+    needs = ("Requires-Dist: acme-core>=1", "Requires-Dist: pytest; extra == 'test'", "Requires-Python: >=3.10")
+    kind = "Description-Content-Type: text/markdown"
+    for number in range(12):
+        make_wheel(folder, "Acme.Client", f"0.{number}", *fields, *needs, kind, body=README)
+    make_sdist(folder, "Acme.Client", "0.11")
+    (folder / "acme_client-0.9-py3-none-any.whl.yanked").write_text("breaks logins")
+    for number in range(60):
+        make_wheel(folder, f"acme-part-{number}", "1.0", "Summary: A part")
+    make_wheel(folder, "acme-core", "1.0")
+    bad = [f"{name}: {BAIT}" for name in ("Summary", "Author", "License", "Keywords")]
+    make_wheel(folder, "bad", "1.0", *bad, kind, body=README + "x" * 5000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[live.Server]:
+    app = make_app(packages, disable_fallback=True, cache_dir=tmp_path_factory.mktemp("cache"))
+    with live.in_thread(app) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
+@contextmanager
+def looking(browser: Browser, home: str, *, spoiled: int = 0, **look: Any) -> Iterator[Page]:
+    """A page in which nothing may go wrong: no word on the console, no failed or foreign request, no dialog.
+
+    `spoiled` answers of the server may be refusals, which the console always mentions.
+    """
+    context = browser.new_context(**look)
+    context.set_default_timeout(10_000)
+    page = context.new_page()
+    said: list[str] = []
+    failed: list[str] = []
+
+    def dismiss(dialog: Dialog) -> None:
+        failed.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def note(request: Request) -> None:
+        # A download ends the request for a page; that is what it is called then.
+        if "/packages/" not in request.url:
+            failed.append(f"failed: {request.url}")
+
+    def check(request: Request) -> None:
+        if not request.url.startswith(home):
+            failed.append(f"elsewhere: {request.url}")
+
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: failed.append(f"error: {error}"))
+    page.on("dialog", dismiss)
+    page.on("requestfailed", note)
+    page.on("request", check)
+    try:
+        yield page
+        assert failed == []
+        refused = [text for text in said if "the server responded with a status of 40" in text]
+        assert (len(refused), [text for text in said if text not in refused]) == (spoiled, [])
+    finally:
+        context.close()
+
+
+def findings(page: Page) -> list[str]:
+    """What axe finds that keeps somebody from using the page."""
+    found = axe.Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {node['html'][:200]} {node['failureSummary']}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+
+
+SHIFTS = """() => new Promise(done => {
+  let sum = 0;
+  new PerformanceObserver(list => { for (const entry of list.getEntries()) sum += entry.value; })
+    .observe({type: "layout-shift", buffered: true});
+  setTimeout(() => done(sum), 100);
+})"""
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_every_page_is_quiet_accessible_and_fits(browser: Browser, server: live.Server, look: str) -> None:
+    with looking(browser, server.url, **LOOKS[look]) as page:
+        for path in PAGES:
+            page.goto(server.url + path)
+            assert findings(page) == [], path
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+            assert page.evaluate(SHIFTS) == 0, path
+            assert page.evaluate("document.scripts.length") == 1
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).every(c => c < 60)")
+        assert dark == (LOOKS[look]["color_scheme"] == "dark")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_page_that_is_not_there_helps_on(browser: Browser, server: live.Server, look: str) -> None:
+    with looking(browser, server.url, spoiled=1, **LOOKS[look]) as page:
+        page.goto(server.url + "project/nobody/")
+        assert findings(page) == []
+        assert page.title() == "Not found"
+        page.get_by_role("link", name="To the home page").click()
+        assert page.url == server.url
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_login_prompt(browser: Browser, packages: Path, tmp_path: Path, look: str) -> None:
+    passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="pw")
+    app = make_app(packages, passwords=passwords, authenticate="update,list", cache_dir=tmp_path / "cache")
+    with live.in_thread(app) as server:
+        # Somebody who guesses and then gives up; without any guess this browser shows a page of its own.
+        wrong = {"username": "ann", "password": "guessed"}
+        with looking(browser, server.url, spoiled=1, http_credentials=wrong, **LOOKS[look]) as page:
+            page.goto(server.url + "project/acme-client/")
+            assert page.title() == "Please log in" and findings(page) == []
+        login = {"username": "ann", "password": "pw"}
+        with looking(browser, server.url, http_credentials=login, **LOOKS[look]) as page:
+            page.goto(server.url + "project/acme-client/")
+            assert page.get_by_role("heading", level=1).inner_text() == "Acme.Client 0.11"
+
+
+def test_everything_is_done_by_keyboard(browser: Browser, server: live.Server) -> None:
+    with looking(browser, server.url) as page:
+        page.goto(server.url)
+        page.keyboard.press("Tab")
+        skip = page.locator(".skip")
+        assert skip.evaluate("node => node === document.activeElement && node.getBoundingClientRect().width > 50")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "main"
+        page.goto(server.url)
+        for _ in range(3):
+            page.keyboard.press("Tab")
+        page.keyboard.type("acme client")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/search?q=acme+client")
+        for _ in range(5):  # skip link, home, box, button, first hit
+            page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/project/acme-client/")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "index.example"])
+def test_lines_are_copied_also_where_the_clipboard_is_out_of_reach(
+    browser: Browser, server: live.Server, host: str
+) -> None:
+    home = f"http://{host}:{server.port}/"
+    with looking(browser, home) as page:
+        page.goto(home + "project/acme-client/")
+        assert page.evaluate("isSecureContext") == (host == "127.0.0.1")
+        if host == "127.0.0.1":
+            page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.get_by_role("button", name="Copy pip install").click()
+        page.get_by_text("Copied", exact=True).first.wait_for()
+        line = page.locator("pre[data-copy]").first.inner_text()
+        assert re.fullmatch(rf"pip install --index-url {re.escape(home)}simple/.* acme-client==0\.11", line)
+        page.locator("input").click()
+        page.keyboard.press("ControlOrMeta+V")
+        assert page.locator("input").input_value() == line
+
+
+def test_without_script_everything_but_the_copy_buttons_works(browser: Browser, server: live.Server) -> None:
+    with looking(browser, server.url, java_script_enabled=False) as page:
+        page.goto(server.url)
+        page.get_by_role("searchbox").fill("part")
+        page.get_by_role("button", name="Search").click()
+        page.get_by_role("link", name="Next").click()
+        page.get_by_role("link", name="acme-part-").first.click()
+        assert re.fullmatch(r".*/project/acme-part-[0-9]+/", page.url)
+        assert page.get_by_role("button", name="Copy").count() == 0
+
+
+@needs_nginx
+def test_behind_nginx_at_a_sub_path_every_link_leads_on(browser: Browser, server: live.Server) -> None:
+    with nginx(server.url) as front:
+        home = front.url + "team/py/"
+        with looking(browser, home) as page:
+            page.goto(home)
+            page.get_by_role("searchbox").fill("client")
+            page.keyboard.press("Enter")
+            page.get_by_role("link", name="acme-client").click()
+            page.get_by_text("older").click()
+            page.get_by_role("link", name="0.1", exact=True).click()
+            assert page.url == home + "project/acme-client/0.1/"
+            page.get_by_role("link", name="acme-core").click()
+            with page.expect_download() as download:
+                page.get_by_role("link", name="acme_core-1.0-py3-none-any.whl", exact=True).click()
+            assert download.value.suggested_filename == "acme_core-1.0-py3-none-any.whl"
+            page.get_by_role("link", name="Package index").click()
+            assert page.url == home and urlsplit(home).path == "/team/py/"
+            assert findings(page) == []
