@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from bench import Bench
 from table import Row
 
-from . import change, files, memory, pages, start, uploads
+from . import change, files, memory, pages, start, uploads, upstream
 
 PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "pages": pages.project_pages,
@@ -24,4 +24,6 @@ PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "memory": memory.memory,
     "upload": uploads.small,
     "upload-big": uploads.big,
+    "upstream": upstream.behind_upstream,
+    "upstream-page": upstream.long_page,
 }
