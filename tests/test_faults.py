@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -129,6 +130,42 @@ def test_a_client_that_hangs_up_leaves_nothing(packages: Path) -> None:  # R5
         assert live.ask(server, "/simple/ours/").status == 404
         assert names(packages) == []
         quiet(server)
+
+
+@contextmanager
+def traced(server: live.Server, target: Path, *calls: str) -> Iterator[None]:
+    """Note the server's system calls; skip the test where nobody may watch another process."""
+    assert server.process is not None
+    if shutil.which("strace") is None:
+        pytest.skip("this machine has no strace")
+    command = ["strace", "-f", "-y", "-s", "200", "-e", f"trace={','.join(calls)}", "-o", str(target)]
+    tracer = subprocess.Popen([*command, "-p", str(server.process.pid)], stderr=subprocess.PIPE, text=True)
+    try:
+        assert tracer.stderr is not None
+        if "attached" not in tracer.stderr.readline():
+            pytest.skip("no process may be watched here")
+        yield
+    finally:
+        tracer.terminate()
+        tracer.communicate(timeout=10)
+
+
+def test_an_upload_is_acknowledged_once_its_bytes_and_its_name_are_on_disk(packages: Path, tmp_path: Path) -> None:
+    filename, trace = "ours-1.0-py3-none-any.whl", tmp_path / "trace"
+    with live.serve(packages=[packages], **forms.OPEN) as server:
+        with traced(server, trace, "fsync", "fdatasync", "link", "linkat", "sendto"):
+            assert forms.post(server, forms.upload(forms.wheel(), filename)).status == 200
+        text = trace.read_text()
+        steps = [
+            r"fsync\([0-9]+<[^>]*/\.pypiserver-lite-[^>]*\.tmp>",
+            rf"link(at)?\(.*\.tmp\", .*{re.escape(filename)}\"",
+            rf"fsync\([0-9]+<{re.escape(str(packages.resolve()))}>",
+            r'sendto\(.*"HTTP/1\.1 200 ',
+        ]
+        found = [re.search(step, text) for step in steps]
+        assert all(found), text
+        places = [match.start() for match in found if match]
+        assert places == sorted(places), text
 
 
 # -- disks ------------------------------------------------------------------------------------------------------------
@@ -296,12 +333,13 @@ def test_of_eight_writers_of_one_name_exactly_one_wins(packages: Path, pair: tup
         filename = f"ours-{turn}-py3-none-any.whl"
         contents = [forms.wheel("ours", str(turn), b"%d-%d" % (turn, writer)) for writer in range(8)]
         signatures = [forms.file("gpg_signature", f"signed {writer}", "x.asc") for writer in range(8)]
-        bodies = [forms.upload(contents[writer], filename, signatures[writer]) for writer in range(8)]
+        signed = turn % 2 == 0  # with a signature several names change together, which is another way
+        bodies = [forms.upload(contents[n], filename, *signatures[n : n + signed]) for n in range(8)]
         answers = at_once(pair, bodies)
         assert sorted(answer.status for answer in answers) == [200] + [409] * 7
         winner = next(number for number, answer in enumerate(answers) if answer.status == 200)
         assert (packages / filename).read_bytes() == contents[winner]
-        assert (packages / f"{filename}.asc").read_text() == f"signed {winner}"
+        assert not signed or (packages / f"{filename}.asc").read_text() == f"signed {winner}"
         for server in pair:
             assert live.ask(server, f"/packages/{filename}").body == contents[winner]
             assert digests(server, "ours")[filename] == live.sha256(contents[winner])
