@@ -30,11 +30,12 @@ class Catalogue:
 
     names: Sequence[NormalizedName]
     summaries: Mapping[NormalizedName, str] = field(default_factory=dict)
-    _lowered: Sequence[tuple[NormalizedName, str]] = field(init=False, repr=False)
+    _texts: Sequence[tuple[NormalizedName, str]] = field(init=False, repr=False)
+    """Each name with all that is searched of its project, in small letters."""
 
     def __post_init__(self) -> None:
-        lowered = tuple((name, self.summaries[name].lower()) for name in self.names if self.summaries.get(name))
-        object.__setattr__(self, "_lowered", lowered)
+        texts = tuple((name, f"{name}\n{self.summaries.get(name, '').lower()}") for name in self.names)
+        object.__setattr__(self, "_texts", texts)
 
     def find(self, query: str) -> Sequence[NormalizedName]:
         """The projects that have all words of `query`; every project if there is none.
@@ -48,27 +49,20 @@ class Catalogue:
             return self.names
         # A name is spelled one way here, whatever the separators were.
         spelled = [str(canonicalize_name(word)).strip("-") or word for word in words]
+        found = self._texts
+        for word, spelling in zip(words, spelled, strict=True):
+            found = [pair for pair in found if word in pair[1] or (word != spelling and spelling in pair[1])]
         start = "-".join(spelled)
-        named = self._named(spelled)
-        begin = [name for name in named if name.startswith(start)]
-        begin.sort(key=lambda name: name != start)  # stable: only the exact name moves, to the front
-        others = [name for name in named if not name.startswith(start)]
-        return (*begin, *others, *self._described(words, spelled, set(named)))
+        groups: tuple[list[NormalizedName], ...] = [], [], [], []
+        for name, _ in found:
+            if name.startswith(start):
+                groups[name != start].append(name)
+            elif start in name or (len(spelled) > 1 and all(spelling in name for spelling in spelled)):
+                groups[2].append(name)
+            else:
+                groups[3].append(name)
+        return [name for group in groups for name in group]
 
     def hit(self, name: NormalizedName) -> Hit:
         """A name with its summary."""
         return Hit(name=name, summary=self.summaries.get(name, ""))
-
-    def _named(self, spelled: Sequence[str]) -> Sequence[NormalizedName]:
-        found: Sequence[NormalizedName] = self.names
-        for word in spelled:
-            found = [name for name in found if word in name]
-        return found
-
-    def _described(
-        self, words: Sequence[str], spelled: Sequence[str], without: set[NormalizedName]
-    ) -> Sequence[NormalizedName]:
-        found = self._lowered
-        for word, spelling in zip(words, spelled, strict=True):
-            found = [pair for pair in found if word in pair[1] or spelling in pair[0]]
-        return [name for name, _ in found if name not in without]
