@@ -22,13 +22,16 @@ from ..model import File, LocalFile, Project, Source, Stream
 _LINE_LIMIT = 10_000
 
 
+Outcome = Literal["chosen", "fetched", "cached", "skipped", "failed"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One step of fetching ahead."""
 
     subject: str
     """A requirement or a file name."""
-    outcome: Literal["chosen", "fetched", "cached", "skipped", "failed"]
+    outcome: Outcome
     text: str = ""
     """Why, if it was skipped or failed."""
     size: int = 0
@@ -198,15 +201,19 @@ def _rank(file: File, tags: dict[Tag, int]) -> int | None:
     return min((tags[tag] for tag in own if tag in tags), default=None)
 
 
-def _fetch(source: Source, file: File) -> tuple[Literal["fetched", "cached", "skipped", "failed"], str, int]:
+def _fetch(source: Source, file: File) -> tuple[Outcome, str, int]:
+    outcome: Outcome
     try:
-        if file.core_metadata is not None:
-            source.open(file.project, file.filename, ".metadata")
         content = source.open(file.project, file.filename)
         if isinstance(content, LocalFile):
-            return "cached", "", content.path.stat().st_size
-        if isinstance(content, Stream):
-            return "fetched", "", sum(len(piece) for piece in content.read(0, None))
-        return "skipped", "it is not fetched through this server", 0
+            outcome, size = "cached", content.path.stat().st_size
+        elif isinstance(content, Stream):
+            outcome, size = "fetched", sum(len(piece) for piece in content.read(0, None))
+        else:
+            return "skipped", "it is not fetched through this server", 0
+        if file.core_metadata is not None:
+            # After the file, from which it may have to be made.
+            source.open(file.project, file.filename, ".metadata")
     except (Unavailable, Missing, OSError) as error:
         return "failed", str(error), 0
+    return outcome, "", size
