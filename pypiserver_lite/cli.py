@@ -25,7 +25,7 @@ from .web import PypiServerLite
 _RUN = """Serve folders of wheels and sdists as a Python package index.
 
   pypiserver-lite run ./packages
-  pip install --extra-index-url http://127.0.0.1:8080/simple/ PROJECT
+  pip install --index-url http://127.0.0.1:8080/simple/ PROJECT
 
 Uploads need a password file (-P FILE); downloads are open unless -a says otherwise."""
 

@@ -9,9 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes, urldefrag, urljoin
-from wsgiref.headers import Headers
 from wsgiref.util import FileWrapper, setup_testing_defaults
 from wsgiref.validate import validator
+
+
+class Fields(dict[str, str]):
+    """Header fields by name, which has no case."""
+
+    def __init__(self, fields: list[tuple[str, str]]) -> None:
+        super().__init__((name.lower(), value) for name, value in fields)
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(str(name).lower())
 
 
 @dataclass(frozen=True)
@@ -23,16 +35,16 @@ class Answer:
     body: bytes
 
     @property
-    def headers(self) -> Headers:
-        return Headers(self.headerlist)
+    def headers(self) -> Fields:
+        return Fields(self.headerlist)
 
     @property
     def content_type(self) -> str:
-        return (self.headers["Content-Type"] or "").split(";")[0]
+        return self.headers["Content-Type"].split(";")[0]
 
     @property
     def content_length(self) -> int:
-        return int(self.headers["Content-Length"] or -1)
+        return int(self.headers["Content-Length"])
 
     @property
     def text(self) -> str:

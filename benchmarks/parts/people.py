@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from bench import Bench
 from data import asked
 from load import Ask, Entrant, race, shuffled, timed
-from parts.pages import US, per_request
 from table import Row, Target
+
+from parts.pages import US, per_request
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -24,7 +25,8 @@ def human_pages(bench: Bench) -> Iterator[Row]:
     entrants = {}
     for what, some in asks.items():
         entrants[what] = Entrant(server, some)
-        entrants[f"bare {what}"] = Entrant(bench.bare("bottle", len(server.get(some[0].path, BROWSER)[1])), some)
+        bare = bench.bare("bottle", len(server.get(some[0].path, BROWSER)[1]))
+        entrants[f"bare {what}"] = Entrant(bare, [Ask("/simple/x/", BROWSER)])
     costs = race(entrants, bench.rounds, bench.seconds)
     for what in asks:
         ours, theirs = per_request(costs[what]), per_request(costs[f"bare {what}"])

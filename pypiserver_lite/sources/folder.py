@@ -324,8 +324,9 @@ class Folder:
         return self._memory.state()
 
     def close(self) -> None:
-        """Stop background work."""
+        """Stop reading ahead, and close the memory; a page asked for afterwards still reads what it needs."""
         self._ahead.close()
+        self._memory.close()
 
     def _appeared(self, entries: Sequence[Entry]) -> None:
         self._ahead.add(entries)
