@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from bench import Bench
 from table import Row
 
-from . import change, files, memory, pages, start, uploads, upstream
+from . import change, files, memory, pages, people, start, uploads, upstream
 
 PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "pages": pages.project_pages,
@@ -17,6 +17,8 @@ PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "long": pages.long_project,
     "login": pages.behind_passwords,
     "granian": pages.on_granian,
+    "people": people.human_pages,
+    "search": people.search,
     "files": files.small_files,
     "big": files.big_file,
     "start": start.start,
