@@ -30,6 +30,7 @@ def wrap(application: WSGIApplication, proxies: TrustedProxies) -> WSGIApplicati
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
             return application(environ, start_response)
         refused = False
+        body = environ["wsgi.input"] = _Body(environ["wsgi.input"])
 
         def start(
             status: str, headers: list[tuple[str, str]], exc_info: _ExcInfo | None = None, /
@@ -41,10 +42,35 @@ def wrap(application: WSGIApplication, proxies: TrustedProxies) -> WSGIApplicati
         answer = application(environ, start)
         # Who waits for "100 Continue" has not sent anything, and reading would ask for it.
         if refused and not environ.get("HTTP_EXPECT"):
-            _discard(environ["wsgi.input"])
+            _discard(body)
+        if body.broken:
+            # What is left of it must not be read as the next request. Gunicorn offers no other way to say so.
+            close = getattr(getattr(start_response, "__self__", None), "force_close", None)
+            if close is not None:
+                close()
         return answer
 
     return wrapped
+
+
+class _Body:
+    """A request's body whose failures are all OSErrors: for malformed chunks gunicorn has errors of its own."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+        self.broken = False
+
+    def read(self, *size: int) -> bytes:
+        """Up to `size` bytes, or all. Raises OSError."""
+        try:
+            data: bytes = self._body.read(*size)  # granian takes no -1
+        except Exception as error:
+            self.broken = True
+            raise OSError("the request body is malformed, or broke off") from error
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
 
 
 def _discard(body: Any) -> None:

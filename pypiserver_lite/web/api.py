@@ -74,15 +74,25 @@ class Readable(Protocol):
 
 
 class _Bounded:
-    """A body that ends where its Content-Length says, on servers that would wait for more."""
+    """A body that ends where its Content-Length says, on servers that would wait for more.
 
-    def __init__(self, body: Readable, length: int) -> None:
+    Reading raises Invalid where the server cannot read on, because the client
+    hung up or sends nonsense.
+    """
+
+    def __init__(self, body: Readable, length: int | None) -> None:
         self._body = body
         self._left = length
 
     def read(self, size: int = -1, /) -> bytes:
-        data = self._body.read(self._left if size < 0 else min(size, self._left)) if self._left else b""
-        self._left -= len(data)
+        if self._left is not None:
+            size = self._left if size < 0 else min(size, self._left)
+        try:
+            data = b"" if size == 0 else self._body.read(size) if size > 0 else self._body.read()
+        except OSError as error:
+            raise Invalid("the request body broke off; send it again") from error
+        if self._left is not None:
+            self._left -= len(data)
         return data
 
 
@@ -100,9 +110,9 @@ def request_body(environ: Mapping[str, Any]) -> Readable:
     """The body of a request, ending where it ends whatever the server does."""
     length = content_length(environ)
     body = cast("BinaryIO", environ["wsgi.input"])
-    if length is not None:
-        return _Bounded(body, length)
-    return body if environ.get("wsgi.input_terminated") else io.BytesIO()
+    if length is None and not environ.get("wsgi.input_terminated"):
+        return io.BytesIO()
+    return _Bounded(body, length)
 
 
 def reason(text: str) -> str:
