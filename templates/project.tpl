@@ -7,6 +7,7 @@
 #   about     what the release says: about.text("summary"), about.listed("classifiers"), about.people() (.name, .mail),
 #             about.licence(), about.links() (label, address)
 #   description   HTML, safe; unread: whether it could not be had this time
+#   stale     None, or the minutes since an upstream said this that does not answer now
 #   files     of the release, each with .file (.filename, .uploaded, .requires_python, .yanked, .core_metadata,
 #             .has_signature, .provenance), .href, .size, .digest (None, or algorithm and digest) and .origin
 #   needed    dependencies by extra, each with .extra and .dependencies (pairs: .name and .text; whether it is here)
@@ -36,6 +37,9 @@ people, links, licence, keywords = about.people(), about.links(), about.licence(
 % end
 % if version != latest:
 <p class="note">The newest release is <a href="{{here}}">{{latest}}</a>.</p>
+% end
+% if stale is not None:
+<p class="note">The upstream does not answer. This is what it said {{"a moment" if stale < 1 else "{:,} minute{}".format(stale, "" if stale == 1 else "s")}} ago.</p>
 % end
 % if unread and version:
 <p class="note">What this release says of itself could not be had just now.</p>

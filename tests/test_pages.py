@@ -463,7 +463,7 @@ def test_a_project_that_lives_upstream_is_shown_the_same_way(packages: Path, tmp
         app = make_app(tmp_path / "ours", private=["acme-secret"], **settings)
         client = Client(app)
         seen = see(client, "/project/acme-client/")
-        for words in ("Acme.Client 1.0", "A client for Acme", "Talks to Acme.", "from upstream", "0.9 yanked"):
+        for words in ("Acme.Client 1.0", "A client for Acme", "Talks to Acme.", "from the upstream", "0.9 yanked"):
             assert words in seen.text
         assert "../../project/acme-core/" in see(client, "/project/ours/").links
         assert "reserved" in see(client, "/project/acme-secret/", 404).text
@@ -471,6 +471,22 @@ def test_a_project_that_lives_upstream_is_shown_the_same_way(packages: Path, tmp
         assert server.simple in home.text and "request" in home.text
         assert "hidden" not in home.text
         app.close()
+
+
+def test_a_file_says_whether_it_is_kept_and_a_page_whether_the_upstream_still_answers(
+    packages: Path, tmp_path: Path
+) -> None:
+    upstream = make_app(packages, disable_fallback=True, cache_dir=tmp_path / "up")
+    settings: dict[str, Any] = {"fallback_mode": "cache", "cache_dir": tmp_path / "c", "cache_ttl": 0}
+    (tmp_path / "ours").mkdir()
+    with live.in_thread(upstream) as server:
+        client = Client(make_app(tmp_path / "ours", fallback_url=server.simple, **settings))
+        assert see(client, "/project/acme-core/").text.count("from the upstream") == 1
+        client.get("/packages/acme_core-1.0-py3-none-any.whl")
+        eventually(lambda: "from the cache" in see(client, "/project/acme-core/").text)
+    seen = see(client, "/project/acme-core/")
+    assert "The upstream does not answer" in seen.text and "acme-core==1.0" in seen.text
+    client.application.close()
 
 
 # -- changing it ------------------------------------------------------------------------------------------------------

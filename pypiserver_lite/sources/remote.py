@@ -167,6 +167,10 @@ class Remote:
             size = source.size if source else self._size_of(project, file)
         return _stream(file, size, partial(self._filled, cache, project, file, size, source))
 
+    def keeps(self, file: File) -> bool:
+        """Whether a file of ours is in the cache now, so that the upstream is not needed for it."""
+        return self._cache is not None and self._cache.stamp(*self._key(file)) is not None
+
     def _key(self, file: File) -> tuple[Kind, str]:
         digest = file.hashes.get("sha256")
         if digest is not None:

@@ -209,24 +209,35 @@ class HumanPages:
     def project(self, project: Project, version: str | None, address: str) -> Page:
         """A project with its newest release, or with the release `version` (spelled as the project does)."""
         chosen = about.latest(project) if version is None else version
+        stale = self._site.stale(project.name)
         names = self._site.index.names()
         address = address if len(address) <= _LONGEST_ADDRESS else "/"
         up = "../../" if version is None else "../../../"
+        described: _Described | None
         try:
             described = self._about.get(
                 (project.name, chosen), (project,), lambda: _Described(about.read(project, chosen, self._site.index))
             )
         except Unavailable:
-            # The page is useful without; but it is not kept, so that the next one has all.
-            return self.page("project", self._project_variables(project, chosen, None, up, address))
+            described = None
+        if described is None or stale is not None:
+            # Useful as it is, but it is not kept: the next one may say more.
+            return self.page("project", self._project_variables(project, chosen, described, up, address, stale))
+        origins = tuple(self._origin(file) for file in project.files if file.url and file.version == chosen)
         return self._kept(
-            ("project", project.name, version, address),
+            ("project", project.name, version, address, origins),
             (project, names),
             lambda: self.page("project", self._project_variables(project, chosen, described, up, address)),
         )
 
     def _project_variables(
-        self, project: Project, version: str, described: _Described | None, up: str, address: str
+        self,
+        project: Project,
+        version: str,
+        described: _Described | None,
+        up: str,
+        address: str,
+        stale: float | None = None,
     ) -> dict[str, object]:
         what = described.about if described else about.NOTHING
         here = f"{up}project/{project.name}/"
@@ -245,6 +256,7 @@ class HumanPages:
             "about": what,
             "description": described.html if described else "",
             "unread": described is None,
+            "stale": None if stale is None else int(stale // 60),
             "files": [self._file_row(file, up) for file in files],
             "needed": self._needed(what),
             "install": _installing(project.name, version, address),
@@ -260,8 +272,14 @@ class HumanPages:
             href=f"{up}packages/{file_path(file.project, file.filename)}",
             size=size(file.size),
             digest=next(iter(file.hashes.items()), None),
-            origin="upstream" if file.url else "this index",
+            origin=self._origin(file),
         )
+
+    def _origin(self, file: File) -> str:
+        """Where a file comes from when it is asked for now."""
+        if not file.url:
+            return "this index"
+        return "the cache" if any(remote.keeps(file) for remote in self._site.remotes) else "the upstream"
 
     def _needed(self, what: About) -> list[Needed]:
         names = self._site.index.names()
