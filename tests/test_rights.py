@@ -501,7 +501,7 @@ def test_a_flood_of_wrong_logins_keeps_no_reader_waiting_and_no_known_user_out(s
         assert set.union(*(task.result() for task in floods)) <= {401, 429, 503}
         assert live.ask(server, "/simple/", **login("bob", "x")).status == 429  # slowed down
         assert int(live.ask(server, "/simple/", **login("bob", "x")).headers["retry-after"]) > 0
-        assert len(waits) > 20 and max(waits) < 1.0
+        assert len(waits) > 20 and max(waits) < 2.0
         # Another address is not held to account.
         with live.connect(server, source="127.0.0.2") as connection:
             wrong = login("ann", "no")["Authorization"]

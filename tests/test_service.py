@@ -24,7 +24,7 @@ import pytest
 import requests
 
 MIB = 2**20
-PROMPT = 1.0
+PROMPT = 2.0
 """Seconds within which a normal client has its answer; without disturbance it takes about two milliseconds."""
 
 
@@ -310,7 +310,7 @@ def test_archives_made_to_explode_are_refused_at_little_cost(packages: Path) -> 
             before, began = peak(server), time.monotonic()
             answer = forms.post(server, forms.upload(data, filename))
             assert answer.status == 400, filename
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 2
             assert peak(server) - before < 10 * MIB
         assert longest_wait(server, count=5) < PROMPT
 
