@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bottle
+import live
 import pytest
 from builders import make_sdist, make_wheel
 from wsgi_client import Answer, Client
@@ -47,6 +48,7 @@ def get(client: Client, path: str, status: int = 200, **headers: str) -> Answer:
 
 @pytest.mark.parametrize("path", ["/simple/", "/+simple/", "/%2Bsimple/", "/simple/ours-thing/", "/packages/", "/"])
 def test_head_says_what_get_says(client: Client, path: str) -> None:  # U6, U13
+    get(client, "/simple/ours-thing/")  # the home page shows more once a project has been read
     answer = get(client, path)
     head = client.head(path)
     assert head.body == b""
@@ -136,7 +138,7 @@ def test_a_wrong_method_names_the_right_ones(client: Client, method: str, path: 
 @pytest.mark.parametrize("path", ["/simple/", "/simple/ours-thing/"])
 def test_the_client_chooses_the_form(
     client: Client, path: str, accept: str | None, content_type: str
-) -> None:  # G1-G8, G10
+) -> None:  # U2, G1-G8, G10
     answer = client.get(path, Accept=accept) if accept else client.get(path)
     assert answer.content_type == content_type
     assert "Accept" in [name.strip() for name in answer.headers["Vary"].split(",")]
@@ -441,6 +443,20 @@ def test_protected_pages_ask_each_time(packages: Path, tmp_path: Path) -> None: 
         assert "public" not in page.headers["Cache-Control"]
         client.request(wheel, headers=login)
     client.get("/health")
+
+
+def test_every_answer_carries_a_date_and_no_other_name_for_a_file(packages: Path) -> None:  # P5, P8, F15
+    wheel = "/packages/ours_thing-1.0-py3-none-any.whl"
+    with live.serve(packages=[packages]) as server:
+        page = live.ask(server, "/simple/ours-thing/", Accept=JSON)
+        answers = [live.ask(server, path) for path in ("/", "/simple/", "/simple", "/simple/nobody/", wheel, "/health")]
+        answers.append(live.ask(server, "/simple/ours-thing/", Accept=JSON, If_None_Match=page.headers["etag"]))
+        answers += [live.ask(server, wheel, "HEAD"), live.ask(server, "/", "POST")]
+    assert {answer.status for answer in answers} == {200, 301, 304, 403, 404}
+    for answer in answers:
+        assert email.utils.parsedate_to_datetime(answer.headers["date"])
+        assert "content-disposition" not in answer.headers  # the address names the file
+    assert "last-modified" not in page.headers  # an ETag is enough, and exact
 
 
 def test_json_is_what_json_clients_expect(client: Client) -> None:  # J1-J8, J13

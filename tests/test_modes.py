@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import threading
 import time
@@ -176,6 +177,21 @@ def test_files_come_in_parts_and_whole_as_their_upstream_has_them(
             assert live.ask(server, "/packages/big-1.0.tar.gz", Range="bytes=999999-").status == 416
             tags |= {part.headers["etag"], whole.headers["etag"], head.headers["etag"]}
         assert len(tags) == 1  # F11: a download that broke is resumed from the cache
+
+
+@pytest.mark.parametrize("mode", ["proxy", "cache"])
+def test_a_yank_upstream_is_passed_on(
+    mode: str, upstream: faulty.FaultyUpstream, folder: Path, tmp_path: Path
+) -> None:  # Y4
+    upstream.add("bad", "bad-1.0.tar.gz", b"one", yanked="breaks <everything>")
+    upstream.add("bad", "bad-2.0.tar.gz", b"two", yanked=True)
+    upstream.add("bad", "bad-3.0.tar.gz", b"three", yanked=False)
+    app = make_app(folder, fallback_url=upstream.url, fallback_mode=mode, cache_dir=tmp_path / "c")
+    with live.in_thread(app) as server:
+        files = json.loads(live.ask(server, "/simple/bad/", Accept=JSON).body)["files"]
+        assert [file["yanked"] for file in files] == ["breaks <everything>", True, False]
+        page = live.ask(server, "/simple/bad/").text
+        assert page.count("data-yanked") == 2 and 'data-yanked="breaks &lt;everything&gt;"' in page
 
 
 def test_eight_clients_that_ask_for_one_file_cost_one_download(
