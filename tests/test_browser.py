@@ -111,9 +111,9 @@ def looking(browser: Browser, home: str, *, spoiled: int = 0, **look: Any) -> It
         dialog.dismiss()
 
     def note(request: Request) -> None:
-        # A download ends the request for a page; that is what it is called then.
-        if "/packages/" not in request.url:
-            failed.append(f"failed: {request.url}")
+        # Whoever walks on, or gets a file instead of a page, ends what was still on its way.
+        if request.failure != "net::ERR_ABORTED":
+            failed.append(f"failed: {request.url} {request.failure}")
 
     def check(request: Request) -> None:
         if not request.url.startswith(home):
