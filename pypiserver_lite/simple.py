@@ -383,8 +383,31 @@ def _time(value: object) -> datetime | None:
         return None
 
 
+# Links that are what they will be, with nothing to resolve or to quote; and, in two parts, those beside others.
+_PLAIN = re.compile(
+    r"https?://[a-z0-9.-]+(?::[1-9][0-9]{0,3})?/[A-Za-z0-9._~/%+!-]*(?:#[a-z0-9]+=[0-9a-fA-F]+)?", re.ASCII
+)
+_BESIDE = re.compile(r"((?:\.\./)*(?:[A-Za-z0-9_~-][A-Za-z0-9._~-]*/)*)([A-Za-z0-9_~-][A-Za-z0-9._~+!-]*)", re.ASCII)
+
+
 def _url(link: str, base: str) -> str | None:
     """The absolute address of a link, with its fragment; ``None`` if it is not one that we would follow."""
+    # A page has thousands of links, and the general way takes longer than everything else about them.
+    if len(link) <= _URL_LIMIT:
+        if _PLAIN.fullmatch(link):
+            return link
+        if beside := _BESIDE.fullmatch(link):
+            folder = _folder(beside[1] or "./", base)
+            return folder and folder + beside[2]
+    return _resolved(link, base)
+
+
+@lru_cache(maxsize=256)
+def _folder(link: str, base: str) -> str | None:
+    return _resolved(link, base)
+
+
+def _resolved(link: str, base: str) -> str | None:
     link = link.strip()
     if not link or len(link) > _URL_LIMIT or not link.isprintable():
         return None
