@@ -27,6 +27,8 @@ HEAD_BYTES = 64 * 1024
 """Read at once while a header is awaited. A body is read in larger pieces, `adj.recv_bytes`."""
 TURN_BYTES = 2 * 1024 * 1024
 """Sent at most for one connection before the others get their turn."""
+PART_BYTES = 1024 * 1024
+"""What is written goes into buffers of about this size, each of which is freed once it is sent."""
 HEADER_SECONDS = 30
 """For a whole header, from its first byte."""
 LINGER_SECONDS = 300
@@ -217,6 +219,14 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         self.server.add_task(self)
 
     # On a worker
+
+    def write_soon(self, data: Any) -> int:
+        """Have bytes sent; wait while very many are waiting already."""
+        # A buffer keeps what it has sent until it is full: of a stream that would be sixteen megabytes a client. One
+        # that has gone over to a file, for a slow client, costs no memory, and another would cost a descriptor.
+        if self.current_outbuf_count >= PART_BYTES and not self.outbufs[-1].overflowed:
+            self.current_outbuf_count = self.adj.outbuf_high_watermark
+        return int(super().write_soon(data))
 
     def service(self) -> None:
         """Go on with the request: ask the application whether its body is wanted, or answer it.
