@@ -209,8 +209,8 @@ class Cache:
                 with disk.copy(part, self._folder("tmp")) as staged:
                     disk.place(staged.path, final, overwrite=True)
             else:
+                # The name is not synced: a crash of the machine may take it back, and that costs a download.
                 disk.place(part, final, overwrite=True)
-                disk.sync_folder(final.parent)
         except OSError as error:
             self._failed(error)
             return False
