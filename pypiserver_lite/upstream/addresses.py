@@ -14,7 +14,10 @@ never are.
 
 from __future__ import annotations
 
+import heapq
 import ipaddress
+import itertools
+import os
 import queue
 import re
 import socket
@@ -175,18 +178,17 @@ class Call:
         self.started = time.monotonic()
         self.late = False
         self._socket: socket.socket | None = None
-        self._timer: threading.Timer | None = None
+        self._limited = False
 
     def limit(self, seconds: float) -> None:
         """From now on the call may take this long."""
-        self._timer = threading.Timer(max(seconds, 0.0), self._end)
-        self._timer.daemon = True
-        self._timer.start()
+        self._limited = True
+        _deadlines.add(self, max(seconds, 0.0))
 
     def unlimit(self) -> None:
         """The call, or the part of it that was limited, is over."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._limited = False
+        self._socket = None
 
     def use(self, connection: socket.socket | None) -> None:
         """The connection that the call goes through."""
@@ -194,14 +196,56 @@ class Call:
         if self.late:
             self._end()
 
+    def overdue(self) -> None:
+        """The time is up: end the call, unless it is over."""
+        if self._limited:
+            self._end()
+
     def _end(self) -> None:
         self.late = True
+        connection = self._socket
         try:
-            if self._socket is not None:
+            if connection is not None:
                 # Not through ssl's own method, which would pull the session from under the thread that reads.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
         except OSError:
             return  # closed already
+
+
+class _Deadlines:
+    """Ends calls when their time is up, with one thread: starting one for each takes as long as asking."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[float, int, Call]] = []
+        self._numbers = itertools.count()
+        self._process = 0
+
+    def add(self, call: Call, seconds: float) -> None:
+        """Call `overdue` in so many seconds."""
+        entry = (time.monotonic() + seconds, next(self._numbers), call)
+        with self._changed:
+            if self._process != os.getpid():  # a fork leaves threads behind
+                self._process = os.getpid()
+                self._waiting.clear()
+                threading.Thread(target=self._watch, name="pypiserver-lite-deadlines", daemon=True).start()
+            heapq.heappush(self._waiting, entry)
+            if self._waiting[0] is entry:
+                self._changed.notify()
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                left = self._waiting[0][0] - time.monotonic() if self._waiting else None
+                if left is None or left > 0:
+                    self._changed.wait(left)
+                    continue
+                call = heapq.heappop(self._waiting)[2]
+            call.overdue()
+            del call  # or it would be held until the next one's time is up
+
+
+_deadlines = _Deadlines()
 
 
 class _Calls(threading.local):
