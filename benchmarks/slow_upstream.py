@@ -97,6 +97,15 @@ def page(project: str, *, as_json: bool) -> bytes:
     return json.dumps({"meta": meta, "name": project, "files": files, "versions": versions}).encode()
 
 
+@functools.lru_cache(maxsize=1)
+def listing() -> bytes:
+    """The list of projects. It names those of the benchmark, for one peer asks for no others."""
+    names = [f"few-{round_}-{number}" for round_ in range(10) for number in range(200)]
+    names += [f"big-{round_}-{when}" for round_ in range(10) for when in ("alone", "crowd")]
+    links = "".join(f'<a href="{name}/">{name}</a><br>\n' for name in names)
+    return f"<!DOCTYPE html>\n<html><body>\n{links}</body></html>\n".encode()
+
+
 @dataclass(frozen=True)
 class Answer:
     """What is sent: `whole` at once, or so many bytes of `repeated`."""
@@ -124,7 +133,7 @@ def answer(path: str, accept: str) -> Answer:
             size, etag = HOLDINGS[found[2]].size, f'"{found[3]}"'
             return Answer(HTTPStatus.OK, "application/octet-stream", etag, size, block(found[3]))
     elif path == "/simple/":
-        return _of(b'<!DOCTYPE html>\n<html><body><a href="few-0-0/">few-0-0</a></body></html>\n', "text/html")
+        return _of(listing(), "text/html; charset=utf-8")
     return _of(b"nothing here\n", "text/plain", HTTPStatus.NOT_FOUND)
 
 

@@ -1,10 +1,12 @@
-"""A small client that fetches pages and files as an installer does, and notes when bytes come.
+"""A small client that does what an installer must, and notes when bytes come.
 
-It parses no more than it must: what it costs is added to everybody's times.
+It reads pages, follows their links and checks the digests of small files. What
+that costs is added to everybody's times, as it is when an installer asks.
 """
 
 from __future__ import annotations
 
+import json
 import queue
 import re
 import socket
@@ -142,15 +144,18 @@ class _Body:
         return line.strip()
 
 
-def link(answer: Received, filename: str) -> str:
-    """The address of a file on a page, in JSON or HTML. Raises Failed."""
+def listed(answer: Received, filename: str) -> tuple[str, str]:
+    """Address and sha256 of a file on a page, in JSON or HTML. Raises Failed."""
     if answer.status != 200:
         raise Failed(f"status {answer.status} for {answer.url}: {answer.body[:100]!r}")
-    found = re.search(rb'(?:href=|"url": ?)"([^"]*' + re.escape(filename.encode()) + rb'[^"]*)"', answer.body)
-    if found is None:
-        raise Failed(f"{answer.url} does not list {filename}")
-    url: str = urljoin(answer.url, found[1].decode())
-    return url.partition("#")[0]
+    if answer.body.startswith(b"{"):
+        for file in json.loads(answer.body)["files"]:
+            if file["filename"] == filename:
+                return urljoin(answer.url, file["url"]), file["hashes"]["sha256"]
+    for match in re.finditer(r'href="([^"#]*)#sha256=([0-9a-f]{64})"', answer.body.decode()):
+        if match[1].endswith(f"/{filename}") or match[1] == filename:
+            return urljoin(answer.url, match[1]), match[2]
+    raise Failed(f"{answer.url} does not list {filename} with its digest")
 
 
 def together(count: int, work: Callable[[Visitor], None]) -> None:
