@@ -135,8 +135,9 @@ class Upstream:
         return hops.is_loop(via)
 
     def close(self) -> None:
-        """Close idle connections."""
+        """Close idle connections, and log what came through them."""
         self._session.close()
+        self.traffic.summarize()
 
     def page(
         self, name: NormalizedName, *, etag: str | None = None, modified: str | None = None, within: float | None = None

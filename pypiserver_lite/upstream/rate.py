@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from ..errors import Busy
 
+_log = logging.getLogger(__name__)
 _BURST = 0.1  # seconds' worth of bytes that may come at once after a pause
 
 
@@ -65,16 +67,25 @@ class Tally:
 
 
 class Traffic:
-    """Counters that any number of threads and upstreams share."""
+    """Counters that any number of threads and upstreams share.
 
-    def __init__(self) -> None:
+    While something happens, a line in the log tells the totals at most every
+    `pause` seconds, and `summarize` at the end.
+    """
+
+    def __init__(self, *, pause: float = 600.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
         self._requests = self._received = self._cached = self._unchanged = 0
+        self._pause = pause
+        self._clock = clock
+        self._next = clock() + pause
+        self._told: Tally | None = None
 
     def requested(self) -> None:
         """A request went to an upstream."""
         with self._lock:
             self._requests += 1
+        self._tell_in_time()
 
     def received(self, size: int) -> None:
         """Bytes of a body came from an upstream."""
@@ -85,11 +96,38 @@ class Traffic:
         """Bytes of a file were handed out from what was here."""
         with self._lock:
             self._cached += size
+        self._tell_in_time()
 
     def unchanged(self, size: int) -> None:
         """An upstream confirmed a page of this many bytes instead of sending it again."""
         with self._lock:
             self._unchanged += size
+
+    def summarize(self) -> None:
+        """Log the totals, unless nothing has happened since they were logged last."""
+        tally = self.snapshot()
+        with self._lock:
+            self._next = self._clock() + self._pause
+            told, self._told = self._told, tally
+        if tally != told and tally != _NOTHING:
+            _log.info(
+                "upstream traffic since the start: %d requests, %s received; %s of files handed out from the cache, "
+                "%s saved",
+                tally.requests,
+                _megabytes(tally.received),
+                _megabytes(tally.cached),
+                _megabytes(tally.saved),
+            )
+
+    def _tell_in_time(self) -> None:
+        now = self._clock()
+        if now < self._next:
+            return
+        with self._lock:
+            if now < self._next:
+                return  # another thread tells
+            self._next = now + self._pause
+        self.summarize()
 
     def snapshot(self) -> Tally:
         """All counters at one moment."""
@@ -100,6 +138,13 @@ class Traffic:
                 cached=self._cached,
                 saved=self._cached + self._unchanged,
             )
+
+
+_NOTHING = Tally(requests=0, received=0, cached=0, saved=0)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
 
 
 class Turnstile:
