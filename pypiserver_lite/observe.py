@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 
 from .config import Config
 from .errors import ConfigError
@@ -74,3 +75,18 @@ def request_values(environ: Mapping[str, object]) -> dict[str, object]:
     # The name that pypiserver's own formats use.
     values["bottle.request"] = f"{values.get('REQUEST_METHOD')} {values.get('PATH_INFO')}"
     return values
+
+
+def note(
+    config: Config,
+    values: dict[str, object],
+    status: str,
+    headers: Iterable[tuple[str, str]],
+    error: str,
+    began: float,
+) -> None:
+    """Log an answer to the request of `values` that came at `began` (`time.monotonic`)."""
+    sizes = [value for name, value in headers if name.lower() == "content-length"]
+    values.update(status=status, size=sizes[0] if sizes else "-", error=error)
+    values["ms"] = int((time.monotonic() - began) * 1000)
+    access.info("%s", fill(config.log_err_frmt if status[:1] in "45" else config.log_res_frmt, values))

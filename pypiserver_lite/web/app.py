@@ -7,11 +7,10 @@ are checked before a route runs, and before a body is read.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -19,27 +18,12 @@ import bottle
 from packaging.utils import NormalizedName
 
 from .. import about, config, observe, simple, site, upload
-from ..dists import parse_filename, project_of, try_normalize
-from ..errors import (
-    Busy,
-    Conflict,
-    Denied,
-    Invalid,
-    Late,
-    Loop,
-    Missing,
-    NoSpace,
-    NotAcceptable,
-    PypiServerLiteError,
-    ReadOnly,
-    TooLarge,
-    TooMany,
-    Unavailable,
-)
-from ..model import LocalFile, Project, Redirect, Side, User
+from ..dists import try_normalize
+from ..errors import Missing, PypiServerLiteError, TooLarge
+from ..model import Project, User
 from ..search import LONGEST_QUERY
 from ..upstream import hops
-from . import api, human, pages, rpc, send
+from . import api, downloads, human, pages, plain, rpc, send
 from .ready import ReadyPages
 
 if TYPE_CHECKING:
@@ -47,26 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pypiserver_lite")
 
-STATUS: Mapping[type[PypiServerLiteError], int] = {
-    Invalid: 400,
-    TooLarge: 413,
-    NotAcceptable: 406,
-    Missing: 404,
-    Conflict: 409,
-    Denied: 403,
-    TooMany: 429,
-    Unavailable: 502,
-    Late: 504,
-    Busy: 503,
-    ReadOnly: 503,
-    NoSpace: 507,
-    Loop: 508,
-}
-REALM = "pypiserver-lite"
 UPLOAD_PATHS = ("/", "/legacy", "/legacy/", "/simple", "/simple/")
 _SMALL = 64 * 1024  # bytes: the largest body anything but an upload has a use for
-SIDES: tuple[Side, ...] = (".metadata", ".asc", ".provenance")
-"""Endings of what belongs to a file, in the order in which they are looked for."""
 
 
 class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
@@ -150,7 +116,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         environ = bottle.request.environ
         address = self._address()
         if not environ["bottle.raw_path"]:
-            return self._redirect(address.rstrip("/").rsplit("/", 1)[-1] + "/", 302)
+            return plain.redirect(address.rstrip("/").rsplit("/", 1)[-1] + "/", 302)
         return self.human.answer(self.human.home(address), environ)
 
     def search(self) -> object:
@@ -164,11 +130,11 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         """A project with its newest release, or one of its releases, for people."""
         project_name = self._name(name)
         if project_name != name:
-            return self._redirect("../" * (1 if version is None else 2) + f"{project_name}/{_segment(version)}", 301)
+            return plain.redirect("../" * (1 if version is None else 2) + f"{project_name}/{_segment(version)}", 301)
         project = self._project(project_name)
         spelled = None if version is None else about.release(project, version)
         if spelled != version:
-            return self._redirect(f"../{_segment(spelled)}", 301)
+            return plain.redirect(f"../{_segment(spelled)}", 301)
         return self.human.answer(self.human.project(project, spelled, self._address()), bottle.request.environ)
 
     def asset(self, filename: str) -> send.Answer:
@@ -195,13 +161,13 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         """A project's page (PEP 503, 691); a redirect to the upstream's if no folder has it."""
         project_name = self._name(name)
         if project_name != name:
-            return self._redirect(f"../{project_name}/", 301)
+            return plain.redirect(f"../{project_name}/", 301)
         project = self.site.index.project(project_name)
         if project is None:
             address = self.site.fallback(project_name)
             if address is None:
                 raise Missing(self.site.reserved.refuses(project_name) or f"no project {project_name} here")
-            return self._redirect(address, 302)
+            return plain.redirect(address, 302)
         form = self._form()
         return self._page(project, project_name, form, lambda: simple.render_project(project, form))
 
@@ -211,57 +177,18 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
 
     def package(self, path: str) -> send.Answer:
         """A file, or what belongs to it. The last segment names the file; one before it may name its project."""
-        return self._package(path, bottle.request.environ)
-
-    def _package(self, path: str, environ: Mapping[str, Any]) -> send.Answer:
-        *folders, filename = path.split("/")
-        if not filename or any(folder in ("", ".", "..") for folder in folders):
-            raise Missing("no such file here")
-        side: Side = next((side for side in SIDES if filename.endswith(side)), "")
-        filename = filename.removesuffix(side)
-        for name in self._owners(folders, filename):
-            try:
-                content = self.site.index.open(name, filename, side)
-            except Missing:
-                continue
-            if content is not None:
-                break
-        else:
-            raise Missing(f"no file {filename + side} here")
-        control = self.site.file_cache_control
-        if isinstance(content, LocalFile):
-            rule = self.site.sendfile
-            handed = rule and send.handed_over(rule, content, filename=filename + side, cache_control=control)
-            return handed or send.local_file(environ, content, filename=filename + side, cache_control=control)
-        if isinstance(content, Redirect):
-            return self._redirect(content.url, 302)
-        return send.stream(environ, content, filename=filename + side, cache_control=control)
-
-    @staticmethod
-    def _owners(folders: Sequence[str], filename: str) -> Iterator[NormalizedName]:
-        """The projects that a file may belong to.
-
-        Any folder may stand before it, as in pypiserver's links; it counts
-        only where it fits the name of the file, or folders would be looked
-        for upstream.
-        """
-        named = try_normalize(folders[-1]) if folders else None
-        guessed = project_of(filename)
-        if named is not None and named != guessed and parse_filename(filename, named) is not None:
-            yield named
-        if guessed is not None:
-            yield guessed
+        return downloads.answer(self.site, path, bottle.request.environ)
 
     def project_json(self, name: str) -> send.Answer:
         """Facts about a project and its latest release, in the shape of PyPI's JSON API."""
         project_name = self._name(name)
         if project_name != name:
-            return self._redirect(f"../{project_name}/json", 301)
-        return self._json(self._facts(self._project(project_name), None))
+            return plain.redirect(f"../{project_name}/json", 301)
+        return plain.as_json(self._facts(self._project(project_name), None))
 
     def release_json(self, name: str, version: str) -> send.Answer:
         """Facts about one release, in the shape of PyPI's JSON API."""
-        return self._json(self._facts(self._project(self._name(name)), version))
+        return plain.as_json(self._facts(self._project(self._name(name)), version))
 
     def _facts(self, project: Project, version: str | None) -> dict[str, object]:
         chosen = about.latest(project) if version is None else about.release(project, version)
@@ -279,7 +206,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
             limit=self.site.config.max_upload,
         )
         user = cast("User | None", environ.get("pypiserver_lite.user"))
-        return self._text(api.carry_out(received, self.site, user.name if user else "anonymous"))
+        return plain.text(api.carry_out(received, self.site, user.name if user else "anonymous"))
 
     def xml_rpc(self) -> send.Answer:
         """Old clients' XML-RPC calls, `search` above all."""
@@ -289,18 +216,18 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         body = api.request_body(bottle.request.environ).read(rpc.LONGEST + 1)
         if len(body) > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
-        return self._text_of(rpc.answer(body, self.site.index), "text/xml; charset=utf-8")
+        return plain.content(rpc.answer(body, self.site.index), "text/xml; charset=utf-8")
 
     def health(self) -> send.Answer:
         """``OK`` for monitoring; with ``Accept: application/json`` more, as far as the asker may list."""
         if "application/json" not in bottle.request.environ.get("HTTP_ACCEPT", ""):
-            return self._text("OK")
+            return plain.text("OK")
         facts: dict[str, object] = {"status": "ok", "version": site.VERSION, "uptime": int(self.site.uptime())}
         try:
             self.admit("list", bottle.request.environ)
         except PypiServerLiteError:
-            return self._json(facts)
-        return self._json({**facts, **self.site.state()})
+            return plain.as_json(facts)
+        return plain.as_json({**facts, **self.site.state()})
 
     def nothing(self) -> send.Answer:
         """Files that browsers and crawlers ask for and that no project may answer."""
@@ -309,12 +236,12 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
     def add_slash(self, name: str = "", version: str = "") -> send.Answer:
         """From a page's address without its last slash to the one with it (PEP 503)."""
         last = version or (try_normalize(name) or name if name else bottle.request.path.rsplit("/", 1)[-1])
-        return self._redirect(f"{quote(last, safe='+')}/", 301)
+        return plain.redirect(f"{quote(last, safe='+')}/", 301)
 
     def to_simple(self, name: str) -> send.Answer:
         """From an index URL without ``simple/`` to the project's page."""
         up = "../" if bottle.request.path.endswith("/") else ""
-        return self._redirect(f"{up}simple/{self._name(name)}/", 302)
+        return plain.redirect(f"{up}simple/{self._name(name)}/", 302)
 
     # -- rights and refusals --------------------------------------------------------------------------------------
 
@@ -323,24 +250,12 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         return self.site.gate.check(action, environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
 
     def refusal(self, error: PypiServerLiteError) -> send.Answer:
-        """The answer that says what is wrong and what to do: plain text, and in short the reason phrase.
-
-        twine shows only the reason phrase, flit only plain text.
-        """
-        code = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-        headers: send.Headers = []
-        if isinstance(error, Denied) and error.challenge:
-            code = 401
-            headers.append(("WWW-Authenticate", f'Basic realm="{REALM}", charset="UTF-8"'))
-        if isinstance(error, (TooMany, Busy)):
-            headers.append(("Retry-After", str(error.retry_after if isinstance(error, TooMany) else 1)))
-        if isinstance(error, NotAcceptable):
-            headers.append(("Vary", "Accept, Accept-Encoding"))
+        """The answer that says what is wrong and what to do; our own failures go to the log too."""
         bottle.request.environ["pypiserver_lite.error"] = str(error)
-        if code >= 500:
-            log.error("%s %s: %s", code, observe.clean(bottle.request.path), observe.clean(error))
-        answer = self._text(str(error), headers)
-        return send.Answer(status=f"{code} {api.reason(str(error))}", headers=answer.headers, body=answer.body)
+        answer = plain.refusal(error)
+        if answer.status.startswith("5"):
+            log.error("%s %s: %s", answer.status[:3], observe.clean(bottle.request.path), observe.clean(error))
+        return answer
 
     def default_error_handler(self, res: bottle.HTTPError) -> bytes:
         """Bottle's own errors (no such route, wrong method, a bug) as short plain text."""
@@ -353,7 +268,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         }
         text = texts.get(res.status_code, "the request cannot be answered")
         bottle.request.environ["pypiserver_lite.error"] = text
-        answer = self._text(text)
+        answer = plain.text(text)
         if api.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
             answer = send.Answer(status=res.status_line, headers=answer.headers)
             answer = self.human.refusal(answer, text, bottle.request.path)
@@ -381,7 +296,8 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         except PypiServerLiteError as error:
             answer = self.refusal(error)
             if observe.access.isEnabledFor(logging.INFO):
-                self._note(observe.request_values(environ), answer.status, answer.headers, str(error), time.monotonic())
+                values = observe.request_values(environ)
+                observe.note(self.site.config, values, answer.status, answer.headers, str(error), time.monotonic())
             return answer.status, answer.headers, cast("bytes", answer.body)
         return None
 
@@ -447,26 +363,6 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         environ = bottle.request.environ
         return page.encoded(environ.get("HTTP_ACCEPT_ENCODING", "")).answer(environ.get("HTTP_IF_NONE_MATCH"))
 
-    def _json(self, value: object) -> send.Answer:
-        return self._text_of(json.dumps(value).encode(), "application/json")
-
-    def _text(self, text: str, headers: Iterable[tuple[str, str]] = ()) -> send.Answer:
-        return self._text_of((text + "\n").encode("utf-8", "replace"), "text/plain; charset=utf-8", headers)
-
-    def _text_of(self, body: bytes, content_type: str, headers: Iterable[tuple[str, str]] = ()) -> send.Answer:
-        common = [
-            ("Content-Type", content_type),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-cache"),
-            ("X-Content-Type-Options", "nosniff"),
-        ]
-        return send.Answer(status="200 OK", headers=[*common, *headers], body=body)
-
-    def _redirect(self, address: str, code: int) -> send.Answer:
-        answer = self._text(f"see {address}", [("Location", address)])
-        phrase = {301: "Moved Permanently", 302: "Found"}[code]
-        return send.Answer(status=f"{code} {phrase}", headers=answer.headers, body=answer.body)
-
     # -- WSGI -----------------------------------------------------------------------------------------------------
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -513,7 +409,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         if type(self).package is not PypiServerLite.package or not self._unadorned():
             return None
         try:
-            return self._package(path.removeprefix("/packages/"), environ)
+            return downloads.answer(self.site, path.removeprefix("/packages/"), environ)
         except PypiServerLiteError:
             return None
 
@@ -523,18 +419,10 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         began = time.monotonic()
 
         def note(status: str, headers: send.Headers, exc_info: Any = None) -> Callable[[bytes], object]:
-            self._note(values, status, headers, environ.get("pypiserver_lite.error", "-"), began)
+            observe.note(self.site.config, values, status, headers, environ.get("pypiserver_lite.error", "-"), began)
             return start_response(status, headers, exc_info)
 
         return self._answered(environ, cast("StartResponse", note))
-
-    def _note(self, values: dict[str, object], status: str, headers: send.Headers, error: str, began: float) -> None:
-        sizes = [value for name, value in headers if name.lower() == "content-length"]
-        values.update(status=status, size=sizes[0] if sizes else "-", error=error)
-        values["ms"] = int((time.monotonic() - began) * 1000)
-        settings = self.site.config
-        template = settings.log_err_frmt if status[:1] in "45" else settings.log_res_frmt
-        observe.access.info("%s", observe.fill(template, values))
 
     def close(self) -> None:
         """Stop background work and close what is open."""
