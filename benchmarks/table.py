@@ -37,8 +37,6 @@ class Row:
     unit: str = ""
     peer: str = ""
     theirs: Sequence[float] = ()
-    higher_is_better: bool = False
-    """The figures are rates; otherwise costs, and a ratio of rates is that of the costs turned round."""
     as_rate: bool = False
     """Costs whose ratio is shown as that of rates, as the target speaks of rates."""
     target: Target | None = None

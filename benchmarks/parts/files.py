@@ -45,7 +45,7 @@ def small_files(bench: Bench) -> Iterator[Row]:
 
 
 def big_file(bench: Bench) -> Iterator[Row]:
-    """A file of 50 MB, by processor time for a megabyte."""
+    """A file of 50 MB: how fast it comes, and the processor time for a megabyte."""
     folder = bench.folders.big_file(50)
     name = wheel_name("big", "1.0")
     ask = [Ask(f"/packages/{name}")]
@@ -64,8 +64,10 @@ def big_file(bench: Bench) -> Iterator[Row]:
         bench.seconds,
     )
     figures = {name: [cost.per_megabyte for cost in found] for name, found in costs.items()}
-    what, unit, target = "file of 50 MB", "µs/MB", Target("≥", 0.8)
-    yield Row(what, figures["ours"], unit, "nginx", figures["nginx"], as_rate=True, target=target)
-    what_else, target = f"{what}, --sendfile-header", Target("≥", 0.95)
-    yield Row(what_else, figures["handed over"], unit, "nginx", figures["nginx"], as_rate=True, target=target)
-    yield Row(what, figures["ours"], unit, "pypiserver", figures["old"], as_rate=True)
+    speeds = {name: [cost.bytes / cost.seconds / 1e6 for cost in found] for name, found in costs.items()}
+    what, what_else = "file of 50 MB", "file of 50 MB, --sendfile-header"
+    for name, shown, limit in (("ours", what, 0.8), ("handed over", what_else, 0.95)):
+        target = Target("≥", limit)
+        yield Row(f"{shown}: speed", speeds[name], "MB/s", "nginx", speeds["nginx"], target=target)
+        yield Row(shown, figures[name], "µs/MB", "nginx", figures["nginx"], as_rate=True, target=target)
+    yield Row(what, figures["ours"], "µs/MB", "pypiserver", figures["old"], as_rate=True)
