@@ -27,8 +27,9 @@ HEAD_BYTES = 64 * 1024
 """Read at once while a header is awaited. A body is read in larger pieces, `adj.recv_bytes`."""
 TURN_BYTES = 2 * 1024 * 1024
 """Sent at most for one connection before the others get their turn."""
-PART_BYTES = 1024 * 1024
-"""What is written goes into buffers of about this size, each of which is freed once it is sent."""
+PART_BYTES = 512 * 1024
+"""What is written goes into buffers of about this size, each of which is freed once it is sent. What a slow client
+leaves beyond it goes to a file."""
 HEADER_SECONDS = 30
 """For a whole header, from its first byte."""
 LINGER_SECONDS = 300

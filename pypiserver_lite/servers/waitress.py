@@ -26,7 +26,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from ..errors import ConfigError
-from .channel import Channel
+from .channel import PART_BYTES, Channel
 from .options import Options, listen
 from .proxies import TrustedProxies
 
@@ -201,6 +201,7 @@ class Service:
             channel_timeout=options.idle_timeout,
             max_request_header_size=options.max_header,
             recv_bytes=256 * 1024,
+            outbuf_overflow=PART_BYTES,
             ident=IDENT,
             server_name=options.host,
             log_socket_errors=False,
