@@ -245,6 +245,7 @@ _TIME = re.compile(
 _LINE_ENDS = re.compile(r"\r\n|[\t-\r\x85\u2028\u2029]")
 _ALGORITHM = re.compile(r"[a-z0-9][a-z0-9_-]{0,19}", re.ASCII)
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2}){8,64}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DIGEST_CHARACTERS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
 
 
@@ -350,8 +351,14 @@ def _reason(value: object) -> str | None:
 
 def _hashes(value: object) -> dict[str, str]:
     """Well-formed digests, sha256 first: that is the one an HTML link will show."""
+    if not isinstance(value, dict):
+        return {}
+    # What nearly every file of a page has.
+    digest = value.get("sha256") if len(value) == 1 else None
+    if isinstance(digest, str) and _SHA256.fullmatch(digest):
+        return {"sha256": digest}
     found: dict[str, str] = {}
-    for algorithm, digest in value.items() if isinstance(value, dict) else ():
+    for algorithm, digest in value.items():
         name = algorithm.strip().lower()
         if (
             _ALGORITHM.fullmatch(name)
@@ -377,6 +384,8 @@ def _time(value: object) -> datetime | None:
         year, month, day, hour, minute, second = (int(part) for part in match.group(1, 2, 3, 4, 5, 6))
         fraction = int((match[7] or "0").ljust(6, "0")[:6])
         local = datetime(year, month, day, hour, minute, second, fraction, timezone.utc)
+        if match[8] is None:
+            return local
         away = timedelta(hours=int(match[9] or 0), minutes=int(match[10] or 0))
         return local + away if match[8] == "-" else local - away
     except (ValueError, OverflowError):
