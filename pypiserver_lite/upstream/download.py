@@ -289,9 +289,10 @@ class Download:
 
     def _advance(self, available: int, *, complete: bool = False) -> None:
         with self._changed:
-            self._available = max(available, self._available)
-            self._complete = complete
-            self._changed.notify_all()
+            if available > self._available or complete:
+                self._available = max(available, self._available)
+                self._complete = complete
+                self._changed.notify_all()
 
     def _fail(self, error: Unavailable | Missing) -> None:
         _log.warning("a download from %s failed: %s", self._upstream.origin.label, error)
