@@ -57,7 +57,6 @@ def behind_upstream(bench: Bench) -> Iterator[Row]:
     for name, place in places.items():
         if isinstance(place, Between) and not figures[name].trouble:
             with _tolerated(name, figures[name]):
-                figures[name].of["memory"].append(place.server.memory("VmHWM"))
                 figures[name].gone = _without_upstream(bench, place)
     yield from _rows(figures)
 
@@ -103,6 +102,8 @@ def _crowd(place: Direct, figures: dict[str, list[float]], number: int) -> None:
         figures["crowd first"].append(first)
         figures["crowd done"].append(done)
         figures["crowd downloads"].append(place.asked(f"/files/{project}/"))
+        if number == 0:  # later rounds bring further projects
+            figures["memory"].append(place.server.memory("VmHWM"))
 
 
 def _fetch_all(place: Direct, number: int) -> None:
