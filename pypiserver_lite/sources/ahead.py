@@ -16,6 +16,7 @@ from .listing import Entry
 _log = logging.getLogger(__name__)
 
 _BATCH = 200
+_HEAD_START = 1.0
 _PRUNE_EVERY = 3600.0
 _SAY_EVERY = 10.0
 _SETTLING = 1.0  # seconds until a file that was just written is looked at again
@@ -84,6 +85,8 @@ class ReadAhead:
 
     def _run(self) -> None:
         try:
+            # Whoever waited for the server to start comes first.
+            self._wake.wait(_HEAD_START)
             self._read(self._unread(self._entries()), "read ahead")
             self._vanished()
             pruned = monotonic()
