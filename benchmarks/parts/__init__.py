@@ -27,5 +27,5 @@ PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "upload": uploads.small,
     "upload-big": uploads.big,
     "upstream": upstream.behind_upstream,
-    "upstream-page": upstream.long_page,
+    "far-page": upstream.long_page,
 }
