@@ -83,9 +83,9 @@ class Folders:
         self.scratch = Path(tempfile.mkdtemp(prefix="pypiserver-lite-bench-"))
         """A folder for everything else of this run."""
 
-    def files(self, total: int) -> Path:
-        """`total` files (see `fill`)."""
-        folder = self.scratch / f"files-{total}"
+    def files(self, total: int, copy: str = "") -> Path:
+        """`total` files (see `fill`), in a folder shared by all who ask for the same `copy`."""
+        folder = self.scratch / f"files-{total}{copy}"
         return folder if folder.exists() else fill(folder, total)
 
     def projects(self, total: int) -> Path:

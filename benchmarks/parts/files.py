@@ -24,7 +24,8 @@ def small_files(bench: Bench) -> Iterator[Row]:
         visits += [page, Ask(f"/packages/{name}.metadata"), file]
         old_visits += [Ask(page.path), file]
     server = bench.ours(folder)
-    old = bench.pypiserver(folder, cached=True)
+    # It watches its folder, and each file that is opened in a watched folder costs whoever opens it.
+    old = bench.pypiserver(bench.folders.files(1000, copy="-watched"), cached=True)
     costs = race(
         {
             "file": Entrant(server, files),
