@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from . import archives, dists
 from .errors import Unavailable
+from .model import FileState
 
 _log = logging.getLogger(__name__)
 
@@ -39,20 +40,6 @@ CREATE TABLE IF NOT EXISTS facts (
 ) WITHOUT ROWID
 """
 _CHUNK = 2**20
-
-
-class Key(NamedTuple):
-    """One state of one file: other bytes, other key (as far as a file system tells)."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, path: str, status: os.stat_result) -> Key:
-        """The key of a file with this status. Inodes keep the 63 bits that SQLite can hold."""
-        return cls(path, status.st_size, status.st_mtime_ns, status.st_ino & (2**63 - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +75,7 @@ class Changing(Unavailable):
 class Finding(NamedTuple):
     """Facts, the state of the file they hold for, and whether that state can no longer change unseen."""
 
-    key: Key
+    key: FileState
     facts: Facts
     settled: bool
 
@@ -134,13 +121,13 @@ def read(path: str, filename: str, algorithms: Iterable[str]) -> Finding:
         with opened(path) as file:
             began = time.time_ns()
             before = os.fstat(file.fileno())
-            key = Key.of(path, before)
+            key = FileState.of(path, before)
             digester = dists.Digester(wanted)
-            while wanted and Key.of(path, os.fstat(file.fileno())) == key and (data := file.read(_CHUNK)):
+            while wanted and FileState.of(path, os.fstat(file.fileno())) == key and (data := file.read(_CHUNK)):
                 digester.update(data)
             file.seek(0)
             description = describe(archives.core_metadata(file, filename), filename)
-            if Key.of(path, os.fstat(file.fileno())) == key:
+            if FileState.of(path, os.fstat(file.fileno())) == key:
                 facts = Facts(digester.hexdigests(), *description)
                 return Finding(key, facts, not young(before.st_mtime_ns, began))
     raise Changing(f"{filename} is being written")
@@ -155,12 +142,12 @@ class Reader:
         self._lock = threading.Lock()
         self._reading: dict[str, threading.Event] = {}
 
-    def known(self, keys: Iterable[Key]) -> dict[Key, Facts]:
+    def known(self, keys: Iterable[FileState]) -> dict[FileState, Facts]:
         """Those that need no reading."""
         found = self._memory.get(keys)
         return {key: facts for key, facts in found.items() if facts.hashes.keys() >= set(self.algorithms)}
 
-    def read(self, key: Key, filename: str) -> Finding:
+    def read(self, key: FileState, filename: str) -> Finding:
         """Read a file, or wait for another thread that does. Raises OSError, Changing."""
         while True:
             with self._lock:
@@ -181,7 +168,7 @@ class Reader:
                 del self._reading[key.path]
             mine.set()
 
-    def remember(self, key: Key, facts: Facts) -> None:
+    def remember(self, key: FileState, facts: Facts) -> None:
         """Facts that the caller knows already."""
         self._memory.put({key: facts})
 
@@ -253,7 +240,7 @@ class Memory:
             _log.warning(text, self._path, error)
         self._warned = True
 
-    def get(self, keys: Iterable[Key]) -> dict[Key, Facts]:
+    def get(self, keys: Iterable[FileState]) -> dict[FileState, Facts]:
         """The facts of those keys that are known."""
         wanted = {os.fsencode(key.path): key for key in keys}
         paths, found = list(wanted), {}
@@ -267,7 +254,7 @@ class Memory:
                     found[key] = Facts(hashes, *row[5:])
         return found
 
-    def put(self, rows: Mapping[Key, Facts]) -> None:
+    def put(self, rows: Mapping[FileState, Facts]) -> None:
         """Remember facts; each path has one state, the last."""
         self._change(
             "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -8,12 +8,13 @@ with nothing".
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from packaging.utils import NormalizedName
 
@@ -72,6 +73,20 @@ class Project:
         object.__setattr__(self, "by_filename", {file.filename: file for file in self.files})
 
 
+class FileState(NamedTuple):
+    """What tells one state of a file from another; two equal ones have the same bytes, once they are seconds old."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str, status: os.stat_result) -> FileState:
+        """The state that this status tells. Inodes keep the 63 bits that SQLite can hold."""
+        return cls(path, status.st_size, status.st_mtime_ns, status.st_ino & (2**63 - 1))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalFile:
     """Content that lies on this machine's disk at `path` (resolved: it leads through no symbolic link)."""
@@ -79,6 +94,8 @@ class LocalFile:
     path: Path
     tag: str | None = None
     """Names these very bytes, for an ETag; ``None``: the file's own times and size do."""
+    seen: FileState | None = None
+    """The file as it was when it was looked up, if that was looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,13 +16,14 @@ import pytest
 from builders import make_sdist, make_wheel, metadata
 
 from pypiserver_lite import facts
-from pypiserver_lite.facts import Changing, Facts, Key, Memory, Reader
+from pypiserver_lite.facts import Changing, Facts, Memory, Reader
+from pypiserver_lite.model import FileState
 
 SOME = Facts({"sha256": "ab", "sha3_256": "cd"}, "ef", ">=3.8")
 
 
-def key_of(path: Path) -> Key:
-    return Key.of(str(path), path.stat())
+def key_of(path: Path) -> FileState:
+    return FileState.of(str(path), path.stat())
 
 
 def test_digests_metadata_and_key_are_of_one_state(tmp_path: Path) -> None:  # J5, H10, D1
@@ -105,7 +106,7 @@ def test_pipes_and_links_are_refused_at_once(tmp_path: Path) -> None:
 def test_memory_gives_back_what_was_put_for_that_very_state(tmp_path: Path) -> None:
     database = tmp_path / "cache" / "facts.sqlite3"
     memory = Memory(database)
-    keys = [Key(f"/somewhere/{n}-\udcff", 2**40 + n, -(10**9) * n, 2**63 - 1 - n) for n in range(1200)]
+    keys = [FileState(f"/somewhere/{n}-\udcff", 2**40 + n, -(10**9) * n, 2**63 - 1 - n) for n in range(1200)]
     memory.put(dict.fromkeys(keys, SOME))
     assert memory.get(keys) == dict.fromkeys(keys, SOME)
     for change in ({"size": 1}, {"mtime_ns": 1}, {"inode": 1}, {"path": "/elsewhere"}):
@@ -122,7 +123,7 @@ def test_memory_gives_back_what_was_put_for_that_very_state(tmp_path: Path) -> N
 def test_paths_below_a_folder_are_listed_in_portions_and_forgotten(tmp_path: Path) -> None:
     memory = Memory(None)
     inside = [f"/a/{n:03d}" for n in range(7)]
-    memory.put({Key(path, 1, 1, 1): SOME for path in [*inside, "/a", "/ab/1", "/b"]})
+    memory.put({FileState(path, 1, 1, 1): SOME for path in [*inside, "/a", "/ab/1", "/b"]})
     found: list[str] = []
     while some := memory.paths("/a", found[-1] if found else "", 3):
         found += some
@@ -134,8 +135,8 @@ def test_paths_below_a_folder_are_listed_in_portions_and_forgotten(tmp_path: Pat
 
 def test_without_a_path_facts_are_remembered_for_this_process() -> None:
     memory = Memory(None)
-    memory.put({Key("/a", 1, 1, 1): SOME})
-    assert memory.get([Key("/a", 1, 1, 1)]) == {Key("/a", 1, 1, 1): SOME}
+    memory.put({FileState("/a", 1, 1, 1): SOME})
+    assert memory.get([FileState("/a", 1, 1, 1)]) == {FileState("/a", 1, 1, 1): SOME}
     memory.close()
 
 
@@ -151,8 +152,8 @@ def test_a_corrupt_database_is_made_anew_with_one_warning(
     database.write_bytes(content)
     for _ in range(2):
         memory = Memory(database)
-        memory.put({Key("/a", 1, 1, 1): SOME})
-        assert memory.get([Key("/a", 1, 1, 1)]) == {Key("/a", 1, 1, 1): SOME}
+        memory.put({FileState("/a", 1, 1, 1): SOME})
+        assert memory.get([FileState("/a", 1, 1, 1)]) == {FileState("/a", 1, 1, 1): SOME}
         memory.close()
     assert warnings(caplog) == 1
 
@@ -160,7 +161,7 @@ def test_a_corrupt_database_is_made_anew_with_one_warning(
 def test_a_database_damaged_while_in_use_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     database = tmp_path / "facts.sqlite3"
     memory = Memory(database)
-    keys = [Key(f"/a/{n}", 1, 1, 1) for n in range(2000)]
+    keys = [FileState(f"/a/{n}", 1, 1, 1) for n in range(2000)]
     memory.put(dict.fromkeys(keys, SOME))
     memory.close()
     data = bytearray(database.read_bytes())
@@ -179,14 +180,14 @@ def test_a_database_that_cannot_be_used_is_replaced_by_memory(tmp_path: Path, ca
     (tmp_path / "folder").mkdir()
     for count, database in enumerate([tmp_path / "file" / "facts.sqlite3", tmp_path / "folder"], 1):
         memory = Memory(database)
-        memory.put({Key("/a", 1, 1, 1): SOME})
-        assert memory.get([Key("/a", 1, 1, 1)]) == {Key("/a", 1, 1, 1): SOME}
+        memory.put({FileState("/a", 1, 1, 1): SOME})
+        assert memory.get([FileState("/a", 1, 1, 1)]) == {FileState("/a", 1, 1, 1): SOME}
         memory.close()
         assert warnings(caplog) == count
 
 
 def test_a_closed_memory_knows_nothing_and_harms_nothing(tmp_path: Path) -> None:
-    database, key = tmp_path / "facts.sqlite3", Key("/a", 1, 1, 1)
+    database, key = tmp_path / "facts.sqlite3", FileState("/a", 1, 1, 1)
     memory = Memory(database)
     memory.put({key: SOME})
     memory.close()
@@ -203,28 +204,29 @@ def test_a_database_of_another_version_is_made_anew(tmp_path: Path) -> None:
     old.executescript("CREATE TABLE facts (x); INSERT INTO facts VALUES (1); PRAGMA user_version=99")
     old.close()
     memory = Memory(database)
-    memory.put({Key("/a", 1, 1, 1): SOME})
-    assert memory.get([Key("/a", 1, 1, 1)]) == {Key("/a", 1, 1, 1): SOME}
+    memory.put({FileState("/a", 1, 1, 1): SOME})
+    assert memory.get([FileState("/a", 1, 1, 1)]) == {FileState("/a", 1, 1, 1): SOME}
     memory.close()
 
 
 def test_deleting_the_database_while_it_is_used_harms_nothing(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "facts.sqlite3")
-    memory.put({Key("/a", 1, 1, 1): SOME})
+    memory.put({FileState("/a", 1, 1, 1): SOME})
     for path in tmp_path.iterdir():
         path.unlink()
-    memory.put({Key("/b", 1, 1, 1): SOME})
-    assert memory.get([Key("/b", 1, 1, 1)]) == {Key("/b", 1, 1, 1): SOME}
+    memory.put({FileState("/b", 1, 1, 1): SOME})
+    assert memory.get([FileState("/b", 1, 1, 1)]) == {FileState("/b", 1, 1, 1): SOME}
     memory.close()
 
 
 _WRITES = """
 import sys
 from pathlib import Path
-from pypiserver_lite.facts import Facts, Key, Memory
+from pypiserver_lite.facts import Facts, Memory
+from pypiserver_lite.model import FileState
 memory = Memory(Path(sys.argv[1]))
 for n in range(100):
-    memory.put({Key(f"/{sys.argv[2]}/{n}", 1, 1, 1): Facts({"sha256": "ab"})})
+    memory.put({FileState(f"/{sys.argv[2]}/{n}", 1, 1, 1): Facts({"sha256": "ab"})})
 memory.close()
 """
 

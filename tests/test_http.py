@@ -230,6 +230,22 @@ def test_a_file_is_its_bytes(client: Client, packages: Path, name: str) -> None:
     get(client, f"/packages/{name}", If_None_Match='"x"', If_Modified_Since=answer.headers["Last-Modified"])
 
 
+def test_a_small_file_that_is_kept_is_never_another_one(client: Client, packages: Path) -> None:  # F1, F16
+    path = packages / "ours_thing-1.0.tar.gz"
+    data = path.read_bytes()
+    os.utime(path, (1e9, 1e9))  # old enough to be kept
+    first, second = (get(client, f"/packages/{path.name}") for _ in range(2))
+    assert first.body == second.body == data and first.headerlist == second.headerlist
+    assert client.head(f"/packages/{path.name}").headerlist == first.headerlist
+    assert get(client, f"/packages/{path.name}", 206, Range="bytes=0-3").body == data[:4]
+    get(client, f"/packages/{path.name}", 304, If_None_Match=first.headers["ETag"])
+    path.write_bytes(bytes(reversed(data)))  # of the same size
+    changed = get(client, f"/packages/{path.name}", If_None_Match=first.headers["ETag"])
+    assert changed.body == bytes(reversed(data))
+    path.unlink()
+    get(client, f"/packages/{path.name}", 404)
+
+
 def test_names_with_plus_and_epoch_are_found_as_they_are_linked(client: Client, packages: Path) -> None:  # U8, N5
     make_wheel(packages, "epochal", "1!2.0+x.1")
     page = get(client, "/simple/epochal/", Accept=JSON)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 
 from ..errors import Unavailable
-from ..facts import Key, Reader
+from ..facts import Reader
+from ..model import FileState
 from .listing import Entry
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class ReadAhead:
         self,
         reader: Reader,
         entries: Callable[[], Iterable[Entry]],
-        look: Callable[[Entry], Key | None],
+        look: Callable[[Entry], FileState | None],
         vanished: Callable[[], None],
     ) -> None:
         self._reader, self._entries, self._look, self._vanished = reader, entries, look, vanished

@@ -24,8 +24,8 @@ from packaging.version import InvalidVersion, Version
 
 from .. import archives, disk, dists, facts
 from ..errors import Conflict, Invalid, Missing, Unavailable
-from ..facts import Facts, Key, Memory, Note, Reader
-from ..model import Content, LocalFile, Project, Side, Stream, Upload
+from ..facts import Facts, Memory, Note, Reader
+from ..model import Content, FileState, LocalFile, Project, Side, Stream, Upload
 from .ahead import ReadAhead
 from .listing import SIDES, Entry
 from .projects import REASON_LIMIT, Projects
@@ -104,7 +104,7 @@ class Folder:
         key = self._projects.look(entry)
         if key is not None and side:
             key = self._projects.beside(entry, side)
-        return None if key is None else LocalFile(path=Path(key.path))
+        return None if key is None else LocalFile(path=Path(key.path), seen=key)
 
     def _check_roots(self) -> None:
         if self._snapshot.lost():
@@ -201,7 +201,7 @@ class Folder:
             raise _taken(upload.filename)
         return False
 
-    def _has_bytes(self, there: Key, upload: Upload) -> bool:
+    def _has_bytes(self, there: FileState, upload: Upload) -> bool:
         if there.size != upload.size:
             return False
         known = self._reader.known([there]).get(there)
@@ -232,7 +232,7 @@ class Folder:
             hashes |= dists.digests(body, missing)
         described = facts.describe(archives.core_metadata(body, upload.filename), upload.filename)
         hashes = {name: hashes[name] for name in self._reader.algorithms}
-        self._reader.remember(Key.of(str(final), body.stat()), Facts(hashes, *described))
+        self._reader.remember(FileState.of(str(final), body.stat()), Facts(hashes, *described))
 
     def remove(self, name: NormalizedName, version: str) -> tuple[str, ...]:
         """Remove all files of a release, in every folder, and what belongs to them; the file names.

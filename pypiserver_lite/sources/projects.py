@@ -17,8 +17,8 @@ from packaging.utils import NormalizedName
 
 from .. import archives, dists
 from ..errors import Unavailable
-from ..facts import Facts, Key, Reader, describe, opened
-from ..model import NO_HASHES, File, Project
+from ..facts import Facts, Reader, describe, opened
+from ..model import NO_HASHES, File, FileState, Project
 from .listing import Entry
 from .snapshot import MAX_AGE, Snapshot
 
@@ -37,10 +37,10 @@ _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLO
 class Seen(NamedTuple):
     """What tells from outside whether a file and what lies beside it are as they were."""
 
-    key: Key
+    key: FileState
     signed: bool
-    yanked: Key | None
-    metadata: Key | None
+    yanked: FileState | None
+    metadata: FileState | None
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Projects:
 
     # --- one file
 
-    def look(self, entry: Entry) -> Key | None:
+    def look(self, entry: Entry) -> FileState | None:
         """The state of a listed file; ``None`` if it is no regular file inside the roots any more. Raises OSError."""
         path = f"{entry[0]}{os.sep}{entry[1]}"
         try:
@@ -86,9 +86,9 @@ class Projects:
             raise
         if not stat.S_ISREG(status.st_mode):
             return None
-        return Key(path, status.st_size, status.st_mtime_ns, status.st_ino & _INODE)
+        return FileState(path, status.st_size, status.st_mtime_ns, status.st_ino & _INODE)
 
-    def beside(self, entry: Entry, side: str) -> Key | None:
+    def beside(self, entry: Entry, side: str) -> FileState | None:
         """The state of what lies beside a listed file. Raises OSError."""
         folder, name = entry[0], entry[1] + side
         return self.look((folder, name)) if self._snapshot.has_side(folder, name) else None
@@ -124,7 +124,7 @@ class Projects:
                 self._metadata_bytes -= len(self._metadata.popitem(last=False)[1])
         return data
 
-    def _own_metadata(self, key: Key, filename: str) -> bytes | None:
+    def _own_metadata(self, key: FileState, filename: str) -> bytes | None:
         with opened(key.path) as file:
             return archives.core_metadata(file, filename)
 
@@ -270,7 +270,7 @@ def _is_wheel(filename: str) -> bool:
     return filename.endswith(".whl")
 
 
-def _small(key: Key, limit: int) -> bytes | None:
+def _small(key: FileState, limit: int) -> bytes | None:
     """The first `limit` bytes of a side file; ``None`` if it is gone."""
     try:
         with opened(key.path) as file:

@@ -23,7 +23,8 @@ from ..errors import Missing, PypiServerLiteError, TooLarge
 from ..model import Project, User
 from ..search import LONGEST_QUERY
 from ..upstream import hops
-from . import api, downloads, human, pages, plain, rpc, send
+from . import api, human, pages, plain, rpc, send
+from .downloads import Downloads
 from .ready import ReadyPages
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         self.site = site.build(given if isinstance(given, config.Config) else config.from_settings(settings))
         self.templates = pages.Templates(folder=self.site.config.templates, welcome=self.site.config.welcome)
         self._pages: api.PageCache[send.Page] = api.PageCache()
+        self._downloads = Downloads(self.site)
         self._ready = ReadyPages(self.site.index, self.site.gate, self.site.stale)
         self.human = human.HumanPages(self.site, self.templates)
         self._add_routes()
@@ -177,7 +179,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
 
     def package(self, path: str) -> send.Answer:
         """A file, or what belongs to it. The last segment names the file; one before it may name its project."""
-        return downloads.answer(self.site, path, bottle.request.environ)
+        return self._downloads.answer(path, bottle.request.environ)
 
     def project_json(self, name: str) -> send.Answer:
         """Facts about a project and its latest release, in the shape of PyPI's JSON API."""
@@ -409,7 +411,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         if type(self).package is not PypiServerLite.package or not self._unadorned():
             return None
         try:
-            return downloads.answer(self.site, path.removeprefix("/packages/"), environ)
+            return self._downloads.answer(path.removeprefix("/packages/"), environ)
         except PypiServerLiteError:
             return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from packaging.utils import NormalizedName
 
 from ..dists import parse_filename, project_of, try_normalize
 from ..errors import Missing
-from ..model import LocalFile, Redirect, Side
+from ..model import Content, FileState, LocalFile, Redirect, Side
 from . import plain, send
 
 if TYPE_CHECKING:
@@ -19,12 +20,62 @@ SIDES: tuple[Side, ...] = (".metadata", ".asc", ".provenance")
 """Endings of what belongs to a file, in the order in which they are looked for."""
 
 
-def answer(site: Site, path: str, environ: Mapping[str, Any]) -> send.Answer:
-    """The file that `path` names below ``/packages/``, or what belongs to it.
+_SMALL = 64 * 1024
+_MOST = 8 * 2**20
+_SETTLED = 2 * 10**9  # nanoseconds; a younger file may change without any sign of it
 
-    The last segment is the file's name; one before it may name its project.
-    Raises Missing, and Unavailable when an upstream fails.
-    """
+
+class Downloads:
+    """The files of `site`. Small ones are kept, by the state they were in, and then need not be opened again."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._kept: dict[FileState, send.Ready] = {}
+        self._weight = 0
+
+    def answer(self, path: str, environ: Mapping[str, Any]) -> send.Answer:
+        """The file that `path` names below ``/packages/``, or what belongs to it.
+
+        The last segment is the file's name; one before it may name its
+        project. Raises Missing, and Unavailable when an upstream fails.
+        """
+        content, filename = _content(self._site, path)
+        control = self._site.file_cache_control
+        if isinstance(content, LocalFile):
+            if self._site.sendfile is not None:
+                handed = send.handed_over(self._site.sendfile, content, filename=filename, cache_control=control)
+                if handed is not None:
+                    return handed
+            return self._local(content, filename, environ)
+        if isinstance(content, Redirect):
+            return plain.redirect(content.url, 302)
+        return send.stream(environ, content, filename=filename, cache_control=control)
+
+    def _local(self, content: LocalFile, filename: str, environ: Mapping[str, Any]) -> send.Answer:
+        seen = content.seen
+        simple = "HTTP_RANGE" not in environ and "HTTP_IF_MODIFIED_SINCE" not in environ
+        kept = self._kept.get(seen) if simple and seen is not None else None
+        if kept is not None:
+            return kept.answer(environ.get("HTTP_IF_NONE_MATCH"))
+        answer = send.local_file(environ, content, filename=filename, cache_control=self._site.file_cache_control)
+        if simple and seen is not None and answer.status == "200 OK" and environ["REQUEST_METHOD"] == "GET":
+            self._keep(seen, answer)
+        return answer
+
+    def _keep(self, seen: FileState, answer: send.Answer) -> None:
+        body = answer.body
+        if not isinstance(body, bytes) or not 0 < len(body) == seen.size <= _SMALL:
+            return
+        if time.time_ns() - seen.mtime_ns < _SETTLED:
+            return
+        if self._weight > _MOST:
+            self._kept, self._weight = {}, 0
+        self._kept[seen] = send.Ready([header for header in answer.headers if header[0] != "Content-Length"], body)
+        self._weight += len(body) + 1000
+
+
+def _content(site: Site, path: str) -> tuple[Content, str]:
+    """What `path` names, and its file name."""
     *folders, filename = path.split("/")
     if not filename or any(folder in ("", ".", "..") for folder in folders):
         raise Missing("no such file here")
@@ -39,14 +90,7 @@ def answer(site: Site, path: str, environ: Mapping[str, Any]) -> send.Answer:
             break
     else:
         raise Missing(f"no file {filename + side} here")
-    control = site.file_cache_control
-    if isinstance(content, LocalFile):
-        rule = site.sendfile
-        handed = rule and send.handed_over(rule, content, filename=filename + side, cache_control=control)
-        return handed or send.local_file(environ, content, filename=filename + side, cache_control=control)
-    if isinstance(content, Redirect):
-        return plain.redirect(content.url, 302)
-    return send.stream(environ, content, filename=filename + side, cache_control=control)
+    return content, filename + side
 
 
 def _owners(folders: Sequence[str], filename: str) -> Iterator[NormalizedName]:
