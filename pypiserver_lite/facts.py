@@ -357,7 +357,7 @@ def _is_busy(error: sqlite3.Error) -> bool:
 def _database(path: Path | None) -> sqlite3.Connection:
     """A connection with our table. Raises OperationalError if it cannot be used, DatabaseError if it is damaged."""
     connection = sqlite3.connect(
-        ":memory:" if path is None else path, timeout=5, isolation_level=None, check_same_thread=False
+        ":memory:" if path is None else path, timeout=1, isolation_level=None, check_same_thread=False
     )
     try:
         _prepare(connection)

@@ -94,7 +94,7 @@ class LocalFile:
     path: Path
     tag: str | None = None
     """Names these very bytes, for an ETag; ``None``: the file's own times and size do."""
-    seen: FileState | None = None
+    seen: FileState | None = field(default=None, compare=False)
     """The file as it was when it was looked up, if that was looked at."""
 
 
