@@ -15,6 +15,7 @@ import sqlite3
 import stat
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -204,6 +205,9 @@ class Memory:
         self._warned = False
         self._repair = threading.Lock()
         self._closed = False
+        self._open: list[sqlite3.Connection] = []
+        # Whoever drops an application without closing it leaves no open database behind.
+        weakref.finalize(self, _close_all, self._open).atexit = False
         self._connect()
 
     def _connect(self) -> None:
@@ -214,7 +218,9 @@ class Memory:
             try:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 # Two connections, so that nobody who asks waits behind a transaction of another process.
-                self._writer, self._reader = _database(self._path), _database(self._path)
+                self._open[:] = [_database(self._path)]
+                self._open.append(_database(self._path))
+                self._writer, self._reader = self._open
                 self._writes, self._reads = threading.Lock(), threading.Lock()
                 return
             except (sqlite3.OperationalError, OSError) as error:
@@ -225,6 +231,7 @@ class Memory:
                 if attempt == 2 or not self._delete():
                     self._path = None
         self._writer = self._reader = _database(None)
+        self._open[:] = [self._writer]
         self._writes = self._reads = threading.Lock()
 
     def _delete(self) -> bool:
@@ -348,6 +355,11 @@ class Memory:
             else:
                 self._warn("%s is damaged (%s); it is made anew", error)
             self._connect()
+
+
+def _close_all(connections: Iterable[sqlite3.Connection]) -> None:
+    for connection in connections:
+        connection.close()
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

@@ -101,9 +101,11 @@ def _default_upstream() -> str:
 def build(config: Config) -> Site:
     """A site of these settings. Raises ConfigError, naming the flag, for what cannot be used."""
     gate = _gate(config)
-    folder = build_folder(config)
+    sendfile = _sendfile(config)
     reserved = Reserved(config.private)
     remotes = build_remotes(config)
+    # Last, so that settings that contradict each other leave nothing open.
+    folder = build_folder(config)
     pages = "no-cache" if config.cache_control is None else f"max-age={config.cache_control}"
     files = "no-cache" if config.overwrite else "max-age=31536000, immutable"
     return Site(
@@ -117,7 +119,7 @@ def build(config: Config) -> Site:
         # Behind a login nothing may end up in a cache that others share (RFC 9111 section 3.5).
         page_cache_control=f"private, {pages}" if gate.needs_login("list") else pages,
         file_cache_control=f"private, {files}" if gate.needs_login("download") else files,
-        sendfile=_sendfile(config),
+        sendfile=sendfile,
     )
 
 

@@ -50,12 +50,17 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         if packages:
             settings["packages"] = packages
         given = settings.pop("config", None)
-        self.site = site.build(given if isinstance(given, config.Config) else config.from_settings(settings))
-        self.templates = pages.Templates(folder=self.site.config.templates, welcome=self.site.config.welcome)
+        checked = given if isinstance(given, config.Config) else config.from_settings(settings)
+        self.templates = pages.Templates(folder=checked.templates, welcome=checked.welcome)
+        self.site = site.build(checked)
         self._pages: api.PageCache[send.Page] = api.PageCache()
         self._downloads = Downloads(self.site)
         self._ready = ReadyPages(self.site.index, self.site.gate, self.site.stale)
-        self.human = human.HumanPages(self.site, self.templates)
+        try:
+            self.human = human.HumanPages(self.site, self.templates)
+        except BaseException:
+            self.site.close()
+            raise
         self._add_routes()
         self.site.folder.read_ahead()
 
