@@ -155,7 +155,7 @@ class Projects:
         fresh = self._build(name, entries, built)
         if built is not None and built.doubtful:
             # What cannot be read or keeps changing must not take all time; the budget of checks pays for it.
-            snapshot.charge(now, monotonic() - now)
+            snapshot.charge(now, len(entries))
         return self._keep(name, fresh)
 
     def _unchanged(self, built: _Built) -> bool:
@@ -165,7 +165,7 @@ class Projects:
         except OSError:
             return False
         finally:
-            self._snapshot.charge(began, monotonic() - began)
+            self._snapshot.charge(began, len(built.seen))
 
     def _build(self, name: NormalizedName, entries: tuple[Entry, ...], old: _Built | None) -> _Built:
         built = _Built(None, entries, {}, {}, set(), monotonic())

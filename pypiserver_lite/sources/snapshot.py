@@ -31,6 +31,8 @@ MAX_AGE = 1.0
 # on granian took a fifth longer.
 _CHECK_SHARE, _CHECK_BURST = 0.02, 0.2
 _LIST_SHARE, _LIST_BURST = 0.25, 1.0
+_SLOW_CHECK, _SLOW_LISTING, _SLOW_LOOK = 0.002, 0.01, 0.00001
+_MANY = 2000  # files; fewer are listed in less time than an upload takes to reach the disk
 
 
 class Budget:
@@ -80,15 +82,16 @@ class Snapshot:
             return
         stale = self._stale(now)
         self._checked = now
-        self.charge(now, monotonic() - now)
+        self.charge(now, len(self.folders))
         if stale:
             with self._lock:
                 if stale := self._stale(now):  # nobody else saw to it while we waited
                     self._list(stale)
 
-    def charge(self, now: float, seconds: float) -> None:
-        """Account for time that checks took."""
-        self._checks.spend(now, seconds)
+    def charge(self, began: float, looks: int) -> None:
+        """Account for a check of so many folders or files that `began` then and ends now."""
+        # A check that was interrupted by other work costs no more than a slow one would, or it would hide changes.
+        self._checks.spend(began, min(monotonic() - began, _SLOW_CHECK + looks * _SLOW_LOOK))
         self.idle_until = min(self._checks.empty_until, self._checked + MAX_AGE)
 
     def lost(self) -> bool:
@@ -222,12 +225,12 @@ class Snapshot:
         since = now - listing.listed
         if since >= MAX_AGE or listing.failed:
             return since >= MAX_AGE
-        if now - listing.ours < MAX_AGE:
+        if now - listing.ours < MAX_AGE and len(listing.files) > _MANY:
             # The change is most likely ours and known. Listing 100,000 files after each upload would take all time.
             return since >= 10 * listing.cost
         return now >= self._listings.empty_until
 
-    def _list(self, stale: Iterable[Listing], *, first: bool = False) -> None:
+    def _list(self, stale: Sequence[Listing], *, first: bool = False) -> None:
         """List these folders and those newly found in them, and put the new state in place."""
         began = monotonic()
         self._real_roots = tuple(os.path.realpath(root) for root in self._roots)
@@ -244,7 +247,8 @@ class Snapshot:
             for folder, names in walk.leftovers.items():
                 sweep(Path(folder), names)
             return
-        self._listings.spend(began, monotonic() - began)
+        looks = sum(len(listing.files) for listing in stale)
+        self._listings.spend(began, min(monotonic() - began, _SLOW_LISTING + looks * _SLOW_LOOK))
         if walk.appeared:
             self._added([entry for entries in walk.appeared.values() for entry in entries])
 
