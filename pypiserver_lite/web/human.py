@@ -152,8 +152,12 @@ class HumanPages:
 
     # -- what the pages show --------------------------------------------------------------------------------------
 
-    def home_variables(self, address: str) -> dict[str, object]:
-        """What every home page may use; the names in capitals are pypiserver's."""
+    def home_variables(self, address: str, newest: Sequence[Newcomer] | None = None) -> dict[str, object]:
+        """What every home page may use; the names in capitals are pypiserver's.
+
+        `newest` takes the place of the newest releases, which take a moment
+        to gather.
+        """
         settings, host = self._site.config, re.sub(r"^https?://|/.*$", "", address)
         return {
             **self.common(""),
@@ -170,7 +174,7 @@ class HumanPages:
             "mode": settings.fallback_mode,
             "upstreams": [_public(url) for url in self._site.upstreams()],
             "traffic": self._site.state().get("upstream"),
-            "newest": self.shelf.newest(NEWEST),
+            "newest": self.shelf.newest(NEWEST) if newest is None else newest,
             "install": _set_up(address),
             "publish": _publishing(address),
             "size": size,
@@ -322,8 +326,8 @@ class HumanPages:
         newest = (Newcomer(name=samples.NAME, version="1.0", uploaded=samples.MOMENT),)
         described = _Described(about.parse(samples.METADATA))
         pages: list[tuple[str, dict[str, object]]] = [
-            ("home", {**self.home_variables(address), "newest": newest, "uploads": True}),
-            ("home", {**self.home_variables(address), "newest": (), "uploads": False}),
+            ("home", {**self.home_variables(address, newest), "uploads": True}),
+            ("home", {**self.home_variables(address, ()), "uploads": False}),
             ("search", self._search_variables(catalogue, "sam", 1)),
             ("search", self._search_variables(Catalogue(names=()), "", 2)),
             ("project", self._project_variables(samples.RICH, "1.0", described, "../../", address)),
