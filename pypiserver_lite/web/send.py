@@ -14,7 +14,6 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -127,11 +126,6 @@ def matches(header: str, etag: str) -> bool:
         return True
     tags = re.findall(r'(?:W/)?("[^"]*")', header[:4000])
     return etag.removeprefix("W/") in tags
-
-
-def http_date(moment: datetime) -> str:
-    """A moment as RFC 9110 section 5.6.7 writes it."""
-    return email.utils.format_datetime(moment.astimezone(timezone.utc), usegmt=True)
 
 
 @functools.lru_cache(maxsize=4096)
