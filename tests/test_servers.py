@@ -802,6 +802,29 @@ def test_a_refused_body_is_never_stored_and_a_full_spool_is_survived(process: Ca
     assert post(2 * MIB) == 200
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="only Linux has this way of taking turns")
+@pytest.mark.parametrize("server", servers.available())
+def test_no_thread_that_answers_interrupts_another(process: Callable[..., Process], server: str) -> None:
+    running = process(server)
+    assert requests.get(f"http://127.0.0.1:{running.port}/page", timeout=10).content == PAGE
+    threads = [
+        int(thread.name)
+        for group in Path("/proc").glob("[0-9]*/task")
+        if str(running.process.pid) in (group.parent.name, parent_of(group.parent))
+        for thread in group.iterdir()
+    ]
+    assert len(threads) > 1
+    assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}
+
+
+def parent_of(process: Path) -> str:
+    """The number of the process that started this one (a folder in ``/proc``)."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[1]
+    except OSError:
+        return ""
+
+
 # The other servers
 
 others = pytest.mark.parametrize(
