@@ -39,13 +39,13 @@ def run(argv: Sequence[str]) -> int:
     settings = config.load(parser, argv, os.environ)
     observe.set_up(settings)
     app = PypiServerLite(config=settings)
-    # For servers that load the application by name, each time in a process of its own.
+    # For servers that make the application again, in processes of their own.
     os.environ.update(config.variables(settings))
     try:
         servers.run(
             settings.server,
             lambda: app,
-            "pypiserver_lite.wsgi:served",
+            "pypiserver_lite.wsgi:make_served",
             _options(settings),
             lambda host, port: _announce(settings, host, port),
         )

@@ -110,7 +110,7 @@ def build(config: Config) -> Site:
     files = "no-cache" if config.overwrite else "max-age=31536000, immutable"
     return Site(
         config=config,
-        index=Index([folder, Withheld(Index(remotes), reserved)] if remotes else [folder]),
+        index=Index([folder, Withheld(Index(remotes), reserved)]) if remotes else folder,
         store=folder,
         folder=folder,
         gate=gate,

@@ -38,11 +38,10 @@ def made() -> PypiServerLite:
     return _made[0]
 
 
-def served(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """`application` with its own log, as ``pypiserver-lite run`` needs it in server processes that load it by name."""
-    if not _made:
-        observe.set_up(from_environ(os.environ))
-    return made()(environ, start_response)
+def make_served() -> PypiServerLite:
+    """The application with a log of its own, as ``pypiserver-lite run`` needs it in the processes of a server."""
+    observe.set_up(from_environ(os.environ))
+    return made()
 
 
 def refuse_early(environ: WSGIEnvironment) -> tuple[str, list[tuple[str, str]], bytes] | None:

@@ -884,13 +884,10 @@ def test_granian_speaks_tls_and_http_2(process: Callable[..., Process], tmp_path
         servers.run(
             "granian",
             App,
-            "test_servers:application",
+            "test_servers:App",
             Options(port=0, tls_cert=key, tls_key=key),
             lambda host, port: None,
         )
-
-
-application = App()
 
 
 def main(arguments: dict[str, Any]) -> None:
@@ -902,7 +899,7 @@ def main(arguments: dict[str, Any]) -> None:
             arguments[name] = Path(arguments[name])
     arguments["trusted_proxy"] = tuple(arguments.get("trusted_proxy", ()))
     options = Options(**arguments)
-    servers.run(server, App, "test_servers:application", options, lambda host, port: print(port, flush=True))
+    servers.run(server, App, "test_servers:App", options, lambda host, port: print(port, flush=True))
 
 
 if __name__ == "__main__":

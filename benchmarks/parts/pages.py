@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import servers
 from bench import HTML, JSON, Bench, pages
 from data import asked
-from load import Ask, Cost, Entrant, etag, race, stays_open, timed
+from load import Ask, Cost, Entrant, etag, race, shuffled, stays_open, timed
 from table import Row, Target
 
 US = "µs"
@@ -160,9 +160,10 @@ def on_granian(bench: Bench) -> Iterator[Row]:
     costs = race(
         {
             "page": Entrant(server, pages(Accept=HTML)),
-            "bare": Entrant(bench.bare("granian"), [Ask("/simple/x/")]),
+            "bare": Entrant(bench.bare("granian"), pages(Accept=HTML)),
             "nginx": Entrant(
-                bench.start(servers.nginx(bench.scratch, static)), [Ask(f"/{project}.html") for project in asked()]
+                bench.start(servers.nginx(bench.scratch, static)),
+                shuffled([Ask(f"/{project}.html", {"Accept": HTML}) for project in asked()]),
             ),
         },
         bench.rounds,

@@ -45,8 +45,8 @@ def run(
     """Serve until SIGTERM or SIGINT, finish what is under way, and return.
 
     waitress and gunicorn call `make_app`, gunicorn in each of its processes.
-    granian imports `import_name` (``module:attribute``) in each process,
-    where the environment must say what the application needs. `ready(host,
+    granian calls the function named `import_name` (``module:function``) in
+    each process, where the environment must say what it needs. `ready(host,
     port)` is called once connections are accepted; the port is the actual
     one. Raises ConfigError when the server is unknown, not installed, or
     cannot run with these options.
@@ -68,7 +68,7 @@ def run(
         gunicorn.run(make_app, options, ready)
     else:
         if import_name is None:
-            raise ConfigError("--server: granian needs an application that can be imported by name")
+            raise ConfigError("--server: granian needs a function to import that makes the application")
         from . import granian
 
         granian.run(import_name, options, ready)

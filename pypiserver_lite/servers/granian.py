@@ -27,9 +27,9 @@ _logger = logging.getLogger(__name__)
 
 
 def load(import_name: str, trusted_proxy: tuple[str, ...]) -> WSGIApplication:
-    """The application named ``module:attribute``, loaded in each worker process."""
-    module, _, attribute = import_name.partition(":")
-    application: WSGIApplication = getattr(importlib.import_module(module), attribute or "application")
+    """The application that the function named ``module:function`` makes; called in each worker process."""
+    module, _, function = import_name.partition(":")
+    application: WSGIApplication = getattr(importlib.import_module(module), function)()
     return wrap(application, TrustedProxies(trusted_proxy))
 
 

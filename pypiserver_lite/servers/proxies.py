@@ -14,6 +14,8 @@ from typing import Any
 from ..errors import ConfigError
 
 _SAID = "HTTP_X_FORWARDED_"
+_UNDERSTOOD = frozenset(f"{_SAID}{field}" for field in ("FOR", "PROTO", "HOST", "PORT", "PREFIX"))
+_REMOVED = _UNDERSTOOD | {"HTTP_FORWARDED", "HTTP_X_REAL_IP"}
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?", re.ASCII)
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]{1,100}){1,10}", re.ASCII)
 
@@ -47,15 +49,13 @@ class TrustedProxies:
     def translate(self, environ: dict[str, Any]) -> None:
         """Make `environ` (PEP 3333) say what the client sees, if a trusted proxy tells.
 
-        The header lines are gone afterwards. Understood are X-Forwarded-For, -Proto, -Host, -Port and -Prefix. A
-        malformed one counts as not sent.
+        The header lines are gone afterwards, and so are Forwarded and X-Real-IP. Understood are X-Forwarded-For,
+        -Proto, -Host, -Port and -Prefix. A malformed one counts as not sent.
         """
-        said = {}
-        if _SAID in " ".join(environ):  # one search, not one in each key: every request pays for it
-            said = {key: environ.pop(key) for key in tuple(environ) if key.startswith(_SAID)}
-        environ.pop("HTTP_FORWARDED", None)
-        environ.pop("HTTP_X_REAL_IP", None)
-        if not said or environ.get("REMOTE_ADDR", "") not in self:
+        if environ.keys().isdisjoint(_REMOVED):
+            return
+        said = {key: environ.pop(key) for key in _REMOVED & environ.keys()}
+        if environ.get("REMOTE_ADDR", "") not in self:
             return
         client = self._client(said.get("HTTP_X_FORWARDED_FOR", ""))
         if client:

@@ -55,7 +55,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         self.site = site.build(checked)
         self._pages: api.PageCache[send.Page] = api.PageCache()
         self._downloads = Downloads(self.site)
-        self._ready = ReadyPages(self.site.index, self.site.gate, self.site.stale)
+        self._ready = ReadyPages(self.site.index, self.site.gate, self.site.stale if self.site.remotes else None)
         try:
             self.human = human.HumanPages(self.site, self.templates)
         except BaseException:
@@ -379,10 +379,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
     def wsgi(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request; Bottle's own name for it."""
         if observe.access.isEnabledFor(logging.INFO):
-            return self._logged(environ, start_response)
-        return self._answered(environ, start_response)
-
-    def _answered(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            start_response = self._logged(environ, start_response)
         answer = self._ready.answer(environ)
         if answer is None:
             if not _clean_path(environ.get("PATH_INFO", "")):
@@ -420,7 +417,8 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         except PypiServerLiteError:
             return None
 
-    def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
+        """Log the request; what is returned logs the answer as it starts."""
         values = observe.request_values(environ)
         observe.access.info("%s", observe.fill(self.site.config.log_req_frmt, values))
         began = time.monotonic()
@@ -429,7 +427,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
             observe.note(self.site.config, values, status, headers, environ.get("pypiserver_lite.error", "-"), began)
             return start_response(status, headers, exc_info)
 
-        return self._answered(environ, cast("StartResponse", note))
+        return cast("StartResponse", note)
 
     def close(self) -> None:
         """Stop background work and close what is open."""

@@ -22,10 +22,13 @@ _Key = tuple[str, str | None, str | None]
 
 
 class ReadyPages:
-    """The pages of `index`, by path and by the headers that choose their form; ``list`` rights apply."""
+    """The pages of `index`, by path and by the headers that choose their form; ``list`` rights apply.
 
-    def __init__(self, index: Source, gate: Gate, stale: Callable[[NormalizedName], float | None]) -> None:
-        self._index = index
+    `stale` says whether a page has to be marked, so that it is not answered here; ``None``: none ever has.
+    """
+
+    def __init__(self, index: Source, gate: Gate, stale: Callable[[NormalizedName], float | None] | None) -> None:
+        self._project, self._names = index.project, index.names
         self._stale = stale
         self._gate = gate
         self._open = not gate.needs_login("list")
@@ -50,10 +53,13 @@ class ReadyPages:
         if not self._open and not self._gate.recognises(get("HTTP_AUTHORIZATION"), get("REMOTE_ADDR", "")):
             return None
         name, source, page = kept
-        if name is not None and self._stale(name) is not None:
-            return None  # it has to be marked
+        if self._stale is not None and name is not None and self._stale(name) is not None:
+            return None
         try:
-            current = self._index.names() if name is None else self._index.project(name)
+            current = self._names() if name is None else self._project(name)
         except PypiServerLiteError:
             return None  # the plain route meets the same error and has words for it
-        return page.answer(get("HTTP_IF_NONE_MATCH")) if current is source else None
+        if current is not source:
+            return None
+        known = get("HTTP_IF_NONE_MATCH")
+        return page.whole if known is None else page.answer(known)

@@ -64,13 +64,7 @@ class Page:
         self, body: bytes, content_type: str, *, cache_control: str, vary: str, more: Sequence[tuple[str, str]] = ()
     ) -> None:
         self._digest = hashlib.sha256(body).hexdigest()[:32]
-        self._common = [
-            ("Content-Type", content_type),
-            ("Cache-Control", cache_control),
-            ("Vary", vary),
-            ("X-Content-Type-Options", "nosniff"),
-            *more,
-        ]
+        self._common = _common(content_type, cache_control, vary, tuple(more))
         self._packed: Ready | None = None
         self.plain = Ready([*self._common, ("ETag", f'"{self._digest}"')], body)
 
@@ -91,22 +85,32 @@ class Page:
         return self._packed
 
 
-class Ready:
-    """One encoding of a page with its headers, so complete that answering is a comparison."""
+@functools.lru_cache(maxsize=256)
+def _common(content_type: str, cache_control: str, vary: str, more: tuple[tuple[str, str], ...]) -> Headers:
+    """The headers that a page shares with others: the same objects, so that answering any page finds them at hand."""
+    fixed = [("Content-Type", content_type), ("Cache-Control", cache_control), ("Vary", vary)]
+    return [*fixed, ("X-Content-Type-Options", "nosniff"), *more]
 
-    __slots__ = ("_unchanged", "_whole", "body", "etag")
+
+class Ready:
+    """One encoding of a page with its headers, so complete that answering is a comparison.
+
+    `whole` is the 200 with the `body`.
+    """
+
+    __slots__ = ("_unchanged", "body", "etag", "whole")
 
     def __init__(self, headers: Headers, body: bytes) -> None:
         self.body = body
         self.etag = dict(headers)["ETag"]
-        self._whole = Answer(status="200 OK", headers=[*headers, ("Content-Length", str(len(body)))], body=body)
+        self.whole = Answer(status="200 OK", headers=[*headers, ("Content-Length", str(len(body)))], body=body)
         self._unchanged = Answer(status="304 Not Modified", headers=_kept(headers))
 
     def answer(self, if_none_match: str | None) -> Answer:
         """200 with the bytes, or 304 if `if_none_match` names them."""
         if if_none_match is not None and (if_none_match == self.etag or matches(if_none_match, self.etag)):
             return self._unchanged
-        return self._whole
+        return self.whole
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
