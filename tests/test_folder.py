@@ -82,12 +82,16 @@ def test_flat_nested_and_hand_made_layouts_are_one_index(make: Make, tmp_path: P
 
 
 @posix
+@pytest.mark.parametrize("later", [None, 0, 300], ids=["at the start", "later", "later among many"])
 def test_what_is_no_distribution_is_neither_listed_nor_served(
-    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, later: int | None
 ) -> None:  # U9, checklist 1 and 2
     root, outside = tmp_path / "root", tmp_path / "outside"
     make_wheel(root)
     make_wheel(outside, "secret")
+    folder = make(root) if later is not None else None
+    for number in range(later or 0):
+        (root / f"note{number}.txt").touch()
     make_wheel(root / ".hidden", "secret")
     for name in (
         ".secret-1.0.tar.gz",
@@ -106,9 +110,17 @@ def test_what_is_no_distribution_is_neither_listed_nor_served(
     (root / "folder-1.0.tar.gz").mkdir()
     (root / os.fsdecode(b"bad\xff-1.0.tar.gz")).write_bytes(b"x")
     (root / "line\n-1.0.tar.gz").write_bytes(b"x")
-    folder = make(root)
-    assert list(folder.names()) == ["ours"]
-    assert list(folder.filenames()) == [("ours", "ours-1.0-py3-none-any.whl")]
+    make_sdist(root / "below", "below")
+    (root / "ours-3.0.tar.gz").symlink_to(root / "below" / "below-1.0.tar.gz")
+    (root / "ours-3.0.tar.gz.asc").write_bytes(b"signed")
+    folder = folder or make(root)
+    assert list(folder.names()) == ["below", "ours"]
+    assert sorted(filename for _, filename in folder.filenames()) == [
+        "below-1.0.tar.gz",
+        "ours-1.0-py3-none-any.whl",
+        "ours-3.0.tar.gz",
+    ]
+    assert [file.has_signature for file in project_in(folder).files] == [False, True]
     for name in ("htpasswd", "../outside/secret-1.0-py3-none-any.whl", "ours-2.0.exe", ".secret-1.0.tar.gz"):
         with pytest.raises(Missing):
             folder.open(OURS, name)

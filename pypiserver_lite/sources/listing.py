@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -24,6 +25,7 @@ Order = tuple[int, tuple[str, ...]]
 Stamp = tuple[int, int, int, int]
 
 _DEPTH = 32
+_FEW = 200  # names that are looked at one by one in less time than it takes to list a large folder
 
 
 @dataclass(slots=True)
@@ -64,6 +66,46 @@ def base_of(name: str) -> str | None:
         if name.endswith(side):
             return name.removesuffix(side)
     return None
+
+
+class _Single:
+    """What `os.DirEntry` tells, of one name; nothing is true of one that is gone. Its methods raise OSError."""
+
+    def __init__(self, folder: str, name: str) -> None:
+        self.name, self.path = name, os.path.join(folder, name)
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether it is a file."""
+        return stat.S_ISREG(self._mode(follow_symlinks))
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether it is a folder."""
+        return stat.S_ISDIR(self._mode(follow_symlinks))
+
+    def is_symlink(self) -> bool:
+        """Whether it is a link."""
+        return stat.S_ISLNK(self._mode(follow_symlinks=False))
+
+    def _mode(self, follow_symlinks: bool) -> int:
+        try:
+            return os.stat(self.path, follow_symlinks=follow_symlinks).st_mode
+        except FileNotFoundError:
+            return 0
+
+
+_Entry = _Single | os.DirEntry[str]
+
+
+def _entries(folder: str, names: set[str] | None) -> Iterator[_Entry]:
+    """What is in a folder, or of it just what has these names. Raises OSError."""
+    if names is not None and len(names) <= _FEW:
+        for name in names:
+            yield _Single(folder, name)
+        return
+    with os.scandir(folder) as found:
+        for entry in found:
+            if names is None or entry.name in names:
+                yield entry
 
 
 class Walk:
@@ -110,7 +152,7 @@ class Walk:
             if order[1]:
                 return None
             listing.stamp, listing.young = None, False
-            self._update(listing, {}, listing.files.keys(), set(), {})
+            self._update(listing, {}, list(listing.files), set(), {})
             self._complain(path, str(error.strerror))
         except OSError as error:
             listing.failed = listing.stamp is not None
@@ -119,39 +161,43 @@ class Walk:
         return listing
 
     def _scan(self, listing: Listing) -> None:
-        seen: set[str] = set()
-        fresh: dict[str, NormalizedName] = {}
+        known = listing.files
+        unknown: set[str] | None = None
+        gone: list[str] = []
         sides: set[str] = set()
+        if known:
+            # A hundred thousand names take no time as long as nothing is done with each. Whether a known one still is
+            # a file is seen when the file is asked for.
+            names = set(os.listdir(listing.real))
+            unknown, sides = names.difference(known, listing.sides), names & listing.sides
+            if len(known) > len(names) - len(unknown) - len(sides):
+                gone = [name for name in known if name not in names]
+        fresh: dict[str, NormalizedName] = {}
         folders: dict[str, str] = {}
-        known, project_of = listing.files, dists.project_of
-        with os.scandir(listing.real) as entries:
-            for entry in entries:
-                name = entry.name
-                try:
-                    if name in known and entry.is_file(follow_symlinks=False):
-                        seen.add(name)
-                        continue
-                    project = project_of(name)
-                    if project is not None and (entry.is_file(follow_symlinks=False) or self._leads_to_file(entry)):
-                        fresh[name] = project
-                    elif name.startswith("."):
-                        if name.startswith(STAGED_PREFIX):
-                            self.leftovers.setdefault(listing.real, []).append(name)
-                    elif entry.is_dir(follow_symlinks=False):
-                        folders[name] = entry.path
-                    elif name.endswith(SIDES):
-                        if entry.is_file(follow_symlinks=False) or self._leads_to_file(entry):
-                            sides.add(name)
-                    elif entry.is_dir() and self._inside(real := os.path.realpath(entry.path)):
-                        folders[name] = real
-                    elif not name.isprintable():
-                        self._complain(entry.path, "its name cannot be written in a page")
-                except OSError as error:
-                    self._complain(entry.path, str(error.strerror))
-        gone = known.keys() - seen if len(seen) < len(known) else ()
+        project_of = dists.project_of
+        for entry in _entries(listing.real, unknown):
+            name = entry.name
+            try:
+                project = project_of(name)
+                if project is not None and (entry.is_file(follow_symlinks=False) or self._leads_to_file(entry)):
+                    fresh[name] = project
+                elif name.startswith("."):
+                    if name.startswith(STAGED_PREFIX):
+                        self.leftovers.setdefault(listing.real, []).append(name)
+                elif entry.is_dir(follow_symlinks=False):
+                    folders[name] = entry.path
+                elif name.endswith(SIDES):
+                    if entry.is_file(follow_symlinks=False) or self._leads_to_file(entry):
+                        sides.add(name)
+                elif entry.is_dir() and self._inside(real := os.path.realpath(entry.path)):
+                    folders[name] = real
+                elif not name.isprintable():
+                    self._complain(entry.path, "its name cannot be written in a page")
+            except OSError as error:
+                self._complain(entry.path, str(error.strerror))
         self._update(listing, fresh, gone, sides, folders)
 
-    def _leads_to_file(self, entry: os.DirEntry[str]) -> bool:
+    def _leads_to_file(self, entry: _Entry) -> bool:
         if not entry.is_symlink():
             return False
         real = os.path.realpath(entry.path)
@@ -167,7 +213,7 @@ class Walk:
     ) -> None:
         # In place: the names that stay are not held twice, and a folder of 100,000 costs only what changed in it.
         files, folder = listing.files, listing.real
-        for name in [name for name in gone if name not in fresh]:
+        for name in gone:
             self._gone.setdefault(files.pop(name), set()).add((folder, name))
         for name, project in fresh.items():
             if name not in files:
