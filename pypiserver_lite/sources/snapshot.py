@@ -217,7 +217,9 @@ class Snapshot:
                 same = listing.stamp == stamp_of(os.stat(listing.path))
             except OSError:
                 same = listing.stamp is None
-            if (not same or listing.young or listing.failed) and self._may_list(listing, now):
+            # To be young is a doubt only: the request that just listed a large folder does not wait for that again.
+            doubtful = listing.young and now - listing.listed > 2 * listing.cost
+            if (not same or doubtful or listing.failed) and self._may_list(listing, now):
                 found.append(listing)
         return found
 
