@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import random
+import resource
 import subprocess
 import tempfile
 import time
@@ -32,6 +33,8 @@ class Cost:
     seconds: float
     cpu: float
     """Seconds of the server's processor time."""
+    asking: float = 0.0
+    """Seconds of the processor time of who asked."""
 
     @property
     def per_request(self) -> float:
@@ -40,8 +43,12 @@ class Cost:
 
     @property
     def per_megabyte(self) -> float:
-        """Microseconds of processor time for 10⁶ bytes."""
-        return self.cpu / self.bytes * 1e12
+        """Microseconds of processor time for 10⁶ bytes, at both ends.
+
+        Who of the two does the kernel's part of a transfer on one machine
+        depends on who is faster.
+        """
+        return (self.cpu + self.asking) / self.bytes * 1e12
 
 
 _LUA = """\
@@ -84,9 +91,9 @@ def wrk(server: Server, asks: Sequence[Ask], seconds: int, connections: int = 8,
         script.flush()
         command = ["taskset", "-c", str(LOAD_CORE), need("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s"]
         command += ["--timeout", "20s", "-s", script.name, f"http://127.0.0.1:{server.port}"]
-        before = sum(each.cpu() for each in (server, *behind))
+        before, asked = sum(each.cpu() for each in (server, *behind)), _children()
         ran = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
-        cpu = sum(each.cpu() for each in (server, *behind)) - before
+        cpu, asking = sum(each.cpu() for each in (server, *behind)) - before, _children() - asked
     said = ran.stdout + ran.stderr
     numbers = [line.split()[1:] for line in said.splitlines() if line.startswith("RESULT")]
     if ran.returncode or not numbers:
@@ -94,7 +101,13 @@ def wrk(server: Server, asks: Sequence[Ask], seconds: int, connections: int = 8,
     requests, received, duration, errors = map(int, numbers[0])
     if errors or not requests:
         raise RuntimeError(f"{server.name}: {errors} of {requests} requests failed\n{said}")
-    return Cost(requests, received, duration / 1e6, cpu)
+    return Cost(requests, received, duration / 1e6, cpu, asking)
+
+
+def _children() -> float:
+    """Seconds of processor time of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def in_turn(server: Server, asks: Sequence[Ask], count: int) -> Cost:
