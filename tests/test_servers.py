@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ import requests
 from pypiserver_lite import servers
 from pypiserver_lite.errors import ConfigError
 from pypiserver_lite.servers import Options
+from pypiserver_lite.servers.channel import Channel
 from pypiserver_lite.servers.options import listen
 from pypiserver_lite.servers.proxies import TrustedProxies
 from pypiserver_lite.servers.waitress import Service
@@ -470,6 +472,56 @@ def test_pipelined_requests_are_answered_in_order(shared: Running) -> None:
     assert answers.count(b" 200 OK\r\n") == 5 and answers.endswith(PAGE)
     paths = [json.loads(part.partition(b"\r\n\r\n")[2])["body"] for part in answers.split(b"HTTP/1.1 ")[1:-1]]
     assert paths == ["0", "3", "0"]
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.002])
+@pytest.mark.parametrize(("path", "length"), [(b"/page", len(PAGE)), (b"/empty", 0)])
+def test_bytes_that_come_before_their_turn_are_taken_up_after_it(
+    start: Start, path: bytes, length: int, wait: float
+) -> None:
+    running = start(threads=4)
+    asked = b"GET " + path + b" HTTP/1.1\r\nHost: here\r\n\r\n"
+
+    def talk() -> None:
+        with running.connect() as connection:
+            connection.sendall(asked)
+            for _ in range(100):
+                # Half of the next request is there while this one is being answered.
+                connection.sendall(asked[:20])
+                time.sleep(wait)
+                read_head(connection)
+                left = length
+                while left:
+                    left -= len(connection.recv(left))
+                connection.sendall(asked[20:])
+
+    with ThreadPoolExecutor(8) as clients:
+        for done in [clients.submit(talk) for _ in range(8)]:
+            done.result(60)
+
+
+def test_quiet_connections_cost_nothing(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = start()
+    looks: list[Channel] = []
+    readable = Channel.readable
+
+    def counted(channel: Channel) -> bool:
+        looks.append(channel)
+        return readable(channel)
+
+    monkeypatch.setattr(Channel, "readable", counted)
+    quiet = [running.connect() for _ in range(100)]
+    asking = running.client()
+    try:
+        for _ in range(50):
+            asking.request("GET", "/page")
+            assert asking.getresponse().read() == PAGE
+        # A few for each new connection, and a few for each request.
+        assert len(looks) < 10 * (len(quiet) + 50)
+    finally:
+        asking.close()
+        for connection in quiet:
+            connection.close()
 
 
 def test_http_1_0_keeps_the_connection_only_when_asked(shared: Running) -> None:

@@ -57,6 +57,13 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         self._linger_bytes = 0
         self._held = b""
         self._unread = False
+        self.unwanted = False
+        """Whether bytes came while none were wanted, so that the loop does not look for any until it is woken."""
+
+    @property
+    def patient(self) -> bool:
+        """Whether a worker is at it, and the client waits for the answer without a word."""
+        return bool(self.requests) and not self.unwanted
 
     @property
     def idle(self) -> bool:
@@ -92,7 +99,10 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
 
     def readable(self) -> bool:
         """Whether more bytes are wanted."""
-        return self.lingering or bool(super().readable())
+        wanted = self.lingering or bool(super().readable())
+        if wanted:
+            self.unwanted = False
+        return wanted
 
     def handle_read(self) -> None:
         """Read once."""
@@ -227,7 +237,19 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         # that has gone over to a file, for a slow client, costs no memory, and another would cost a descriptor.
         if self.current_outbuf_count >= PART_BYTES and not self.outbufs[-1].overflowed:
             self.current_outbuf_count = self.adj.outbuf_high_watermark
-        return int(super().write_soon(data))
+        size = int(super().write_soon(data))
+        if self.total_outbufs_len or self.will_close:
+            self._wake_loop()
+        return size
+
+    def _flush_outbufs_below_high_watermark(self) -> None:
+        if self.total_outbufs_len > self.adj.outbuf_high_watermark:
+            self.server.loop.touch(self)
+        super()._flush_outbufs_below_high_watermark()
+
+    def _wake_loop(self) -> None:
+        self.server.loop.touch(self)
+        self.server.pull_trigger()
 
     def service(self) -> None:
         """Go on with the request: ask the application whether its body is wanted, or answer it.
@@ -245,8 +267,9 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
                 self._ask(request)
         finally:
             self.last_activity = time.monotonic()
-            if self.connected:
-                self.server.pull_trigger()
+            # Otherwise all is sent, and the loop is looking for the next request already.
+            if self.total_outbufs_len or self.will_close or self.close_when_flushed or self.unwanted:
+                self._wake_loop()
 
     def _ask(self, request: Request) -> None:
         task = RequestTask(self, request)

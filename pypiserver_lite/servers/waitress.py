@@ -11,7 +11,6 @@ import contextlib
 import errno
 import logging
 import os
-import select
 import signal
 import socket
 import threading
@@ -27,6 +26,7 @@ from waitress.task import ThreadedTaskDispatcher
 
 from ..errors import ConfigError
 from .channel import PART_BYTES, Channel
+from .loop import Loop
 from .options import Options, listen
 from .proxies import TrustedProxies
 
@@ -59,14 +59,15 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
 
     channel_class = Channel
 
-    def __init__(self, sock: socket.socket, options: Options, adj: Adjustments, workers: Workers, map: Any) -> None:
+    def __init__(self, sock: socket.socket, options: Options, adj: Adjustments, workers: Workers, loop: Loop) -> None:
         self.proxies = TrustedProxies(options.trusted_proxy)
         self.max_body = options.max_body
         self.draining = False
+        self.loop = loop
         self._pause_until = 0.0
         self._next_sweep = 0.0
         info = (sock.family, sock.type, sock.proto, sock.getsockname())
-        super().__init__(_no_application, map, True, sock, workers, adj, info, bind_socket=False)
+        super().__init__(_no_application, loop, True, sock, workers, adj, info, bind_socket=False)
         self._waking = threading.RLock()
         self._ended = False
         if isinstance(self.trigger.trigger, int):
@@ -100,13 +101,14 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
     def full(self) -> bool:
         """Whether as many connections are open as may be."""
         limit: int = self.adj.connection_limit
-        return len(self._map) >= limit
+        return len(self.loop) >= limit
 
     def maintenance(self, now: float) -> None:
         """Close the connections that are overdue."""
         for channel in list(self.active_channels.values()):
             if channel.overdue(now):
                 channel.expire()
+                self.loop.touch(channel)
 
     def expendable(self, now: float) -> Channel | None:
         """The connection that is missed least, if any may be closed to let another in."""
@@ -140,7 +142,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
             # Closed by the peer before we got to it (seen on macOS).
             connection.close()
             return
-        self.channel_class(self, connection, self.fix_addr(address), self.adj, map=self._map)
+        self.channel_class(self, connection, self.fix_addr(address), self.adj, map=self.loop)
 
     def pull_trigger(self) -> None:
         """Wake the loop, from any thread or signal handler, also when it has ended."""
@@ -193,7 +195,7 @@ class Service:
         self._options = options
         self._sockets = listen(options.host, options.port)
         self.host, self.port = options.host, int(self._sockets[0].getsockname()[1])
-        self._map: dict[int, Any] = {}
+        self._loop = Loop()
         self._workers = Workers()
         adj = Adjustments(
             threads=options.threads,
@@ -207,7 +209,7 @@ class Service:
             log_socket_errors=False,
             clear_untrusted_proxy_headers=False,
         )
-        self._listeners = [Listener(sock, options, adj, self._workers, self._map) for sock in self._sockets]
+        self._listeners = [Listener(sock, options, adj, self._workers, self._loop) for sock in self._sockets]
         self._stops = 0
 
     def stop(self) -> None:
@@ -223,7 +225,7 @@ class Service:
             listener.serve(application)
         try:
             while not self._stops:
-                _turn(self._map)
+                self._loop.turn(1.0)
             self._drain()
         finally:
             self.close()
@@ -239,7 +241,7 @@ class Service:
                     channel.handle_close()
             if not self._channels():
                 return
-            _turn(self._map, 0.1)
+            self._loop.turn(0.1)
             for listener in self._listeners:
                 listener.maintenance(time.monotonic())
         cut = len(self._channels())
@@ -258,35 +260,7 @@ class Service:
             listener.end()
         for sock in self._sockets:
             sock.close()
-
-
-def _turn(map: dict[int, Any], timeout: float = 1.0) -> None:
-    """One turn of the loop: wait for events, handle each once.
-
-    Other than wasyncore's, it reads what a connection still holds before
-    believing that it is gone, and knows no limit of 1024 descriptors.
-    """
-    if not hasattr(select, "poll"):
-        wasyncore.poll(timeout, map)
-        return
-    poll = select.poll()
-    for descriptor, thing in list(map.items()):
-        flags = select.POLLIN if thing.readable() else 0
-        if thing.writable() and not thing.accepting:
-            flags |= select.POLLOUT
-        if descriptor in map:
-            poll.register(descriptor, flags)
-    for descriptor, flags in poll.poll(timeout * 1000):
-        thing = map.get(descriptor)
-        if thing is None:
-            continue
-        if flags & (select.POLLIN | select.POLLOUT):
-            if flags & select.POLLIN:
-                wasyncore.read(thing)
-            if flags & select.POLLOUT and map.get(descriptor) is thing:
-                wasyncore.write(thing)
-        elif flags & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
-            thing.handle_close()
+        self._loop.close()
 
 
 @contextlib.contextmanager
