@@ -30,6 +30,7 @@ from typing import Literal
 
 from . import disk
 from .errors import Busy
+from .model import FileState
 
 try:
     import fcntl
@@ -150,18 +151,18 @@ class Cache:
 
     # --- files
 
-    def find(self, kind: Kind, key: str, size: int | None = None) -> Path | None:
-        """Where a whole, checked file lies, if it is here; one that is not of this `size` is forgotten."""
-        path = self._path(kind, key)
+    def find(self, kind: Kind, key: str, size: int | None = None) -> FileState | None:
+        """A whole, checked file as it lies here, if it does; one that is not of this `size` is forgotten."""
+        path = self._place(kind, key)
         try:
-            facts = path.stat()
+            facts = os.stat(path)
         except OSError:
             return None
         if size is not None and facts.st_size != size:
             self.drop(kind, key)
             return None
         self._touch(path, facts)
-        return path
+        return FileState.of(path, facts)
 
     def begin(self, kind: Kind, key: str, expected: int | None) -> Growing | None:
         """A file to fill that others can read meanwhile; ``None`` if another process is filling it: `follow` that.
@@ -263,10 +264,13 @@ class Cache:
 
     # --- inside
 
-    def _path(self, kind: Kind, key: str) -> Path:
+    def _place(self, kind: Kind, key: str) -> str:
         if _KEY.fullmatch(key) is None:
             raise ValueError("a key is a sha256 in hex")
-        return self.root / kind / key[:2] / key
+        return os.path.join(self.root, kind, key[:2], key)
+
+    def _path(self, kind: Kind, key: str) -> Path:
+        return Path(self._place(kind, key))
 
     def _place_for(self, kind: Kind, key: str) -> Path:
         path = self._path(kind, key)
@@ -282,7 +286,7 @@ class Cache:
             folder.mkdir(exist_ok=True)
         return folder
 
-    def _touch(self, path: Path, facts: os.stat_result) -> None:
+    def _touch(self, path: Path | str, facts: os.stat_result) -> None:
         now = time.time()
         if abs(now - facts.st_atime) > _TOUCH:
             try:

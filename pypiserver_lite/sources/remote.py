@@ -17,6 +17,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO, Literal, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -156,10 +157,10 @@ class Remote:
 
     def _cached_file(self, cache: Cache, project: Project, file: File) -> Content:
         kind, key = self._key(file)
-        path = cache.find(kind, key, file.size)
-        if path is not None:
-            self.traffic.cached(path.stat().st_size)
-            return LocalFile(path=path, tag=_tag(file))
+        found = cache.find(kind, key, file.size)
+        if found is not None:
+            self.traffic.cached(found.size)
+            return LocalFile(path=Path(found.path), tag=_tag(file), seen=found)
         size, source = file.size, None
         if size is None:
             # Only the answer tells how much it will be.
@@ -231,9 +232,9 @@ class Remote:
             if running is not None:
                 return running
             try:
-                path = cache.find(kind, key, file.size)
-                if path is not None:
-                    return Whole(path)
+                found = cache.find(kind, key, file.size)
+                if found is not None:
+                    return Whole(found.path)
                 growing = cache.begin(kind, key, file.size)
             except OSError as error:
                 _log.warning("the cache cannot take %s (%s); it is passed through", file.filename, error.strerror)
@@ -296,8 +297,8 @@ class Remote:
 
     def _made(self, cache: Cache, project: Project, file: File) -> bytes | None:
         """From the file itself, with as little of it as will do. Raises Unavailable."""
-        path = cache.find(*self._key(file), file.size)
-        if path is None and file.filename.endswith(".whl") and file.size is not None and file.size > 2 * TAIL:
+        here = cache.find(*self._key(file), file.size) is not None
+        if not here and file.filename.endswith(".whl") and file.size is not None and file.size > 2 * TAIL:
             broken: list[Unavailable] = []
             data = core_metadata(
                 cast("BinaryIO", RangedFile(file.size, partial(self._range, project, file, broken))), file.filename

@@ -16,7 +16,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Protocol
 
 from ..cache import Followed, Growing, read_at
@@ -337,7 +336,7 @@ class Borrowed:
 class Whole:
     """A file that lies in the cache, read as if it grew. Raises OSError if it is gone."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
         weakref.finalize(self, os.close, handle)
         self._handle = handle
