@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bench import Bench
@@ -81,7 +82,7 @@ def ours(bench: Bench, *, packages: Path | None = None) -> Between:
     command = [str(PYTHON), "-m", "pypiserver_lite", "run", "--port", str(port)]
     command += ["--cache-dir", str(bench.folders.empty("cache")), "--fallback-mode", "cache"]
     command += ["--fallback-url", f"http://127.0.0.1:{source.port}/simple/", str(folder)]
-    make = lambda: Server("ours", command, port, bench.scratch)  # noqa: E731
+    make = partial(Server, "ours", command, port, bench.scratch)
     return Between(bench, source, make, ready="/health", pages="/simple/")
 
 
@@ -103,7 +104,7 @@ def nginx(bench: Bench) -> Between:
         "proxy_cache_lock_timeout 60s; proxy_cache_lock_age 60s; proxy_cache_use_stale error timeout updating; } } }\n"
     )
     command = [need("nginx"), "-p", str(home), "-c", str(config), "-e", str(home / "error.log")]
-    make = lambda: Server("nginx", command, port, bench.scratch)  # noqa: E731
+    make = partial(Server, "nginx", command, port, bench.scratch)
     return Between(bench, source, make, ready="/simple/", pages="/simple/")
 
 
@@ -116,7 +117,7 @@ def devpi(bench: Bench) -> Between:
     if done.returncode:
         raise RuntimeError(f"devpi-init failed: {done.stderr[-200:]}")
     command = [str(programs / "devpi-server"), "--serverdir", str(home), "--host", "127.0.0.1", "--port", str(port)]
-    make = lambda: Server("devpi", command, port, bench.scratch)  # noqa: E731
+    make = partial(Server, "devpi", command, port, bench.scratch)
     between = Between(bench, source, make, ready="/+api", pages="/root/mirror/+simple/")
     token = _ask_devpi(port, "POST", "/+login", {"user": "root", "password": ""}, "")["result"]["password"]
     index = {"type": "mirror", "mirror_url": f"http://127.0.0.1:{source.port}/simple/", "mirror_no_project_list": True}
@@ -147,5 +148,5 @@ def proxpi(bench: Bench) -> Between:
         "PROXPI_CACHE_DIR": str(bench.folders.empty("proxpi")),
     }
     command = [str(peers() / "gunicorn"), "--threads", "16", "--bind", f"127.0.0.1:{port}", "proxpi.server:app"]
-    make = lambda: Server("proxpi", command, port, bench.scratch, environ)  # noqa: E731
+    make = partial(Server, "proxpi", command, port, bench.scratch, environ)
     return Between(bench, source, make, ready="/health", pages="/index/")

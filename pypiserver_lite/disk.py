@@ -135,12 +135,6 @@ def place(staged: Path, final: Path, *, overwrite: bool) -> None:
     staged.unlink(missing_ok=True)
 
 
-def publish(staged: Path, final: Path, *, overwrite: bool) -> None:
-    """`place`, then make the name durable. Raises FileExistsError, OSError."""
-    place(staged, final, overwrite=overwrite)
-    sync_folder(final.parent)
-
-
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable, where the system can. Raises OSError when the disk fails."""
     if os.name == "nt":
@@ -153,14 +147,6 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a small file whole and durably, replacing what was there. Raises OSError."""
-    with Staged(path.parent) as staged:
-        staged.write(data)
-        staged.commit()
-        publish(staged.path, path, overwrite=True)
 
 
 def copy(source: Path, folder: Path) -> Staged:

@@ -1,9 +1,7 @@
-"""The simple repository API both ways: a `Project` to a page and a page to a `Project`.
+"""The simple repository API: which form of a page a client wants, and a `Project` as such a page.
 
 API version 1.4 in JSON and HTML (PEP 503, 592, 629, 658, 691, 700, 714, 740,
-792, 833). Rendering is strict about what clients may stumble over; parsing is
-lenient where indexes differ and strict where a wrong page could pass for an
-empty one. Both are pure: bytes and values, no network.
+792, 833), strict about what clients may stumble over. Pure: values to bytes.
 """
 
 from __future__ import annotations
@@ -11,23 +9,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
 from enum import Enum
 from functools import lru_cache
 from html import escape
-from html.parser import HTMLParser
-from typing import cast, get_args
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import quote
 
 from packaging.utils import NormalizedName
 
-from .dists import parse_filename, project_of, try_normalize, version_key
-from .errors import NotAcceptable, Unavailable
-from .model import File, Project, Status
+from .dists import project_of
+from .errors import NotAcceptable
+from .model import File, Project
 
 API_VERSION = "1.4"
-PAGE_LIMIT = 64 * 2**20
-"""Bytes of the longest page that is parsed."""
 
 
 class Form(Enum):
@@ -45,11 +38,12 @@ class Form(Enum):
 
 # --- negotiation ---------------------------------------------------------------------------------------------------
 
-_EXACT: Mapping[str, Form] = {
+FORMS: Mapping[str, Form] = {
     **{form.value: form for form in Form},
     "application/vnd.pypi.simple.latest+json": Form.JSON,
     "application/vnd.pypi.simple.latest+html": Form.HTML,
 }
+"""Every media type of the API, and the form that it names."""
 _RANGE = re.compile(r"[^\s/;,]+/[^\s/;,]+")
 _QUALITY = re.compile(r"[0-9]{1,3}(?:\.[0-9]{0,9})?|\.[0-9]{1,9}", re.ASCII)
 
@@ -64,7 +58,7 @@ def negotiate(accept: str | None, format: str | None = None) -> Form:
     Malformed members are passed over. Raises NotAcceptable.
     """
     if format is not None:
-        form = _EXACT.get(format.strip().replace(" ", "+").lower())
+        form = FORMS.get(format.strip().replace(" ", "+").lower())
     elif accept is None:
         form = Form.TEXT
     else:
@@ -78,7 +72,7 @@ def negotiate(accept: str | None, format: str | None = None) -> Form:
 def _accepted(accept: str) -> Form | None:
     qualities: dict[str, float] = {}
     for media, quality in _ranges(accept):
-        key = _EXACT[media].value if media in _EXACT else media
+        key = FORMS[media].value if media in FORMS else media
         qualities[key] = max(quality, qualities.get(key, 0.0))
     if not qualities:
         return Form.TEXT
@@ -161,13 +155,14 @@ def _html(title: str, metas: Iterable[tuple[str, str]], anchors: Iterable[str]) 
     ).encode()
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """The text without the characters that nothing can show."""
     return text if text.isprintable() else _UNSHOWN.sub("", text)
 
 
 def _attribute(text: str) -> str:
     """Text inside double quotes; no raw ``>``, for hatch reads pages with a regular expression."""
-    return escape(_shown(text)).replace("\n", "&#10;")
+    return escape(shown(text)).replace("\n", "&#10;")
 
 
 def _link(file: File, name: NormalizedName) -> str:
@@ -180,9 +175,9 @@ def _project_object(project: Project, files: Sequence[File]) -> dict[str, object
     page: dict[str, object] = {"meta": {"api-version": API_VERSION}, "name": project.name}
     if project.status != "active":
         page["project-status"] = {"status": project.status} | (
-            {"reason": _shown(project.reason)} if project.reason is not None else {}
+            {"reason": shown(project.reason)} if project.reason is not None else {}
         )
-    page["versions"] = [_shown(version) for version in project.versions] if project.status != "quarantined" else []
+    page["versions"] = [shown(version) for version in project.versions] if project.status != "quarantined" else []
     page["files"] = [_file_object(file, project.name) for file in files]
     return page
 
@@ -194,7 +189,7 @@ def _file_object(file: File, name: NormalizedName) -> dict[str, object]:
         "url": _link(file, name),
         "hashes": dict(file.hashes),
         "core-metadata": False if file.core_metadata is None else dict(file.core_metadata) or True,
-        "yanked": False if file.yanked is None else _shown(file.yanked) or True,
+        "yanked": False if file.yanked is None else shown(file.yanked) or True,
     }
     if file.size is not None:
         entry["size"] = file.size
@@ -202,11 +197,11 @@ def _file_object(file: File, name: NormalizedName) -> dict[str, object]:
         # isoformat() writes six decimals or none: older Pythons read nothing else.
         entry["upload-time"] = file.uploaded.replace(tzinfo=None).isoformat() + "Z"
     if file.requires_python is not None:
-        entry["requires-python"] = _shown(file.requires_python)
+        entry["requires-python"] = shown(file.requires_python)
     if file.has_signature is not None:
         entry["gpg-sig"] = file.has_signature
     if file.provenance is not None and file.provenance.startswith("https://"):
-        entry["provenance"] = _shown(file.provenance)
+        entry["provenance"] = shown(file.provenance)
     return entry
 
 
@@ -230,375 +225,3 @@ def _anchor(file: File, name: NormalizedName, signatures: bool) -> str:
 
 def _hash(before: str, hashes: Mapping[str, str]) -> str:
     return next((f"{before}{algorithm}={value}" for algorithm, value in hashes.items()), "")
-
-
-# --- parsing -------------------------------------------------------------------------------------------------------
-
-_TEXT_LIMIT = 2_000
-_URL_LIMIT = 8_000
-_CHARSETS = {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1", "windows-1252"}
-_TIME = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
-    r"(?:[Zz]|([+-])([0-9]{2}):?([0-9]{2}))",
-    re.ASCII,
-)
-_LINE_ENDS = re.compile(r"\r\n|[\t-\r\x85\u2028\u2029]")
-_ALGORITHM = re.compile(r"[a-z0-9][a-z0-9_-]{0,19}", re.ASCII)
-_HEX = re.compile(r"(?:[0-9a-fA-F]{2}){8,64}", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_DIGEST_CHARACTERS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
-
-
-def parse_project(data: bytes, content_type: str, base_url: str, name: NormalizedName) -> Project:
-    """A project from an upstream's page, read from `base_url` (the address after all redirects).
-
-    `File.url` is absolute, http or https, without user, password and
-    fragment. Files of other projects (pages that list a whole folder),
-    unknown kinds of files and links that lead nowhere sensible are passed
-    over; so is every value that is not of its type, too long, or holds
-    control characters. `versions` are those of the files.
-
-    Raises Unavailable for anything that is not a page of the simple API:
-    another type, another major version, another shape, another project.
-    A page of plain ``text/html`` must show what it is, or a log-in page
-    would pass for a project without files: by the meta element of PEP 629,
-    by a link to any distribution, or by a title "Links for ...".
-    """
-    form = _form_of(data, content_type)
-    if form is Form.JSON:
-        page = _json_page(data)
-        if "name" in page and (not isinstance(page["name"], str) or try_normalize(page["name"]) != name):
-            raise Unavailable(f"the upstream answered with another project's page when asked for {name}")
-        entries = _listed(page, "files")
-        found = (_file_of_object(entry, base_url, name) for entry in entries)
-        marker = page.get("project-status")
-        status, reason = (marker.get("status"), marker.get("reason")) if isinstance(marker, dict) else (None, None)
-    else:
-        reader = _read_html(data, content_type, base_url, 1_000_000)
-        linked = [(anchor, *_target(anchor.href, reader.base)) for anchor in reader.anchors]
-        plausible = reader.title.startswith("links for") or any(project_of(filename) for _, _, filename, _ in linked)
-        if form is Form.TEXT and not reader.versioned and not plausible:
-            raise Unavailable(f"the upstream answered with some web page instead of the files of {name}")
-        found = (_file_of_link(anchor, url, filename, hashes, name) for anchor, url, filename, hashes in linked)
-        status, reason = reader.metas.get("pypi:project-status"), reader.metas.get("pypi:project-status-reason")
-    known = status in get_args(Status)
-    files = _in_order(file for file in found if file is not None)
-    return Project(
-        name=name,
-        files=files,
-        versions=tuple(dict.fromkeys(file.version for file in files)),
-        status=cast(Status, status) if known else "active",
-        reason=_reason(reason) if known else None,
-    )
-
-
-def parse_names(data: bytes, content_type: str, base_url: str) -> tuple[NormalizedName, ...]:
-    """The projects of an upstream's list, normalised, sorted, without what cannot be a name.
-
-    Raises Unavailable as `parse_project` does. A page of plain ``text/html``
-    shows what it is by the meta element of PEP 629, by a title as such lists
-    have it, or by having links and each of them lead to a folder named like
-    its text.
-    """
-    form = _form_of(data, content_type)
-    if form is Form.JSON:
-        entries = _listed(_json_page(data), "projects")
-        texts = [entry.get("name") for entry in entries if isinstance(entry, dict)]
-        return tuple(sorted({name for text in texts if isinstance(text, str) and (name := try_normalize(text))}))
-    reader = _read_html(data, content_type, base_url, 5_000_000)
-    pairs = [(try_normalize(anchor.text.strip().rstrip("/")), anchor.href.strip()) for anchor in reader.anchors]
-    if form is Form.TEXT and not reader.versioned and not reader.title.startswith(("simple", "index of")):
-        alike = [href.endswith("/") and try_normalize(href.split("/")[-2]) == name for name, href in pairs if name]
-        if not alike or not all(alike):
-            raise Unavailable("the upstream answered with some web page instead of its list of projects")
-    return tuple(sorted({name for name, _ in pairs if name}))
-
-
-def _form_of(data: bytes, content_type: str) -> Form:
-    media = content_type.partition(";")[0].strip().lower()
-    if media not in _EXACT:
-        raise Unavailable(f"the upstream answered with {media[:100]!r}, which is no page of the simple API")
-    if len(data) > PAGE_LIMIT:
-        raise Unavailable("the upstream's page is too long")
-    return _EXACT[media]
-
-
-def _check_version(version: object) -> None:
-    if not isinstance(version, str) or not re.fullmatch(r"1\.[0-9]{1,6}", version.strip(), re.ASCII):
-        raise Unavailable("the upstream's page is of another version of the simple API than 1")
-
-
-def _in_order(files: Iterable[File]) -> tuple[File, ...]:
-    """Oldest version first; within a version in the order of the page; the first of a name counts."""
-    named: dict[str, File] = {}
-    for file in files:
-        named.setdefault(file.filename, file)
-    keys = {version: version_key(version) for version in {file.version for file in named.values()}}
-    return tuple(sorted(named.values(), key=lambda file: keys[file.version]))
-
-
-# Values, each ``None`` unless it is what it should be.
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and len(value) <= _TEXT_LIMIT and value.isprintable() else None
-
-
-def _reason(value: object) -> str | None:
-    """Text for people: line ends become spaces, what cannot be shown is left out."""
-    return None if not isinstance(value, str) else _UNSHOWN.sub("", _LINE_ENDS.sub(" ", value))[:_TEXT_LIMIT]
-
-
-def _hashes(value: object) -> dict[str, str]:
-    """Well-formed digests, sha256 first: that is the one an HTML link will show."""
-    if not isinstance(value, dict):
-        return {}
-    # What nearly every file of a page has.
-    digest = value.get("sha256") if len(value) == 1 else None
-    if isinstance(digest, str) and _SHA256.fullmatch(digest):
-        return {"sha256": digest}
-    found: dict[str, str] = {}
-    for algorithm, digest in value.items():
-        name = algorithm.strip().lower()
-        if (
-            _ALGORITHM.fullmatch(name)
-            and isinstance(digest, str)
-            and _HEX.fullmatch(digest)
-            and _DIGEST_CHARACTERS.get(name, len(digest)) == len(digest)
-        ):
-            found[name] = digest.lower()
-    return {"sha256": found["sha256"]} | found if "sha256" in found else found
-
-
-def _written_hash(text: str) -> dict[str, str]:
-    """The digest of ``ALGORITHM=HEX``, as a dictionary with one entry or none."""
-    algorithm, _, digest = text.partition("=")
-    return _hashes({algorithm: digest.strip()})
-
-
-def _time(value: object) -> datetime | None:
-    match = _TIME.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        return None
-    try:
-        year, month, day, hour, minute, second = (int(part) for part in match.group(1, 2, 3, 4, 5, 6))
-        fraction = int((match[7] or "0").ljust(6, "0")[:6])
-        local = datetime(year, month, day, hour, minute, second, fraction, timezone.utc)
-        if match[8] is None:
-            return local
-        away = timedelta(hours=int(match[9] or 0), minutes=int(match[10] or 0))
-        return local + away if match[8] == "-" else local - away
-    except (ValueError, OverflowError):
-        return None
-
-
-# Links that are what they will be, with nothing to resolve or to quote; and, in two parts, those beside others.
-_PLAIN = re.compile(
-    r"https?://[a-z0-9.-]+(?::[1-9][0-9]{0,3})?/[A-Za-z0-9._~/%+!-]*(?:#[a-z0-9]+=[0-9a-fA-F]+)?", re.ASCII
-)
-_BESIDE = re.compile(r"((?:\.\./)*(?:[A-Za-z0-9_~-][A-Za-z0-9._~-]*/)*)([A-Za-z0-9_~-][A-Za-z0-9._~+!-]*)", re.ASCII)
-
-
-def _url(link: str, base: str) -> str | None:
-    """The absolute address of a link, with its fragment; ``None`` if it is not one that we would follow."""
-    # A page has thousands of links, and the general way takes longer than everything else about them.
-    if len(link) <= _URL_LIMIT:
-        if _PLAIN.fullmatch(link):
-            return link
-        if beside := _BESIDE.fullmatch(link):
-            folder = _folder(beside[1] or "./", base)
-            return folder and folder + beside[2]
-    return _resolved(link, base)
-
-
-@lru_cache(maxsize=256)
-def _folder(link: str, base: str) -> str | None:
-    return _resolved(link, base)
-
-
-def _resolved(link: str, base: str) -> str | None:
-    link = link.strip()
-    if not link or len(link) > _URL_LIMIT or not link.isprintable():
-        return None
-    try:
-        url = urljoin(base, link)
-        parts = urlsplit(url)
-        # Reading the port checks it.
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.port == 0:
-            return None
-    except ValueError:
-        return None
-    return quote(url, safe="%/:=&?~#+!$,;'@()*[]")
-
-
-def _target(link: str, base: str) -> tuple[str, str, dict[str, str]]:
-    """Address without fragment, file name and digest of a link; empty if it leads nowhere sensible."""
-    url = _url(link, base)
-    if url is None:
-        return "", "", {}
-    url, _, fragment = url.partition("#")
-    hashes: dict[str, str] = {}
-    for part in fragment.split("&")[:10]:
-        hashes = hashes or _written_hash(part)
-    return url, unquote(urlsplit(url).path.rpartition("/")[2]), hashes
-
-
-def _provenance(value: object) -> str | None:
-    url = _url(value, "") if isinstance(value, str) else None
-    return url if url is not None and url.startswith("https://") else None
-
-
-# JSON
-
-
-def _json_page(data: bytes) -> dict[str, object]:
-    try:
-        page = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise Unavailable("the upstream's page is not valid JSON") from error
-    meta = page.get("meta") if isinstance(page, dict) else None
-    if not isinstance(meta, dict):
-        raise Unavailable("the upstream's JSON is no page of the simple API")
-    _check_version(meta.get("api-version"))
-    return cast("dict[str, object]", page)
-
-
-def _listed(page: Mapping[str, object], key: str) -> list[object]:
-    entries = page.get(key)
-    if not isinstance(entries, list):
-        raise Unavailable(f"the upstream's JSON has no list of {key}")
-    return entries
-
-
-def _file_of_object(entry: object, base: str, name: NormalizedName) -> File | None:
-    if not isinstance(entry, dict):
-        return None
-    filename, link = entry.get("filename"), entry.get("url")
-    parsed = parse_filename(filename, name) if isinstance(filename, str) else None
-    url = _url(link, base) if isinstance(link, str) else None
-    if parsed is None or url is None:
-        return None
-    size, yanked, signed = entry.get("size"), entry.get("yanked"), entry.get("gpg-sig")
-    metadata = entry.get("core-metadata", entry.get("dist-info-metadata"))
-    return File(
-        filename=parsed.filename,
-        project=name,
-        version=parsed.version,
-        size=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63 else None,
-        hashes=_hashes(entry.get("hashes")),
-        requires_python=_text(entry.get("requires-python")),
-        uploaded=_time(entry.get("upload-time")),
-        yanked="" if yanked is True else _reason(yanked or None),
-        core_metadata=_hashes(metadata) if metadata is True or isinstance(metadata, dict) else None,
-        has_signature=signed if isinstance(signed, bool) else None,
-        provenance=_provenance(entry.get("provenance")),
-        url=url.partition("#")[0],
-    )
-
-
-# HTML
-
-
-class _Anchor:
-    """One link: its attributes and the text inside."""
-
-    def __init__(self, attributes: Mapping[str, str]) -> None:
-        self.attributes = attributes
-        self.href = attributes["href"]
-        self.text = ""
-
-
-class _Reader(HTMLParser):
-    """Picks the links, the base, the metas and the title out of a page."""
-
-    def __init__(self, base: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.anchors: list[_Anchor] = []
-        self.base = base
-        self.metas: dict[str, str] = {}
-        self.title = ""
-        self._based = False
-        self._inside = ""
-
-    @property
-    def versioned(self) -> bool:
-        """Whether the page says that it is one of the simple API (PEP 629)."""
-        return "pypi:repository-version" in self.metas
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take note of an element that matters."""
-        attributes = {name: value or "" for name, value in reversed(attrs)}  # the first of a name counts
-        if tag == "a" and "href" in attributes:
-            self.anchors.append(_Anchor(attributes))
-        elif tag == "meta" and "name" in attributes:
-            self.metas.setdefault(attributes["name"].strip().lower(), attributes.get("content", ""))
-        elif tag == "base" and attributes.get("href") and not self._based:
-            self.base = _url(attributes["href"], self.base) or self.base
-            self._based = True
-        if tag in ("a", "title"):
-            self._inside = tag
-
-    def handle_endtag(self, tag: str) -> None:
-        """Take note of where text no longer matters."""
-        if tag == self._inside:
-            self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        """Keep the text of links and of the title."""
-        if self._inside == "title" and len(self.title) < _TEXT_LIMIT:
-            self.title = (self.title + data).lstrip().lower()
-        elif self._inside == "a" and self.anchors and len(self.anchors[-1].text) < _TEXT_LIMIT:
-            self.anchors[-1].text += data
-
-
-_PIECE = 2**16
-_TAG_LIMIT = 2**18
-
-
-def _read_html(data: bytes, content_type: str, base: str, most: int) -> _Reader:
-    """Read a page of `most` tags: each costs about a microsecond, however short it is."""
-    if data.count(b"<") > most:
-        raise Unavailable("the upstream's page has too many tags")
-    # Only encodings that are one: Python also knows "charsets" that unpack and decode.
-    match = re.search(r";\s*charset\s*=\s*\"?([A-Za-z0-9_-]{1,20})", content_type, re.ASCII | re.IGNORECASE)
-    charset = match[1].lower() if match and match[1].lower() in _CHARSETS else "utf-8"
-    text = data.decode(charset, "replace").removeprefix("\ufeff")
-    reader = _Reader(base)
-    try:
-        for at in range(0, len(text), _PIECE):
-            reader.feed(text[at : at + _PIECE])
-            # html.parser reads an unfinished tag again with each piece, and older Pythons take quadratic
-            # time over many of them at the end: hence the bound, and no close().
-            if len(reader.rawdata) > _TAG_LIMIT:
-                raise Unavailable("the upstream's page is not readable HTML")
-    except (AssertionError, ValueError) as error:
-        # Older Pythons raise these for odd declarations.
-        raise Unavailable("the upstream's page is not readable HTML") from error
-    if "<" in reader.rawdata:
-        raise Unavailable("the upstream's page ends in the middle of a tag")
-    if reader.versioned:
-        _check_version(reader.metas["pypi:repository-version"])
-    return reader
-
-
-def _file_of_link(
-    anchor: _Anchor, url: str, filename: str, hashes: Mapping[str, str], name: NormalizedName
-) -> File | None:
-    parsed = parse_filename(filename, name)
-    if parsed is None:
-        return None
-    attributes = anchor.attributes
-    metadata = attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata", "")).strip()
-    digest = _written_hash(metadata)
-    return File(
-        filename=filename,
-        project=name,
-        version=parsed.version,
-        hashes=hashes,
-        requires_python=_text(attributes.get("data-requires-python")) or None,
-        yanked=_reason(attributes.get("data-yanked")),
-        core_metadata=digest if digest or metadata.lower() == "true" else None,
-        has_signature={"true": True, "false": False}.get(attributes.get("data-gpg-sig", "").strip().lower()),
-        provenance=_provenance(attributes.get("data-provenance")),
-        url=url,
-    )

@@ -28,6 +28,14 @@ def test_a_segment_that_could_lead_elsewhere_is_missing(tmp_path: Path, segment:
         disk.safe_join(tmp_path, "sub", segment)
 
 
+def replace(path: Path, data: bytes) -> None:
+    """Put a file in place of what is there."""
+    with disk.Staged(path.parent) as staged:
+        staged.write(data)
+        staged.commit()
+        disk.place(staged.path, path, overwrite=True)
+
+
 def test_ordinary_and_odd_but_harmless_segments_are_joined(tmp_path: Path) -> None:  # T12
     for name in ("a-1!2.0+local.tar.gz", "...", "..a", "%2e%2e", "a b", "é" * 127):
         assert disk.safe_join(tmp_path, "sub", name) == tmp_path / "sub" / name
@@ -55,12 +63,12 @@ def test_publishing_never_replaces_unless_told(tmp_path: Path) -> None:  # R2, R
         with disk.Staged(tmp_path) as staged:
             staged.write(data)
             staged.commit()
-            disk.publish(staged.path, final, overwrite=overwrite)
+            disk.place(staged.path, final, overwrite=overwrite)
         assert final.read_bytes() == data
     with disk.Staged(tmp_path) as staged:
         staged.commit()
         with pytest.raises(FileExistsError):
-            disk.publish(staged.path, final, overwrite=False)
+            disk.place(staged.path, final, overwrite=False)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert final.read_bytes() == b"two"
 
@@ -68,9 +76,9 @@ def test_publishing_never_replaces_unless_told(tmp_path: Path) -> None:  # R2, R
 @posix
 def test_readers_of_a_replaced_file_keep_the_old_bytes(tmp_path: Path) -> None:
     final = tmp_path / "file"
-    disk.write_atomic(final, b"old")
+    replace(final, b"old")
     with final.open("rb") as reader:
-        disk.write_atomic(final, b"new")
+        replace(final, b"new")
         assert reader.read() == b"old"
     assert final.read_bytes() == b"new"
 
@@ -83,8 +91,8 @@ def test_a_link_in_the_way_is_never_written_through(tmp_path: Path) -> None:
     with disk.Staged(tmp_path) as staged:
         staged.commit()
         with pytest.raises(FileExistsError):
-            disk.publish(staged.path, tmp_path / "file", overwrite=False)
-    disk.write_atomic(tmp_path / "file", b"new")
+            disk.place(staged.path, tmp_path / "file", overwrite=False)
+    replace(tmp_path / "file", b"new")
     assert target.read_bytes() == b"precious"
 
 
@@ -96,7 +104,7 @@ def test_of_many_threads_one_publishes(tmp_path: Path) -> None:  # R6
         staged[number].write(b"%d" % number)
         staged[number].commit()
         try:
-            disk.publish(staged[number].path, tmp_path / "file", overwrite=False)
+            disk.place(staged[number].path, tmp_path / "file", overwrite=False)
             won.append(number)
         except FileExistsError:
             staged[number].discard()

@@ -71,13 +71,15 @@ def unchanged(bench: Bench) -> Iterator[Row]:
 
 def size(bench: Bench) -> Iterator[Row]:
     """The same pages in a small and in a large folder; pypiserver there."""
-    small, large = bench.folders.files(1000), bench.folders.files(bench.many)
+    small, middle, large = (bench.folders.files(total) for total in (1000, 10_000, bench.many))
     few, many = bench.ours(small), bench.ours(large)
     entrants = {
         "few": Entrant(few, pages(Accept=JSON)),
         "many": Entrant(many, pages(Accept=JSON)),
         "old": Entrant(bench.pypiserver(large), pages(), turns=1),
         "old cached": Entrant(bench.pypiserver(large, cached=True), pages(), turns=3),
+        "middle": Entrant(bench.ours(middle), pages(Accept=JSON)),
+        "old middle": Entrant(bench.pypiserver(middle), pages(), turns=5),
     }
     costs = race(entrants, bench.rounds, bench.seconds)
     figures = {name: per_request(found) for name, found in costs.items()}
@@ -85,6 +87,7 @@ def size(bench: Bench) -> Iterator[Row]:
     yield Row(what, figures["many"], US, "ours, 1,000 files", figures["few"], target=Target("≤", 1.1))
     yield Row(what, figures["many"], US, "pypiserver", figures["old"])
     yield Row(what, figures["many"], US, "pypiserver cached", figures["old cached"])
+    yield Row("project page, 10,000 files", figures["middle"], US, "pypiserver", figures["old middle"])
 
 
 def project_list(bench: Bench) -> Iterator[Row]:

@@ -27,11 +27,10 @@ from . import hops
 from .addresses import Call, Forbidden, Gate, Origin, Unreachable, adapter, calls, origin_of
 from .bodies import Body, closing, field, joined, number, unzipped
 from .credentials import basic, read_netrc, split_credentials
+from .parse import PAGE_LIMIT
 from .rate import Rate, Traffic, Turnstile
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"  # PEP 691
-PAGE_LIMIT = 64 * 2**20
-"""Bytes of the longest page, unpacked."""
 
 Named = Callable[[], frozenset[tuple[str, int]]]
 """Hosts and ports that a page of the upstream names."""

@@ -35,9 +35,9 @@ from packaging.utils import NormalizedName
 from ..cache import Cache
 from ..errors import Unavailable
 from ..model import NO_HASHES, File, Project
-from ..simple import parse_project
-from .client import PAGE_LIMIT, UNCHANGED, Page, Upstream
+from .client import UNCHANGED, Page, Upstream
 from .flights import Flights
+from .parse import PAGE_LIMIT, parse_project
 
 _MOST_ABSENCES = 10_000
 _log = logging.getLogger(__name__)
