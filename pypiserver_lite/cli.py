@@ -142,7 +142,17 @@ _CACHE = """Look after what is kept of the upstream (--fallback-mode cache).
   cache clear                       remove everything
   cache warm -r requirements.txt    fetch what installing these needs, before anybody asks"""
 
-_CACHE_SETTINGS = ("cache_dir", "cache_size", "fallback_url", "fallback_rate", "netrc", "verbose", "quiet")
+_CACHE_SETTINGS = (
+    "cache_dir",
+    "cache_size",
+    "fallback_url",
+    "fallback_rate",
+    "fallback_host",
+    "fallback_ca",
+    "netrc",
+    "verbose",
+    "quiet",
+)
 
 
 def cache(argv: Sequence[str]) -> int:

@@ -260,6 +260,25 @@ class Config:
         metavar="SIZE",
         group="upstream",
     )
+    fallback_host: tuple[str, ...] = _row(
+        (),
+        parse_words,
+        "further HOST or HOST:PORT that upstreams may redirect to, for proxy and cache; may be repeated "
+        "(default: their own and those their pages name)",
+        "--fallback-host",
+        metavar="HOST",
+        group="upstream",
+        repeat=True,
+    )
+    fallback_ca: Path | None = _row(
+        None,
+        parse_path,
+        "certificates of the authorities that https upstreams are checked with, for proxy and cache "
+        "(default: those that browsers trust)",
+        "--fallback-ca",
+        metavar="FILE",
+        group="upstream",
+    )
     netrc: Path | None = _row(
         None,
         parse_path,

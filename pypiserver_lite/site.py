@@ -216,6 +216,8 @@ def build_remotes(config: Config) -> tuple[Remote, ...]:
         Upstream(
             url,
             netrc=config.netrc or Path("~/.netrc").expanduser(),
+            hosts=config.fallback_host,
+            authorities=config.fallback_ca,
             calls=calls,
             room=max(1, calls // 2),
             rate=rate,

@@ -10,6 +10,7 @@ import json
 import re
 import socket
 import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -59,8 +60,9 @@ class FaultyUpstream(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", port), Handler)
+        self._tls = tls
         self.stored: dict[str, Stored] = {}
         self.faults: dict[str, list[Any]] = {}
         self.requests: list[Request] = []
@@ -70,13 +72,20 @@ class FaultyUpstream(socketserver.ThreadingTCPServer):
         """The Authorization field to insist on."""
         self._lock = threading.Lock()
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        if self._tls is not None:
+            # The handshake comes with the first read, in the connection's own thread.
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
     @property
     def port(self) -> int:
         return int(self.server_address[1])
 
     @property
     def base(self) -> str:
-        return f"http://127.0.0.1:{self.port}/"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}/"
 
     @property
     def url(self) -> str:
@@ -253,9 +262,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def upstream(port: int = 0) -> Iterator[FaultyUpstream]:
-    """An upstream that runs for the length of a block."""
-    server = FaultyUpstream(port)
+def upstream(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[FaultyUpstream]:
+    """An upstream that runs for the length of a block; with `tls` it speaks https."""
+    server = FaultyUpstream(port, tls)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

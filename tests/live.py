@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import builders
+import pytest
 from passlib.context import CryptContext
 from waitress import wasyncore
 from waitress.server import create_server
@@ -41,6 +42,19 @@ STOP_BOUND = 15.0
 SOURCE = Path(pypiserver_lite.__file__).resolve().parents[1]
 """What must be importable for `pypiserver_lite` to be."""
 
+_SELF_SIGNED = [
+    "openssl",
+    "req",
+    "-x509",
+    "-newkey",
+    "rsa:2048",
+    "-nodes",
+    "-days",
+    "2",
+    "-subj",
+    "/CN=localhost",
+    "-addext",
+]
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT")
 
 
@@ -302,6 +316,19 @@ class Recording(Server):
     def forget(self) -> None:
         """Start over with an empty record."""
         self.requests.clear()
+
+
+def certificate(folder: Path, names: str) -> tuple[Path, Path]:
+    """A certificate that is its own authority, and its key; `names` as in ``DNS:localhost,IP:127.0.0.1``."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    made = subprocess.run(
+        [*_SELF_SIGNED, f"subjectAltName={names}", "-keyout", str(key), "-out", str(cert)],
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip("openssl cannot make a certificate here")
+    return cert, key
 
 
 @contextmanager

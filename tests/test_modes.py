@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -314,3 +315,51 @@ def test_the_cache_is_looked_after_from_the_command_line(
     assert " 3 entries removed" in cache("clear").good()
     assert " 0 entries" in cache("show").good()
     assert "requirements" in cache("warm").bad()
+
+
+def over_tls(folder: Path, names: str) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for these names, and a server's context that shows it."""
+    folder.mkdir()
+    cert, key = live.certificate(folder, names)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    return cert, context
+
+
+def test_an_own_authority_is_trusted_only_when_named_and_only_for_its_names(folder: Path, tmp_path: Path) -> None:
+    cert, context = over_tls(tmp_path / "right", "IP:127.0.0.1")
+    other, foreign = over_tls(tmp_path / "foreign", "DNS:other.example.test")
+    wheel = make_wheel(tmp_path / "public", "their-lib", "1.0")
+    with faulty.upstream(tls=context) as upstream, faulty.upstream(tls=foreign) as pretender:
+        for one in (upstream, pretender):
+            one.add("their-lib", wheel.name, wheel.read_bytes())
+        for far, authority, status in ((upstream, cert, 200), (upstream, None, 502), (pretender, other, 502)):
+            flags: dict[str, Any] = {"fallback_ca": authority} if authority else {}
+            with live.serve(packages=[folder], fallback_url=far.url, fallback_mode="cache", **flags) as server:
+                page = live.ask(server, "/simple/their-lib/", Accept=JSON)
+                assert page.status == status, page.body
+                if status == 200:
+                    assert live.ask(server, f"/packages/{wheel.name}").body == wheel.read_bytes()
+                else:
+                    assert b"--fallback-ca" in page.body
+    for unusable in (tmp_path / "none.pem", wheel):
+        with pytest.raises(ConfigError, match="--fallback-ca"):
+            make_app(folder, fallback_url=upstream.url, fallback_mode="proxy", fallback_ca=unusable)
+    with pytest.raises(ConfigError, match="--fallback-host"):
+        make_app(folder, fallback_url=upstream.url, fallback_mode="proxy", fallback_host="https://cdn.example.test/")
+
+
+def test_an_upstream_may_keep_its_files_with_a_host_that_is_named(
+    upstream: faulty.FaultyUpstream, folder: Path
+) -> None:
+    with faulty.upstream() as storage:
+        path = next(path for path in upstream.stored if path.endswith("their_lib-2.0-py3-none-any.whl"))
+        storage.stored["/blob"] = faulty.Stored(upstream.stored[path].body)
+        upstream.fault(path, faulty.redirect(f"{storage.base}blob"))
+        named: dict[str, Any] = {"fallback_host": f"127.0.0.1:{storage.port}"}
+        nobody: dict[str, Any] = {}
+        for flags, status in ((nobody, 502), (named, 200)):
+            with live.serve(packages=[folder], fallback_url=upstream.url, fallback_mode="proxy", **flags) as server:
+                answer = live.ask(server, "/packages/their_lib-2.0-py3-none-any.whl")
+                assert answer.status == status
+                assert status == 200 or b"--fallback-host" in answer.body

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import resource
-import shlex
 import signal
 import socket
 import ssl
@@ -25,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import live
 import pytest
 import requests
 
@@ -912,18 +912,7 @@ def test_another_server_serves_uploads_and_stops(process: Callable[..., Process]
 
 @pytest.mark.skipif("granian" not in servers.available(), reason="granian is not installed")
 def test_granian_speaks_tls_and_http_2(process: Callable[..., Process], tmp_path: Path) -> None:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    made = subprocess.run(
-        shlex.split(
-            "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost "
-            "-addext subjectAltName=DNS:localhost,IP:127.0.0.1"
-        ),
-        cwd=tmp_path,
-        capture_output=True,
-        check=False,
-    )
-    if made.returncode:
-        pytest.skip("openssl cannot make a certificate here")
+    cert, key = live.certificate(tmp_path, "DNS:localhost,IP:127.0.0.1")
     running = process("granian", tls_cert=str(cert), tls_key=str(key))
     assert requests.get(f"https://127.0.0.1:{running.port}/page", verify=str(cert), timeout=10).content == PAGE
     context = ssl.create_default_context(cafile=str(cert))

@@ -12,6 +12,7 @@ import enum
 import http.client
 import http.cookiejar
 import logging
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -77,12 +78,12 @@ class Upstream:
     `calls` requests may be under way at once and `room` more wait up to two
     seconds; both together should stay well below the server's threads.
     `connect`, `read` and `page` are seconds: for a connection, for the next
-    bytes, for a whole page. `verify` is the file of the certificate
-    authorities to trust, or true for the usual ones. `hosts` names further
+    bytes, for a whole page. `authorities` is a file of the certificate
+    authorities to trust instead of the usual ones. `hosts` names further
     hosts (``HOST`` or ``HOST:PORT``) that its redirects may lead to.
     After a connection failed, nothing tries again for `pause` seconds.
 
-    Safe to share between threads. Raises ConfigError for a `url` that is none.
+    Safe to share between threads. Raises ConfigError for what cannot be used.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Upstream:
         read: float = 20.0,
         page: float = 30.0,
         pause: float = 5.0,
-        verify: bool | str = True,
+        authorities: Path | None = None,
         hosts: tuple[str, ...] = (),
         rate: Rate | None = None,
         traffic: Traffic | None = None,
@@ -114,7 +115,7 @@ class Upstream:
         self._connect, self._read, self._page, self._pause = connect, read, page, pause
         self._turnstile = Turnstile(calls, room, 2.0)
         self._hosts = frozenset(_authority(host) for host in hosts)
-        self._verify = verify
+        self._verify = True if authorities is None else _trusted(authorities)
         self._down: dict[Origin, tuple[int, float, Unavailable | None]] = {}
         self._heard = 0.0
         self._session = requests.Session()
@@ -312,7 +313,9 @@ class Upstream:
             return
         authority = (after.host, after.port)
         if authority not in self._hosts and (after.host, 0) not in self._hosts and authority not in named():
-            raise Forbidden(f"the upstream redirects to {after.label}, which none of its pages names")
+            raise Forbidden(
+                f"the upstream redirects to {after.label}, which none of its pages names (see --fallback-host)"
+            )
 
     def _once(self, method: str, url: str, origin: Origin, headers: Mapping[str, str], call: Call) -> requests.Response:
         self._check_down(origin)
@@ -351,7 +354,7 @@ class Upstream:
         if call.late or isinstance(error, (requests.Timeout, TimeoutError, urllib3.exceptions.TimeoutError)):
             return Late(f"the upstream {origin.label} did not answer in time")
         if isinstance(error, requests.exceptions.SSLError):
-            return Unavailable(f"the certificate of the upstream {origin.label} cannot be trusted")
+            return Unavailable(f"the certificate of the upstream {origin.label} cannot be trusted (see --fallback-ca)")
         if isinstance(error, requests.ConnectionError):
             return Unreachable(f"the upstream {origin.label} broke the connection")
         return Unavailable(f"the upstream {origin.label} gave no proper answer")
@@ -396,6 +399,17 @@ class Upstream:
             raise Late(f"the upstream {self.origin.label} did not answer in time")
 
 
+def _trusted(authorities: Path) -> str:
+    """The file, once it was tried: else every request would fail, and no start. Raises ConfigError."""
+    try:
+        ssl.create_default_context(cafile=authorities)
+    except OSError as error:
+        raise ConfigError(f"--fallback-ca {authorities}: {error.strerror or 'no certificates in PEM form'}") from error
+    return str(authorities)
+
+
 def _authority(host: str) -> tuple[str, int]:
+    if "/" in host:
+        raise ConfigError(f"--fallback-host: {host[:80]!r} is neither HOST nor HOST:PORT")
     name, _, port = host.rpartition(":")
     return (name.lower(), int(port)) if name and port.isdigit() else (host.lower(), 0)
