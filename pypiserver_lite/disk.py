@@ -255,3 +255,16 @@ def translate(error: OSError) -> Unavailable:
         return ReadOnly("the packages folder cannot be written to")
     reason = os.strerror(error.errno) if error.errno else "unknown error"
     return Unavailable(f"the packages folder cannot be used now ({reason})")
+
+
+class Budget:
+    """A share of the time that passes, to be spent on one kind of work; what is not spent is saved up to `burst`."""
+
+    def __init__(self, share: float, burst: float) -> None:
+        self._share, self._burst = share, burst / share
+        self.empty_until = 0.0
+        """When (`monotonic`) there is something to spend again."""
+
+    def spend(self, now: float, seconds: float) -> None:
+        """Account for work that began at `now`. Threads that race here may overspend a little."""
+        self.empty_until = max(self.empty_until, now - self._burst) + seconds / self._share

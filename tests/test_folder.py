@@ -20,11 +20,11 @@ from builders import make_sdist, make_wheel, metadata
 from packaging.utils import NormalizedName
 from source_contract import OURS, read, staged
 
+from pypiserver_lite.disk import Budget
 from pypiserver_lite.errors import Conflict, Invalid, Missing, Unavailable
 from pypiserver_lite.facts import Memory
 from pypiserver_lite.model import File, LocalFile, Project
 from pypiserver_lite.sources.folder import Folder
-from pypiserver_lite.sources.snapshot import Budget
 
 Make = Callable[..., Folder]
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links as POSIX has them")

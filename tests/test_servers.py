@@ -12,6 +12,7 @@ import io
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import ssl
@@ -498,6 +499,22 @@ def test_bytes_that_come_before_their_turn_are_taken_up_after_it(
     with ThreadPoolExecutor(8) as clients:
         for done in [clients.submit(talk) for _ in range(8)]:
             done.result(60)
+
+
+@pytest.mark.parametrize("missing", [["epoll"], ["epoll", "poll"]], ids=["poll", "select"])
+def test_other_systems_have_other_ways_to_wait(
+    start: Start, monkeypatch: pytest.MonkeyPatch, missing: list[str]
+) -> None:
+    for name in missing:
+        monkeypatch.delattr(select, name, raising=False)
+    running = start()
+    client = running.client()
+    for _ in range(3):
+        for path, size in (("/page", len(PAGE)), ("/file", 32 * MIB)):
+            client.request("GET", path)
+            assert len(client.getresponse().read()) == size
+    client.close()
+    assert running.get("/page") == (200, PAGE)
 
 
 def test_quiet_connections_cost_nothing(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,9 @@ class Loop(dict[int, Any]):
 
     def turn(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for events, and handle each once."""
-        if self._poll is None:  # Windows
+        if self._poll is None:  # Windows, where everything is asked on every turn
+            self._due.clear()
+            self._touched.clear()
             wasyncore.poll(timeout, self)
             return
         while self._touched:
@@ -75,8 +77,8 @@ class Loop(dict[int, Any]):
     def _watch(self, thing: Any) -> None:
         if not thing.accepting:  # whether to accept depends on the time and on all others
             self._due.discard(thing)
-        descriptor: int | None = thing._fileno
-        if descriptor is None or id(self.get(descriptor)) != id(thing):  # closed since
+        descriptor = thing._fileno
+        if descriptor not in self or self[descriptor] is not thing:  # closed since
             return
         flags = _IN if thing.readable() else 0
         if thing.writable() and not thing.accepting:

@@ -19,7 +19,7 @@ from time import monotonic
 from packaging.utils import NormalizedName
 
 from .. import dists
-from ..disk import sweep
+from ..disk import Budget, sweep
 from .listing import Entry, Listing, Walk, base_of, stamp_of
 
 _log = logging.getLogger(__name__)
@@ -33,19 +33,6 @@ _CHECK_SHARE, _CHECK_BURST = 0.01, 0.1
 _LIST_SHARE, _LIST_BURST = 0.25, 1.0
 _SLOW_CHECK, _SLOW_LISTING, _SLOW_LOOK = 0.002, 0.01, 0.00001
 _MANY = 2000  # files; fewer are listed in less time than an upload takes to reach the disk
-
-
-class Budget:
-    """A share of the time that passes, to be spent on one kind of work; what is not spent is saved up to `burst`."""
-
-    def __init__(self, share: float, burst: float) -> None:
-        self._share, self._burst = share, burst / share
-        self.empty_until = 0.0
-        """When (`monotonic`) there is something to spend again."""
-
-    def spend(self, now: float, seconds: float) -> None:
-        """Account for work that began at `now`. Threads that race here may overspend a little."""
-        self.empty_until = max(self.empty_until, now - self._burst) + seconds / self._share
 
 
 class Snapshot:
