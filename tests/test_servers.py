@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -519,11 +520,11 @@ def test_other_systems_have_other_ways_to_wait(
 
 def test_quiet_connections_cost_nothing(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     running = start()
-    looks: list[Channel] = []
+    looks: Counter[Channel] = Counter()
     readable = Channel.readable
 
     def counted(channel: Channel) -> bool:
-        looks.append(channel)
+        looks[channel] += 1
         return readable(channel)
 
     monkeypatch.setattr(Channel, "readable", counted)
@@ -533,8 +534,8 @@ def test_quiet_connections_cost_nothing(start: Start, monkeypatch: pytest.Monkey
         for _ in range(50):
             asking.request("GET", "/page")
             assert asking.getresponse().read() == PAGE
-        # A few for each new connection, and a few for each request.
-        assert len(looks) < 10 * (len(quiet) + 50)
+        # A few for each new connection. Who asks, and so is looked at on many turns, does not count.
+        assert sum(looks.values()) - max(looks.values()) < 10 * len(quiet)
     finally:
         asking.close()
         for connection in quiet:
