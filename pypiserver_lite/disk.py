@@ -5,6 +5,9 @@ destination under a dot-name, synced, and then linked (the kernel picks one
 winner among threads and processes) or renamed over the old one (readers keep
 what they have open). A crash leaves at most a staged file, which `sweep`
 removes at the next start.
+
+`Budget` bounds how much of its time a busy server spends on looking at files
+that may have changed.
 """
 
 from __future__ import annotations
