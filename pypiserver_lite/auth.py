@@ -48,8 +48,9 @@ _MAX_FILE = 16 * 2**20
 _SETTLED_NS = 2 * 10**9
 _FILLING_NS = 10**9
 _REPORTED_LINES = 20
-_CHECK_SHARE, _CHECK_BURST, _SLOW_CHECK = 0.01, 0.1, 0.002
-"""Of the time, for looking whether the file changed; seconds at once after a pause, and that a look counts at most."""
+# Of the time, for looking whether the file changed; seconds at once after a pause, and that a look counts at most. So
+# little because a look costs several times what it takes: it lets other threads in, and then waits for them.
+_CHECK_SHARE, _CHECK_BURST, _SLOW_CHECK = 0.002, 0.01, 0.002
 
 # What Apache's htpasswd writes, and nothing else: a lock mark, an empty hash or a plain password matches no row, so
 # nobody gets in by it. Costs are bounded because a typing error there (bcrypt 31) would be hours of work a login.
@@ -490,10 +491,10 @@ class Gate:
         For the thread that must not block. Where it comes from plays no
         part: credentials that were right are right from any `address`.
         """
-        book = self._passwords.unchanged_book() if self._passwords is not None else None
-        if book is None or authorization is None or len(authorization) > MAX_HEADER:
+        if self._passwords is None or authorization is None or len(authorization) > MAX_HEADER:
             return False
-        return self._fresh(book, self._key(authorization))
+        book = self._passwords.unchanged_book()
+        return book is not None and self._clock() < book.fresh_until(self._key(authorization))
 
     def _fresh(self, book: Book, key: bytes) -> bool:
         return self._clock() < book.fresh_until(key)
