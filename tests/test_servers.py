@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+from wsgiref.validate import validator
 
 import live
 import pytest
@@ -105,6 +107,31 @@ class App:
     def broken(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         raise OSError("secret path")
 
+    def forbidden(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        name, _, value = unquote(environ["QUERY_STRING"]).partition(":")
+        start_response("200 OK", [(name, value)])
+        return [b"never seen"]
+
+    def twice(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("X-First", "1")])
+        try:
+            raise RuntimeError("after all")
+        except RuntimeError:
+            start_response("503 Not Now", [], sys.exc_info() if environ["QUERY_STRING"] == "excused" else None)
+        return [b"not now"]
+
+    def too_late(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])(b"one")
+        try:
+            raise RuntimeError("after all")
+        except RuntimeError:
+            start_response("503 Not Now", [], sys.exc_info())
+        return [b"two"]
+
+    def short(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "10")])
+        return [b"one"]
+
     def torn(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [])
         yield b"one"
@@ -135,7 +162,7 @@ class App:
 class Running:
     """A service in a thread."""
 
-    def __init__(self, app: App, **options: Any) -> None:
+    def __init__(self, app: Any, **options: Any) -> None:
         self.app = app
         self.service = Service(Options(**{"port": 0, "grace": 1, **options}))
         self.host, self.port = self.service.host, self.service.port
@@ -164,7 +191,8 @@ class Running:
             client.close()
 
     def stop(self) -> None:
-        self.app.go_on.set()
+        if isinstance(self.app, App):
+            self.app.go_on.set()
         self.service.stop()
         self.service.stop()
         self.thread.join(10)
@@ -558,9 +586,53 @@ def test_an_error_of_the_application_is_a_short_500_and_service_goes_on(shared: 
     assert shared.get()[0] == 200
 
 
-def test_an_answer_torn_in_the_middle_never_looks_whole(shared: Running) -> None:
+@pytest.mark.parametrize(
+    "field",
+    ["X-Note:one%0D%0ASet-Cookie:a=b", "X-Note%0ASet-Cookie:a=b", "Connection:close", "Transfer-Encoding:chunked"],
+)
+def test_a_field_that_would_break_the_answer_is_a_500(shared: Running, field: str) -> None:
+    answer = shared.raw(f"GET /forbidden?{field} HTTP/1.0\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.0 500 ")
+    assert b"never seen" not in answer and b"a=b" not in answer
+    assert shared.get()[0] == 200
+
+
+def test_an_answer_begins_once_unless_an_error_excuses_it(shared: Running) -> None:
+    assert shared.get("/twice")[0] == 500
+    answer = shared.raw(b"GET /twice?excused HTTP/1.0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.0 503 Not Now\r\n") and answer.endswith(b"\r\n\r\nnot now")
+    assert b"X-First" not in answer
+
+
+def test_applications_are_called_as_pep_3333_says() -> None:
+    """Whatever the standard library's checker finds wrong, an AssertionError of its own, would be a 500."""
+    complaints: list[str] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        try:
+            body = environ["wsgi.input"].read(1000)
+            start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+        except AssertionError as error:
+            complaints.append(str(error))
+            raise
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    running = Running(validator(application))
+    try:
+        client = running.client()
+        for method, body in (("GET", None), ("POST", b"twelve bytes"), ("HEAD", None), ("GET", None)):
+            client.request(method, "/a%20b//c?d=e", body=body, headers={"X-Some": "thing"})
+            answer = client.getresponse()
+            assert (answer.status, answer.read()) == (200, body or b""), complaints
+        client.close()
+    finally:
+        running.stop()
+
+
+@pytest.mark.parametrize("asked", ["/torn", "/too_late", "/short"])
+def test_an_answer_torn_in_the_middle_never_looks_whole(shared: Running, asked: str) -> None:
     client = shared.client()
-    client.request("GET", "/torn")
+    client.request("GET", asked)
     with pytest.raises(http.client.IncompleteRead):
         client.getresponse().read()
     client.close()

@@ -232,15 +232,31 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
     # On a worker
 
     def write_soon(self, data: Any) -> int:
-        """Have bytes sent; wait while very many are waiting already."""
+        """Have bytes sent, at once where the connection takes them; wait while very many are waiting already."""
+        whole = len(data)
+        if isinstance(data, bytes):
+            sent = self._send_at_once(data)
+            if sent == whole:
+                return whole
+            data = data[sent:]
         # A buffer keeps what it has sent until it is full: of a stream that would be sixteen megabytes a client. One
         # that has gone over to a file, for a slow client, costs no memory, and another would cost a descriptor.
         if self.current_outbuf_count >= PART_BYTES and not self.outbufs[-1].overflowed:
             self.current_outbuf_count = self.adj.outbuf_high_watermark
-        size = int(super().write_soon(data))
+        super().write_soon(data)
         if self.total_outbufs_len or self.will_close:
             self._wake_loop()
-        return size
+        return whole
+
+    def _send_at_once(self, data: bytes) -> int:
+        """How many bytes went out, none if others wait already; what is wrong with the connection shows later."""
+        with self.outbuf_lock:
+            if self.total_outbufs_len or not self.connected or self.will_close:
+                return 0
+            try:
+                return int(self.socket.send(data))
+            except OSError:
+                return 0
 
     def _flush_outbufs_below_high_watermark(self) -> None:
         if self.total_outbufs_len > self.adj.outbuf_high_watermark:
@@ -276,7 +292,7 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         refusal = None
         if self.server.asks:
             try:
-                refusal = self.server.asks(task.get_environment())
+                refusal = self.server.asks(task.environ())
             except Exception:
                 self.logger.exception("Exception while deciding on %s", ascii(request.path)[:200])
                 request.error = plain(500, "the server met an unexpected error")

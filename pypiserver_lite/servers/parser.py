@@ -15,7 +15,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import IO
+from typing import IO, Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 MAX_TARGET = 8192
@@ -186,8 +186,8 @@ class Request:
 
     `feed` takes bytes until the request is `completed`, or, where a body
     follows, until `headers_finished` for the first time: the caller may then
-    refuse before the body is read, or go on feeding. The attributes are
-    those that waitress's tasks read.
+    refuse before the body is read, or go on feeding. The attributes
+    beside these are what the tasks make of it.
     """
 
     def __init__(self, max_header: int, max_body: int | None, scheme: str = "http") -> None:
@@ -201,6 +201,7 @@ class Request:
         self.keep_alive = False
         self.expects_continue = False
         self.body: FixedBody | ChunkedBody | None = None
+        self.environ: dict[str, Any] | None = None
         self._max_header = max_header
         self._max_body = max_body
         self._head = b""
