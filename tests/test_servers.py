@@ -104,6 +104,12 @@ class App:
         for _ in range(200):
             yield bytes(MIB)
 
+    def numbered(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        for number in range(400):
+            time.sleep(0.0005)
+            yield b"%07d\n" % number * 5000
+
     def broken(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         raise OSError("secret path")
 
@@ -636,6 +642,26 @@ def test_an_answer_torn_in_the_middle_never_looks_whole(shared: Running, asked: 
     with pytest.raises(http.client.IncompleteRead):
         client.getresponse().read()
     client.close()
+
+
+def test_a_stream_reaches_a_slow_client_whole_and_in_order(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = Channel.handle_write
+
+    def late(self: Channel) -> None:
+        time.sleep(0.01)  # so that a worker finds room on the connection while older bytes wait for the loop
+        now(self)
+
+    monkeypatch.setattr(Channel, "handle_write", late)
+    running = start(threads=1)
+    with running.connect() as connection:
+        connection.sendall(b"GET /numbered HTTP/1.0\r\n\r\n")
+        read_head(connection)
+        body = b""
+        for _ in range(300):
+            time.sleep(0.001)
+            body += connection.recv(40_000)
+        body += read_all(connection)
+    assert body == b"".join(b"%07d\n" % number * 5000 for number in range(400))
 
 
 # Files
