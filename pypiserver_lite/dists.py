@@ -88,11 +88,22 @@ _VERSION_WITH_HYPHENS = re.compile(
 _VERSION_BEGINS = re.compile(r"-v?[0-9]+([.!])?", re.ASCII | re.IGNORECASE)
 
 
+# What today's tools write, where the project is what stands before the first hyphen: nearly every file there is.
+_PLAIN = re.compile(
+    r"([A-Za-z0-9_.]+)-[0-9][A-Za-z0-9_.!+]*"
+    r"(?:(?:-[0-9][A-Za-z0-9_.]*)?-[A-Za-z0-9_.]+-[A-Za-z0-9_.]+-[A-Za-z0-9_.]+\.whl|\.tar\.gz|\.zip)",
+    re.ASCII,
+)
+
+
 def project_of(filename: str) -> NormalizedName | None:
     """The project a file belongs to, judged by its name alone; ``None`` if it is not a distribution.
 
     Called for every file at start, hence cheap. Never raises.
     """
+    plain = _PLAIN.fullmatch(filename)
+    if plain is not None and len(filename) <= FILENAME_LIMIT:
+        return _name_of_prefix(plain[1])
     found = _locate(filename)
     return None if found is None else found[0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic
@@ -120,7 +121,7 @@ class Walk:
     ) -> None:
         self._known, self._stale, self._inside, self._complain = known, stale, inside, complain
         self.found: dict[str, Listing] = {}
-        self.appeared: dict[NormalizedName, list[Entry]] = {}
+        self.appeared: defaultdict[NormalizedName, list[Entry]] = defaultdict(list)
         self.leftovers: dict[str, list[str]] = {}
         self._gone: dict[NormalizedName, set[Entry]] = {}
         self._touched: set[NormalizedName] = set()
@@ -215,10 +216,11 @@ class Walk:
         files, folder = listing.files, listing.real
         for name in gone:
             self._gone.setdefault(files.pop(name), set()).add((folder, name))
+        appeared = self.appeared
         for name, project in fresh.items():
             if name not in files:
-                self.appeared.setdefault(project, []).append((folder, name))
-                files[name] = project
+                appeared[project].append((folder, name))
+        files.update(fresh)
         for name in sides ^ listing.sides:
             owner = dists.project_of(base_of(name) or "")
             if owner is not None:

@@ -6,12 +6,8 @@ forbidden, and only the few shapes these calls have are understood.
 
 from __future__ import annotations
 
-import xmlrpc.client
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-import defusedxml
-import defusedxml.ElementTree
 
 from ..dists import try_normalize
 from ..errors import Invalid
@@ -28,6 +24,8 @@ _MOST_ELEMENTS = 1000
 
 def answer(body: bytes, index: Source) -> bytes:
     """The XML answer to an XML-RPC request. Raises Invalid for anything that is not one."""
+    import xmlrpc.client  # here, for hardly anyone calls, and everyone would wait for it at each start
+
     method, words = _parse(body)
     if method == "search":
         result: Any = _search(index, words)
@@ -45,6 +43,8 @@ def answer(body: bytes, index: Source) -> bytes:
 
 def _parse(body: bytes) -> tuple[str, list[str]]:
     """The method and all texts among its parameters, in order."""
+    import defusedxml.ElementTree
+
     try:
         root = defusedxml.ElementTree.fromstring(body, forbid_dtd=True)
     except (defusedxml.DefusedXmlException, SyntaxError, ValueError, LookupError) as error:
