@@ -226,7 +226,7 @@ class Passwords:
     def unchanged_book(self) -> Book | None:
         """The file as last read, if one `stat` shows that it is still the same; reads and waits for nothing.
 
-        On a server that has no time left, a `stat` counts for up to a second.
+        A `stat` counts for up to a second on a busy server.
         """
         state, now = self._state, time.monotonic()
         if now < self._idle_until and state.settled:
@@ -494,7 +494,7 @@ class Gate:
         if self._passwords is None or authorization is None or len(authorization) > MAX_HEADER:
             return False
         book = self._passwords.unchanged_book()
-        return book is not None and self._clock() < book.fresh_until(self._key(authorization))
+        return book is not None and self._fresh(book, self._key(authorization))
 
     def _fresh(self, book: Book, key: bytes) -> bool:
         return self._clock() < book.fresh_until(key)

@@ -51,7 +51,7 @@ class App:
         self.big = big
         self.bodies: list[bytes] = []
         self.early = 0
-        self.go_on = threading.Event()
+        self.go_on, self.ended = threading.Event(), threading.Event()
 
     def refuse_early(self, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes] | None:
         self.early += 1
@@ -125,6 +125,44 @@ class App:
         except RuntimeError:
             start_response("503 Not Now", [], sys.exc_info() if environ["QUERY_STRING"] == "excused" else None)
         return [b"not now"]
+
+    def written(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Three bytes by `write`, then more in each of the ways there are."""
+        asked = environ["QUERY_STRING"]
+        write = start_response("200 OK", [("Content-Length", "6")] if asked.endswith("length") else [])
+        write(b"one")
+        if asked.startswith("file"):
+            wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](io.BytesIO(b"two"))
+            return wrapped
+        return [b"two"]
+
+    def mistyped(self, environ: dict[str, Any], start_response: Any) -> Iterable[Any]:
+        start_response("200 OK", [])
+        return ["text"] if environ["QUERY_STRING"] == "text" else b"bytes"
+
+    def leaving(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        sys.exit("no application may end the server")
+
+    def nothing(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return []
+
+    def for_ever(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        try:
+            while True:
+                yield b"again"
+        finally:
+            self.ended.set()
+
+    def hurried(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        for _ in range(25):
+            time.sleep(0.1)
+            yield b"trickle\n"
+        for _ in range(2000):
+            time.sleep(0.001)
+            yield bytes(16384)
 
     def too_late(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [])(b"one")
@@ -206,10 +244,7 @@ class Running:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    data = b""
-    while piece := connection.recv(65536):
-        data += piece
-    return data
+    return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def read_head(connection: socket.socket) -> bytes:
@@ -594,13 +629,53 @@ def test_an_error_of_the_application_is_a_short_500_and_service_goes_on(shared: 
 
 @pytest.mark.parametrize(
     "field",
-    ["X-Note:one%0D%0ASet-Cookie:a=b", "X-Note%0ASet-Cookie:a=b", "Connection:close", "Transfer-Encoding:chunked"],
+    [
+        "X-Note:one%0D%0ASet-Cookie:a=b",
+        "X-Note%0ASet-Cookie:a=b",
+        "X-Note:one%00two",
+        "X-Note:%C4%80",
+        "X%20Note:one",
+        ":one",
+        "Connection:close",
+        "Transfer-Encoding:chunked",
+        "Content-Length:-5",
+        "Content-Length:1_0",
+    ],
 )
 def test_a_field_that_would_break_the_answer_is_a_500(shared: Running, field: str) -> None:
     answer = shared.raw(f"GET /forbidden?{field} HTTP/1.0\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.0 500 ")
     assert b"never seen" not in answer and b"a=b" not in answer
     assert shared.get()[0] == 200
+
+
+@pytest.mark.parametrize("how", ["", "length", "file", "file-length"])
+def test_what_write_has_sent_and_what_follows_are_one_body(shared: Running, how: str) -> None:
+    client = shared.client()
+    for _ in range(2):  # the connection is in order afterwards
+        client.request("GET", f"/written?{how}")
+        assert client.getresponse().read() == b"onetwo"
+    client.close()
+
+
+@pytest.mark.parametrize("asked", ["/mistyped?text", "/mistyped?bytes", "/leaving"])
+def test_a_body_that_is_none_is_a_500(shared: Running, asked: str) -> None:
+    assert shared.get(asked) == (500, b"the server met an unexpected error\n")
+    assert shared.get()[0] == 200
+
+
+def test_an_empty_body_is_told_as_such(shared: Running) -> None:
+    assert b"\r\nContent-Length: 0\r\n" in shared.raw(b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert b"Content-Length" not in shared.raw(b"HEAD /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+
+def test_a_body_that_nobody_gets_is_not_made(shared: Running) -> None:
+    shared.app.ended.clear()
+    client = shared.client()
+    client.request("HEAD", "/for_ever")
+    assert client.getresponse().status == 200
+    assert shared.app.ended.wait(5)
+    client.close()
 
 
 def test_an_answer_begins_once_unless_an_error_excuses_it(shared: Running) -> None:
@@ -642,6 +717,19 @@ def test_an_answer_torn_in_the_middle_never_looks_whole(shared: Running, asked: 
     with pytest.raises(http.client.IncompleteRead):
         client.getresponse().read()
     client.close()
+
+
+def test_a_stream_that_takes_long_is_not_taken_for_a_silent_client(start: Start) -> None:
+    running = start(idle_timeout=2)
+    with running.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.sendall(b"GET /hurried HTTP/1.0\r\n\r\n")
+        body = read_head(connection)
+        while body.count(b"trickle") < 25:
+            body += connection.recv(4096)
+        time.sleep(1.5)  # shorter than the time-out, long enough for a look at who is silent
+        body += read_all(connection)
+    assert len(body.partition(b"\r\n\r\n")[2]) == 25 * 8 + 2000 * 16384
 
 
 def test_a_stream_reaches_a_slow_client_whole_and_in_order(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ What differs from waitress's own channel:
 - the application may refuse a request before its body is read (see
   `service`), and a refusal reaches a client that is still sending: the rest
   is read and thrown away for a while before the connection is closed;
+- a worker sends at once what the connection takes, and the loop only what is left;
 - files leave by ``sendfile``, a bounded piece per turn of the loop;
 - times are monotonic.
 """
@@ -254,9 +255,11 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
             if self.total_outbufs_len or not self.connected or self.will_close:
                 return 0
             try:
-                return int(self.socket.send(data))
+                sent = int(self.socket.send(data))
             except OSError:
                 return 0
+            self.last_activity = time.monotonic()
+            return sent
 
     def _flush_outbufs_below_high_watermark(self) -> None:
         if self.total_outbufs_len > self.adj.outbuf_high_watermark:
@@ -330,7 +333,7 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
                 task.close_on_finish = True
         except ClientDisconnected:
             task.close_on_finish = True
-        except Exception:
+        except (Exception, SystemExit):
             self.logger.exception("Exception while serving %s", ascii(request.path)[:200])
             self._apologise(task, request)
         request.close()

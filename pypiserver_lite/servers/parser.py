@@ -27,6 +27,7 @@ MAX_CONTROL = 4096
 SPOOL_IN_MEMORY = 512 * 1024
 """Bytes of a body kept in memory; a longer one goes to a file in TMPDIR."""
 
+_USUAL_NAME = 64
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]{1,32}")
 _HARMLESS = bytes({*range(0x20, 0x100), *b"\t\r\n"} - {0x7F})
@@ -162,8 +163,7 @@ class ChunkedBody:
             self.completed = True
 
 
-@functools.lru_cache(maxsize=512)
-def _key(name: str) -> str | None:
+def _cgi_name(name: str) -> str | None:
     """A field's name as WSGI spells it; ``None`` for one that no application may see. Raises Refused."""
     if not _TOKEN.fullmatch(name):
         raise Refused(400, "a header line is malformed")
@@ -176,6 +176,10 @@ def _key(name: str) -> str | None:
     return None
 
 
+# Names are few, unless somebody makes them up: the short ones are kept, so that nobody can fill the memory.
+_usual_cgi_name = functools.lru_cache(maxsize=512)(_cgi_name)
+
+
 def too_large(limit: int) -> Refused:
     """The refusal of a body above `limit` bytes."""
     return Refused(413, f"the body is larger than the {limit} bytes this server accepts")
@@ -186,8 +190,8 @@ class Request:
 
     `feed` takes bytes until the request is `completed`, or, where a body
     follows, until `headers_finished` for the first time: the caller may then
-    refuse before the body is read, or go on feeding. The attributes
-    beside these are what the tasks make of it.
+    refuse before the body is read, or go on feeding. The other
+    attributes are what was read; `environ` is what a task made of them.
     """
 
     def __init__(self, max_header: int, max_body: int | None, scheme: str = "http") -> None:
@@ -300,10 +304,10 @@ class Request:
         self.path = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
 
     def _parse_field(self, line: str) -> None:
-        name, _, value = line.partition(":")
-        if name == line:
+        name, colon, value = line.partition(":")
+        if not colon:
             raise Refused(400, "a header line is malformed")
-        key = _key(name)
+        key = _usual_cgi_name(name) if len(name) <= _USUAL_NAME else _cgi_name(name)
         if key is None:
             return
         value = value.strip(" \t")
@@ -344,7 +348,8 @@ class Request:
         return self.body.spool.rewind() if self.body is not None and self.body.completed else io.BytesIO()
 
     def close(self) -> None:
-        """Forget the body."""
+        """Forget the body, and the environ, which leads back here."""
+        self.environ = None
         if self.body is not None:
             self.body.spool.close()
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
 from email.utils import formatdate
 from typing import Any
 from wsgiref.util import is_hop_by_hop
@@ -20,7 +21,13 @@ from .bodies import FileBody, ReadyBody
 SMALL = 64 * 1024
 """Bodies up to this size leave together with their header, in one segment where it fits."""
 
-_UNPREFIXED = {"CONTENT_LENGTH": "CONTENT_LENGTH", "CONTENT_TYPE": "CONTENT_TYPE"}
+_UNPREFIXED = frozenset(("CONTENT_LENGTH", "CONTENT_TYPE"))
+_USUAL_VALUE = 256
+# RFC 9110 sections 5.1, 5.5 and 8.6, RFC 9112 section 4
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
+_STATUS = re.compile(r"[1-9][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?", re.ASCII)
 
 _logger = logging.getLogger(__name__)
 
@@ -30,16 +37,28 @@ def _date(second: int) -> str:
     return f"Date: {formatdate(second, usegmt=True)}"
 
 
-@functools.lru_cache(maxsize=1024)
 def _field(name: str, value: str) -> tuple[str, str]:
     """A header field's name in lower case, and its line. Raises ValueError for one that no application may send."""
-    line = f"{name}: {value}"
-    if not isinstance(name, str) or not isinstance(value, str) or "\r" in line or "\n" in line:
-        raise ValueError(f"{line!a} is no header field")
+    if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        raise ValueError(f"{name!a}: {value!a} is no header field")
     lower = name.lower()
     if is_hop_by_hop(lower):
         raise ValueError(f"the header field {name} is the server's business (PEP 3333)")
-    return lower, line
+    if lower == "content-length" and not _LENGTH.fullmatch(value):
+        raise ValueError(f"a Content-Length of {value!a} is no number of bytes")
+    return lower, "".join((name, ": ", value))
+
+
+# Most fields of most answers are the same. Long ones are not kept, so that they do not fill the memory.
+_usual_field = functools.lru_cache(maxsize=1024)(_field)
+
+
+@functools.lru_cache(maxsize=64)
+def _may_tell_length(status: str) -> bool:
+    """Whether an answer of this status has a length (RFC 9112 section 6.3, RFC 9110 section 8.6). Raises ValueError."""
+    if not _STATUS.fullmatch(status):
+        raise ValueError(f"{status!a} is no status")
+    return not status.startswith(("1", "204", "304"))
 
 
 class _Task:
@@ -49,12 +68,12 @@ class _Task:
         self.channel, self.request = channel, request
         self.close_on_finish = False
         self.wrote_header = False
-        self._status = ""
-        self._fields: list[tuple[str, str]] = []
-        self._has_body = True
+        self._lines: list[str] = []
+        self._names: list[str] = []
+        self._has_body = self._may_tell_length = True
         self._length: int | None = None
         self._written = 0
-        self._chunked = False
+        self._surplus = self._chunked = False
 
     def service(self) -> None:
         """Do it all."""
@@ -69,66 +88,73 @@ class _Task:
         raise NotImplementedError
 
     def begin(self, status: str, headers: Iterable[tuple[str, str]]) -> None:
-        """What stands in the header; it is written with the first piece of the body. Raises ValueError."""
-        if "\r" in status or "\n" in status:
-            raise ValueError(f"{status!a} is no status")
-        self._fields = [_field(name, value) for name, value in headers]
-        self._status = status
-        # RFC 9112 section 6.3
-        self._has_body = self.request.command != "HEAD" and not status.startswith(("1", "204", "304"))
-        self._length = next((int(line[15:]) for kind, line in self._fields if kind == "content-length"), None)
+        """What stands in the header, which is written with the first piece of the body.
+
+        Raises ValueError for what would break the answer, TypeError for what is no text.
+        """
+        self._may_tell_length = _may_tell_length(status)
+        self._has_body = self._may_tell_length and self.request.command != "HEAD"
+        lines, names, length = [f"HTTP/{self.request.version} {status}"], [], None
+        for name, value in headers:
+            lower, line = _usual_field(name, value) if len(value) <= _USUAL_VALUE else _field(name, value)
+            if lower == "content-length":
+                length = int(value)
+            else:
+                names.append(lower)
+                lines.append(line)
+        self._lines, self._names, self._length = lines, names, length
 
     def write(self, data: bytes) -> None:
         """Write a piece of the body, and the header before the first."""
-        head = b""
-        if not self.wrote_header:
-            head = self._header()
-            self.wrote_header = True
-        if not data or not self._has_body:
-            self.channel.write_soon(head)
-            return
-        length = self._length
-        if self._chunked:
+        head = b"" if self.wrote_header else self._header()
+        if not self._has_body:
+            data = b""
+        elif data and self._chunked:
             data = b"%X\r\n%b\r\n" % (len(data), data)
-        elif length is not None:
-            if len(data) > length - self._written:
+        elif self._length is not None:
+            data = self._within(data, self._length)
+        whole = len(data) <= SMALL
+        first = head + data if whole else head
+        self.wrote_header = True
+        if first:
+            self.channel.write_soon(first)
+        if not whole:
+            # A whole page is the application's own object, perhaps kept for others: no need to copy it.
+            ready = isinstance(data, bytes) and len(data) == self._length
+            self.channel.write_soon(ReadyBody(data) if ready else data)
+
+    def _within(self, data: bytes, length: int) -> bytes:
+        """As much of a piece as the length that was announced leaves room for."""
+        room = length - self._written
+        if len(data) > room:
+            if not self._surplus:
                 _logger.warning("the application wrote more than the Content-Length of %d it announced", length)
-                data = data[: length - self._written]
-            self._written += len(data)
-        if len(data) <= SMALL:
-            self.channel.write_soon(head + data)
-            return
-        self.channel.write_soon(head)
-        # A whole page is the application's own object, perhaps kept for others: no need to copy it.
-        self.channel.write_soon(ReadyBody(data) if isinstance(data, bytes) and len(data) == length else data)
+            self._surplus = True
+            data = data[:room]
+        self._written += len(data)
+        return data
 
     def _header(self) -> bytes:
-        if not self._status:
+        if not self._lines:
             raise RuntimeError("start_response was not called before the body")
-        request, server, length = self.request, self.channel.server, self._length
-        lines = [f"HTTP/{request.version} {self._status}"]
-        kinds = set()
-        for kind, line in self._fields:
-            kinds.add(kind)
-            if kind != "content-length" or request.command == "HEAD":
-                lines.append(line)
-        if self._has_body:
-            if length is not None:
-                lines.append(f"Content-Length: {length}")
-            elif request.version == "1.1":
-                self._chunked = True
-                lines.append("Transfer-Encoding: chunked")
-            else:
-                self.close_on_finish = True
+        request, server, lines = self.request, self.channel.server, self._lines
+        if self._length is not None:
+            if self._may_tell_length:
+                lines.append(f"Content-Length: {self._length}")
+        elif self._has_body and request.version == "1.1":
+            self._chunked = True
+            lines.append("Transfer-Encoding: chunked")
+        elif self._has_body:
+            self.close_on_finish = True
         if not request.keep_alive or server.draining:
             self.close_on_finish = True
         if self.close_on_finish:
             lines.append("Connection: close")
         elif request.version == "1.0":
             lines.append("Connection: keep-alive")
-        if "server" not in kinds:
+        if "server" not in self._names:
             lines.append(f"Server: {server.adj.ident}")
-        if "date" not in kinds:
+        if "date" not in self._names:
             lines.append(_date(int(time.time())))
         lines.append("\r\n")
         return "\r\n".join(lines).encode("latin-1")
@@ -144,10 +170,9 @@ class RequestTask(_Task):
         if environ is None:
             environ = request.environ = self._new_environ()
             self.channel.server.proxies.translate(environ)
-        if request.body is not None:
-            environ["wsgi.input"] = request.get_body_stream()
-            if request.completed:
-                environ["CONTENT_LENGTH"] = request.headers["CONTENT_LENGTH"]
+        environ["wsgi.input"] = request.get_body_stream()
+        if request.body is not None and request.completed:
+            environ["CONTENT_LENGTH"] = request.headers["CONTENT_LENGTH"]
         environ["wsgi.file_wrapper"] = functools.partial(FileBody, wanted=lambda: self._has_body)
         return environ
 
@@ -170,7 +195,6 @@ class RequestTask(_Task):
             "REMOTE_PORT": str(port),
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": request.url_scheme,
-            "wsgi.input": request.get_body_stream(),
             "wsgi.input_terminated": True,
             "wsgi.errors": sys.stderr,
             "wsgi.multithread": True,
@@ -178,7 +202,7 @@ class RequestTask(_Task):
             "wsgi.run_once": False,
         }
         for key, value in request.headers.items():
-            environ[_UNPREFIXED.get(key) or f"HTTP_{key}"] = value
+            environ[key if key in _UNPREFIXED else f"HTTP_{key}"] = value
         return environ
 
     def execute(self) -> None:
@@ -186,7 +210,7 @@ class RequestTask(_Task):
         body = self.channel.server.application(self.environ(), self._start_response)
         sent_later = False
         try:
-            sent_later = isinstance(body, FileBody) and self._hand_over(body)
+            sent_later = isinstance(body, FileBody) and self._leave_to_loop(body)
             if not sent_later:
                 self._write_all(body)
         finally:
@@ -197,15 +221,18 @@ class RequestTask(_Task):
         self, status: str, headers: Sequence[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], None]:
         if exc_info and self.wrote_header:
-            raise exc_info[1].with_traceback(exc_info[2])
-        if self._status and not exc_info:
+            try:
+                raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # it would hold this frame, which holds it
+        if self._lines and not exc_info:
             raise RuntimeError("start_response was called a second time without exc_info")
         self.begin(status, headers)
         return self.write
 
-    def _hand_over(self, body: FileBody) -> bool:
-        """Leave the sending of a file to the loop, if there is anything to send."""
-        size = body.prepare(self._length)
+    def _leave_to_loop(self, body: FileBody) -> bool:
+        """Have the loop send a file, if there is anything to send and nothing was written before it."""
+        size = 0 if self.wrote_header else body.prepare(self._length)
         if not size:
             return False
         self._length = size
@@ -214,12 +241,19 @@ class RequestTask(_Task):
         return True
 
     def _write_all(self, body: Iterable[bytes]) -> None:
-        for number, piece in enumerate(body):
-            if not number and self._length is None and isinstance(body, Sized) and len(body) == 1:
+        short = isinstance(body, (list, tuple)) and len(body) <= 1
+        for piece in body:
+            if short and self._length is None and not self.wrote_header:
                 self._length = len(piece)
             if piece:
                 self.write(piece)
-        if self._has_body and self._length is not None and self._written != self._length:
+                if not self._has_body or self._surplus:
+                    return  # nobody gets what may follow
+        if not self._has_body:
+            return
+        if short and self._length is None and not self.wrote_header:
+            self._length = 0
+        if self._length is not None and self._written != self._length:
             self.close_on_finish = True
             _logger.warning(
                 "the application wrote %d bytes of the Content-Length of %d it announced", self._written, self._length
@@ -232,7 +266,6 @@ class AnswerTask(_Task):
     def execute(self) -> None:
         """Write it all."""
         answer = self.request.error
-        fields = [(name, value) for name, value in answer.headers if name.lower() != "content-length"]
-        self.begin(answer.status, [*fields, ("Content-Length", str(len(answer.body)))])
+        self.begin(answer.status, [*answer.headers, ("Content-Length", str(len(answer.body)))])
         self.close_on_finish = True
         self.write(answer.body)
