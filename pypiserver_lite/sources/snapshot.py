@@ -29,7 +29,7 @@ MAX_AGE = 1.0
 # What is saved up must outlast a check that was interrupted by others' work, or one hiccup would hide a change. And a
 # check costs more than its own time, for each stat lets other threads in: with 8 % of the time, a page on granian took
 # a fifth longer than with 2 %.
-_CHECK_SHARE, _CHECK_BURST = 0.01, 0.1
+_CHECK_SHARE, _CHECK_BURST = 0.005, 0.1
 _LIST_SHARE, _LIST_BURST = 0.25, 1.0
 _SLOW_CHECK, _SLOW_LISTING, _SLOW_LOOK = 0.002, 0.01, 0.00001
 _MANY = 2000  # files; fewer are listed in less time than an upload takes to reach the disk
