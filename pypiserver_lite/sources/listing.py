@@ -241,7 +241,7 @@ class Walk:
             gone = self._gone.get(project, ())
             before = projects.get(project, ())
             entries = [entry for entry in before if entry not in gone]
-            entries += sorted(self.appeared.get(project, ()))
+            entries += self.appeared.get(project, ())
             if entries:
                 projects[project] = tuple(entries)
             elif before:

@@ -105,11 +105,14 @@ class Snapshot:
         return next((e for e in self.listed(self.projects.get(name, ())) if e[1] == filename), None)
 
     def listed(self, entries: tuple[Entry, ...]) -> Iterable[Entry]:
-        """One entry for each file name: that of the folder which wins."""
-        if len(entries) == 1 or len(self.folders) == 1:
+        """One entry for each file name, that of the folder which wins; sorted within each folder."""
+        if len(entries) == 1:
             return entries
-        folders = self.folders
-        ranked = sorted(entries, key=lambda entry: folders[entry[0]].order if entry[0] in folders else (len(folders),))
+        # Here, not where the entries are found: of a hundred thousand files, few are asked for soon.
+        ranked, folders = sorted(entries), self.folders
+        if len(folders) == 1:
+            return ranked
+        ranked.sort(key=lambda entry: folders[entry[0]].order if entry[0] in folders else (len(folders),))
         winners: dict[str, Entry] = {}
         for entry in ranked:
             winners.setdefault(entry[1], entry)
