@@ -7,10 +7,11 @@ a folder, a file it names), said in one line.
 from __future__ import annotations
 
 import contextlib
+import gc
 import getpass
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from . import config, observe, servers, site
@@ -38,7 +39,8 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--version", action="version", version=VERSION)
     settings = config.load(parser, argv, os.environ)
     observe.set_up(settings)
-    app = PypiServerLite(config=settings)
+    with _there_to_stay():
+        app = PypiServerLite(config=settings)
     # For servers that make the application again, in processes of their own.
     os.environ.update(config.variables(settings))
     try:
@@ -52,6 +54,17 @@ def run(argv: Sequence[str]) -> int:
     finally:
         app.close()
     return 0
+
+
+@contextlib.contextmanager
+def _there_to_stay() -> Iterator[None]:
+    """Keep the collector of cycles from what is made meanwhile; a hundred thousand files are many objects."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def _options(settings: config.Config) -> servers.Options:
