@@ -6,6 +6,7 @@ OSError of the application for one of the socket, and shorten a promised length 
 
 from __future__ import annotations
 
+import abc
 import functools
 import logging
 import re
@@ -61,7 +62,7 @@ def _may_tell_length(status: str) -> bool:
     return not status.startswith(("1", "204", "304"))
 
 
-class _Task:
+class _Task(abc.ABC):
     """Writes an answer's header and body, and knows whether the connection lives on."""
 
     def __init__(self, channel: Any, request: Any) -> None:
@@ -83,9 +84,9 @@ class _Task:
         if self._chunked:
             self.channel.write_soon(b"0\r\n\r\n")
 
+    @abc.abstractmethod
     def execute(self) -> None:
         """Find out what the answer is, and write it."""
-        raise NotImplementedError
 
     def begin(self, status: str, headers: Iterable[tuple[str, str]]) -> None:
         """What stands in the header, which is written with the first piece of the body.
