@@ -180,6 +180,21 @@ def test_files_come_in_parts_and_whole_as_their_upstream_has_them(
         assert len(tags) == 1  # F11: a download that broke is resumed from the cache
 
 
+@pytest.mark.parametrize("facts", [{}, {"hashes": {}}, {"hashes": {}, "size": False}], ids=["known", "size", "nothing"])
+@pytest.mark.parametrize("mode", ["proxy", "cache"])
+def test_an_upstream_that_sends_no_byte_of_a_file_is_502(
+    upstream: faulty.FaultyUpstream, folder: Path, tmp_path: Path, mode: str, facts: dict[str, Any]
+) -> None:
+    path = upstream.add("other-lib", "other_lib-1.0.tar.gz", bytes(1000), **facts)
+    app = make_app(folder, fallback_url=upstream.url, fallback_mode=mode, cache_dir=tmp_path / "cache")
+    with live.in_thread(app) as server:
+        for fault in (faulty.reset(), faulty.truncate(bytes(1000), 0)):
+            upstream.fault(path, fault)
+            assert live.ask(server, "/packages/other_lib-1.0.tar.gz").status == 502
+        upstream.heal()
+        assert live.ask(server, "/packages/other_lib-1.0.tar.gz").body == bytes(1000)
+
+
 @pytest.mark.parametrize("mode", ["proxy", "cache"])
 def test_a_yank_upstream_is_passed_on(
     mode: str, upstream: faulty.FaultyUpstream, folder: Path, tmp_path: Path

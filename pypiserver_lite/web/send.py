@@ -213,7 +213,16 @@ def stream(environ: Mapping[str, str], content: Stream, *, filename: str, cache_
 
 
 def _unless_head(environ: Mapping[str, str], content: Stream, start: int, stop: int | None) -> Iterable[bytes]:
-    return () if environ["REQUEST_METHOD"] == "HEAD" else content.read(start, stop)
+    if environ["REQUEST_METHOD"] == "HEAD":
+        return ()
+    pieces = iter(content.read(start, stop))
+    # What fails before the first byte still gets a status of its own.
+    return _resumed(next(pieces, b""), pieces)
+
+
+def _resumed(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
 
 
 def local_file(environ: Mapping[str, str], content: LocalFile, *, filename: str, cache_control: str) -> Answer:
