@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
-import contextlib
 import functools
 import hashlib
 import ipaddress
@@ -24,7 +23,7 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,7 +130,7 @@ class Book:
     def __init__(self, hashes: Mapping[str, str | None]) -> None:
         """`hashes`: user → hash, ``None`` for a user whose line is broken and who therefore cannot log in."""
         self._hashes = hashes
-        self._known: dict[bytes, float] = {}
+        self._known: dict[bytes, None] = {}
         self._lock = threading.Lock()
         self.flights: dict[bytes, Future[bool]] = {}
         """Verifications under way, by credentials: whoever brings the same ones waits for the same answer."""
@@ -153,21 +152,16 @@ class Book:
             _matches(password, self._stand_in)
         return False
 
-    def remember(self, key: bytes, until: float) -> None:
-        """Keep that the credentials of this keyed hash were right, fresh `until` that time. Bounded."""
+    def remember(self, key: bytes) -> None:
+        """Keep that the credentials of this keyed hash are right. Bounded: the oldest are forgotten."""
         with self._lock:
-            self._known.pop(key, None)
-            self._known[key] = until
+            self._known[key] = None
             if len(self._known) > self._REMEMBERED:
                 del self._known[next(iter(self._known))]
 
     def knows(self, key: bytes) -> bool:
-        """Whether these credentials were right once; maybe too long ago to pass unverified."""
+        """Whether these credentials proved right."""
         return key in self._known
-
-    def fresh_until(self, key: bytes) -> float:
-        """Until when these credentials pass unverified."""
-        return self._known.get(key, -math.inf)
 
 
 class _State(NamedTuple):
@@ -187,9 +181,10 @@ class Passwords:
     rewritten, which empties it for a moment, the old state holds.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises ConfigError if the file cannot be used at this moment."""
+    def __init__(self, path: Path, *, clock: Callable[[], int] = time.time_ns) -> None:
+        """Raises ConfigError if the file cannot be used at this moment. `clock` is that of the file's times."""
         self.path = path
+        self._clock = clock
         self._path = os.fspath(path)
         self._lock = threading.Lock()
         self._complaint = ""
@@ -262,12 +257,12 @@ class Passwords:
             self._complaint = complaint
             return _State(None, False, b"", Book({}))
         self._complaint = ""
-        if not data and 0 <= time.time_ns() - status.st_mtime_ns < _FILLING_NS:
+        if not data and 0 <= self._clock() - status.st_mtime_ns < _FILLING_NS:
             # Apache's htpasswd and many editors empty the file and then fill it: an empty file counts once it stays so.
             return old._replace(settled=False)
         # The stamp is older than the bytes, so a change while reading shows at the next question. Two changes within
         # one tick of the file system's clock leave the same stamp: a young file is read again until it is not young.
-        settled = abs(time.time_ns() - status.st_ctime_ns) > _SETTLED_NS
+        settled = abs(self._clock() - status.st_ctime_ns) > _SETTLED_NS
         digest = hashlib.sha256(data).digest()
         if digest == old.digest:
             return _State(_stamp(status), settled, digest, old.book)
@@ -343,65 +338,41 @@ def parse_basic(authorization: str | None) -> tuple[str, bytes]:
     return user, password
 
 
-class _Turnstile:
-    """Lets `at_once` callers through, makes `waiting` more wait for `patience` seconds, and sends others away."""
-
-    def __init__(self, at_once: int, waiting: int, patience: float) -> None:
-        self._slots = threading.Semaphore(at_once)
-        self._room = threading.Semaphore(at_once + waiting)
-        self._patience = patience
-
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """One caller's turn. Raises Busy."""
-        if not self._room.acquire(blocking=False):
-            raise Busy(_CROWDED)
-        try:
-            if not self._slots.acquire(timeout=self._patience):
-                raise Busy(_CROWDED)
-            try:
-                yield
-            finally:
-                self._slots.release()
-        finally:
-            self._room.release()
-
-
 _CROWDED = "too many logins at once; try again in a few seconds"
 
 
-class _Failures:
-    """Wrong logins per address within a window of seconds. Bounded: the address noted longest ago is forgotten."""
+class _Allowance:
+    """Wrong logins that each key may make: `most` at once, and as many again for every `window` seconds.
 
-    _ADDRESSES = 4096
+    Bounded: the key that was noted longest ago is forgotten.
+    """
 
-    def __init__(self, limit: int, window: float) -> None:
-        self._limit, self._window = limit, window
-        self._table: dict[str, tuple[float, int]] = {}
+    _KEYS = 4096
+
+    def __init__(self, most: int, window: float) -> None:
+        self._most, self._each = most, window / most
+        self._debts: dict[Hashable, tuple[float, float]] = {}
         self._lock = threading.Lock()
 
-    def wait(self, address: str, now: float) -> int:
-        """Seconds until this address may try again; 0: now."""
-        begin, count = self._table.get(_network(address), (now, 0))
-        left = begin + self._window - now
-        return math.ceil(left) if count >= self._limit and left > 0 else 0
+    def _debt(self, key: Hashable, now: float) -> float:
+        debt, since = self._debts.get(key, (0.0, now))
+        return max(0.0, debt - (now - since) / self._each)
 
-    def note(self, address: str, now: float) -> None:
+    def wait(self, key: Hashable, now: float) -> float:
+        """Seconds until this key may try again; 0: now."""
+        return max(0.0, (self._debt(key, now) - self._most + 1) * self._each)
+
+    def note(self, key: Hashable, now: float) -> None:
         """Count a wrong login."""
-        network = _network(address)
         with self._lock:
-            begin, count = self._table.get(network, (now, 0))
-            if now - begin >= self._window:
-                begin, count = now, 0
-                self._table.pop(network, None)
-            self._table[network] = (begin, count + 1)
-            if len(self._table) > self._ADDRESSES:
-                del self._table[next(iter(self._table))]
-        if count + 1 == self._limit:
-            _log.warning("too many wrong logins from %r: it has to wait", network)
+            debt = min(self._debt(key, now) + 1, self._most)
+            self._debts.pop(key, None)
+            self._debts[key] = debt, now
+            if len(self._debts) > self._KEYS:
+                del self._debts[next(iter(self._debts))]
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._debts)
 
 
 def _network(address: str) -> str:
@@ -420,19 +391,20 @@ def _network(address: str) -> str:
 class Gate:
     """May whoever sends this do that: asked first in every route.
 
-    A right login passes unverified for `REMEMBERED_FOR` seconds, kept as a
-    hash under a key of this process only. At most two verifications run at a
-    time; some more wait; the rest hears Busy. An address with `FAILURES`
-    wrong logins in `WINDOW` seconds is refused before anything is hashed,
-    except with credentials that were right before, so that one guesser does
-    not lock out an office behind the same address.
+    A login that was right passes without being verified for as long as the
+    password file stays as it is; it is kept as a hash under a key of this
+    process only. Others are verified, on half of the processors and in half
+    of the workers at most, the ones that wait included; more hear Busy. Who
+    guesses is refused before anything is hashed: `FAILURES` wrong logins of
+    one user from one address, and then one in six seconds, and
+    `ADDRESS_FAILURES` from one address whatever the user. So a right login
+    passes where others guess, and a first one at worst at the second try.
     """
 
-    REMEMBERED_FOR = 300.0
     FAILURES = 10
+    ADDRESS_FAILURES = 100
     WINDOW = 60.0
-    AT_ONCE = 2
-    WAITING = 4
+    AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
     PATIENCE = 5.0
 
     def __init__(
@@ -441,12 +413,14 @@ class Gate:
         protected: frozenset[str],
         open: bool = False,
         *,
+        workers: int = 16,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`protected`: the actions that need a login. `open`: the operator said that anyone may upload.
 
         Without `open`, ``update`` needs a login whether it is listed or not,
-        and without `passwords` is refused. `clock` counts seconds.
+        and without `passwords` is refused. `workers`: how many requests are
+        worked on at once. `clock` counts seconds.
         """
         self._passwords = passwords
         self.open = open
@@ -454,8 +428,10 @@ class Gate:
         self._protected = protected if open else protected | {"update"}
         self._clock = clock
         self._secret = secrets.token_bytes(32)
-        self._turnstile = _Turnstile(self.AT_ONCE, self.WAITING, self.PATIENCE)
-        self._failures = _Failures(self.FAILURES, self.WINDOW)
+        self._room = threading.Semaphore(max(1, workers // 2))
+        self._hashing = threading.Semaphore(self.AT_ONCE)
+        self._by_user = _Allowance(self.FAILURES, self.WINDOW)
+        self._by_address = _Allowance(self.ADDRESS_FAILURES, self.WINDOW)
 
     def needs_login(self, action: str) -> bool:
         """Whether `action` (``update``, ``download``, ``list``) is for known users only. Costs a look-up."""
@@ -476,12 +452,17 @@ class Gate:
         user, password = parse_basic(authorization)
         book = self._passwords.book()
         key = self._key(authorization or "")
-        if self._fresh(book, key):
+        if book.knows(key):
             return User(name=user)
-        if not book.knows(key) and (seconds := self._failures.wait(address, self._clock())):
-            raise TooMany("too many wrong logins from this address; wait a minute", retry_after=seconds)
+        network, now = _network(address), self._clock()
+        if wait := max(self._by_user.wait((network, user), now), self._by_address.wait(network, now)):
+            raise TooMany("too many wrong logins from this address; wait", retry_after=math.ceil(wait))
         if not self._verified(book, key, user, password):
-            self._failures.note(address, self._clock())
+            self._by_user.note((network, user), self._clock())
+            self._by_address.note(network, self._clock())
+            # One line whatever the name holds, and the address before it: programs that bar addresses read this.
+            where = address[:64].encode("unicode_escape").decode("ascii")
+            _log.warning("wrong login from %s of user %a", where, user)
             raise Denied(_WRONG, challenge=True)
         return User(name=user)
 
@@ -494,10 +475,7 @@ class Gate:
         if self._passwords is None or authorization is None or len(authorization) > MAX_HEADER:
             return False
         book = self._passwords.unchanged_book()
-        return book is not None and self._fresh(book, self._key(authorization))
-
-    def _fresh(self, book: Book, key: bytes) -> bool:
-        return self._clock() < book.fresh_until(key)
+        return book is not None and book.knows(self._key(authorization))
 
     def _key(self, authorization: str) -> bytes:
         # Of the header as it came: what was right once need not be taken apart again. A MAC like HMAC, at a third of
@@ -507,23 +485,33 @@ class Gate:
 
     def _verified(self, book: Book, key: bytes, user: str, password: bytes) -> bool:
         """Verify once for all who bring the same credentials at the same time, as an installer's connections do."""
-        flight: Future[bool] = Future()
-        leader = book.flights.setdefault(key, flight)
-        if leader is not flight:
-            try:
-                return leader.result(timeout=2 * self.PATIENCE)
-            except concurrent.futures.TimeoutError:
-                raise Busy(_CROWDED) from None
+        if not self._room.acquire(blocking=False):
+            raise Busy(_CROWDED)
         try:
-            with self._turnstile.turn():
-                # Another flight may have landed between our look at the memory and our start.
-                right = self._fresh(book, key) or book.verify(user, password)
-            if right:
-                book.remember(key, self._clock() + self.REMEMBERED_FOR)
-            flight.set_result(right)
-            return right
-        except BaseException as error:
-            flight.set_exception(error)
-            raise
+            flight: Future[bool] = Future()
+            leader = book.flights.setdefault(key, flight)
+            if leader is not flight:
+                return leader.result(timeout=2 * self.PATIENCE)
+            try:
+                flight.set_result(self._hashed(book, key, user, password))
+            except BaseException as error:
+                flight.set_exception(error)
+            finally:
+                del book.flights[key]
+            return flight.result()
+        except concurrent.futures.TimeoutError:
+            raise Busy(_CROWDED) from None
         finally:
-            del book.flights[key]
+            self._room.release()
+
+    def _hashed(self, book: Book, key: bytes, user: str, password: bytes) -> bool:
+        if not self._hashing.acquire(timeout=self.PATIENCE):
+            raise Busy(_CROWDED)
+        try:
+            # Another flight may have landed between our look at the memory and our start.
+            right = book.knows(key) or book.verify(user, password)
+            if right:
+                book.remember(key)
+            return right
+        finally:
+            self._hashing.release()

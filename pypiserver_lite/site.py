@@ -166,7 +166,7 @@ def _gate(config: Config) -> Gate:
         return Gate(None, protected, open=False)
     passwords = Passwords(config.passwords)
     passwords.check()
-    return Gate(passwords, protected, open=False)
+    return Gate(passwords, protected, workers=threads(config))
 
 
 def threads(config: Config) -> int:
