@@ -25,6 +25,7 @@ from pypiserver_lite.cache import Cache
 from pypiserver_lite.errors import Busy, ConfigError, Late, Loop, Missing, NoSpace, Unavailable
 from pypiserver_lite.model import Content, LocalFile, Stream
 from pypiserver_lite.sources.remote import Remote
+from pypiserver_lite.upstream import hops
 from pypiserver_lite.upstream.client import Upstream
 from pypiserver_lite.upstream.rate import Rate
 
@@ -82,6 +83,14 @@ def quiet(remote: Remote) -> None:
     """Wait until no download is under way."""
     while remote._downloads:
         time.sleep(0.005)
+
+
+def stamp_back(remote: Remote, seconds: float) -> None:
+    """Make every page on disk so much older."""
+    assert remote._cache is not None
+    for path in remote._cache.root.rglob("pages/**/*"):
+        then = path.stat().st_mtime - seconds
+        os.utime(path, (then, then))
 
 
 # --- pages
@@ -293,6 +302,36 @@ def test_what_is_known_is_served_whatever_the_upstream_does(
     time.sleep(0.3)
     assert remote.project(FOO) is known
     assert remote.stale(FOO) is None
+
+
+def test_who_does_not_wait_for_an_answer_gets_what_is_known_and_the_question_goes_on(
+    make: Make, server: faulty.FaultyUpstream
+) -> None:
+    server.add("foo", SDIST, b"abc")
+    known = make().project(FOO)
+    remote = make(ttl=60, patience=0.1)
+    stamp_back(remote, 120)
+    answered = threading.Event()
+
+    def slowly(handler: faulty.Handler) -> None:
+        answered.wait(0.35)
+        handler.store(server.stored[PAGE], {})
+
+    server.add("foo", "foo-2.0.tar.gz", b"abc")
+    server.fault(PAGE, slowly)
+    passed = "pypiserver-lite-0123456789abcdef"
+    with hops.carrying(f"1.1 {passed}"):
+        assert remote.project(FOO) == known
+    assert remote.stale(FOO) is not None
+    answered.set()
+    deadline = time.monotonic() + 5
+    while remote.stale(FOO) is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    changed = remote.project(FOO)
+    assert changed is not None
+    assert changed.versions == ("1.0", "2.0")
+    assert server.count(PAGE) == 2  # nobody had to ask again
+    assert passed in server.requests[-1].headers["via"]
 
 
 def test_an_upstream_that_is_gone_is_not_missed_also_after_a_restart(tmp_path: Path) -> None:

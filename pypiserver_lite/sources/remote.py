@@ -49,9 +49,9 @@ class Remote:
     `mode` ``proxy`` keeps pages in memory only and passes files through;
     ``cache`` keeps both in `cache`. A page counts as current for `ttl`
     seconds, a missing project for `absent_ttl`. A page that is known already
-    is confirmed within `patience` seconds, or served as it is; then the
-    upstream is left alone about it for `retry` seconds. `memory` bounds the
-    pages held in memory, in bytes.
+    is confirmed within `patience` seconds, or served as it is while the
+    question goes on; then the upstream is left alone about it for `retry`
+    seconds. `memory` bounds the pages held in memory, in bytes.
 
     Safe to share between threads; a page that is known and current costs a
     dictionary look-up.
@@ -65,7 +65,7 @@ class Remote:
         cache: Cache | None = None,
         ttl: float = 600.0,
         absent_ttl: float = 60.0,
-        patience: float = 5.0,
+        patience: float = 3.0,
         retry: float = 10.0,
         memory: int = 32 * 2**20,
     ) -> None:

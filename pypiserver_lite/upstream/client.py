@@ -140,18 +140,18 @@ class Upstream:
         self.traffic.summarize()
 
     def page(
-        self, name: NormalizedName, *, etag: str | None = None, modified: str | None = None, within: float | None = None
+        self, name: NormalizedName, *, etag: str | None = None, modified: str | None = None
     ) -> Page | Unchanged | None:
         """The page of a project, UNCHANGED if it is still the one of these validators, ``None`` if there is none.
 
-        Takes `within` seconds at most. Raises Unavailable, Late, Busy, Loop.
+        Raises Unavailable, Late, Busy, Loop.
         """
         headers = {"Accept": ACCEPT, "Accept-Encoding": "gzip"}
         headers |= {"If-None-Match": etag} if etag else {}
         headers |= {"If-Modified-Since": modified} if modified else {}
         with self._turnstile.inside():
             call = Call()
-            call.limit(self._page if within is None else min(within, self._page))
+            call.limit(self._page)
             try:
                 response, url = self._send("GET", f"{self.url}{name}/", headers, no_others, call)
                 with closing(response):

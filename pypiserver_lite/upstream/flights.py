@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -29,12 +30,32 @@ class Flights(Generic[K, V]):
 
     def do(self, key: K, work: Callable[[], V]) -> V:
         """The result of `work`, or of the same work that another thread is doing. Raises what it raises, and Late."""
+        flight, leading = self._join(key)
+        return self._lead(key, flight, work) if leading else self._wait(flight, self._patience)
+
+    def do_behind(self, key: K, work: Callable[[], V], patience: float) -> V:
+        """As `do`, but raises Late after `patience` seconds; the work goes on in a thread of its own."""
+        flight, leading = self._join(key)
+        if leading:
+            run = contextvars.copy_context().run  # the work is still done for the request in hand
+            thread = threading.Thread(target=run, args=(self._fly, key, flight, work), name="pypiserver-lite-asking")
+            thread.daemon = True
+            thread.start()
+        return self._wait(flight, patience)
+
+    def _join(self, key: K) -> tuple[_Flight[V], bool]:
         with self._lock:
             flight = self._flights.get(key)
             leading = flight is None
             if flight is None:
                 flight = self._flights[key] = _Flight()
-        return self._lead(key, flight, work) if leading else self._wait(flight)
+        return flight, leading
+
+    def _fly(self, key: K, flight: _Flight[V], work: Callable[[], V]) -> None:
+        try:
+            self._lead(key, flight, work)
+        except PypiServerLiteError:
+            return  # told to those who wait
 
     def _lead(self, key: K, flight: _Flight[V], work: Callable[[], V]) -> V:
         try:
@@ -49,9 +70,9 @@ class Flights(Generic[K, V]):
                 del self._flights[key]
             flight.landed.set()
 
-    def _wait(self, flight: _Flight[V]) -> V:
-        if not flight.landed.wait(self._patience):
-            raise Late("somebody else asked the upstream for the same, and has no answer yet")
+    def _wait(self, flight: _Flight[V], patience: float) -> V:
+        if not flight.landed.wait(patience):
+            raise Late("the upstream was asked for this a while ago, and has no answer yet")
         if flight.value:
             return flight.value[0]
         if isinstance(flight.error, PypiServerLiteError):

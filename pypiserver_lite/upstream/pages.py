@@ -40,6 +40,7 @@ from .flights import Flights
 from .parse import PAGE_LIMIT, parse_project
 
 _MOST_ABSENCES = 10_000
+_GLANCE = 0.3
 _log = logging.getLogger(__name__)
 _FILE_WEIGHT, _PAGE_WEIGHT = 1000, 2000  # bytes of memory, measured on pages of the public index
 
@@ -204,7 +205,7 @@ class Times(NamedTuple):
     absent: float
     """A project is believed not to exist."""
     patience: float
-    """Waiting for a page that is known in an older state."""
+    """Waiting for a page that is known in an older state; the question goes on when that is served."""
     retry: float
     """Leaving the upstream alone about a page after it failed."""
 
@@ -226,6 +227,7 @@ class Shelf:
         self._known = self._pages.known
         self._absent = self._absences.until
         self._lookups: Flights[NormalizedName, Project | None] = Flights()
+        self._questions: Flights[NormalizedName, Project | None] = Flights()
         self._outage: float | None = None
 
     def project(self, name: NormalizedName) -> Project | None:
@@ -242,7 +244,9 @@ class Shelf:
     def stale(self, name: NormalizedName) -> float | None:
         """Seconds since a project was confirmed that is served only because the upstream gives no answer now."""
         known = self._known.get(name)
-        return max(time.time() - known.checked, 0.0) if known is not None and known.failing else None
+        # One whose question was answered after all is current, whatever those who did not wait for it noted.
+        failing = known is not None and known.failing and time.monotonic() >= known.fresh_until
+        return max(time.time() - known.checked, 0.0) if known is not None and failing else None
 
     def is_silent(self, name: NormalizedName) -> bool:
         """Whether the upstream's page announces no core metadata at all."""
@@ -264,32 +268,40 @@ class Shelf:
             return known.project
         if self._absent.get(name, 0.0) > now:
             return None  # another thread found out between our looking and our turn
+        question = partial(self._ask, name, known)
+        if known is None:
+            try:
+                return question()
+            except Unavailable as error:
+                self._failed(name, None, error)
+                raise
+        # An upstream that was silent a moment ago gets a last glance from everybody, not everybody's patience.
+        patience = self._times.patience if self._outage is None else min(self._times.patience, _GLANCE)
         try:
-            answer = self._upstream.page(
-                name,
-                etag=known.etag if known else None,
-                modified=known.modified if known else None,
-                within=self._times.patience if known else None,
-            )
-            project = (
-                parse_project(answer.body, answer.content_type, answer.url, name) if isinstance(answer, Page) else None
-            )
+            return self._questions.do_behind(name, question, patience)
         except Unavailable as error:
             self._failed(name, known, error)
-            if known is None:
-                raise
             return known.project
-        self._succeeded()
+
+    def _ask(self, name: NormalizedName, known: Known | None) -> Project | None:
+        """What the upstream says now, taken down. Raises Unavailable, Late, Busy, Loop."""
+        answer = self._upstream.page(
+            name, etag=known.etag if known else None, modified=known.modified if known else None
+        )
         if answer is UNCHANGED and known is not None:
+            self._succeeded()
             self._upstream.traffic.unchanged(known.size)
             self._confirm(known, self._archive.renew(name) if self._archive else time.time())
             return known.project
-        if not isinstance(answer, Page) or project is None:
-            self._absences.add(name, now + self._times.absent)
+        if not isinstance(answer, Page):
+            self._succeeded()
+            self._absences.add(name, time.monotonic() + self._times.absent)
             self._pages.drop(name)
             if self._archive:
                 self._archive.drop(name)
             return None
+        project = parse_project(answer.body, answer.content_type, answer.url, name)
+        self._succeeded()
         if self._archive:
             self._archive.save(name, answer)
         return self._learn(name, project, answer, time.time()).project
