@@ -1,8 +1,8 @@
 """What came from upstreams, kept on disk within a bound, shared by any number of processes.
 
 Layout under the root: ``KIND/aa/KEY``, where every key is a digest that we
-made, and ``tmp/`` for what is being written. Files are named by the digest of
-their bytes; small entries (pages, metadata) carry a checksum. So a torn or
+made, and ``tmp/`` for what is being written. Small entries (pages, metadata)
+carry a checksum, files are checked before they get their name. So a torn or
 foreign file is never taken for the real one, and anything here may be deleted
 at any time: that costs speed only.
 
@@ -23,7 +23,7 @@ import shutil
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -37,14 +37,17 @@ try:
 except ImportError:  # Windows has no flock; there each process downloads for itself
     fcntl = None  # type: ignore[assignment]  # a module name cannot be declared optional
 
-Kind = Literal["files", "named", "pages", "metadata"]
-"""Files by their sha256; files known by other facts only; pages of projects; core metadata by its wheel's key."""
+Kind = Literal["files", "pages", "metadata"]
+"""Files; pages of projects; core metadata, each by its file's key."""
 
-KINDS: tuple[Kind, ...] = ("files", "named", "pages", "metadata")
+KINDS: tuple[Kind, ...] = ("files", "pages", "metadata")
 
+_LAYOUT = "2"
+"""What the keys mean. Those of the first layout did not hold apart what different projects say of one file."""
 _TOUCH = 5.0
 _SPARE = 30.0
 _ROOM_TO_LEAVE = 64 * 2**20
+_STEP = 16 * 2**20  # bytes that a growing file gets between two looks at the disk
 _KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _log = logging.getLogger(__name__)
 
@@ -58,6 +61,11 @@ class Usage:
     limit: int | None
     kinds: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Kind → number of entries, and their bytes."""
+
+
+def free_space(folder: Path) -> int:
+    """Bytes that may still be written where a folder lies. Raises OSError."""
+    return shutil.disk_usage(folder).free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +83,24 @@ class Cache:
     process before that is noticed, and is then cut to nine tenths. What was
     of use in the last `spare` seconds stays, for somebody may be about to
     open it. A disk that fails or is full is logged, and then nothing is kept.
+    `clock` tells seconds since 1970, `free` the room on the disk.
     """
 
-    def __init__(self, root: Path, size: int | None = None, *, spare: float = _SPARE) -> None:
+    def __init__(
+        self,
+        root: Path,
+        size: int | None = None,
+        *,
+        spare: float = _SPARE,
+        clock: Callable[[], float] = time.time,
+        free: Callable[[Path], int] = free_space,
+    ) -> None:
         self._given = root
         self.root = root
         self.limit = size
         self._spare = spare
+        self._clock = clock
+        self._free = free
         self._lock = threading.Lock()
         self._trimming = threading.Lock()
         self._step = max(size // 20, 1) if size is not None else None
@@ -91,6 +110,7 @@ class Cache:
             self._folder("tmp")
             self.root = root.resolve()
             self._sweep()
+            self._clear_old_layout()
         except OSError as error:
             self._failed(error)
 
@@ -117,6 +137,7 @@ class Cache:
             path = self._place_for(kind, key)
             with disk.Staged(self._folder("tmp")) as staged:
                 staged.write(record)
+                os.utime(staged.path, (self._clock(),) * 2)
                 if os.name == "nt":  # where an open file cannot be renamed
                     staged.commit()
                 # Not synced: the checksum tells what a crash of the machine tore, and then it is fetched again.
@@ -136,7 +157,7 @@ class Cache:
     def renew(self, kind: Kind, key: str) -> None:
         """An entry was found to be still right: it counts as put now."""
         try:
-            os.utime(self._path(kind, key))
+            os.utime(self._path(kind, key), (self._clock(),) * 2)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -152,14 +173,13 @@ class Cache:
     # --- files
 
     def find(self, kind: Kind, key: str, size: int | None = None) -> FileState | None:
-        """A whole, checked file as it lies here, if it does; one that is not of this `size` is forgotten."""
+        """A whole, checked file as it lies here, if it does and has this `size`."""
         path = self._place(kind, key)
         try:
             facts = os.stat(path)
         except OSError:
             return None
         if size is not None and facts.st_size != size:
-            self.drop(kind, key)
             return None
         self._touch(path, facts)
         return FileState.of(path, facts)
@@ -167,18 +187,16 @@ class Cache:
     def begin(self, kind: Kind, key: str, expected: int | None) -> Growing | None:
         """A file to fill that others can read meanwhile; ``None`` if another process is filling it: `follow` that.
 
-        Raises OSError if the disk refuses or could not hold `expected` bytes.
+        Raises OSError if the disk refuses, or if `expected` bytes are more
+        than the cache or the disk can hold.
         """
         folder = self._folder("tmp")
-        free = shutil.disk_usage(folder).free
-        if free < (expected or 0) + _ROOM_TO_LEAVE:
-            self.trim(max(self.usage().size - (expected or 0) - _ROOM_TO_LEAVE, 0))
-            if shutil.disk_usage(folder).free < (expected or 0) + _ROOM_TO_LEAVE:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        fits = self.limit is None or expected is None or expected <= self.limit
-        # What will not be kept is nobody else's business.
-        shared = fcntl is not None and fits
-        suffix = "" if shared else f"-{os.getpid()}-{secrets.token_hex(4)}"
+        self.check_bound(expected or 0)
+        # Nothing gives way to what is merely announced, but what never can come need not begin.
+        short = (expected or 0) + _ROOM_TO_LEAVE - self._free(folder)
+        if short > 0 and short > self.usage().size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        suffix = f"-{os.getpid()}-{secrets.token_hex(4)}" if fcntl is None else ""
         path = folder / f"{kind}-{key}{suffix}.part"
         while True:
             handle = os.open(path, _CREATE, 0o666)
@@ -189,7 +207,21 @@ class Cache:
                 break
             os.close(handle)
         os.ftruncate(handle, 0)
-        return Growing(handle, path, self, kind, key, keep=fits)
+        return Growing(handle, path, self, kind, key)
+
+    def check_bound(self, size: int) -> None:
+        """Raises OSError if a file of this size is larger than the cache may be."""
+        if self.limit is not None and size > self.limit:
+            raise OSError(errno.EFBIG, f"it is larger than --cache-size, {self.limit} bytes")
+
+    def make_room(self, size: int) -> None:
+        """Let what was of use longest ago give way to `size` more bytes. Raises OSError if the disk stays too full."""
+        folder = self._folder("tmp")
+        short = size + _ROOM_TO_LEAVE - self._free(folder)
+        if short > 0:
+            self.trim(max(self.usage().size - short, 0))
+            if self._free(folder) < size + _ROOM_TO_LEAVE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def follow(self, kind: Kind, key: str) -> Followed | None:
         """The file that another process is filling; ``None`` if it has just ended."""
@@ -200,8 +232,8 @@ class Cache:
             return None
         return Followed(handle, path, self._path(kind, key))
 
-    def keep(self, kind: Kind, key: str, part: Path, handle: int) -> bool:
-        """Publish a filled and checked file; whether that worked."""
+    def keep(self, kind: Kind, key: str, part: Path, handle: int) -> None:
+        """Publish a filled and checked file."""
         try:
             os.fsync(handle)
             final = self._place_for(kind, key)
@@ -214,9 +246,8 @@ class Cache:
                 disk.place(part, final, overwrite=True)
         except OSError as error:
             self._failed(error)
-            return False
+            return
         self._account(size)
-        return True
 
     # --- the whole
 
@@ -240,7 +271,7 @@ class Cache:
             with disk.exclusive(self._folder("tmp")):
                 entries = sorted(self._entries(KINDS))
                 total = sum(entry[1] for entry in entries)
-                recent = time.time() - self._spare
+                recent = self._clock() - self._spare
                 for used, length, path in entries:
                     if total - freed <= size or used > recent:
                         break
@@ -287,15 +318,15 @@ class Cache:
         return folder
 
     def _touch(self, path: Path | str, facts: os.stat_result) -> None:
-        now = time.time()
+        now = self._clock()
         if abs(now - facts.st_atime) > _TOUCH:
             try:
                 # The modification time stays: validators are made of it.
-                os.utime(path, ns=(time.time_ns(), facts.st_mtime_ns))
+                os.utime(path, ns=(int(now * 1e9), facts.st_mtime_ns))
             except OSError as error:
                 self._failed(error)
 
-    def _entries(self, kinds: tuple[Kind, ...]) -> Iterator[tuple[float, int, str]]:
+    def _entries(self, kinds: tuple[str, ...]) -> Iterator[tuple[float, int, str]]:
         """Last use, size and path of every entry."""
         for kind in kinds:
             for shard in _scan(self.root / kind):
@@ -341,6 +372,15 @@ class Cache:
             finally:
                 os.close(handle)
 
+    def _clear_old_layout(self) -> None:
+        """Remove what lies here under keys that nobody asks for any more."""
+        mark = self.root / "layout"
+        if mark.exists() and mark.read_text("ascii", "replace") == _LAYOUT:
+            return
+        for _, _, path in self._entries((*KINDS, "named")):
+            Path(path).unlink(missing_ok=True)
+        mark.write_text(_LAYOUT, "ascii")
+
     def _failed(self, error: OSError) -> None:
         if not self._warned:
             self._warned = True
@@ -350,19 +390,26 @@ class Cache:
 class Growing:
     """A file of the cache that is being filled. Reading needs no name on disk: it works after any of them is gone."""
 
-    def __init__(self, handle: int, path: Path, cache: Cache, kind: Kind, key: str, *, keep: bool) -> None:
+    def __init__(self, handle: int, path: Path, cache: Cache, kind: Kind, key: str) -> None:
         self._handle = handle
         self._path = path
         self._cache = cache
         self._kind: Kind = kind
         self._key = key
-        self._keep = keep
+        self._size = self._allowed = 0
         self._ended = False
         # Readers may outlive the download; the last one to let go closes the file.
         weakref.finalize(self, os.close, handle)
 
     def write(self, data: bytes) -> None:
-        """Append bytes. Raises OSError when the disk refuses."""
+        """Append bytes. Raises OSError when the disk refuses, or the file becomes larger than the cache may be."""
+        self._size += len(data)
+        if self._size > self._allowed:
+            self._cache.check_bound(self._size)
+            self._cache.make_room(len(data))
+            self._allowed = self._size + _STEP
+            if self._cache.limit is not None:
+                self._allowed = min(self._allowed, self._cache.limit)
         view = memoryview(data)
         while view:
             view = view[os.write(self._handle, view) :]
@@ -372,10 +419,8 @@ class Growing:
         return read_at(self._handle, size, at)
 
     def publish(self) -> None:
-        """The file is whole and checked: keep it, if it is not larger than the cache may be."""
-        limit = self._cache.limit
-        if self._keep and (limit is None or os.fstat(self._handle).st_size <= limit):
-            self._cache.keep(self._kind, self._key, self._path, self._handle)
+        """The file is whole and checked: keep it."""
+        self._cache.keep(self._kind, self._key, self._path, self._handle)
         self.discard()
 
     def discard(self) -> None:

@@ -77,11 +77,11 @@ def test_a_file_is_there_once_it_is_published_and_never_before(tmp_path: Path) -
     assert os.listdir(cache.root / "tmp") == []
 
 
-def test_a_file_of_the_wrong_size_is_forgotten(tmp_path: Path) -> None:
+def test_a_file_of_another_size_is_not_the_one_and_stays(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c")
     add(cache, "a", b"abc")
     assert cache.find("files", key("a"), 4) is None
-    assert cache.find("files", key("a")) is None
+    assert cache.find("files", key("a"), 3) is not None
 
 
 def test_a_given_up_file_leaves_nothing_and_another_may_begin(tmp_path: Path) -> None:
@@ -176,15 +176,55 @@ def test_the_bound_is_kept_by_itself(tmp_path: Path) -> None:
     assert (cache.root / "files" / key("29")[:2] / key("29")).exists()
 
 
-def test_a_file_larger_than_the_bound_is_passed_through_and_not_kept(tmp_path: Path) -> None:
+def test_a_file_larger_than_the_bound_is_not_begun_and_one_that_becomes_so_ends_there(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c", 100)
-    growing = cache.begin("files", key("a"), 200)
+    with pytest.raises(OSError, match="--cache-size"):
+        cache.begin("files", key("a"), 200)
+    growing = cache.begin("files", key("a"), None)
     assert isinstance(growing, Growing)
-    growing.write(bytes(200))
-    growing.publish()
-    assert growing.read(500, 0) == bytes(200)
-    assert cache.find("files", key("a")) is None
+    growing.write(bytes(90))
+    growing.write(bytes(10))
+    with pytest.raises(OSError, match="--cache-size"):
+        growing.write(b"x")
+    growing.discard()
     assert os.listdir(cache.root / "tmp") == []
+
+
+def test_a_disk_without_room_takes_no_download_and_nothing_gives_way_to_an_announcement(tmp_path: Path) -> None:
+    room = [200 * 2**20]
+    cache = Cache(tmp_path / "c", spare=0.0, free=lambda folder: room[0])
+    add(cache, "a", bytes(1000))
+    age(cache, "a", 1000)
+    for expected in (2**50, 200 * 2**20):
+        with pytest.raises(OSError, match="No space"):
+            cache.begin("files", key("b"), expected)
+    growing = cache.begin("files", key("b"), 100 * 2**20)
+    assert growing is not None
+    assert here(cache, "a") == "a"
+    growing.write(b"x")
+    room[0] = 64 * 2**20 - 1  # somebody else filled it
+    with pytest.raises(OSError, match="No space"):
+        for _ in range(20):
+            growing.write(bytes(2**20))
+    growing.discard()
+    assert here(cache, "a") == ""  # what was of use longest ago had to go first
+
+
+def test_what_lies_here_under_keys_of_before_is_removed_at_the_start(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c")
+    add(cache, "a", b"abc")
+    assert here(Cache(tmp_path / "c"), "a") == "a"
+    old = cache.root / "named" / key("b")[:2] / key("b")
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"abc")
+    stranger = cache.root / "files" / "notes.txt"
+    stranger.write_bytes(b"not ours")
+    (cache.root / "layout").unlink()
+    assert here(Cache(tmp_path / "c"), "a") == ""
+    assert not old.exists()
+    assert stranger.exists()
+    add(cache, "a", b"abc")
+    assert here(Cache(tmp_path / "c"), "a") == "a"
 
 
 def test_deleting_everything_at_any_time_costs_speed_only(tmp_path: Path) -> None:

@@ -643,8 +643,11 @@ def test_a_weak_digest_is_checked_but_names_nothing(make: Make, server: faulty.F
     remote = make()
     assert read(remote.open(FOO, SDIST)) == b"abc"
     settle(remote, SDIST)
-    assert not (tmp_path / "cache" / "files").exists()
-    server.add("foo", SDIST, b"abd", hashes={"md5": md5})
+    path = server.add("foo", SDIST, b"abd", hashes={"md5": md5})
+    server.stored["/elsewhere"] = server.stored[path]
+    server.add("foo", SDIST, b"abd", hashes={"md5": md5}, url="../../elsewhere")
+    with pytest.raises(Unavailable):
+        read(make(ttl=0).open(FOO, SDIST))  # the same digest at another address is another file
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(Unavailable):
         read(make().open(FOO, SDIST))
@@ -679,12 +682,36 @@ def test_a_cache_that_cannot_be_written_passes_files_through(
         assert read(remote.open(FOO, SDIST)) == b"abc" * 1000
 
 
-def test_a_file_larger_than_the_cache_is_still_one_download(make: Make, server: faulty.FaultyUpstream) -> None:
+def test_a_file_larger_than_the_cache_is_passed_through(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
     data = data_of(200_000)
     server.add("foo", SDIST, data)
     remote = make(size=1000)
     assert read(remote.open(FOO, SDIST)) == data
     assert isinstance(remote.open(FOO, SDIST), Stream)
+    assert list((tmp_path / "cache" / "tmp").iterdir()) == []
+
+
+def test_an_endless_file_ends_at_the_bound_of_the_cache(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    path = server.add("foo", SDIST, b"", hashes={}, size=False)
+    sent = [0]
+
+    def endless(handler: faulty.Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while sent[0] < 100_000_000:
+            handler.wfile.write(b"10000\r\n" + bytes(2**16) + b"\r\n")
+            sent[0] += 2**16
+
+    server.fault(path, endless)
+    remote = make(size=3_000_000)
+    with pytest.raises(NoSpace):
+        read(remote.open(FOO, SDIST))
+    assert sent[0] < 50_000_000
+    assert list((tmp_path / "cache" / "tmp").iterdir()) == []
+    assert [entry for entry in (tmp_path / "cache" / "files").rglob("*") if entry.is_file()] == []
 
 
 def test_the_rate_holds_over_several_downloads(make: Make, server: faulty.FaultyUpstream) -> None:
@@ -914,6 +941,50 @@ def test_nothing_is_announced_that_is_not_sure(make: Make, server: faulty.Faulty
     announced = {file.filename: file.core_metadata for file in _files(make(ttl=0))}
     assert announced[wheel.name] is None  # the upstream announces what it can read
     assert announced[other.name]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("says", [("bar", "1.0"), ("foo", "9.0"), ("", "1.0"), ("foo", "")])
+def test_metadata_of_another_project_or_version_is_not_passed_on(
+    make: Make, server: faulty.FaultyUpstream, mode: str, says: tuple[str, str], tmp_path: Path
+) -> None:
+    wheel = big_wheel(tmp_path)
+    server.add("foo", wheel.name, wheel.read_bytes(), metadata=builders.metadata(*says, "Requires-Dist: evil"))
+    with pytest.raises((Missing, Unavailable)):  # the page's digest is of that one, so what the wheel says is not it
+        make(mode).open(FOO, wheel.name, ".metadata")
+
+
+def test_no_project_reaches_the_kept_files_and_metadata_of_another(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    wheel = big_wheel(tmp_path)
+    metadata = builders.metadata("foo", "1.0", "Requires-Dist: bar")
+    evil = builders.metadata("evil", "1.0", "Requires-Dist: backdoor")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    server.add("foo", wheel.name, wheel.read_bytes(), metadata=metadata)
+    server.add("evil", "evil-1.0-py3-none-any.whl", b"", hashes={"sha256": digest}, metadata=evil, size=False)
+    server.add("evil", "evil-2.0-py3-none-any.whl", b"four", hashes={"sha256": digest})
+    remote, name = make(), NormalizedName("evil")
+    read(remote.open(FOO, wheel.name))
+    kept = settle(remote, wheel.name)
+    assert read(remote.open(name, "evil-1.0-py3-none-any.whl", ".metadata")) == evil
+    for filename in ("evil-1.0-py3-none-any.whl", "evil-2.0-py3-none-any.whl"):
+        with pytest.raises(Unavailable):
+            read(remote.open(name, filename))
+    assert read(remote.open(FOO, wheel.name, ".metadata")) == metadata
+    assert settle(remote, wheel.name) == kept
+    assert read(kept) == wheel.read_bytes()
+
+
+def test_two_upstreams_that_list_one_file_keep_it_apart(tmp_path: Path) -> None:
+    wheel = big_wheel(tmp_path)
+    cache = Cache(tmp_path / "cache")
+    with faulty.upstream() as one, faulty.upstream() as other:
+        one.add("foo", wheel.name, wheel.read_bytes(), metadata=builders.metadata("foo", "1.0", "Requires-Dist: evil"))
+        other.add("foo", wheel.name, wheel.read_bytes())
+        assert b"evil" in read(Remote(Upstream(one.url), mode="cache", cache=cache).open(FOO, wheel.name, ".metadata"))
+        good = Remote(Upstream(other.url), mode="cache", cache=cache).open(FOO, wheel.name, ".metadata")
+        assert b"evil" not in read(good)
 
 
 def _files(remote: Remote) -> Any:

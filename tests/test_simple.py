@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 import time
+import tracemalloc
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from html.parser import HTMLParser
@@ -623,6 +624,45 @@ def test_what_is_not_a_page_is_not_taken_for_an_empty_one(data: bytes, content_t
     with pytest.raises(Unavailable):
         parse_project(data, content_type, BASE, FOO)
     assert time.process_time() - started < 2
+
+
+_HEAD = b'{"meta": {"api-version": "1.0"}, "files": ['
+BOMBS = {
+    "dictionaries": (_HEAD + b",".join([b'{"a":1}'] * 1_500_000) + b"]}", JSON.value),
+    "lists": (_HEAD + b",".join([b"[]"] * 4_000_000) + b"]}", JSON.value),
+    "texts": (_HEAD + b",".join([b'"ab"'] * 3_000_000) + b"]}", JSON.value),
+    "links": (b"<a href=x>" * 1_500_000, HTML.value),
+    "attributes": (b"<a href=x " + b"".join(b"a%d " % n for n in range(30_000)) + b">", HTML.value),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_page_of_many_small_parts_never_takes_much_memory(bomb: str) -> None:
+    data, content_type = BOMBS[bomb]
+    data *= 12 if bomb == "attributes" else 1
+    tracemalloc.start()
+    with contextlib.suppress(Unavailable):
+        parse_project(data, content_type, BASE, FOO)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * len(data) + 16 * 2**20  # the text and one tag of it
+
+
+def test_the_longest_pages_there_are_can_be_read() -> None:
+    entry = {
+        "url": "x",
+        "hashes": {"sha256": SHA},
+        "core-metadata": {"sha256": SHA},
+        "data-dist-info-metadata": {"sha256": SHA},
+        "requires-python": ">=3.8, <4, !=3.9",
+        "size": 1,
+        "upload-time": "2026-01-01T00:00:00.000000Z",
+        "yanked": False,
+        "provenance": None,
+        "gpg-sig": False,
+    }
+    page = META | {"files": [{"filename": f"foo-{number}-py3-none-any.whl"} | entry for number in range(40_000)]}
+    assert len(read_json(page).files) == 40_000
 
 
 def test_an_empty_page_that_says_what_it_is_is_empty() -> None:

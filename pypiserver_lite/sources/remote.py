@@ -15,7 +15,7 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
@@ -24,7 +24,8 @@ from urllib.parse import urlsplit, urlunsplit
 from packaging.utils import NormalizedName
 
 from ..archives import core_metadata
-from ..cache import Cache, Growing, Kind
+from ..cache import Cache, Growing
+from ..dists import parse_metadata, same_version, try_normalize
 from ..errors import ConfigError, Missing, Unavailable
 from ..model import NO_HASHES, Content, File, LocalFile, Project, Side, Stream
 from ..upstream.addresses import origin_of
@@ -76,9 +77,9 @@ class Remote:
         self._cache = cache if mode == "cache" else None
         archive = Archive(self._cache, upstream.url) if self._cache else None
         self._shelf = Shelf(upstream, archive, Times(ttl, absent_ttl, patience, retry), memory)
-        self._starts: Flights[tuple[Kind, str], Source | None] = Flights()
+        self._starts: Flights[str, Source | None] = Flights()
         self._makings: Flights[str, bytes | None] = Flights()
-        self._downloads: dict[tuple[Kind, str], Download] = {}
+        self._downloads: dict[str, Download] = {}
         self._sizes: dict[str, int | None] = {}
 
     def __repr__(self) -> str:
@@ -156,8 +157,7 @@ class Remote:
     # --- files, kept
 
     def _cached_file(self, cache: Cache, project: Project, file: File) -> Content:
-        kind, key = self._key(file)
-        found = cache.find(kind, key, file.size)
+        found = cache.find("files", self._key(file), file.size)
         if found is not None:
             self.traffic.cached(found.size)
             return LocalFile(path=Path(found.path), tag=_tag(file), seen=found)
@@ -170,16 +170,18 @@ class Remote:
 
     def keeps(self, file: File) -> bool:
         """Whether a file of ours is in the cache now, so that the upstream is not needed for it."""
-        return self._cache is not None and self._cache.stamp(*self._key(file)) is not None
+        return self._cache is not None and self._cache.stamp("files", self._key(file)) is not None
 
-    def _key(self, file: File) -> tuple[Kind, str]:
-        digest = file.hashes.get("sha256")
-        if digest is not None:
-            return "files", digest
-        address = urlunsplit(urlsplit(file.url)._replace(query=""))
-        uploaded = file.uploaded.isoformat() if file.uploaded else None
-        facts = [self.upstream.url, file.filename, address, file.size, uploaded, sorted(file.hashes.items())]
-        return "named", hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    def _key(self, file: File) -> str:
+        """What a file and its metadata are kept by: nothing that is said of another project's file can reach them."""
+        facts: list[object] = [self.upstream.url, file.project, file.filename]
+        if "sha256" in file.hashes:
+            facts.append(file.hashes["sha256"])
+        else:
+            address = urlunsplit(urlsplit(file.url)._replace(query=""))
+            uploaded = file.uploaded.isoformat() if file.uploaded else None
+            facts += [address, file.size, uploaded, sorted(file.hashes.items())]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def _filled(
         self,
@@ -194,7 +196,7 @@ class Remote:
         """The half-open range of a file that is not here yet. The upstream has been asked when this returns."""
         key = self._key(file)
         small = stop is not None and size is not None and stop - start <= min(_SMALL_RANGE, size // 2)
-        if source is None and (not small or key in self._downloads or cache.find(*key, size) is not None):
+        if source is None and (not small or key in self._downloads or cache.find("files", key, size) is not None):
             source = self._source(cache, project, file)
         if source is None:
             return self._passed(project, file, size, start, stop)
@@ -226,22 +228,22 @@ class Remote:
         return running or self._starts.do(key, lambda: self._begin(cache, project, file))
 
     def _begin(self, cache: Cache, project: Project, file: File) -> Source | None:
-        kind, key = self._key(file)
+        key = self._key(file)
         for _ in range(_TRIES):
-            running = self._downloads.get((kind, key))
+            running = self._downloads.get(key)
             if running is not None:
                 return running
             try:
-                found = cache.find(kind, key, file.size)
+                found = cache.find("files", key, file.size)
                 if found is not None:
                     return Whole(found.path)
-                growing = cache.begin(kind, key, file.size)
+                growing = cache.begin("files", key, file.size)
             except OSError as error:
                 _log.warning("the cache cannot take %s (%s); it is passed through", file.filename, error.strerror)
                 return None
             if growing is not None:
                 return self._download(project, file, growing)
-            followed = cache.follow(kind, key)
+            followed = cache.follow("files", key)
             if followed is not None:
                 return Borrowed(followed, file.size)
         raise Unavailable("another process was downloading this file and gave up; try again")
@@ -264,16 +266,16 @@ class Remote:
             raise
         return download
 
-    def _ended(self, key: tuple[Kind, str], right: bool) -> None:
+    def _ended(self, key: str, right: bool) -> None:
         self._downloads.pop(key, None)
 
     # --- core metadata
 
     def _metadata(self, project: Project, file: File) -> bytes:
         """The core metadata that the page promises, byte for byte. Raises Missing, Unavailable."""
-        _, key = self._key(file)
+        key = self._key(file)
         known = self._cache.get("metadata", key) if self._cache else None
-        if known is not None and _right(known, file.core_metadata):
+        if known is not None and _right(known, file):
             self.traffic.cached(len(known))
             return known
         data = self._makings.do(key, lambda: self._obtain(project, file))
@@ -287,17 +289,17 @@ class Remote:
     def _obtain(self, project: Project, file: File) -> bytes | None:
         if self._cache is None or not self._shelf.is_silent(project.name):
             data = self.upstream.small(_beside(file.url, ".metadata"), named=_named(project), limit=_METADATA_LIMIT)
-            if data is not None and _right(data, file.core_metadata):
+            if data is not None and _right(data, file):
                 return data
             if self._cache is None:
                 raise Unavailable("the upstream announces core metadata that it does not have")
             _log.warning("the upstream announces core metadata of %s that it does not have", file.filename)
         data = self._made(self._cache, project, file)
-        return data if data is not None and _right(data, file.core_metadata) else None
+        return data if data is not None and _right(data, file) else None
 
     def _made(self, cache: Cache, project: Project, file: File) -> bytes | None:
         """From the file itself, with as little of it as will do. Raises Unavailable."""
-        here = cache.find(*self._key(file), file.size) is not None
+        here = cache.find("files", self._key(file), file.size) is not None
         if not here and file.filename.endswith(".whl") and file.size is not None and file.size > 2 * TAIL:
             broken: list[Unavailable] = []
             data = core_metadata(
@@ -368,11 +370,19 @@ def _part(body: Body, start: int, stop: int | None, take: Callable[[int], None])
         body.close()
 
 
-def _right(data: bytes, digests: Mapping[str, str] | None) -> bool:
-    """Whether bytes have the digests that were announced, as far as any were."""
-    known = strongest(digests or NO_HASHES)
-    return known is None or hmac.compare_digest(
-        hashlib.new(known[0], data, usedforsecurity=False).hexdigest(), known[1]
+def _right(data: bytes, file: File) -> bool:
+    """Whether core metadata is that of a file: it names its project and version, and has the digest announced, if any.
+
+    Installers believe the one and the other without looking into the file.
+    """
+    fields, known = parse_metadata(data), strongest(file.core_metadata or NO_HASHES)
+    return (
+        try_normalize(fields.name) == file.project
+        and same_version(fields.version, file.version)
+        and (
+            known is None
+            or hmac.compare_digest(hashlib.new(known[0], data, usedforsecurity=False).hexdigest(), known[1])
+        )
     )
 
 

@@ -25,6 +25,10 @@ from ..simple import FORMS, Form, shown
 PAGE_LIMIT = 64 * 2**20
 """Bytes of the longest page, unpacked."""
 
+_MOST_TAGS = _MOST_BRACKETS = 250_000
+_MOST_ATTRIBUTES = _MOST_COMMAS = 1_000_000
+"""Each costs up to a hundred bytes and microseconds, however short it is. A file has 4 brackets and some 12 commas."""
+
 _TEXT_LIMIT = 2_000
 _URL_LIMIT = 8_000
 _CHARSETS = {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1", "windows-1252"}
@@ -65,8 +69,8 @@ def parse_project(data: bytes, content_type: str, base_url: str, name: Normalize
         marker = page.get("project-status")
         status, reason = (marker.get("status"), marker.get("reason")) if isinstance(marker, dict) else (None, None)
     else:
-        reader = _read_html(data, content_type, base_url, 1_000_000)
-        linked = [(anchor, *_target(anchor.href, reader.base)) for anchor in reader.anchors]
+        reader = _read_html(data, content_type, base_url)
+        linked = [(anchor, *_target(anchor["href"], reader.base)) for anchor in reader.anchors]
         plausible = reader.title.startswith("links for") or any(project_of(filename) for _, _, filename, _ in linked)
         if form is Form.TEXT and not reader.versioned and not plausible:
             raise Unavailable(f"the upstream answered with some web page instead of the files of {name}")
@@ -221,6 +225,8 @@ def _provenance(value: object) -> str | None:
 
 
 def _json_page(data: bytes) -> dict[str, object]:
+    if data.count(b"{") + data.count(b"[") > _MOST_BRACKETS or data.count(b",") > _MOST_COMMAS:
+        raise Unavailable("the upstream's page has too many parts")
     try:
         page = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -268,13 +274,16 @@ def _file_of_object(entry: object, base: str, name: NormalizedName) -> File | No
 # HTML
 
 
-class _Anchor:
-    """One link: its attributes and the text inside."""
-
-    def __init__(self, attributes: Mapping[str, str]) -> None:
-        self.attributes = attributes
-        self.href = attributes["href"]
-        self.text = ""
+_WANTED = {
+    "href",
+    "data-core-metadata",
+    "data-dist-info-metadata",
+    "data-gpg-sig",
+    "data-provenance",
+    "data-requires-python",
+    "data-yanked",
+}
+"""The attributes of a link that say something of its file; what else stands there is not kept."""
 
 
 class _Reader(HTMLParser):
@@ -282,12 +291,12 @@ class _Reader(HTMLParser):
 
     def __init__(self, base: str) -> None:
         super().__init__(convert_charrefs=True)
-        self.anchors: list[_Anchor] = []
+        self.anchors: list[dict[str, str]] = []
         self.base = base
         self.metas: dict[str, str] = {}
         self.title = ""
-        self._based = False
-        self._inside = ""
+        self._based = self._titled = False
+        self._attributes = 0
 
     @property
     def versioned(self) -> bool:
@@ -295,38 +304,36 @@ class _Reader(HTMLParser):
         return "pypi:repository-version" in self.metas
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take note of an element that matters."""
+        """Take note of an element that matters. Raises Unavailable if there are too many attributes."""
+        self._attributes += len(attrs)
+        if self._attributes > _MOST_ATTRIBUTES:
+            raise Unavailable("the upstream's page has too many attributes")
         attributes = {name: value or "" for name, value in reversed(attrs)}  # the first of a name counts
         if tag == "a" and "href" in attributes:
-            self.anchors.append(_Anchor(attributes))
+            self.anchors.append({name: attributes[name] for name in _WANTED & attributes.keys()})
         elif tag == "meta" and "name" in attributes:
             self.metas.setdefault(attributes["name"].strip().lower(), attributes.get("content", ""))
         elif tag == "base" and attributes.get("href") and not self._based:
             self.base = _url(attributes["href"], self.base) or self.base
             self._based = True
-        if tag in ("a", "title"):
-            self._inside = tag
+        self._titled = tag == "title"
 
     def handle_endtag(self, tag: str) -> None:
         """Take note of where text no longer matters."""
-        if tag == self._inside:
-            self._inside = ""
+        self._titled = False
 
     def handle_data(self, data: str) -> None:
-        """Keep the text of links and of the title."""
-        if self._inside == "title" and len(self.title) < _TEXT_LIMIT:
+        """Keep the text of the title."""
+        if self._titled and len(self.title) < _TEXT_LIMIT:
             self.title = (self.title + data).lstrip().lower()
-        elif self._inside == "a" and self.anchors and len(self.anchors[-1].text) < _TEXT_LIMIT:
-            self.anchors[-1].text += data
 
 
 _PIECE = 2**16
 _TAG_LIMIT = 2**18
 
 
-def _read_html(data: bytes, content_type: str, base: str, most: int) -> _Reader:
-    """Read a page of `most` tags: each costs about a microsecond, however short it is."""
-    if data.count(b"<") > most:
+def _read_html(data: bytes, content_type: str, base: str) -> _Reader:
+    if data.count(b"<") > _MOST_TAGS:
         raise Unavailable("the upstream's page has too many tags")
     # Only encodings that are one: Python also knows "charsets" that unpack and decode.
     match = re.search(r";\s*charset\s*=\s*\"?([A-Za-z0-9_-]{1,20})", content_type, re.ASCII | re.IGNORECASE)
@@ -351,12 +358,11 @@ def _read_html(data: bytes, content_type: str, base: str, most: int) -> _Reader:
 
 
 def _file_of_link(
-    anchor: _Anchor, url: str, filename: str, hashes: Mapping[str, str], name: NormalizedName
+    attributes: Mapping[str, str], url: str, filename: str, hashes: Mapping[str, str], name: NormalizedName
 ) -> File | None:
     parsed = parse_filename(filename, name)
     if parsed is None:
         return None
-    attributes = anchor.attributes
     metadata = attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata", "")).strip()
     digest = _written_hash(metadata)
     return File(
