@@ -7,16 +7,19 @@ a folder, a file it names), said in one line.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import gc
 import getpass
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from . import config, observe, servers, site
 from .dists import normalize
 from .errors import ConfigError, PypiServerLiteError
+from .formats import NO_PASSWORDS
 from .index import Index
 from .site import VERSION
 from .tools import cache as cache_tools
@@ -39,13 +42,15 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--version", action="version", version=VERSION)
     settings = config.load(parser, argv, os.environ)
     observe.set_up(settings)
+    for remark in _remarks(settings):
+        observe.log.warning("%s", remark)
     with _there_to_stay():
         app = PypiServerLite(config=settings)
     # For servers that make the application again, in processes of their own.
     os.environ.update(config.variables(settings))
     try:
         servers.run(
-            settings.server,
+            "waitress" if settings.server in config.OTHER_SERVERS else settings.server,
             lambda: app,
             "pypiserver_lite.wsgi:make_served",
             _options(settings),
@@ -54,6 +59,26 @@ def run(argv: Sequence[str]) -> int:
     finally:
         app.close()
     return 0
+
+
+def _remarks(settings: config.Config) -> Iterator[str]:
+    """What may not be meant, and what has no effect."""
+    if settings.server in config.OTHER_SERVERS:
+        yield f"--server {settings.server}: waitress runs instead, which pypiserver's other servers have nothing over"
+    if settings.backend is not None:
+        yield f"--backend {settings.backend} has no effect: the folder is always kept indexed"
+    for url in settings.fallback_url:
+        if not url.endswith(("/simple/", "/+simple/")):
+            yield f"--fallback-url {url!r}: this is asked for NAME/ below it; most indexes have that below /simple/"
+    if settings.passwords == NO_PASSWORDS and not _local(settings.host):
+        yield (
+            f"-P . -a . with --host {settings.host}: whoever reaches this port may publish and remove packages; "
+            "name a password file with -P FILE, or listen on 127.0.0.1"
+        )
+
+
+def _local(host: str) -> bool:
+    return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
 @contextlib.contextmanager
@@ -87,22 +112,28 @@ def _options(settings: config.Config) -> servers.Options:
 def _announce(settings: config.Config, host: str, port: int) -> None:
     folders = ", ".join(str(path) for path in settings.packages)
     shown = f"[{host}]" if ":" in host else host
-    note = " (this machine only; --host 0.0.0.0 lets others in)" if host in ("127.0.0.1", "::1", "localhost") else ""
+    note = " (this machine only; --host 0.0.0.0 lets others in)" if _local(host) else ""
     scheme = "https" if settings.tls_cert else "http"
     print(f"pypiserver-lite {VERSION} serves {folders} on {scheme}://{shown}:{port}/{note}", flush=True)
 
 
+_USER = """Set USER's password in the htpasswd file FILE, which is made if it is missing.
+
+  pypiserver-lite passwd htpasswd.txt alice
+  pypiserver-lite run -P htpasswd.txt ./packages
+
+A running server reads the file again by itself."""
+
+
 def passwd(argv: Sequence[str]) -> int:
     """``passwd``: set a user's password in a password file, or delete the user."""
-    parser = config.Parser(
-        prog="pypiserver-lite passwd",
-        description="Set USER's password in the htpasswd file FILE, which is made if it is missing. A running server "
-        "reads the file again by itself.",
-    )
+    parser = config.make_parser("pypiserver-lite passwd", _USER, names=())
     parser.add_argument("file", metavar="FILE", type=Path, help="password file, as -P takes it")
     parser.add_argument("user", metavar="USER", help="the name to log in with")
-    parser.add_argument("--stdin", action="store_true", help="read the password from standard input, without asking")
-    parser.add_argument("--delete", action="store_true", help="delete the user instead")
+    parser.add_argument(
+        "--stdin", action="store_true", default=False, help="read the password from standard input, without asking"
+    )
+    parser.add_argument("--delete", action="store_true", default=False, help="delete the user instead")
     given = parser.parse_args(list(argv))
     if given.delete:
         delete_user(given.file, given.user)
@@ -111,28 +142,51 @@ def passwd(argv: Sequence[str]) -> int:
     if given.stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
-        password = getpass.getpass(f"New password for {given.user}: ")
-        if getpass.getpass("Once more: ") != password:
+        password = _ask(f"New password for {given.user}: ")
+        if _ask("Once more: ") != password:
             raise ConfigError("the two passwords differ; nothing was changed")
     set_password(given.file, given.user, password)
     print(f"password of {given.user} set in {given.file}")
     return 0
 
 
+def _ask(prompt: str) -> str:
+    try:
+        with warnings.catch_warnings():
+            # What it would otherwise do: show the password, or read a pipe that is meant for another program.
+            warnings.simplefilter("error", getpass.GetPassWarning)
+            return getpass.getpass(prompt)
+    except (getpass.GetPassWarning, EOFError) as error:
+        raise ConfigError(
+            "there is no terminal to ask for the password; give it by standard input, with --stdin"
+        ) from error
+
+
+_YANK = """Yank a release: installers pass over it, but for those who ask for exactly this version (PEP 592).
+
+  pypiserver-lite yank acme-tools 1.0 ./packages --reason "loses data on Sundays"
+
+The files stay where they are. A running server sees it at the next request."""
+
+_UNYANK = """Take a yank back.
+
+  pypiserver-lite unyank acme-tools 1.0 ./packages"""
+
+
 def yank(argv: Sequence[str]) -> int:
     """``yank``: keep a release for those who pin it, and out of everybody else's way (PEP 592)."""
-    parser = _release_parser("yank", "Yank a release: installers pass over it unless it is asked for exactly.")
+    parser = _release_parser("yank", _YANK)
     parser.add_argument("--reason", default="", metavar="TEXT", help="why; shown to whoever installs it all the same")
     return _yank(parser, argv, "yanked")
 
 
 def unyank(argv: Sequence[str]) -> int:
     """``unyank``: undo ``yank``."""
-    return _yank(_release_parser("unyank", "Take a yank back."), argv, "no longer yanked")
+    return _yank(_release_parser("unyank", _UNYANK), argv, "no longer yanked")
 
 
 def _release_parser(verb: str, description: str) -> config.Parser:
-    parser = config.Parser(prog=f"pypiserver-lite {verb}", description=description)
+    parser = config.make_parser(f"pypiserver-lite {verb}", description, names=())
     parser.add_argument("name", metavar="NAME", help="the project")
     parser.add_argument("version", metavar="VERSION", help="the release")
     parser.add_argument("packages", nargs="*", metavar="PACKAGES", help="folders that are served (default: as for run)")
@@ -148,12 +202,14 @@ def _yank(parser: config.Parser, argv: Sequence[str], done: str) -> int:
     return 0
 
 
-_CACHE = """Look after what is kept of the upstream (--fallback-mode cache).
+_CACHE = """Look after what 'run --fallback-mode cache' keeps of the upstream.
 
-  cache show                        how much there is
-  cache prune                       remove what was of use longest ago, down to --cache-size
-  cache clear                       remove everything
-  cache warm -r requirements.txt    fetch what installing these needs, before anybody asks"""
+  pypiserver-lite cache show                        how much there is
+  pypiserver-lite cache prune --cache-size 5GB      remove what was of use longest ago, down to this size
+  pypiserver-lite cache clear                       remove everything
+  pypiserver-lite cache warm -r requirements.txt    fetch what installing these needs, before anybody asks
+
+Name the same --cache-dir as for run, if you name one there."""
 
 _CACHE_SETTINGS = (
     "cache_dir",
@@ -246,14 +302,46 @@ def _help() -> str:
     )
 
 
+_MEANT = {
+    "help": "--help",
+    "serve": "run",
+    "server": "run",
+    "start": "run",
+    "update": "",
+}
+"""Words that others use as verbs, and what is meant here; nothing if it cannot be done."""
+
+
+def _verb(words: list[str]) -> tuple[str, list[str]]:
+    """The verb and the other words. As in pypiserver, options may stand before it, and it may be left out.
+
+    Raises ConfigError for a word that looks like a verb and is none: a folder that is named so is served as ``./WORD``.
+    """
+    at = 0
+    while at < len(words) and words[at].startswith("-") and words[at] != "--":
+        at += 2 if words[at] in _VALUED else 1
+    first = words[at] if at < len(words) else "run"
+    if first in _VERBS:
+        return first, words[:at] + words[at + 1 :]
+    near = difflib.get_close_matches(first.lower(), [*_VERBS, *_MEANT], 1, 0.75)
+    if not near or not first.isalpha():
+        return "run", words
+    meant = _MEANT.get(near[0], near[0])
+    hint = f"did you mean 'pypiserver-lite {meant}'?" if meant else "updating as pypiserver does is not here yet."
+    raise ConfigError(f"there is no verb {first!r}; {hint} A folder of that name is ./{first}")
+
+
+_VALUED = {flag for setting in config.SETTINGS.values() if setting.takes_value for flag in setting.flags}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command `argv` (default: this process's) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words in (["-h"], ["--help"]):
         print(_help())
         return 0
-    verb = words.pop(0) if words and words[0] in _VERBS else "run"
     try:
+        verb, words = _verb(words)
         return _VERBS[verb][0](words)
     except ConfigError as error:
         print(f"pypiserver-lite: {error}", file=sys.stderr)

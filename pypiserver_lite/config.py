@@ -23,6 +23,7 @@ from .formats import (
     Url,
     choice,
     parse_actions,
+    parse_base_url,
     parse_cache_control,
     parse_count,
     parse_endpoint,
@@ -30,6 +31,7 @@ from .formats import (
     parse_passwords,
     parse_path,
     parse_paths,
+    parse_patterns,
     parse_port,
     parse_seconds,
     parse_sendfile,
@@ -41,6 +43,12 @@ from .formats import (
 )
 
 ENV_PREFIX = "PYPISERVER_LITE_"
+
+OTHER_SERVERS = (
+    *("auto", "wsgiref", "cherrypy", "cheroot", "paste", "twisted", "tornado", "gevent", "geventsocketio", "eventlet"),
+    *("rocket", "bjoern", "meinheld", "fapws3", "diesel", "gae", "flup", "cgi", "aiohttp", "uvloop"),
+)
+"""Servers that pypiserver or Bottle can run on, and this index has no need of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +66,15 @@ class Setting:
     group: str = "server"
     switch: bool = False
     """The flag takes no value."""
+    counted: bool = False
+    """The flag takes no value and counts."""
     repeat: bool = False
     """The flag may be given more than once; a variable separates by white space."""
+
+    @property
+    def takes_value(self) -> bool:
+        """Whether a word follows the flag."""
+        return not (self.switch or self.counted)
 
 
 def _row(default: Any, parse: Callable[[Any], Any], help: str, *flags: str, **more: Any) -> Any:
@@ -85,9 +100,24 @@ class Config:
     )
     server: str = _row(
         "waitress",
-        choice("waitress", "granian", "gunicorn"),
-        "WSGI server to run on: waitress (default), granian or gunicorn, if it is installed",
+        choice("waitress", "granian", "gunicorn", also=OTHER_SERVERS),
+        "WSGI server to run on: waitress, or granian or gunicorn if it is installed; for the others that pypiserver "
+        "knows, waitress runs (default: waitress)",
         "--server",
+    )
+    server_base_url: str = _row(
+        "/",
+        parse_base_url,
+        "address at which clients see this index behind a proxy, https://HOST/PATH/, or the path alone; what is asked "
+        "under that path is answered too (default: /)",
+        "--server-base-url",
+        metavar="URL",
+    )
+    backend: str | None = _row(
+        None,
+        choice("auto", "simple-dir", "cached-dir"),
+        "pypiserver's, without effect: the folder is always kept indexed",
+        "--backend",
     )
     workers: int = _row(
         1,
@@ -229,7 +259,7 @@ class Config:
     )
     private: tuple[str, ...] = _row(
         (),
-        parse_words,
+        parse_patterns,
         "name or pattern such as 'acme-*' that is never asked of an upstream, uploaded or not; may be repeated",
         "--private",
         metavar="NAME",
@@ -327,10 +357,10 @@ class Config:
         group="storage",
     )
 
-    verbose: int = _row(0, parse_seconds, "say more; twice: everything", "-v", "--verbose", group="log")
+    verbose: int = _row(0, parse_seconds, "say more; twice: everything", "-v", "--verbose", group="log", counted=True)
     quiet: bool = _row(False, parse_switch, "say only what went wrong", "-q", "--quiet", group="log", switch=True)
     log_file: Path | None = _row(
-        None, parse_path, "write the log to this file", "--log-file", metavar="FILE", group="log"
+        None, parse_path, "write the log to this file too", "--log-file", metavar="FILE", group="log"
     )
     log_stream: str = _row(
         "stderr",
@@ -377,11 +407,6 @@ class Config:
 SETTINGS: Mapping[str, Setting] = {
     row.name: row.metadata["setting"] for row in dataclasses.fields(Config) if "setting" in row.metadata
 }
-
-GONE = {
-    "--backend": "the folder is always kept indexed in memory; leave --backend away",
-}
-"""Flags of pypiserver that have no meaning here, and why."""
 
 
 def from_settings(settings: Mapping[str, object], *, label: Callable[[str], str] = str) -> Config:
@@ -438,10 +463,9 @@ def make_parser(prog: str, description: str, epilog: str = "", names: Iterable[s
         group = groups[setting.group]
         if not setting.flags:
             group.add_argument(name, nargs="*", metavar=name.upper(), help=setting.help)
-        elif setting.switch:
-            group.add_argument(*setting.flags, dest=name, action="store_true", help=setting.help)
-        elif name == "verbose":
-            group.add_argument(*setting.flags, dest=name, action="count", help=setting.help)
+        elif not setting.takes_value:
+            action = "store_true" if setting.switch else "count"
+            group.add_argument(*setting.flags, dest=name, action=action, help=setting.help)
         else:
             action = "append" if setting.repeat else "store"
             metavar = setting.metavar or name.upper()
@@ -451,9 +475,6 @@ def make_parser(prog: str, description: str, epilog: str = "", names: Iterable[s
 
 def load(parser: Parser, argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     """The settings of flags over environment over defaults. Raises ConfigError."""
-    for word in argv:
-        if word.split("=")[0] in GONE:
-            raise ConfigError(GONE[word.split("=")[0]])
     given = vars(parser.parse_intermixed_args(list(argv)))
     if not given.get("packages"):
         given.pop("packages", None)

@@ -139,6 +139,25 @@ def parse_urls(value: object) -> tuple[Url, ...]:
     return tuple(Url(url.rstrip("/") + "/") for url in urls)
 
 
+def parse_base_url(value: object) -> str:
+    """The address at which clients see this index, ``https://HOST/PATH/``, or its path alone; it ends in a slash."""
+    match = re.fullmatch(r"(https?://[A-Za-z0-9.\[\]:-]+(?=/|$))?/*([A-Za-z0-9._~/-]*?)/*", str(value), re.ASCII)
+    if match is None or re.search(r"(^|/)(\.{0,2})/|(^|/)\.{1,2}$", match[2]):
+        raise ValueError(
+            f"{str(value)[:50]!r} is neither a path such as /python/ nor an address such as https://HOST/python/"
+        )
+    return f"{match[1] or ''}/{match[2]}/" if match[2] else f"{match[1] or ''}/"
+
+
+def parse_patterns(value: object) -> tuple[str, ...]:
+    """Names of projects, or patterns of them with ``*``, ``?`` and ``[abc]``."""
+    words = parse_words(value)
+    for word in words:
+        if not re.fullmatch(r"([A-Za-z0-9._*?-]|\[!?[A-Za-z0-9._-]+\])+", word, re.ASCII):
+            raise ValueError(f"{word[:50]!r} is no name of a project, nor a pattern of names such as 'acme-*'")
+    return words
+
+
 def parse_hash_algo(value: object) -> str | None:
     """The name of a hash that hashlib has with a fixed length, or ``no``, ``off``, ``0`` or ``false`` for none."""
     name = "no" if value is None else str(value).strip().lower()
@@ -200,12 +219,13 @@ def parse_sendfile(value: object) -> Sendfile:
     return Sendfile(header, tuple(mappings))
 
 
-def choice(*words: str) -> Callable[[object], str]:
-    """A parser that accepts just these words."""
+def choice(*words: str, also: Iterable[str] = ()) -> Callable[[object], str]:
+    """A parser that accepts just these words, in upper or lower case; `also` others, of which it does not speak."""
 
     def parse(value: object) -> str:
-        if value not in words:
+        word = str(value).lower()
+        if word not in words and word not in also:
             raise ValueError(f"{str(value)[:50]!r} is none of {', '.join(words)}")
-        return str(value)
+        return word
 
     return parse

@@ -34,19 +34,21 @@ def set_up(config: Config) -> None:
             raise ConfigError(f"{option}: {error}; write %(NAME)s for a value, %% for a sign") from error
     try:
         formatter = logging.Formatter(config.log_frmt)
-    except ValueError as error:
-        raise ConfigError(f"--log-frmt: {error}") from error
-    handler: logging.Handler = logging.NullHandler()
+        formatter.format(logging.LogRecord("name", logging.INFO, "file", 1, "message", (), None))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"--log-frmt: {error}; Python's logging names what a line may hold") from error
+    handlers: list[logging.Handler] = [logging.NullHandler()]
     if config.log_file is not None:
         try:
-            handler = logging.FileHandler(config.log_file, encoding="utf-8", errors="backslashreplace")
+            handlers.append(logging.FileHandler(config.log_file, encoding="utf-8", errors="backslashreplace"))
         except OSError as error:
             raise ConfigError(f"--log-file {config.log_file}: {error.strerror}") from error
-    elif config.log_stream != "none":
-        handler = logging.StreamHandler(sys.stdout if config.log_stream == "stdout" else sys.stderr)
-    handler.setFormatter(formatter)
+    if config.log_stream != "none":
+        handlers.append(logging.StreamHandler(sys.stdout if config.log_stream == "stdout" else sys.stderr))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = handlers
+    for handler in handlers:
+        handler.setFormatter(formatter)
     level = logging.WARNING - 10 * min(config.verbose, 2)
     root.setLevel(logging.ERROR if config.quiet else level)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -130,9 +131,15 @@ def build_folder(config: Config) -> Folder:
 
 
 def _folder(path: Path) -> Path:
-    if not path.exists():
-        raise ConfigError(f"the packages folder {path} does not exist; make it (mkdir -p {path}) or name another")
-    if not path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(
+            f"the packages folder {path} does not exist; make it (mkdir -p {path}) or name another"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"the packages folder {path} cannot be reached by this user: {error.strerror}") from error
+    if not stat.S_ISDIR(mode):
         raise ConfigError(f"the packages folder {path} is not a folder")
     if not os.access(path, os.R_OK | os.X_OK):
         raise ConfigError(f"the packages folder {path} cannot be read by this user")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
+import bottle
+import live
 import pytest
+import requests
 from builders import make_wheel
 
-from pypiserver_lite import cli, config, formats
+from pypiserver_lite import cli, config, formats, site
 from pypiserver_lite.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -36,12 +43,15 @@ def run(
         text=True,
         timeout=60,
         check=False,
+        start_new_session=True,  # no terminal either
     )
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     make_wheel(tmp_path / "packages", "ours", "1.0")
+    for name in ("serve", "update", "updat", "run"):
+        (tmp_path / name).mkdir()
     (tmp_path / "broken.tpl").write_text("<p>fine</p>\n% if\n")
     (tmp_path / "failing.tpl").write_text("<p>{{URL}}</p>\n\n{{no_such_variable}}\n")
     return tmp_path
@@ -67,8 +77,12 @@ def folder(tmp_path: Path) -> Path:
         (["run", "--hash-algo", "crc", "packages"], "--hash-algo"),
         (["run", "--fallback-url", "ftp://example.test/", "packages"], "--fallback-url"),
         (["run", "--server", "guess", "packages"], "--server"),
-        (["run", "--backend", "auto", "packages"], "--backend"),
-        (["run", "--backend=cached-dir", "packages"], "--backend"),
+        (["run", "--backend", "fast-dir", "packages"], "--backend"),
+        (["run", "--server-base-url", "ftp://x/", "packages"], "--server-base-url"),
+        (["run", "--server-base-url", "/../x", "packages"], "--server-base-url"),
+        (["run", "--private", "[", "packages"], "--private"),
+        (["run", "--private", "acme/*", "packages"], "--private"),
+        (["run", "x" * 300], "reached"),
         (["run", "--health-endpoint", "health", "packages"], "--health-endpoint"),
         (["run", "--welcome", "no-such-page.tpl", "packages"], "no-such-page.tpl"),
         (["run", "--welcome", "broken.tpl", "packages"], "broken.tpl, line 2"),
@@ -76,12 +90,21 @@ def folder(tmp_path: Path) -> Path:
         (["run", "--templates", "no-such-templates", "packages"], "no-such-templates"),
         (["run", "--log-file", "packages", "packages"], "--log-file"),
         (["run", "--log-req-frmt", "%(odd", "packages"], "--log-req-frmt"),
+        (["run", "--log-frmt", "%(nonsense)s", "packages"], "--log-frmt"),
+        (["run", "--log-frmt", "%(message)d", "packages"], "--log-frmt"),
         (["run", "--cache-control", "-1", "packages"], "--cache-control"),
         (["run", "--max-upload", "much", "packages"], "--max-upload"),
         (["run", "--host", "no such host", "packages"], "--host"),
         (["passwd"], "FILE"),
         (["passwd", "missing/file", "ann", "--stdin"], "missing"),
         (["passwd", "htpasswd", "nobody", "--delete"], "htpasswd"),
+        (["passwd", "htpasswd", "ann"], "--stdin"),  # without a terminal
+        (["serve", "packages"], "run"),
+        (["help"], "--help"),
+        (["update"], "./update"),
+        (["updat", "packages"], "./updat"),
+        (["-v", "serve"], "run"),
+        (["--port", "8080", "cahce"], "cache"),
         (["yank", "ours"], "VERSION"),
         (["yank", "ours", "1.0", "no-such-folder"], "no-such-folder"),
     ],
@@ -92,6 +115,89 @@ def test_a_wrong_command_is_one_line_that_names_the_fault(folder: Path, words: l
     assert named in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+@contextlib.contextmanager
+def ordinary() -> Iterator[None]:
+    """Without the rights of root, who may read everything."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_folder_that_cannot_be_reached_is_said(folder: Path) -> None:
+    settings = config.from_settings({"packages": folder / "packages", "cache_dir": folder / "cache"})
+    folder.chmod(0)
+    try:
+        with ordinary(), pytest.raises(ConfigError, match=r"packages.*cannot be reached"):
+            site.build_folder(settings)
+    finally:
+        folder.chmod(0o700)
+
+
+def test_what_is_accepted_without_effect_or_may_not_be_meant_is_a_line_in_the_log(folder: Path) -> None:
+    templates = folder / "templates"
+    templates.mkdir()
+    for name in ("projct.tpl", "about.tpl"):
+        (templates / name).write_text("<p>x</p>")
+    with live.serve(
+        packages=[folder / "packages"],
+        server="wsgiRef",
+        backend="cached-dir",
+        fallback_url="http://ann:secret@mirror.example.test/pypi",
+        fallback_mode="proxy",
+        templates=templates,
+        log_file=folder / "log",
+    ) as server:
+        assert live.ask(server, "/simple/ours/").status == 200
+        log = server.log()
+    lines = [line for line in log.splitlines() if "|WARNING|" in line]
+    for line, named in zip(
+        lines, ("--server wsgiref", "--backend cached-dir", "--fallback-url", "projct"), strict=True
+    ):
+        assert named in line
+    assert "project.tpl" in lines[3] and "secret" not in log
+    assert set(lines) <= set((folder / "log").read_text().splitlines())
+
+
+def test_every_server_of_bottle_and_pypiserver_is_accepted() -> None:
+    names = {*bottle.server_names, "auto", "cherrypy", "gevent", "gunicorn", "paste", "twisted", "wsgiref"}
+    for name in names:
+        assert config.from_settings({"server": name}).server == name.lower()
+
+
+def test_options_may_stand_before_the_verb_and_the_verb_may_be_left_out(folder: Path) -> None:
+    for words in (["-v", "run"], ["--host", "127.0.0.1", "run"], [], ["-v"]):
+        command = [sys.executable, "-m", "pypiserver_lite", *words, "--port", "0", str(folder / "packages")]
+        environ = live.bare_environ(folder / "home", PYTHONPATH=str(ROOT))
+        with live.spawn(command, environ, r"http://127\.0\.0\.1:(?P<port>[0-9]+)/", folder) as server:
+            assert live.ask(server, "/simple/ours/").status == 200
+    assert cli._verb(["-p", "1", "--", "update"]) == ("run", ["-p", "1", "--", "update"])
+    assert cli._verb(["./update"]) == ("run", ["./update"])
+    assert cli._verb(["-P", "cache", "cache", "show"]) == ("cache", ["-P", "cache", "show"])
+
+
+@pytest.mark.parametrize(
+    ("base", "shown"), [("https://index.example.test/a/py", "https://index.example.test"), ("a/py/", "")]
+)
+def test_the_index_stands_under_its_base_url_too(folder: Path, base: str, shown: str) -> None:
+    with live.serve("-P", ".", "-a", ".", packages=[folder / "packages"], server_base_url=base) as server:
+        for path in ("/a/py/", "/"):  # as it comes from the outside, or with what a proxy left of it
+            assert f"{shown or server.url.rstrip('/')}/a/py/simple/" in live.ask(server, path).text
+            assert live.ask(server, f"{path}simple/ours/").status == 200
+            assert live.ask(server, f"{path}health").status == 200
+        assert live.ask(server, "/a/py").headers["location"] == "py/"
+        assert live.ask(server, "/a/python/").status == 404
+        page = live.ask(server, "/a/py/simple/ours/").text
+        assert live.ask(server, urljoin("/a/py/simple/ours/", re.findall('href="([^"#]+)', page)[-1])).status == 200
+        fields = {":action": "remove_pkg", "name": "ours", "version": "1.0"}
+        assert requests.post(f"{server.url}a/py/", data=fields, timeout=20).status_code == 200
+        assert live.ask(server, "/a/py/simple/ours/").status == 404
 
 
 def test_a_port_in_use_is_said(folder: Path) -> None:
@@ -112,7 +218,8 @@ def test_help_explains_every_verb_and_flag(folder: Path) -> None:
     assert top.returncode == 0
     for verb in cli._VERBS:
         assert f"  {verb} " in top.stdout
-        assert run(verb, "--help", cwd=folder).returncode == 0
+        text = run(verb, "--help", cwd=folder).stdout
+        assert f"\n  pypiserver-lite {verb} " in text  # an example
     text = run("run", "--help", cwd=folder).stdout
     for setting in config.SETTINGS.values():
         for flag in setting.flags:

@@ -116,7 +116,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 def test_the_image_serves_takes_uploads_and_writes_only_to_its_volumes(image: Image, tmp_path: Path) -> None:
     before = image.outside_volumes()
     wheel = make_wheel(tmp_path, "ours", "1.0")
-    entry = [*json.loads(last("ENTRYPOINT")), "-P", ".", "-a", "."]
+    entry = [*json.loads(last("ENTRYPOINT")), "-P", ".", "-a", "."]  # as after the image's name
     environ = {**image.environ, "PYPISERVER_LITE_PORT": "0"}
     with spawn(entry, environ, r"http://(?P<host>0\.0\.0\.0):(?P<port>[0-9]+)/", tmp_path) as server:
         server.host = "127.0.0.1"
@@ -131,7 +131,20 @@ def test_the_image_serves_takes_uploads_and_writes_only_to_its_volumes(image: Im
         # The entry is the server and not a shell, so SIGTERM reaches it, and it ends with 0.
         stop(server)
         assert not healthy(image, server.port)
+        assert "|WARNING|" in server.log() and "-P . -a . with --host 0.0.0.0" in server.log()
     assert image.outside_volumes() == before
+
+
+def test_the_image_takes_a_verb_or_no_words_at_all(image: Image, tmp_path: Path) -> None:
+    assert "CMD" not in [keyword for keyword, _ in stages()[-1]]
+    entry, environ = json.loads(last("ENTRYPOINT")), {**image.environ, "PYPISERVER_LITE_PORT": "0"}
+    for words in ([], ["run", "-q"]):
+        with spawn([*entry, *words], environ, r"http://(?P<host>0\.0\.0\.0):(?P<port>[0-9]+)/", tmp_path) as server:
+            assert ask(server, "/simple/").status == 200
+    file = tmp_path / "htpasswd.txt"
+    command = [*entry, "passwd", str(file), "ann", "--stdin"]
+    subprocess.run(command, env=environ, input=b"secret\n", timeout=60, check=True)
+    assert file.read_text().startswith("ann:$2y$")
 
 
 def healthy(image: Image, port: int) -> bool:

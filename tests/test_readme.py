@@ -47,9 +47,8 @@ def spelled(name: str, setting: Setting) -> str:
     """How the first column names a setting."""
     if not setting.flags:
         return f"``{name.upper()}``"
-    takes_value = not setting.switch and name != "verbose"
     *short, longest = setting.flags
-    value = f" {setting.metavar or name.upper()}" if takes_value else ""
+    value = f" {setting.metavar or name.upper()}" if setting.takes_value else ""
     return ", ".join([f"``{flag}``" for flag in short] + [f"``{longest}{value}``"])
 
 

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import bottle
 from packaging.utils import NormalizedName
@@ -51,6 +51,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
             settings["packages"] = packages
         given = settings.pop("config", None)
         checked = given if isinstance(given, config.Config) else config.from_settings(settings)
+        self._base_path = urlsplit(checked.server_base_url).path.rstrip("/")
         self.templates = pages.Templates(folder=checked.templates, welcome=checked.welcome)
         self.site = site.build(checked)
         self._pages: api.PageCache[send.Page] = api.PageCache()
@@ -151,6 +152,9 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
 
     def _address(self) -> str:
         """This index's address as the client sees it."""
+        base = self.site.config.server_base_url
+        if not base.startswith("/"):
+            return base
         # A mount of Bottle's own leaves SCRIPT_NAME alone and keeps its prefix here.
         return pages.own_address(bottle.request.environ) + str(self.config.get("_mount.prefix", "")).lstrip("/")
 
@@ -288,6 +292,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
 
         Servers that can ask before they read the body do (see `servers`).
         """
+        self._enter(environ)
         bottle.request.bind(environ)
         path = environ.get("PATH_INFO")
         length = api.content_length(environ)
@@ -380,6 +385,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         """Answer a request; Bottle's own name for it."""
         if observe.access.isEnabledFor(logging.INFO):
             start_response = self._logged(environ, start_response)
+        self._enter(environ)
         answer = self._ready.answer(environ)
         if answer is None:
             if not _clean_path(environ.get("PATH_INFO", "")):
@@ -396,6 +402,19 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         if hasattr(body, "read"):
             return cast("Iterable[bytes]", environ.get("wsgi.file_wrapper", bottle.WSGIFileWrapper)(body))
         return body
+
+    def _enter(self, environ: WSGIEnvironment) -> None:
+        """Move the path of --server-base-url from the request's path to the prefix that the application stands under.
+
+        A proxy in front may have taken it away already; then it is only named.
+        """
+        if not self._base_path:
+            return
+        path, prefix = environ.get("PATH_INFO", ""), environ.get("SCRIPT_NAME", "")
+        if f"{path}/".startswith(f"{self._base_path}/"):
+            environ["PATH_INFO"] = path.removeprefix(self._base_path)
+        if not prefix.endswith(self._base_path):
+            environ["SCRIPT_NAME"] = prefix + self._base_path
 
     def _download(self, environ: WSGIEnvironment) -> send.Answer | None:
         """The answer to a request for a file, ahead of the router, which costs more than the file.

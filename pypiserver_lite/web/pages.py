@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.resources
+import logging
 import re
 import traceback
 from collections.abc import Mapping
@@ -19,6 +21,8 @@ from . import send
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable
+
+log = logging.getLogger("pypiserver_lite")
 
 _POLICY = (
     "default-src 'none'; style-src {styles}; script-src 'self'; img-src 'self' data:; font-src 'self'; "
@@ -62,10 +66,14 @@ class Templates:
         self._assets: dict[str, tuple[str, send.Page, send.Page]] = {}
         self._own: set[str] = set()
         for place in (built_in(), folder):
+            pages = set(self._compiled)
             for path in place.iterdir() if place is not None else ():
                 if path.name.endswith(".tpl"):
-                    self._compile(path.name.removesuffix(".tpl"), path, "--templates")
-                    self._own |= {path.name.removesuffix(".tpl")} if place is folder else set()
+                    name = path.name.removesuffix(".tpl")
+                    self._compile(name, path, "--templates")
+                    self._own |= {name} if place is folder else set()
+                    if name not in pages and (near := difflib.get_close_matches(name, pages, 1, 0.75)):
+                        log.warning("--templates: %s replaces no page; did you mean %s.tpl?", path, near[0])
                 elif PurePath(path.name).suffix in _ASSETS and path.is_file():
                     self._load(path)
         if welcome is not None:
