@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import gc
 import getpass
+import json
 import os
 import sys
 import warnings
@@ -202,6 +203,46 @@ def _yank(parser: config.Parser, argv: Sequence[str], done: str) -> int:
     return 0
 
 
+_NAMES = """Show the names that are kept from the upstream though they have no files, or let them go.
+
+A name that ever had a file in the packages folders stays this index's own: when its last file is gone, it is answered
+with 404 instead of being looked for upstream, where anybody may have taken that name. This holds until you say:
+
+  pypiserver-lite names list                which names are kept
+  pypiserver-lite names release acme-lib    let it be looked for upstream again
+  pypiserver-lite names release --all       all of them; also says that an empty folder is meant to be empty, where a
+                                            server takes it for a disk that is not mounted and answers 503
+
+Running servers notice by themselves. The names are written in .pypiserver-lite/names in the first packages folder."""
+
+
+def names(argv: Sequence[str]) -> int:
+    """``names``: list the names that are kept without files, or release them."""
+    parser = config.make_parser("pypiserver-lite names", _NAMES, names=["cache_dir"])
+    parser.add_argument("action", choices=("list", "release"), help="what to do")
+    parser.add_argument("names", nargs="*", default=[], metavar="NAME", help="for release: which")
+    parser.add_argument("--all", action="store_true", default=False, help="for release: all names without files")
+    parser.add_argument("--json", action="store_true", default=False, help="for list: print a JSON array")
+    parser.add_argument(
+        "--in", dest="packages", action="append", metavar="PACKAGES", help="folder that is served (default: as for run)"
+    )
+    given = vars(parser.parse_intermixed_args(list(argv)))
+    action, some, every, as_json = (given.pop(key) for key in ("action", "names", "all", "json"))
+    if action == "list" and (some or every):
+        raise ConfigError("names list takes no names; it shows them all")
+    if action == "release" and bool(some) == every:
+        raise ConfigError("names release needs either names or --all; 'names list' shows them")
+    settings = config.from_settings({**config.from_variables(os.environ, without=given), **given})
+    with contextlib.closing(site.build_folder(settings)) as folder:
+        if action == "list":
+            kept = folder.kept()
+            print(json.dumps(kept) if as_json else "\n".join(kept), end="\n" if kept or as_json else "")
+            return 0
+        for name in folder.release(None if every else [normalize(name) for name in some]):
+            print(f"{name}: released")
+    return 0
+
+
 _CACHE = """Look after what 'run --fallback-mode cache' keeps of the upstream.
 
   pypiserver-lite cache show                        how much there is
@@ -283,6 +324,7 @@ _VERBS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "passwd": (passwd, "set or delete a user's password in a password file"),
     "yank": (yank, "hide a release from all who do not ask for exactly it"),
     "unyank": (unyank, "undo a yank"),
+    "names": (names, "show or release the names that are kept though their files are gone"),
     "cache": (cache, "show, prune, clear or fill what is kept of the upstream"),
 }
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from .errors import Busy, Missing, NoSpace, ReadOnly, Unavailable
+from .errors import Busy, Missing, NoSpace, ReadOnly, Unavailable, Unreadable
 
 try:
     import fcntl
@@ -33,6 +33,8 @@ STAGED_PREFIX = ".pypiserver-lite-"
 _STAGED = re.compile(r"\.pypiserver-lite-([0-9]{1,10})-[0-9a-f]{16}\.tmp", re.ASCII)
 _STARTED = time.time()
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG})
+"""What the system says of a path where there is nothing to be read; anything else means that nobody can say."""
 _LEFTOVER_AGE = 60.0
 _LOCK_PATIENCE = 10.0
 
@@ -258,6 +260,12 @@ def translate(error: OSError) -> Unavailable:
         return ReadOnly("the packages folder cannot be written to")
     reason = os.strerror(error.errno) if error.errno else "unknown error"
     return Unavailable(f"the packages folder cannot be used now ({reason})")
+
+
+def unreadable(error: OSError) -> Unavailable:
+    """What it means for whoever asked that a file or folder could not be read; the text holds no path."""
+    reason = os.strerror(error.errno) if error.errno else "unknown error"
+    return Unreadable(f"the packages folder cannot be read now ({reason}); try again later")
 
 
 class Budget:

@@ -73,6 +73,10 @@ class ReadOnly(Unavailable):
     """The packages folder cannot be written to."""
 
 
+class Unreadable(Unavailable):
+    """A packages folder, or a file in it, cannot be read now."""
+
+
 class NoSpace(Unavailable):
     """The disk that should hold this is full."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from packaging.utils import NormalizedName
 
@@ -13,22 +13,26 @@ from .model import Content, Project, Side, Source
 
 
 class Reserved:
-    """Names that are this index's own, even before they exist: exact ones or patterns such as ``acme-*``.
+    """Names that are this index's own though they have no files: patterns such as ``acme-*``, and those once had.
 
-    A pattern is compared in the normalised form of names (PEP 503), so that
-    ``Acme.*`` and ``acme_*`` mean the same.
+    `had` tells whether a name is or was in a folder of ours. A pattern is
+    compared in the normalised form of names (PEP 503), so that ``Acme.*`` and
+    ``acme_*`` mean the same.
     """
 
-    def __init__(self, patterns: Iterable[str]) -> None:
+    def __init__(self, patterns: Iterable[str], had: Callable[[NormalizedName], bool] = lambda name: False) -> None:
+        self._had = had
         normalized = (re.sub(r"[-_.]+", "-", pattern.strip()).lower() for pattern in patterns)
         expressions = [fnmatch.translate(pattern) for pattern in normalized if pattern]
         self._match = re.compile("|".join(expressions)).match if expressions else None
 
     def refuses(self, name: NormalizedName) -> str | None:
         """Why nobody else may be asked for this name; ``None`` if they may."""
-        if self._match is None or self._match(name) is None:
-            return None
-        return f"{name} is reserved for this index (--private), and nothing of that name has been uploaded"
+        if self._match is not None and self._match(name) is not None:
+            return f"{name} is reserved for this index (--private), and has no files here"
+        if self._had(name):
+            return f"{name} was here and has no files any more; 'pypiserver-lite names' can let it go"
+        return None
 
 
 class Withheld:

@@ -103,10 +103,10 @@ def build(config: Config) -> Site:
     """A site of these settings. Raises ConfigError, naming the flag, for what cannot be used."""
     gate = _gate(config)
     sendfile = _sendfile(config)
-    reserved = Reserved(config.private)
     remotes = build_remotes(config)
     # Last, so that settings that contradict each other leave nothing open.
     folder = build_folder(config)
+    reserved = Reserved(config.private, folder.had)
     pages = "no-cache" if config.cache_control is None else f"max-age={config.cache_control}"
     files = "no-cache" if config.overwrite else "max-age=31536000, immutable"
     return Site(

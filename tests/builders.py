@@ -10,6 +10,11 @@ import zipfile
 from pathlib import Path
 
 
+def listed(folder: Path) -> list[str]:
+    """The names in a packages folder, sorted, dot-names too; but for our own records."""
+    return sorted(path.name for path in folder.iterdir() if path.name != ".pypiserver-lite")
+
+
 def metadata(name: str, version: str, *lines: str, body: str = "") -> bytes:
     """The text of METADATA or PKG-INFO; `lines` are further header lines."""
     head = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *lines]

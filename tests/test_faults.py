@@ -26,8 +26,8 @@ MIB = 2**20
 
 
 def names(folder: Path) -> list[str]:
-    """What lies in a folder, dot-names too."""
-    return sorted(os.listdir(folder))
+    """What lies in a folder, dot-names too, but for our own records."""
+    return builders.listed(folder)
 
 
 def digests(server: live.Server, name: str) -> dict[str, str]:

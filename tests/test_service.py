@@ -121,7 +121,7 @@ def test_clients_that_stop_half_way_are_let_go(packages: Path, big: bytes) -> No
         # Cut visibly: fewer bytes than were announced.
         with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
             answer_on(reader)
-        assert os.listdir(packages) and not [name for name in os.listdir(packages) if name.startswith(".")]
+        assert builders.listed(packages) and not [name for name in builders.listed(packages) if name.startswith(".")]
 
 
 # -- large ones -------------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_a_body_above_the_limit_is_413_before_the_rest_is_read(packages: Path, t
             assert said.status_code == 413
         fitting = forms.upload(forms.wheel(), "ours-1.0-py3-none-any.whl")
         assert forms.post(server, fitting, **ann).status == 200
-        assert os.listdir(packages) == ["ours-1.0-py3-none-any.whl"]
+        assert builders.listed(packages) == ["ours-1.0-py3-none-any.whl"]
 
 
 @pytest.mark.parametrize("path", ["/simple/ours/", "/RPC2", "/packages/x", "/nothing/here"])

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -23,13 +23,13 @@ from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
 from .. import archives, disk, dists, facts
-from ..errors import Conflict, Invalid, Missing, Unavailable
+from ..errors import Conflict, Invalid, Missing
 from ..facts import Facts, Memory, Note, Reader
 from ..model import Content, FileState, LocalFile, Project, Side, Stream, Upload
 from .ahead import ReadAhead
 from .listing import SIDES, Entry
 from .projects import REASON_LIMIT, Projects
-from .snapshot import Snapshot
+from .snapshot import Snapshot, lost
 
 _log = logging.getLogger(__name__)
 
@@ -38,15 +38,31 @@ class Folder:
     """A `Store` of distributions in one or more folders; uploads end up in the first.
 
     `memory` keeps what was read from files; `hash_algo` is the digest that
-    pages show first, ``None`` for no digests at all. Leftovers of crashed
-    uploads are removed at the start. A root that cannot be read raises
-    nothing here: what it may hold is Unavailable until it is back.
+    pages show first, ``None`` for no digests at all; with `follow_links`,
+    links may lead out of the roots; `clock` tells seconds. Leftovers of
+    crashed uploads are removed at the start. A root that cannot be read
+    raises nothing here: what it may hold is Unavailable until it is back.
+    Raises ConfigError if the file of names once had is damaged.
     """
 
-    def __init__(self, roots: Sequence[Path], memory: Memory, *, hash_algo: str | None = "sha256") -> None:
-        self._memory = memory
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        memory: Memory,
+        *,
+        hash_algo: str | None = "sha256",
+        follow_links: bool = False,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._memory, self._clock = memory, clock
         self._reader = Reader(memory, () if hash_algo is None else (hash_algo, "sha256"))
-        self._snapshot = Snapshot(roots, self._appeared)
+        self._snapshot = Snapshot(
+            roots,
+            self._appeared,
+            remembered=lambda root: bool(memory.paths(root, limit=1)),
+            follow_links=follow_links,
+            clock=clock,
+        )
         self._projects = Projects(self._snapshot, self._reader)
         self._ahead = ReadAhead(self._reader, self._snapshot.entries, self._projects.look, self._prune)
         if hasattr(os, "register_at_fork"):
@@ -56,7 +72,7 @@ class Folder:
 
     def names(self) -> tuple[NormalizedName, ...]:
         """Every project, sorted; the same object while the set is unchanged. Raises Unavailable if no root is there."""
-        self._snapshot.refresh(monotonic())
+        self._snapshot.refresh(self._clock())
         names = self._snapshot.names()
         if not names:
             self._check_roots()
@@ -75,14 +91,14 @@ class Folder:
         """
         if self._ahead.dormant:
             self._ahead.start()
-        return self._projects.get(name, monotonic())
+        return self._projects.get(name, self._clock())
 
     def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
         """A listed file of a project, or what belongs to it; ``None`` if no file here belongs to the project.
 
         Raises Missing if the project has no such file, Unavailable as `project` does.
         """
-        self._snapshot.refresh(monotonic())
+        self._snapshot.refresh(self._clock())
         if name not in self._snapshot.projects:
             self._check_roots()
             return None
@@ -92,7 +108,7 @@ class Folder:
         except FileNotFoundError:
             content = None
         except OSError as error:
-            raise disk.translate(error) from error
+            raise disk.unreadable(error) from error
         if content is None:
             raise Missing(f"{name} has no file {filename[:200]!a}{side}")
         return content
@@ -108,16 +124,45 @@ class Folder:
 
     def _check_roots(self) -> None:
         if self._snapshot.lost():
-            raise Unavailable("a packages folder cannot be read now; try again later")
+            raise lost()
+
+    # --- names once had
+
+    def had(self, name: NormalizedName) -> bool:
+        """Whether the name is ours: it has files here, or had some once and was not released since."""
+        return self._snapshot.had(name)
+
+    def kept(self) -> tuple[NormalizedName, ...]:
+        """The names that are ours without having files, sorted. Raises Unavailable if a root may hold some."""
+        self._snapshot.refresh(self._clock())
+        self._check_roots()
+        return self._snapshot.kept()
+
+    def release(self, names: Sequence[NormalizedName] | None) -> tuple[NormalizedName, ...]:
+        """Let these names, which have no files, be looked for elsewhere again; those that are kept no more.
+
+        ``None``: all of them, and the folders are meant to be as they are,
+        empty ones too. Raises Conflict for one that has files, Missing for
+        one that was never here, Unavailable if that cannot be written down.
+        """
+        self._snapshot.refresh(self._clock())
+        kept = self._snapshot.kept()
+        for name in names or ():
+            if name in self._snapshot.projects:
+                raise Conflict(f"{name} has files here; remove them first")
+            if name not in kept:
+                raise Missing(f"{name} is not kept here: it never had files, or was released already")
+        self._snapshot.release(names)
+        if names is None:
+            self._prune()
+        return kept if names is None else tuple(names)
 
     # --- a store
 
     def stage(self) -> Path:
         """The first root, resolved, so that publishing is a link. Raises Unavailable if it is not there."""
-        root = Path(self._snapshot.first_root())
-        if not root.is_dir():
-            raise Unavailable("the packages folder is not there now; try again later")
-        return root
+        self._snapshot.refresh(self._clock())
+        return Path(self._snapshot.first_root())
 
     def add(self, upload: Upload, *, overwrite: bool = False) -> bool:
         """Publish atomically and durably; false if the very same bytes were here already.
@@ -135,7 +180,7 @@ class Folder:
             _remove_if_possible(upload.body)
 
     def _add(self, upload: Upload, *, overwrite: bool) -> bool:
-        self._snapshot.refresh(monotonic())
+        self._snapshot.refresh(self._clock())
         entry = self._snapshot.find(upload.project, upload.filename)
         there = None if entry is None else self._projects.look(entry)
         if entry is None or there is None:
@@ -287,7 +332,7 @@ class Folder:
         return tuple(sorted(entry[1] for entry in entries))
 
     def _release(self, name: NormalizedName, version: str) -> tuple[Entry, ...]:
-        self._snapshot.refresh(monotonic())
+        self._snapshot.refresh(self._clock())
         wanted = _version(version)
         entries = tuple(
             entry
@@ -312,7 +357,7 @@ class Folder:
 
     def notes(self) -> Iterator[Note]:
         """What is known of every file that was read, also of some that are gone; in no order, for background work."""
-        for root in self._snapshot.real_roots():
+        for root in self._snapshot.covered():
             after = ""
             while some := self._memory.notes(root, after):
                 yield from some

@@ -6,14 +6,13 @@ import os
 import stat
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from time import monotonic
 
 from packaging.utils import NormalizedName
 
 from .. import dists, facts
-from ..disk import STAGED_PREFIX
+from ..disk import GONE, STAGED_PREFIX
 
 SIDES = (".metadata", ".asc", ".provenance", ".yanked")
 """What may lie beside a distribution and belongs to it: its name and one of these."""
@@ -40,15 +39,17 @@ class Listing:
     stamp: Stamp | None = None
     """Times and identity of the folder when it was listed; ``None`` if it was not there."""
     failed: bool = False
-    """Whether it was there and could not be listed; then names are as of the last time."""
+    """Whether it could not be listed; then names are as of the last time."""
+    lost: bool = False
+    """Whether it may hold names that nobody knows."""
     young: bool = False
     """Whether the folder may have changed since without a change of its times."""
     listed: float = 0.0
-    """When the listing began (`monotonic`)."""
+    """When the listing began, by the snapshot's clock."""
     cost: float = 0.0
     """How long it took, in seconds."""
-    ours: float = float("-inf")
-    """When we ourselves last changed something in the folder (`monotonic`)."""
+    ours: bool = False
+    """Whether we ourselves changed something in the folder since."""
     files: dict[str, NormalizedName] = field(default_factory=dict)
     sides: set[str] = field(default_factory=set)
     folders: dict[str, str] = field(default_factory=dict)
@@ -75,23 +76,27 @@ class _Single:
     def __init__(self, folder: str, name: str) -> None:
         self.name, self.path = name, os.path.join(folder, name)
 
-    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+    def is_file(self, *, follow_symlinks: bool) -> bool:
         """Whether it is a file."""
-        return stat.S_ISREG(self._mode(follow_symlinks))
+        return stat.S_ISREG(_mode(self.path, follow_symlinks))
 
-    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+    def is_dir(self, *, follow_symlinks: bool) -> bool:
         """Whether it is a folder."""
-        return stat.S_ISDIR(self._mode(follow_symlinks))
+        return stat.S_ISDIR(_mode(self.path, follow_symlinks))
 
     def is_symlink(self) -> bool:
         """Whether it is a link."""
-        return stat.S_ISLNK(self._mode(follow_symlinks=False))
+        return stat.S_ISLNK(_mode(self.path, follow_symlinks=False))
 
-    def _mode(self, follow_symlinks: bool) -> int:
-        try:
-            return os.stat(self.path, follow_symlinks=follow_symlinks).st_mode
-        except FileNotFoundError:
+
+def _mode(path: str, follow_symlinks: bool = True) -> int:
+    """What kind of thing is there; 0 for nothing. Raises OSError."""
+    try:
+        return os.stat(path, follow_symlinks=follow_symlinks).st_mode
+    except OSError as error:
+        if error.errno in GONE:
             return 0
+        raise
 
 
 _Entry = _Single | os.DirEntry[str]
@@ -118,8 +123,10 @@ class Walk:
         stale: set[str],
         inside: Callable[[str], bool],
         complain: Callable[[str, str], None],
+        clock: Callable[[], float],
     ) -> None:
         self._known, self._stale, self._inside, self._complain = known, stale, inside, complain
+        self._clock = clock
         self.found: dict[str, Listing] = {}
         self.appeared: defaultdict[NormalizedName, list[Entry]] = defaultdict(list)
         self.leftovers: dict[str, list[str]] = {}
@@ -141,9 +148,9 @@ class Walk:
 
     def _list(self, path: str, real: str, order: Order, old: Listing | None) -> Listing | None:
         listing = Listing(path, real, order)
-        listing.listed = monotonic()
+        listing.listed = self._clock()
         if old is not None:
-            listing.ours, listing.files, listing.sides, listing.folders = old.ours, old.files, old.sides, old.folders
+            listing.files, listing.sides, listing.folders = old.files, old.sides, old.folders
         try:
             now = time.time_ns()
             status = os.stat(path)
@@ -152,13 +159,14 @@ class Walk:
         except (FileNotFoundError, NotADirectoryError) as error:
             if order[1]:
                 return None
-            listing.stamp, listing.young = None, False
+            listing.stamp, listing.young, listing.lost = None, False, True
             self._update(listing, {}, list(listing.files), set(), {})
             self._complain(path, str(error.strerror))
         except OSError as error:
-            listing.failed = listing.stamp is not None
+            # What somebody closed to us (lost+found, for one) is left out; of what failed nobody knows what is in it.
+            listing.failed, listing.lost = True, not (order[1] and isinstance(error, PermissionError))
             self._complain(path, str(error.strerror))
-        listing.cost = monotonic() - listing.listed
+        listing.cost = self._clock() - listing.listed
         return listing
 
     def _scan(self, listing: Listing) -> None:
@@ -178,31 +186,34 @@ class Walk:
         project_of = dists.project_of
         for entry in _entries(listing.real, unknown):
             name = entry.name
+            if name.startswith("."):
+                if name.startswith(STAGED_PREFIX):
+                    self.leftovers.setdefault(listing.real, []).append(name)
+                continue
             try:
+                real, mode = ("", stat.S_IFREG) if entry.is_file(follow_symlinks=False) else self._resolved(entry)
+            except OSError as error:
+                # It is there all the same: its page will say that it cannot be read, and not be shorter.
+                real, mode = "", stat.S_IFREG
+                self._complain(entry.path, str(error.strerror))
+            if stat.S_ISDIR(mode):
+                folders[name] = real
+            elif stat.S_ISREG(mode):
                 project = project_of(name)
-                if project is not None and (entry.is_file(follow_symlinks=False) or self._leads_to_file(entry)):
+                if project is not None:
                     fresh[name] = project
-                elif name.startswith("."):
-                    if name.startswith(STAGED_PREFIX):
-                        self.leftovers.setdefault(listing.real, []).append(name)
-                elif entry.is_dir(follow_symlinks=False):
-                    folders[name] = entry.path
                 elif name.endswith(SIDES):
-                    if entry.is_file(follow_symlinks=False) or self._leads_to_file(entry):
-                        sides.add(name)
-                elif entry.is_dir() and self._inside(real := os.path.realpath(entry.path)):
-                    folders[name] = real
+                    sides.add(name)
                 elif not name.isprintable():
                     self._complain(entry.path, "its name cannot be written in a page")
-            except OSError as error:
-                self._complain(entry.path, str(error.strerror))
         self._update(listing, fresh, gone, sides, folders)
 
-    def _leads_to_file(self, entry: _Entry) -> bool:
+    def _resolved(self, entry: _Entry) -> tuple[str, int]:
+        """Where a folder or a link leads, and to what kind of thing; 0 for nothing of ours. Raises OSError."""
         if not entry.is_symlink():
-            return False
+            return entry.path, stat.S_IFDIR if entry.is_dir(follow_symlinks=False) else 0
         real = os.path.realpath(entry.path)
-        return self._inside(real) and os.path.isfile(real)
+        return real, _mode(real) if self._inside(real) else 0
 
     def _update(
         self,
@@ -227,24 +238,15 @@ class Walk:
                 self._touched.add(owner)
         listing.sides, listing.folders = sides, folders
 
-    def merge(self, projects: dict[NormalizedName, tuple[Entry, ...]]) -> bool:
-        """Bring the projects up to date with this walk; whether the set of names changed.
-
-        In place, project by project: no reader sees one half done.
-        """
+    def changes(
+        self, projects: Mapping[NormalizedName, tuple[Entry, ...]]
+    ) -> Iterator[tuple[NormalizedName, tuple[Entry, ...]]]:
+        """What each project that this walk saw a change of consists of now."""
         for real, listing in self._known.items():
             if real not in self.found:
                 for name, project in listing.files.items():
                     self._gone.setdefault(project, set()).add((real, name))
-        names_changed = False
         for project in self._touched | self._gone.keys() | self.appeared.keys():
             gone = self._gone.get(project, ())
-            before = projects.get(project, ())
-            entries = [entry for entry in before if entry not in gone]
-            entries += self.appeared.get(project, ())
-            if entries:
-                projects[project] = tuple(entries)
-            elif before:
-                del projects[project]
-            names_changed = names_changed or bool(entries) != bool(before)
-        return names_changed
+            kept = [entry for entry in projects.get(project, ()) if entry not in gone]
+            yield project, (*kept, *self.appeared.get(project, ()))

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from time import monotonic
 from typing import NamedTuple
 
 from packaging.utils import NormalizedName
 
-from .. import archives, dists
-from ..errors import Unavailable
-from ..facts import Facts, Reader, describe, opened
+from .. import archives, disk, dists
+from ..errors import Unreadable
+from ..facts import Changing, Facts, Reader, describe, opened
 from ..model import NO_HASHES, File, FileState, Project
 from .listing import Entry
-from .snapshot import MAX_AGE, Snapshot
+from .snapshot import MAX_AGE, Snapshot, lost
 
 KEPT_FILES = 20_000
 """How many files the kept projects have together, at about one kilobyte each."""
@@ -31,7 +30,6 @@ REASON_LIMIT = 4096
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _INODE = 2**63 - 1
-_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG}
 
 
 class Seen(NamedTuple):
@@ -53,7 +51,7 @@ class _Built:
     seen: dict[Entry, Seen | None]
     files: dict[Entry, File]
     doubtful: set[Entry]
-    """Those that may change unseen, or could not be read."""
+    """Those that may change unseen, or are being written."""
     checked: float
 
 
@@ -81,7 +79,7 @@ class Projects:
                     return None
                 status = os.lstat(path)
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno in disk.GONE:
                 return None
             raise
         if not stat.S_ISREG(status.st_mode):
@@ -133,7 +131,7 @@ class Projects:
     def get(self, name: NormalizedName, now: float) -> Project | None:
         """The project, the same object while nothing about it changed; ``None`` if no file belongs to it.
 
-        `now` is `monotonic`. Raises Unavailable if its files, or a root that may hold some, cannot be read.
+        `now` is of the snapshot's clock. Raises Unavailable if its files, or a root that may hold some, cannot be read.
         """
         snapshot = self._snapshot
         due = now >= snapshot.idle_until
@@ -150,7 +148,7 @@ class Projects:
         if entries is None:
             self._drop(name)
             if snapshot.lost():
-                raise Unavailable("a packages folder cannot be read now; try again later")
+                raise lost()
             return None
         fresh = self._build(name, entries, built)
         if built is not None and built.doubtful:
@@ -159,7 +157,7 @@ class Projects:
         return self._keep(name, fresh)
 
     def _unchanged(self, built: _Built) -> bool:
-        began = monotonic()
+        began = self._snapshot.clock()
         try:
             return all(self._examine(entry) == seen for entry, seen in built.seen.items())
         except OSError:
@@ -168,16 +166,12 @@ class Projects:
             self._snapshot.charge(began, len(built.seen))
 
     def _build(self, name: NormalizedName, entries: tuple[Entry, ...], old: _Built | None) -> _Built:
-        built = _Built(None, entries, {}, {}, set(), monotonic())
+        built = _Built(None, entries, {}, {}, set(), self._snapshot.clock())
         unread: dict[Entry, Seen] = {}
-        problem: str | None = None
+        being_written = ""
         for entry in self._snapshot.listed(entries):
-            try:
+            with self._readable(entry):
                 seen = built.seen[entry] = self._examine(entry)
-            except OSError as error:
-                problem = self._complain(entry, error)
-                built.doubtful.add(entry)
-                continue
             if seen is None:
                 continue
             kept = old.files.get(entry) if old is not None and entry not in old.doubtful else None
@@ -190,26 +184,36 @@ class Projects:
             try:
                 facts = known.get(seen.key)
                 if facts is None:
-                    finding = self._reader.read(seen.key, entry[1])
+                    with self._readable(entry):
+                        finding = self._reader.read(seen.key, entry[1])
                     facts = finding.facts
                     if not finding.settled:
                         built.doubtful.add(entry)
                     built.seen[entry] = seen = seen._replace(key=finding.key)
-                built.files[entry] = self._file(name, entry[1], seen, facts)
+                with self._readable(entry):
+                    built.files[entry] = self._file(name, entry[1], seen, facts)
             except FileNotFoundError:
                 built.doubtful.add(entry)
-            except (OSError, Unavailable) as error:
-                problem = self._complain(entry, error)
+            except Changing as error:
+                # It is not here yet; what is need not wait for it.
+                being_written = str(error)
+                self._snapshot.complain(os.path.join(*entry), being_written)
                 built.doubtful.add(entry)
-        if problem is not None and not built.files:
-            raise Unavailable(f"the files of {name} cannot be read now ({problem}); try again later")
+        if being_written and not built.files:
+            raise Unreadable(f"{being_written}; try again shortly")
         built.project = _project(name, built.files.values())
         return built
 
-    def _complain(self, entry: Entry, error: Exception) -> str:
-        problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        self._snapshot.complain(os.path.join(*entry), problem)
-        return problem
+    @contextmanager
+    def _readable(self, entry: Entry) -> Iterator[None]:
+        """A file that is there and cannot be read is no reason for a shorter page: raises Unreadable."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self._snapshot.complain(os.path.join(*entry), error.strerror or "unknown error")
+            raise disk.unreadable(error) from error
 
     def _file(self, name: NormalizedName, filename: str, seen: Seen, facts: Facts) -> File:
         metadata_sha256, requires_python = facts.metadata_sha256, facts.requires_python

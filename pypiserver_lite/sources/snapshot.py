@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -20,7 +20,9 @@ from packaging.utils import NormalizedName
 
 from .. import dists
 from ..disk import Budget, sweep
+from ..errors import Unreadable
 from .listing import Entry, Listing, Walk, base_of, stamp_of
+from .names import Names
 
 _log = logging.getLogger(__name__)
 
@@ -39,12 +41,26 @@ class Snapshot:
     """Every project's files in `roots`, the first root first. Safe for threads.
 
     `added` is told of files that appear after the start; it must be quick.
+    `remembered` tells whether files below a (resolved) folder were ever read.
+    With `follow_links`, links may lead out of the roots. Raises ConfigError
+    if the file of names once had is damaged.
     """
 
-    def __init__(self, roots: Sequence[Path], added: Callable[[Sequence[Entry]], None]) -> None:
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        added: Callable[[Sequence[Entry]], None],
+        *,
+        remembered: Callable[[str], bool],
+        follow_links: bool = False,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         # Not resolved: a root may be a link that is pointed elsewhere while we serve.
         self._roots = tuple(os.path.abspath(root) for root in roots)
         self._added = added
+        self._follow_links = follow_links
+        self.clock = clock
+        """What tells seconds, of an arbitrary beginning."""
         self._lock = threading.Lock()
         self._checks = Budget(_CHECK_SHARE, _CHECK_BURST)
         self._listings = Budget(_LIST_SHARE, _LIST_BURST)
@@ -56,10 +72,19 @@ class Snapshot:
         self.projects: dict[NormalizedName, tuple[Entry, ...]] = {}
         """Every distribution of a project; its tuple is another one after any change to its files and their sides."""
         self.idle_until = 0.0
-        """Until then (`monotonic`) no check is due."""
+        """Until then, by `clock`, no check is due."""
         self._checked = 0.0
         self._real_roots: tuple[str, ...] = ()
+        self._unknown = False
+        self._filled: dict[int, tuple[int, ...]] = {}
+        self._emptied: dict[int, int] = {}
+        self._had = Names(self._roots[0], self.projects)
         self._list([], first=True)
+        self._had.load()
+        for number, real in enumerate(self.real_roots()):
+            if not self._had.recorded and number not in self._filled and remembered(real):
+                self._is_emptied(number)
+        self._record()
 
     # --- asking
 
@@ -78,14 +103,30 @@ class Snapshot:
     def charge(self, began: float, looks: int) -> None:
         """Account for a check of so many folders or files that `began` then and ends now."""
         # A check that was interrupted by other work costs no more than a slow one would, or it would hide changes.
-        self._checks.spend(began, min(monotonic() - began, _SLOW_CHECK + looks * _SLOW_LOOK))
+        self._checks.spend(began, min(self.clock() - began, _SLOW_CHECK + looks * _SLOW_LOOK))
         self.idle_until = min(self._checks.empty_until, self._checked + MAX_AGE)
 
     def lost(self) -> bool:
-        """Whether a root cannot be read now, so that nobody can say what is not here."""
-        return any(
-            (listing.stamp is None or listing.failed) and not listing.order[1] for listing in self.folders.values()
-        )
+        """Whether a root cannot be read now, or was replaced by an empty one: nobody can say what is not here."""
+        if self._emptied:
+            self._had.look()
+            if self._had.cleared > min(self._emptied.values(), default=0):
+                self._emptied.clear()
+                self._filled.clear()
+        return self._unknown or bool(self._emptied)
+
+    def had(self, name: NormalizedName) -> bool:
+        """Whether the name is ours: it has files, or had some once and was not released."""
+        return name in self.projects or self._had.keeps(name)
+
+    def kept(self) -> tuple[NormalizedName, ...]:
+        """The names that are ours without having files, sorted."""
+        return self._had.kept()
+
+    def release(self, names: Iterable[NormalizedName] | None) -> None:
+        """Keep these names no more, or with ``None`` none without files, in roots as they are. Raises Unavailable."""
+        with self._lock:
+            self._had.release(names)
 
     def names(self) -> tuple[NormalizedName, ...]:
         """Every project, sorted; the same object while the set is unchanged."""
@@ -138,12 +179,18 @@ class Snapshot:
         """The roots, resolved."""
         return self._real_roots
 
+    def covered(self) -> tuple[str, ...]:
+        """Resolved folders below which all files lie."""
+        return tuple({Path(root).anchor for root in self._real_roots}) if self._follow_links else self._real_roots
+
     def inside(self, path: str) -> bool:
-        """Whether a resolved path lies in one of the roots."""
-        return any(path.startswith(root.rstrip(os.sep) + os.sep) for root in self._real_roots)
+        """Whether a resolved path is one that is served: it lies in one of the roots, or links may lead anywhere."""
+        return self._follow_links or any(path.startswith(root.rstrip(os.sep) + os.sep) for root in self._real_roots)
 
     def first_root(self) -> str:
-        """The resolved first root, where uploads end up."""
+        """The resolved first root, where uploads end up. Raises Unreadable if it is lost."""
+        if not os.path.isdir(self._roots[0]) or (self.lost() and 0 in self._emptied):
+            raise lost()
         return os.path.realpath(self._roots[0])
 
     def count(self) -> int:
@@ -169,7 +216,7 @@ class Snapshot:
                     self._patch(listing, changes)
 
     def _patch(self, listing: Listing, changes: Changes) -> None:
-        listing.ours = monotonic()
+        listing.ours = True
         touched: dict[NormalizedName, set[str]] = {}
         for name, there in changes.names.items():
             base = base_of(name)
@@ -185,17 +232,34 @@ class Snapshot:
                 listing.files[name] = project
             else:
                 listing.files.pop(name, None)
+        changed: dict[NormalizedName, tuple[Entry, ...]] = {}
         for project, names in touched.items():
-            # A fresh tuple, even of the same entries: what was built from the old one is out of date.
             kept = [e for e in self.projects.get(project, ()) if e[0] != listing.real or e[1] not in names]
-            kept += [(listing.real, name) for name in sorted(names) if name in listing.files]
-            # One assignment, which no reader sees half done: a copy of the whole would cost milliseconds.
-            if kept:
-                if project not in self.projects:
-                    self._names_stale = True
-                self.projects[project] = tuple(kept)
-            elif self.projects.pop(project, None):
-                self._names_stale = True
+            changed[project] = (*kept, *((listing.real, name) for name in sorted(names) if name in listing.files))
+        self._put(changed)
+        self._record()
+
+    def _put(self, changed: Mapping[NormalizedName, tuple[Entry, ...]]) -> None:
+        """Put fresh tuples, even of the same entries, in place: what was built from old ones is out of date.
+
+        Project by project, which no reader sees half done: a copy of the whole would cost milliseconds.
+        """
+        gone = [project for project, entries in changed.items() if not entries and project in self.projects]
+        new = [project for project, entries in changed.items() if entries and project not in self.projects]
+        # First, so that nobody finds a name neither here nor kept.
+        self._had.went(gone)
+        for project, entries in changed.items():
+            if entries:
+                self.projects[project] = entries
+            else:
+                self.projects.pop(project, None)
+        self._had.came(new)
+        self._names_stale |= bool(gone or new)
+
+    def _record(self) -> None:
+        """Write down new names, but nothing where a disk may be missing."""
+        if not self.lost():
+            self._had.write()
 
     # --- listing
 
@@ -209,27 +273,30 @@ class Snapshot:
                 same = listing.stamp is None
             # To be young is a doubt only: the request that just listed a large folder does not wait for that again.
             doubtful = listing.young and now - listing.listed > 2 * listing.cost
-            if (not same or doubtful or listing.failed) and self._may_list(listing, now):
+            if (not same or doubtful or listing.failed) and now >= self._due(listing):
                 found.append(listing)
         return found
 
-    def _may_list(self, listing: Listing, now: float) -> bool:
-        since = now - listing.listed
-        if since >= MAX_AGE or listing.failed:
-            return since >= MAX_AGE
-        if now - listing.ours < MAX_AGE and len(listing.files) > _MANY:
+    def _due(self, listing: Listing) -> float:
+        """When a folder that changed, or may have, is listed again."""
+        if listing.failed:
+            wait = MAX_AGE
+        elif listing.ours and len(listing.files) > _MANY:
             # The change is most likely ours and known. Listing 100,000 files after each upload would take all time.
-            return since >= 10 * listing.cost
-        return now >= self._listings.empty_until
+            wait = 10 * listing.cost
+        else:
+            wait = self._listings.empty_until - listing.listed
+        return listing.listed + min(wait, MAX_AGE)
 
     def _list(self, stale: Sequence[Listing], *, first: bool = False) -> None:
         """List these folders and those newly found in them, and put the new state in place."""
-        began = monotonic()
+        began = self.clock()
         self._real_roots = tuple(os.path.realpath(root) for root in self._roots)
-        walk = Walk(self.folders, {listing.real for listing in stale}, self.inside, self.complain)
+        walk = Walk(self.folders, {listing.real for listing in stale}, self.inside, self.complain, self.clock)
         for number, root in enumerate(self._roots):
             walk.visit(root, self._real_roots[number], (number, ()))
-        self._names_stale |= walk.merge(self.projects)
+        self._look_at_roots(walk.found)
+        self._put(dict(walk.changes(self.projects)))
         self.folders = walk.found
         for listing in self.folders.values():
             if listing.stamp is not None and not listing.failed:
@@ -239,10 +306,35 @@ class Snapshot:
             for folder, names in walk.leftovers.items():
                 sweep(Path(folder), names)
             return
+        # Another process may have had names that came and went since.
+        self._had.look()
+        self._record()
         looks = sum(len(listing.files) for listing in stale)
-        self._listings.spend(began, min(monotonic() - began, _SLOW_LISTING + looks * _SLOW_LOOK))
+        self._listings.spend(began, min(self.clock() - began, _SLOW_LISTING + looks * _SLOW_LOOK))
         if walk.appeared:
             self._added([entry for entries in walk.appeared.values() for entry in entries])
+
+    def _look_at_roots(self, found: Mapping[str, Listing]) -> None:
+        """See whether a root was replaced by an empty one."""
+        self._unknown = any(listing.lost for listing in found.values())
+        filled = {listing.order[0] for listing in found.values() if listing.files}
+        for number, real in enumerate(self._real_roots):
+            listing = found.get(real)
+            identity = () if listing is None or listing.stamp is None else listing.stamp[2:]
+            if number in filled:
+                self._filled[number] = identity
+            if number in filled or self._filled.get(number) == identity:
+                self._emptied.pop(number, None)
+            elif identity and number in self._filled and number not in self._emptied:
+                self._is_emptied(number)
+
+    def _is_emptied(self, number: int) -> None:
+        self._emptied[number] = self._had.cleared
+        _log.error(
+            "%s is empty and was not before: is its disk mounted? Projects that no folder has are refused until its "
+            "files are back, or until you say that it is meant: pypiserver-lite names release --all",
+            self._roots[number],
+        )
 
     def complain(self, path: str, problem: str) -> None:
         """One log line for each thing that is wrong, however often it is seen."""
@@ -253,6 +345,12 @@ class Snapshot:
     def after_fork(self) -> None:
         """In a child process: whoever held the lock is not here."""
         self._lock = threading.Lock()
+        self._had.after_fork()
+
+
+def lost() -> Unreadable:
+    """What it means for whoever asks that a root is lost."""
+    return Unreadable("a packages folder cannot be read now, or is empty as if its disk were missing; try again later")
 
 
 class Changes:

@@ -146,8 +146,7 @@ def carry_out(received: Received, site: Site, user: str) -> str:
     if received.action == "remove_pkg":
         files = site.store.remove(name, version)
         site.log.warning("%s removed %s", user, ", ".join(files))
-        gone = site.index.project(name) is None and site.fallback(name) is not None
-        return f"removed {', '.join(files)}" + (f"; {name} now comes from the upstream" if gone else "")
+        return f"removed {', '.join(files)}"
     text = received.text("reason", "") if received.action == "yank" else None
     files = site.store.yank(name, version, text)
     site.log.warning("%s %sed %s", user, received.action, ", ".join(files))

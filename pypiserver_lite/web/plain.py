@@ -20,6 +20,7 @@ from ..errors import (
     TooLarge,
     TooMany,
     Unavailable,
+    Unreadable,
 )
 from .api import reason
 from .send import Answer, Headers
@@ -36,6 +37,7 @@ STATUS: Mapping[type[PypiServerLiteError], int] = {
     Late: 504,
     Busy: 503,
     ReadOnly: 503,
+    Unreadable: 503,
     NoSpace: 507,
     Loop: 508,
 }

@@ -1,0 +1,337 @@
+"""A name once had stays ours, whoever removes its files and however, until an operator releases it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import forms
+import live
+import pytest
+from builders import make_wheel
+from packaging.utils import NormalizedName
+from source_contract import NOBODYS, OURS, staged
+from test_cli import run as command
+from test_faults import Mount, disk  # noqa: F401 - a fixture
+
+from pypiserver_lite import make_app
+from pypiserver_lite.errors import ConfigError, Conflict, Missing, Unavailable
+from pypiserver_lite.facts import Memory
+from pypiserver_lite.sources.folder import Folder
+
+OTHER = NormalizedName("other")
+RECORDS = Path(".pypiserver-lite", "names")
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    make_wheel(tmp_path / "packages", "other")
+    return tmp_path / "packages"
+
+
+class Make:
+    """Makes folders whose clock stands still until it is told otherwise: every look is due."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.now = 0.0
+        self._stack = stack
+
+    def clock(self) -> float:
+        """Ten seconds after the last time."""
+        self.now += 10
+        return self.now
+
+    def __call__(self, *roots: Path, database: Path | None = None) -> Folder:
+        folder = Folder(roots, Memory(database), clock=self.clock)
+        self._stack.callback(folder.close)
+        return folder
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    with ExitStack() as stack:
+        yield Make(stack)
+
+
+# -- who removes the last file ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["our removal", "by hand", "while stopped", "folder and all"])
+def test_a_name_whose_last_file_goes_stays_ours(make: Make, packages: Path, way: str) -> None:
+    path = make_wheel(packages / "deep")
+    folder = make(packages)
+    assert not folder.had(NOBODYS)
+    if way == "our removal":
+        folder.remove(OURS, "1.0")
+    elif way == "folder and all":
+        shutil.rmtree(path.parent)
+    else:
+        path.unlink()
+    if way == "while stopped":
+        folder = make(packages)
+    assert folder.project(OURS) is None
+    assert folder.had(OURS) and folder.kept() == (OURS,)
+    # Files that come back end it, and it begins again when they go.
+    back = make_wheel(packages)
+    assert folder.project(OURS) is not None and folder.kept() == ()
+    back.unlink()
+    assert folder.kept() == make(packages).kept() == (OURS,)
+
+
+def test_a_name_is_ours_at_every_moment_of_its_removal(make: Make, packages: Path) -> None:
+    """A hot server that has not looked at the folder again finds the files gone, and asks nobody else."""
+    path = make_wheel(packages)
+    folder = make(packages)
+    assert folder.project(OURS) is not None
+    make.clock = lambda: make.now  # type: ignore[method-assign]  # no time passes: nobody looks at the folder
+    path.unlink()
+    assert folder.had(OURS)
+
+
+def test_names_that_came_and_went_in_another_process_are_kept_in_this_one(make: Make, packages: Path) -> None:
+    one, two = make(packages), make(packages)
+    one.add(staged(one, make_wheel(packages.parent)))
+    one.remove(OURS, "1.0")  # the other has never seen it
+    assert two.project(OURS) is None
+    assert two.had(OURS) and two.kept() == (OURS,)
+    one.release([OURS])
+    assert not two.had(OURS)
+
+
+# -- the record -------------------------------------------------------------------------------------------------------
+
+
+def test_the_record_is_written_when_names_come_and_not_by_asking(make: Make, packages: Path) -> None:
+    record = packages / RECORDS
+    one, two = make(packages), make(packages)
+    make_wheel(packages)
+    for folder in (one, two, make(packages)):
+        assert folder.project(OURS) is not None
+    assert record.read_text().splitlines()[1:] == ["other", "ours"]  # each once, whoever saw it first
+    before = record.stat()
+    make_wheel(packages, version="2.0")
+    for _ in range(20):
+        assert one.project(OURS) is not None and one.names() == ("other", "ours")
+    assert record.stat() == before
+
+
+@pytest.mark.parametrize("damage", [b"", b"acme\n", b"# head\nother\n\x00\x00\x00\n", b"# head\nnot a name\n"])
+def test_a_damaged_record_is_refused_and_never_lost(make: Make, packages: Path, damage: bytes) -> None:
+    running = make(packages)
+    record = packages / RECORDS
+    record.write_bytes(damage)
+    with pytest.raises(ConfigError, match="is damaged; mend it"):
+        make(packages)
+    # Who runs goes on with what it knows, and leaves the file as it is.
+    (packages / "other-1.0-py3-none-any.whl").unlink()
+    make_wheel(packages)
+    assert running.project(OURS) is not None and running.had(OTHER)
+    assert record.read_bytes() == damage
+    with pytest.raises(Unavailable, match="damaged"):
+        running.release(None)
+
+
+def test_a_line_that_a_crash_cut_short_is_no_name(make: Make, packages: Path) -> None:
+    make(packages)
+    record = packages / RECORDS
+    whole = record.read_bytes()
+    record.write_bytes(whole + b"acm")
+    folder = make(packages)
+    assert not folder.had(NormalizedName("acm"))
+    make_wheel(packages, "acme")
+    assert folder.project(NormalizedName("acme")) is not None
+    assert record.read_bytes() == whole + b"acme\n"
+
+
+def test_a_record_that_was_deleted_is_made_anew_by_who_still_knows(make: Make, packages: Path) -> None:
+    make_wheel(packages)
+    folder = make(packages)
+    folder.remove(OURS, "1.0")
+    shutil.rmtree(packages / RECORDS.parent)
+    assert folder.had(OURS)
+    make_wheel(packages, "another")
+    folder.names()
+    assert make(packages).kept() == (OURS,)
+
+
+def test_where_nothing_can_be_written_names_are_kept_in_memory(
+    make: Make, packages: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_wheel(packages)
+    (packages / RECORDS.parent).touch()  # nothing can be made below a file, whoever we are
+    folder = make(packages)
+    path.unlink()
+    for _ in range(3):
+        assert folder.project(OURS) is None and folder.had(OURS)
+    with pytest.raises(Unavailable):
+        folder.release([OURS])
+    assert len([line for line in caplog.messages if str(packages) in line]) == 1
+
+
+def test_a_release_names_what_is_wrong(make: Make, packages: Path) -> None:
+    folder = make(packages)
+    with pytest.raises(Conflict, match="has files here"):
+        folder.release([OTHER])
+    with pytest.raises(Missing, match="never had files"):
+        folder.release([NOBODYS])
+
+
+# -- a root that was replaced by an empty one -------------------------------------------------------------------------
+
+
+def lost(folder: Folder) -> bool:
+    """Whether nobody can say now what is not here, and nothing is taken."""
+    try:
+        folder.project(NOBODYS)
+    except Unavailable:
+        for ask in (folder.names, folder.stage, folder.kept, lambda: folder.open(OURS, "ours-1.0-py3-none-any.whl")):
+            with pytest.raises(Unavailable):
+                ask()
+        return True
+    folder.stage()
+    return False
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_root_that_an_empty_one_replaced_is_lost_until_it_is_back(make: Make, tmp_path: Path, restart: bool) -> None:
+    root, database = tmp_path / "root", tmp_path / "facts"
+    make_wheel(root)
+    folder = make(root, database=database)
+    assert folder.project(OURS) is not None
+    root.rename(tmp_path / "disk")
+    root.mkdir()
+    folder = make(root, database=database) if restart else folder
+    assert lost(folder)
+    assert list(root.iterdir()) == []  # nothing is written where the disk belongs
+    root.rmdir()
+    (tmp_path / "disk").rename(root)
+    assert not lost(folder) and folder.project(OURS) is not None
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_an_operator_says_that_an_empty_folder_is_meant(make: Make, tmp_path: Path, restart: bool) -> None:
+    root, database = tmp_path / "root", tmp_path / "facts"
+    make_wheel(root)
+    folder = make(root, database=database)
+    assert folder.project(OURS) is not None
+    root.rename(tmp_path / "old")  # not removed yet, or the new one might get its inode
+    root.mkdir()
+    folder = make(root, database=database) if restart else folder
+    assert lost(folder)
+    make(root, database=database).release(None)
+    assert not lost(folder)
+    assert not folder.had(OURS) and folder.kept() == ()
+    assert not lost(make(root, database=database))
+
+
+def test_an_emptied_folder_that_is_still_itself_is_empty_and_keeps_its_names(make: Make, tmp_path: Path) -> None:
+    root, database = tmp_path / "root", tmp_path / "facts"
+    path = make_wheel(root)
+    folder = make(root, database=database)
+    assert folder.project(OURS) is not None
+    path.unlink()
+    for asked in (folder, make(root, database=database)):
+        assert not lost(asked) and asked.names() == () and asked.kept() == (OURS,)
+
+
+def test_the_second_of_two_roots_may_be_lost(make: Make, packages: Path, tmp_path: Path) -> None:
+    make_wheel(tmp_path / "two")
+    folder = make(packages, tmp_path / "two")
+    (tmp_path / "two").rename(tmp_path / "disk")
+    (tmp_path / "two").mkdir()
+    assert folder.names() == ("other",) and folder.project(OTHER) is not None
+    for name in (OURS, NOBODYS):
+        with pytest.raises(Unavailable):
+            folder.project(name)
+    make(packages, tmp_path / "two").release(None)
+    assert folder.project(OURS) is None and not folder.had(OURS)
+    assert folder.had(OTHER)
+
+
+def test_a_fresh_empty_folder_is_empty(make: Make, tmp_path: Path) -> None:
+    assert not lost(make(tmp_path, database=tmp_path.with_suffix(".facts")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_unmounted_under_a_running_server_is_503(disk: Mount, tmp_path: Path) -> None:  # noqa: F811
+    folder = disk("packages", 4)
+    make_wheel(folder)
+    with live.serve(packages=[folder], **forms.OPEN) as server:
+        assert live.ask(server, "/simple/ours/").status == 200
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+        try:
+            for path in ("/simple/", "/simple/ours/", "/simple/nobodys/", "/packages/ours-1.0-py3-none-any.whl"):
+                assert live.ask(server, path).status == 503, path
+            assert forms.post(server, forms.upload(forms.wheel(), "ours-1.0-py3-none-any.whl")).status == 503
+            assert list(folder.iterdir()) == []
+        finally:
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(folder)], check=True)
+
+
+# -- over HTTP --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["redirect", "proxy", "cache"])
+def test_no_address_of_a_removed_project_reaches_the_upstream(packages: Path, tmp_path: Path, mode: str) -> None:
+    make_wheel(tmp_path / "theirs", "ours", "99.0", payload=b"evil")
+    make_wheel(packages)
+    theirs = make_app(tmp_path / "theirs", disable_fallback=True, cache_dir=tmp_path / "their cache")
+    with (
+        live.in_thread(theirs) as upstream,
+        live.serve(packages=[packages], fallback_url=upstream.simple, fallback_mode=mode, **forms.OPEN) as server,
+    ):
+        answer = forms.post(server, forms.action("remove_pkg", name="ours", version="1.0"))
+        assert answer.status == 200 and "upstream" not in answer.text
+        for path in (
+            "/simple/ours/",
+            "/simple/ours/?format=application/vnd.pypi.simple.v1%2Bjson",
+            "/packages/ours-1.0-py3-none-any.whl",
+            "/packages/ours-99.0-py3-none-any.whl",
+            "/packages/ours-99.0-py3-none-any.whl.metadata",
+            "/pypi/ours/json",
+            "/pypi/ours/99.0/json",
+            "/project/ours/",
+            "/project/ours/99.0/",
+        ):
+            assert live.ask(server, path).status == 404, path
+        assert live.ask(server, "/ours/").headers["location"] == "../simple/ours/"
+        assert "ours" not in live.ask(server, "/simple/").text
+        assert "names" in live.ask(server, "/simple/ours/").text
+        assert not [path for path in upstream.asked() if "ours" in path]
+        said = command("names", "release", "Ours", "--in", packages, cwd=tmp_path)
+        assert (said.returncode, said.stdout) == (0, "ours: released\n")
+        assert live.ask(server, "/simple/ours/").status == (302 if mode == "redirect" else 200)
+
+
+# -- the verb ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_verb_lists_and_releases(packages: Path, tmp_path: Path) -> None:
+    for name in ("ours", "acme"):
+        make_wheel(packages, name)
+    assert command("names", "list", "--in", packages, cwd=tmp_path).stdout == ""
+    for name in ("ours", "acme"):
+        (packages / f"{name}-1.0-py3-none-any.whl").unlink()
+    assert command("names", "list", "--in", packages, cwd=tmp_path).stdout == "acme\nours\n"
+    assert json.loads(command("names", "list", "--json", "--in", packages, cwd=tmp_path).stdout) == ["acme", "ours"]
+    for words, code, text in (
+        (["release"], 2, "either names or --all"),
+        (["release", "ours", "--all"], 2, "either names or --all"),
+        (["list", "ours"], 2, "takes no names"),
+        (["release", "nobodys"], 1, "never had files"),
+        (["release", "other"], 1, "has files here"),
+        (["release", "!"], 1, "not a project name"),
+    ):
+        said = command("names", *words, "--in", packages, cwd=tmp_path)
+        assert said.returncode == code and text in said.stderr and said.stderr.count("\n") == 1, said
+    assert (
+        command("names", "release", "--all", "--in", packages, cwd=tmp_path).stdout
+        == "acme: released\nours: released\n"
+    )
+    assert command("names", "list", "--json", "--in", packages, cwd=tmp_path).stdout == "[]\n"
+    (packages / "other-1.0-py3-none-any.whl").unlink()  # it had files when the others were released
+    assert command("names", "list", "--in", packages, cwd=tmp_path).stdout == "other\n"
