@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from . import archives, dists
 from .errors import Unavailable
+from .kept import Flights
 from .model import FileState
 
 _log = logging.getLogger(__name__)
@@ -140,8 +141,7 @@ class Reader:
     def __init__(self, memory: Memory, algorithms: Sequence[str]) -> None:
         self._memory = memory
         self.algorithms = tuple(dict.fromkeys(algorithms))
-        self._lock = threading.Lock()
-        self._reading: dict[str, threading.Event] = {}
+        self._readings: Flights[str, Finding] = Flights()
 
     def known(self, keys: Iterable[FileState]) -> dict[FileState, Facts]:
         """Those that need no reading."""
@@ -149,25 +149,14 @@ class Reader:
         return {key: facts for key, facts in found.items() if facts.hashes.keys() >= set(self.algorithms)}
 
     def read(self, key: FileState, filename: str) -> Finding:
-        """Read a file, or wait for another thread that does. Raises OSError, Changing."""
-        while True:
-            with self._lock:
-                event = self._reading.get(key.path)
-                if event is None:
-                    mine = self._reading[key.path] = threading.Event()
-                    break
-            event.wait()
-            if facts := self.known([key]).get(key):
-                return Finding(key, facts, settled=True)
-        try:
-            finding = read(key.path, filename, self.algorithms)
-            if finding.settled:
-                self._memory.put({finding.key: finding.facts})
-            return finding
-        finally:
-            with self._lock:
-                del self._reading[key.path]
-            mine.set()
+        """Read a file, or wait for another thread that does. Raises OSError, Changing, Late."""
+        return self._readings.do(key.path, lambda: self._read(key.path, filename))
+
+    def _read(self, path: str, filename: str) -> Finding:
+        finding = read(path, filename, self.algorithms)
+        if finding.settled:
+            self._memory.put({finding.key: finding.facts})
+        return finding
 
     def remember(self, key: FileState, facts: Facts) -> None:
         """Facts that the caller knows already."""
@@ -175,8 +164,7 @@ class Reader:
 
     def after_fork(self) -> None:
         """In a child process: whoever held a lock or was reading is not here."""
-        self._lock = threading.Lock()
-        self._reading = {}
+        self._readings = Flights()
         self._memory.after_fork()
 
 

@@ -19,6 +19,7 @@ from .errors import ConfigError
 from .facts import Memory
 from .formats import NO_PASSWORDS, Sendfile
 from .index import Index
+from .kept import Turnstile
 from .model import Source, Store
 from .policy import Reserved, Withheld
 from .sources.folder import Folder
@@ -127,7 +128,7 @@ def build(config: Config) -> Site:
 def build_folder(config: Config) -> Folder:
     """The packages folders alone. Raises ConfigError for one that cannot be served."""
     roots = [_folder(path) for path in config.packages]
-    return Folder(roots, _memory(config), hash_algo=config.hash_algo)
+    return Folder(roots, _memory(config), hash_algo=config.hash_algo, workers=threads(config))
 
 
 def _folder(path: Path) -> Path:
@@ -215,10 +216,12 @@ def build_remotes(config: Config) -> tuple[Remote, ...]:
     from .upstream.rate import Rate, Traffic
 
     rate, traffic = Rate(config.fallback_rate), Traffic()
+    # Half of the threads at most wait for upstreams and their readers, so that what is here never waits with them.
+    workers = max(1, threads(config) // 2)
+    turnstile = Turnstile(workers)
     cache = build_cache(config) if config.fallback_mode == "cache" else None
     urls = config.fallback_url or (_default_upstream(),)
-    # Three quarters of the threads at most wait for upstreams, so that what is here never waits with them.
-    calls = max(1, threads(config) // 2 // len(urls))
+    calls = max(1, workers // len(urls))
     upstreams = [
         Upstream(
             url,
@@ -226,11 +229,13 @@ def build_remotes(config: Config) -> tuple[Remote, ...]:
             hosts=config.fallback_host,
             authorities=config.fallback_ca,
             calls=calls,
-            room=max(1, calls // 2),
+            room=workers,
             rate=rate,
             traffic=traffic,
         )
         for url in urls
     ]
     mode: Literal["proxy", "cache"] = "cache" if cache else "proxy"
-    return tuple(Remote(upstream, mode=mode, cache=cache, ttl=config.cache_ttl) for upstream in upstreams)
+    return tuple(
+        Remote(upstream, mode=mode, cache=cache, turnstile=turnstile, ttl=config.cache_ttl) for upstream in upstreams
+    )

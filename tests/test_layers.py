@@ -12,7 +12,7 @@ PACKAGE = "pypiserver_lite"
 ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 
 LAYERS = (
-    ("errors", "model", "formats", "config"),  # values: no input, no output
+    ("errors", "model", "kept", "formats", "config"),  # values: no input, no output
     ("dists", "archives", "simple", "policy", "index", "search", "about"),  # pure: data in, data out
     ("disk", "upload", "facts", "cache", "upstream", "auth", "observe", "sources"),  # edges: files, network, clocks
     ("site",),  # the one place that names concrete classes

@@ -17,11 +17,12 @@ import pytest
 from packaging.utils import NormalizedName
 
 from pypiserver_lite.errors import Busy, ConfigError, Late, Loop, Missing, Unavailable
+from pypiserver_lite.kept import Turnstile
 from pypiserver_lite.upstream import default_upstream, hops
 from pypiserver_lite.upstream.addresses import Forbidden, Gate, kind_of, origin_of
 from pypiserver_lite.upstream.bodies import unzipped
 from pypiserver_lite.upstream.client import UNCHANGED, Page, Upstream, no_others
-from pypiserver_lite.upstream.rate import Rate, Traffic, Turnstile
+from pypiserver_lite.upstream.rate import Rate, Traffic
 
 FOO = NormalizedName("foo")
 PAGE = "/simple/foo/"

@@ -25,6 +25,7 @@ from packaging.version import InvalidVersion, Version
 from .. import archives, disk, dists, facts
 from ..errors import Conflict, Invalid, Missing
 from ..facts import Facts, Memory, Note, Reader
+from ..kept import Turnstile
 from ..model import Content, FileState, LocalFile, Project, Side, Stream, Upload
 from .ahead import ReadAhead
 from .listing import SIDES, Entry
@@ -41,7 +42,8 @@ class Folder:
     pages show first, ``None`` for no digests at all; with `follow_links`,
     links may lead out of the roots; `clock` tells seconds. Leftovers of
     crashed uploads are removed at the start. A root that cannot be read
-    raises nothing here: what it may hold is Unavailable until it is back.
+    raises nothing here: what it may hold is Unavailable until it is back. Of
+    `workers` threads that serve, a quarter at most reads files at a time.
     Raises ConfigError if the file of names once had is damaged.
     """
 
@@ -52,6 +54,7 @@ class Folder:
         *,
         hash_algo: str | None = "sha256",
         follow_links: bool = False,
+        workers: int = 16,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._memory, self._clock = memory, clock
@@ -63,7 +66,7 @@ class Folder:
             follow_links=follow_links,
             clock=clock,
         )
-        self._projects = Projects(self._snapshot, self._reader)
+        self._projects = Projects(self._snapshot, self._reader, Turnstile(max(1, workers // 4)))
         self._ahead = ReadAhead(self._reader, self._snapshot.entries, self._projects.look, self._prune)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_after_fork, weakref.ref(self)))

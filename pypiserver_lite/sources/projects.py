@@ -7,7 +7,7 @@ import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from packaging.utils import NormalizedName
 from .. import archives, disk, dists
 from ..errors import Unreadable
 from ..facts import Changing, Facts, Reader, describe, opened
+from ..kept import Turnstile
 from ..model import NO_HASHES, File, FileState, Project
 from .listing import Entry
 from .snapshot import MAX_AGE, Snapshot, lost
@@ -56,10 +57,10 @@ class _Built:
 
 
 class Projects:
-    """The projects of a snapshot. Safe for threads."""
+    """The projects of a snapshot. Safe for threads; those who have to read files pass the turnstile."""
 
-    def __init__(self, snapshot: Snapshot, reader: Reader) -> None:
-        self._snapshot, self._reader = snapshot, reader
+    def __init__(self, snapshot: Snapshot, reader: Reader, turnstile: Turnstile) -> None:
+        self._snapshot, self._reader, self._turnstile = snapshot, reader, turnstile
         self._lock = threading.Lock()
         self._built: dict[NormalizedName, _Built] = {}
         self._kept = 0
@@ -150,7 +151,8 @@ class Projects:
             if snapshot.lost():
                 raise lost()
             return None
-        fresh = self._build(name, entries, built)
+        with ExitStack() as stack:
+            fresh = self._build(name, entries, built, stack)
         if built is not None and built.doubtful:
             # What cannot be read or keeps changing must not take all time; the budget of checks pays for it.
             snapshot.charge(now, len(entries))
@@ -165,7 +167,7 @@ class Projects:
         finally:
             self._snapshot.charge(began, len(built.seen))
 
-    def _build(self, name: NormalizedName, entries: tuple[Entry, ...], old: _Built | None) -> _Built:
+    def _build(self, name: NormalizedName, entries: tuple[Entry, ...], old: _Built | None, stack: ExitStack) -> _Built:
         built = _Built(None, entries, {}, {}, set(), self._snapshot.clock())
         unread: dict[Entry, Seen] = {}
         being_written = ""
@@ -180,6 +182,8 @@ class Projects:
             else:
                 unread[entry] = seen
         known = self._reader.known(seen.key for seen in unread.values())
+        if len(known) < len(unread):
+            stack.enter_context(self._turnstile.inside())
         for entry, seen in unread.items():
             try:
                 facts = known.get(seen.key)
@@ -266,8 +270,9 @@ class Projects:
                 self._kept -= len(built.files) if built is not None else 0
 
     def after_fork(self) -> None:
-        """In a child process: whoever held the lock is not here."""
+        """In a child process: whoever held the lock or reads files is not here."""
         self._lock = threading.Lock()
+        self._turnstile.after_fork()
 
 
 def _is_wheel(filename: str) -> bool:

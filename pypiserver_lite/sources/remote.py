@@ -27,12 +27,12 @@ from ..archives import core_metadata
 from ..cache import Cache, Growing
 from ..dists import parse_metadata, same_version, try_normalize
 from ..errors import ConfigError, Missing, Unavailable
+from ..kept import Flights, Turnstile
 from ..model import NO_HASHES, Content, File, LocalFile, Project, Side, Stream
 from ..upstream.addresses import origin_of
 from ..upstream.bodies import Body
 from ..upstream.client import Upstream
 from ..upstream.download import Borrowed, Check, Download, Source, Whole, checked, pieces, strongest
-from ..upstream.flights import Flights
 from ..upstream.pages import Archive, Shelf, Times
 from ..upstream.ranged import TAIL, RangedFile
 
@@ -40,6 +40,7 @@ _SMALL_RANGE = 2**20
 _METADATA_LIMIT = 8 * 2**20
 _SIGNATURE_LIMIT = 2**16
 _MOST_SIZES = 10_000
+_MOST_WAITING = 1000
 _TRIES = 3
 _log = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ class Remote:
     seconds, a missing project for `absent_ttl`. A page that is known already
     is confirmed within `patience` seconds, or served as it is while the
     question goes on; then the upstream is left alone about it for `retry`
-    seconds. `memory` bounds the pages held in memory, in bytes.
+    seconds. `memory` bounds the pages held in memory, in bytes. Whoever waits
+    for the upstream, or reads a file from it, passes the `turnstile`.
 
     Safe to share between threads; a page that is known and current costs a
     dictionary look-up.
@@ -64,6 +66,7 @@ class Remote:
         *,
         mode: Literal["proxy", "cache"],
         cache: Cache | None = None,
+        turnstile: Turnstile | None = None,
         ttl: float = 600.0,
         absent_ttl: float = 60.0,
         patience: float = 3.0,
@@ -76,7 +79,8 @@ class Remote:
         self.traffic = upstream.traffic
         self._cache = cache if mode == "cache" else None
         archive = Archive(self._cache, upstream.url) if self._cache else None
-        self._shelf = Shelf(upstream, archive, Times(ttl, absent_ttl, patience, retry), memory)
+        self._turnstile = turnstile or Turnstile(_MOST_WAITING)
+        self._shelf = Shelf(upstream, archive, Times(ttl, absent_ttl, patience, retry), memory, self._turnstile)
         self._starts: Flights[str, Source | None] = Flights()
         self._makings: Flights[str, bytes | None] = Flights()
         self._downloads: dict[str, Download] = {}
@@ -118,7 +122,8 @@ class Remote:
         if side == ".metadata" and file.core_metadata is not None:
             return _of_bytes(self._metadata(project, file))
         if side == ".asc" and file.has_signature:
-            data = self.upstream.small(_beside(file.url, ".asc"), named=_named(project), limit=_SIGNATURE_LIMIT)
+            with self._turnstile.inside():
+                data = self.upstream.small(_beside(file.url, ".asc"), named=_named(project), limit=_SIGNATURE_LIMIT)
             if data is not None:
                 return _of_bytes(data)
         raise Missing(f"there is no {side} of this file")
@@ -131,13 +136,14 @@ class Remote:
 
     def _file(self, project: Project, file: File) -> Stream:
         size = file.size if file.size is not None else self._size_of(project, file)
-        return _stream(file, size, partial(self._passed, project, file, size))
+        return self._stream(file, size, partial(self._passed, project, file, size))
 
     def _size_of(self, project: Project, file: File) -> int | None:
         if file.url not in self._sizes:
             if len(self._sizes) >= _MOST_SIZES:
                 self._sizes.clear()
-            self._sizes[file.url] = self.upstream.size(file.url, named=_named(project))
+            with self._turnstile.inside():
+                self._sizes[file.url] = self.upstream.size(file.url, named=_named(project))
         return self._sizes[file.url]
 
     def _passed(self, project: Project, file: File, size: int | None, start: int, stop: int | None) -> Iterator[bytes]:
@@ -164,9 +170,16 @@ class Remote:
         size, source = file.size, None
         if size is None:
             # Only the answer tells how much it will be.
-            source = self._source(cache, project, file)
+            with self._turnstile.inside():
+                source = self._source(cache, project, file)
             size = source.size if source else self._size_of(project, file)
-        return _stream(file, size, partial(self._filled, cache, project, file, size, source))
+        return self._stream(file, size, partial(self._filled, cache, project, file, size, source))
+
+    def _stream(self, file: File, size: int | None, read: Callable[[int, int | None], Iterator[bytes]]) -> Stream:
+        def reading(start: int, stop: int | None) -> Iterator[bytes]:
+            return self._turnstile.through(partial(read, start, stop))
+
+        return Stream(read=reading, size=size, tag=_tag(file), modified=file.uploaded)
 
     def keeps(self, file: File) -> bool:
         """Whether a file of ours is in the cache now, so that the upstream is not needed for it."""
@@ -278,7 +291,8 @@ class Remote:
         if known is not None and _right(known, file):
             self.traffic.cached(len(known))
             return known
-        data = self._makings.do(key, lambda: self._obtain(project, file))
+        with self._turnstile.inside():
+            data = self._makings.do(key, lambda: self._obtain(project, file))
         if data is None:
             self._shelf.withdraw(project.name, file.filename)
             raise Missing("this file has no readable core metadata")
@@ -333,10 +347,6 @@ class Remote:
         except Unavailable as error:
             broken.append(error)
             raise
-
-
-def _stream(file: File, size: int | None, read: Callable[[int, int | None], Iterator[bytes]]) -> Stream:
-    return Stream(read=read, size=size, tag=_tag(file), modified=file.uploaded)
 
 
 def _tag(file: File) -> str | None:

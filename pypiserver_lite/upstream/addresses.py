@@ -103,7 +103,8 @@ def resolve(host: str, port: int, timeout: float) -> list[tuple[Any, ...]]:
 
     The system's resolver knows no time limit, so it is asked from a thread of its own, and no more than a few of these.
     """
-    if not _lookups.acquire(blocking=False):
+    deadline = time.monotonic() + timeout
+    if not _lookups.acquire(timeout=timeout):
         raise Late(f"the address of {host} cannot be found out in time")
     answers: queue.SimpleQueue[list[Any] | OSError | UnicodeError] = queue.SimpleQueue()
 
@@ -117,7 +118,7 @@ def resolve(host: str, port: int, timeout: float) -> list[tuple[Any, ...]]:
 
     threading.Thread(target=ask, name="pypiserver-lite-resolve", daemon=True).start()
     try:
-        answer = answers.get(timeout=timeout)
+        answer = answers.get(timeout=max(deadline - time.monotonic(), 0.1))
     except queue.Empty:
         raise Late(f"the address of {host} cannot be found out in time") from None
     if not isinstance(answer, list):

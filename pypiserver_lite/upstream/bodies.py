@@ -13,7 +13,7 @@ import requests
 import urllib3
 
 from ..errors import Unavailable
-from .rate import Turnstile
+from ..kept import Turnstile
 
 
 class Body:

@@ -24,12 +24,13 @@ import urllib3
 from packaging.utils import NormalizedName
 
 from ..errors import ConfigError, Late, Loop, Missing, Unavailable
+from ..kept import Turnstile
 from . import hops
 from .addresses import Call, Forbidden, Gate, Origin, Unreachable, adapter, calls, origin_of
 from .bodies import Body, closing, field, joined, number, unzipped
 from .credentials import basic, read_netrc, split_credentials
 from .parse import PAGE_LIMIT
-from .rate import Rate, Traffic, Turnstile
+from .rate import Rate, Traffic
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"  # PEP 691
 

@@ -33,10 +33,10 @@ from typing import NamedTuple
 from packaging.utils import NormalizedName
 
 from ..cache import Cache
-from ..errors import Unavailable
+from ..errors import Busy, Unavailable
+from ..kept import Flights, Turnstile
 from ..model import NO_HASHES, File, Project
 from .client import UNCHANGED, Page, Upstream
-from .flights import Flights
 from .parse import PAGE_LIMIT, parse_project
 
 _MOST_ABSENCES = 10_000
@@ -214,14 +214,17 @@ class Shelf:
     """The projects of one upstream: current ones at once, others after asking, known ones whatever happens.
 
     `archive` keeps them across restarts, and stands for being allowed to keep
-    things; `memory` bounds those in memory, in bytes. Safe to share between
-    threads.
+    things; `memory` bounds those in memory, in bytes. Who waits for the
+    upstream passes the turnstile. Safe to share between threads.
     """
 
-    def __init__(self, upstream: Upstream, archive: Archive | None, times: Times, memory: int) -> None:
+    def __init__(
+        self, upstream: Upstream, archive: Archive | None, times: Times, memory: int, turnstile: Turnstile
+    ) -> None:
         self._upstream = upstream
         self._archive = archive
         self._times = times
+        self._turnstile = turnstile
         self._pages = Pages(memory)
         self._absences = Absences(_MOST_ABSENCES)
         self._known = self._pages.known
@@ -239,7 +242,13 @@ class Shelf:
             return known.project
         if self._absent.get(name, 0.0) > now:
             return None
-        return self._lookups.do(name, partial(self._look_up, name))
+        try:
+            with self._turnstile.inside():
+                return self._lookups.do(name, partial(self._look_up, name))
+        except Busy:
+            if known is None:
+                raise
+            return known.project
 
     def stale(self, name: NormalizedName) -> float | None:
         """Seconds since a project was confirmed that is served only because the upstream gives no answer now."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-
-from ..errors import Busy
 
 _log = logging.getLogger(__name__)
 _BURST = 0.1  # seconds' worth of bytes that may come at once after a pause
@@ -145,42 +142,3 @@ _NOTHING = Tally(requests=0, received=0, cached=0, saved=0)
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
-
-
-class Turnstile:
-    """Lets so many callers through at once, a few more wait a moment, and the rest are told at once to come back.
-
-    Every caller holds a thread of the server. With fewer `calls` plus
-    `room` than threads, there is always one left for pages that need no
-    upstream.
-    """
-
-    def __init__(self, calls: int, room: int, patience: float) -> None:
-        self._free = threading.BoundedSemaphore(calls)
-        self._seats = threading.BoundedSemaphore(room) if room else None
-        self._patience = patience
-
-    def enter(self) -> None:
-        """Get through. Raises Busy; otherwise `leave` must follow."""
-        if self._free.acquire(blocking=False):
-            return
-        if self._seats is not None and self._seats.acquire(blocking=False):
-            try:
-                if self._free.acquire(timeout=self._patience):
-                    return
-            finally:
-                self._seats.release()
-        raise Busy("too many requests to the upstream are under way; try again shortly")
-
-    def leave(self) -> None:
-        """Make way for the next."""
-        self._free.release()
-
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """Be through for the length of a block. Raises Busy."""
-        self.enter()
-        try:
-            yield
-        finally:
-            self.leave()

@@ -1,0 +1,154 @@
+"""Work shared by all who ask for it, and waiting that is bounded."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+from .errors import Busy, Late, PypiServerLiteError, Unavailable
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class _Flight(Generic[V]):
+    def __init__(self) -> None:
+        self.landed = threading.Event()
+        self.value: list[V] = []
+        self.error: BaseException | None = None
+
+
+class Flights(Generic[K, V]):
+    """Work by key, done by the first caller and shared with all who call meanwhile. Holds no more keys than callers."""
+
+    def __init__(self, patience: float = 90.0) -> None:
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._flights: dict[K, _Flight[V]] = {}
+
+    def do(self, key: K, work: Callable[[], V]) -> V:
+        """The result of `work`, or of the same work that another thread is doing. Raises what it raises, and Late."""
+        flight, leading = self._join(key)
+        return self._lead(key, flight, work) if leading else self._wait(flight, self._patience)
+
+    def do_behind(self, key: K, work: Callable[[], V], patience: float) -> V:
+        """As `do`, but raises Late after `patience` seconds; the work goes on in a thread of its own."""
+        flight, leading = self._join(key)
+        if leading:
+            run = contextvars.copy_context().run  # the work is still done for the request in hand
+            thread = threading.Thread(target=run, args=(self._fly, key, flight, work), name="pypiserver-lite-asking")
+            thread.daemon = True
+            thread.start()
+        return self._wait(flight, patience)
+
+    def _join(self, key: K) -> tuple[_Flight[V], bool]:
+        with self._lock:
+            flight = self._flights.get(key)
+            leading = flight is None
+            if flight is None:
+                flight = self._flights[key] = _Flight()
+        return flight, leading
+
+    def _fly(self, key: K, flight: _Flight[V], work: Callable[[], V]) -> None:
+        try:
+            self._lead(key, flight, work)
+        except PypiServerLiteError:
+            return  # told to those who wait
+
+    def _lead(self, key: K, flight: _Flight[V], work: Callable[[], V]) -> V:
+        try:
+            value = work()
+            flight.value.append(value)
+            return value
+        except BaseException as error:
+            flight.error = error
+            raise
+        finally:
+            with self._lock:
+                del self._flights[key]
+            flight.landed.set()
+
+    def _wait(self, flight: _Flight[V], patience: float) -> V:
+        if not flight.landed.wait(patience):
+            raise Late("somebody else asked for this a while ago, and has no answer yet")
+        if flight.value:
+            return flight.value[0]
+        if isinstance(flight.error, (PypiServerLiteError, OSError)):
+            # Not the same object: each thread adds its own traceback.
+            raise type(flight.error)(*flight.error.args) from flight.error
+        raise Unavailable("somebody else asked for the same, and failed") from flight.error
+
+
+class Turnstile:
+    """Lets so many callers through at once, `room` more wait a moment, and the rest are told at once to come back.
+
+    Whoever may have to wait for something slow (an upstream, a digest, the
+    reader of a file under way) holds a thread of the server meanwhile. With
+    fewer places than threads, there is always one left for what is at hand.
+    """
+
+    def __init__(self, places: int, room: int = 0, patience: float = 0.0) -> None:
+        self._places, self._room, self._patience = places, room, patience
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """In a child process: whoever was through, or waited, is not here."""
+        self._free = threading.BoundedSemaphore(self._places)
+        self._seats = threading.BoundedSemaphore(self._room) if self._room else None
+
+    def enter(self) -> None:
+        """Get through. Raises Busy; otherwise `leave` must follow."""
+        if self._free.acquire(blocking=False):
+            return
+        if self._seats is not None and self._seats.acquire(blocking=False):
+            try:
+                if self._free.acquire(timeout=self._patience):
+                    return
+            finally:
+                self._seats.release()
+        raise Busy("too many requests that take long are under way; try again shortly")
+
+    def leave(self) -> None:
+        """Make way for the next."""
+        self._free.release()
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Be through for the length of a block. Raises Busy."""
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
+
+    def through(self, begin: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
+        """The pieces that `begin` returns; who reads them is through until the last, or until nobody does any more.
+
+        Raises Busy, and what `begin` raises.
+        """
+        self.enter()
+        place = _Place(self)
+        try:
+            return _read(begin(), place)
+        except BaseException:
+            place.leave()
+            raise
+
+
+class _Place:
+    """Gives a place back once: when told to, or when nobody holds it any more."""
+
+    def __init__(self, turnstile: Turnstile) -> None:
+        self.leave = weakref.finalize(self, turnstile.leave)
+        self.leave.atexit = False
+
+
+def _read(pieces: Iterator[bytes], place: _Place) -> Iterator[bytes]:
+    try:
+        yield from pieces
+    finally:
+        place.leave()

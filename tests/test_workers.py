@@ -1,0 +1,199 @@
+"""Whoever waits for an upstream, a digest or a slow reader leaves threads for everybody else."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import builders
+import faulty_upstream as faulty
+import live
+import pytest
+
+from pypiserver_lite.errors import Busy
+from pypiserver_lite.kept import Turnstile
+
+AT_ONCE = 2.0
+"""Seconds that tell an answer from waiting for a thread, also on a busy machine: what is waited for takes ten."""
+OURS = ("/simple/ours/", "/health", "/packages/ours-1.0-py3-none-any.whl", "/simple/")
+
+
+@pytest.fixture
+def server() -> Iterator[faulty.FaultyUpstream]:
+    with faulty.upstream() as server:
+        yield server
+
+
+@pytest.fixture
+def folder(packages: Path) -> Path:
+    builders.make_wheel(packages, "ours")
+    return packages
+
+
+def ours_answer(server: live.Server) -> None:
+    """What lies here is answered at once, one after the other and several at a time."""
+    for path in OURS:
+        began = time.monotonic()
+        assert live.ask(server, path).status == 200
+        assert time.monotonic() - began < AT_ONCE, path
+    began = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        assert {answer.status for answer in pool.map(lambda path: live.ask(server, path), OURS * 4)} == {200}
+    assert time.monotonic() - began < AT_ONCE
+
+
+@contextmanager
+def readers(server: live.Server, path: str, count: int, take: int = 0) -> Iterator[list[socket.socket]]:
+    """So many clients that ask for `path` and read `take` bytes of the answer at most."""
+    with ExitStack() as stack:
+        sockets = []
+        for _ in range(count):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(20)
+            connection.connect((server.host, server.port))
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            sockets.append(connection)
+        for connection in sockets:
+            if take:
+                connection.recv(take)
+        yield sockets
+
+
+def status_of(connection: socket.socket) -> int:
+    """The status of the answer that has begun; 0 if none has."""
+    connection.settimeout(0.05)
+    try:
+        match = re.match(rb"HTTP/1\.1 ([0-9]{3})", connection.recv(200, socket.MSG_PEEK))
+    except TimeoutError:
+        return 0
+    return int(match[1]) if match else 0
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("mode", ["proxy", "cache"])
+def test_many_askers_of_one_slow_name_hold_up_nobody_else(
+    mode: str, server: faulty.FaultyUpstream, folder: Path
+) -> None:
+    server.fault("/simple/slow/", faulty.hang(10))
+    with live.serve(packages=[folder], fallback_url=server.url, fallback_mode=mode) as ours:
+        live.ask(ours, "/simple/ours/")
+        with readers(ours, "/simple/slow/", 70) as askers:
+            until(lambda: server.count("/simple/slow/") > 0)
+            ours_answer(ours)
+            statuses = [status_of(asker) for asker in askers]
+            assert statuses.count(0) == 32  # half of the threads wait
+            assert statuses.count(503) == 38
+            assert b"\r\nRetry-After: 1\r\n" in askers[statuses.index(503)].recv(1000)
+            assert server.count("/simple/slow/") == 1
+        live.kill(ours)
+
+
+@pytest.mark.parametrize("mode", ["proxy", "cache"])
+def test_as_many_slow_readers_of_a_new_file_as_there_are_threads_hold_up_nobody_else(
+    mode: str, server: faulty.FaultyUpstream, folder: Path
+) -> None:
+    data = os.urandom(24_000_000)
+    path = server.add("big", "big-1.0.tar.gz", data)
+    server.stored[path].speed = 2e6
+    with live.serve(packages=[folder], fallback_url=server.url, fallback_mode=mode) as ours:
+        live.ask(ours, "/simple/ours/")
+        assert live.ask(ours, "/simple/big/").status == 200
+        with readers(ours, "/packages/big-1.0.tar.gz", 64) as askers:
+            until(lambda: server.count(path) > 0)
+            ours_answer(ours)
+            statuses = [status_of(asker) for asker in askers]
+            assert statuses.count(503) >= 32
+            if mode == "cache":
+                assert statuses.count(200) == 32
+                assert server.count(path) == 1
+        live.kill(ours)
+
+
+def test_many_askers_of_a_file_whose_digest_is_not_known_hold_up_nobody_else(folder: Path) -> None:
+    with live.serve(packages=[folder]) as ours:
+        assert live.ask(ours, "/simple/ours/").status == 200
+        with (folder / "huge-1.0.tar.gz").open("wb") as file:
+            file.truncate(4 * 2**30)
+        with readers(ours, "/simple/huge/", 18) as askers:
+            until(lambda: any(status_of(asker) == 503 for asker in askers))
+            ours_answer(ours)
+            statuses = [status_of(asker) for asker in askers]
+            assert statuses.count(503) == 14  # a quarter of the threads waits
+        live.kill(ours)
+
+
+def test_readers_that_go_away_make_way(server: faulty.FaultyUpstream, folder: Path) -> None:
+    path = server.add("big", "big-1.0.tar.gz", os.urandom(3_000_000))
+    server.stored[path].speed = 1e6
+    flags = {"fallback_url": server.url, "fallback_mode": "cache", "threads": 4}
+    with live.serve(packages=[folder], **flags) as ours:
+        for _ in range(3):
+            with readers(ours, "/packages/big-1.0.tar.gz", 4, take=100):
+                pass
+        until(lambda: live.ask(ours, "/packages/big-1.0.tar.gz").status == 200)
+        server.add("new", "new-1.0.tar.gz", b"new")
+        until(lambda: live.ask(ours, "/packages/new-1.0.tar.gz").body == b"new")
+        assert server.count(path) == 1
+
+
+# --- the turnstile itself
+
+
+def test_a_turnstile_lets_so_many_through_and_says_so_to_the_rest() -> None:
+    turnstile = Turnstile(2)
+    with turnstile.inside(), turnstile.inside(), pytest.raises(Busy), turnstile.inside():
+        pass
+    with turnstile.inside():
+        pass
+
+
+def test_pieces_hold_their_place_until_they_are_read_or_nobody_will() -> None:
+    turnstile = Turnstile(1)
+
+    def fails() -> Iterator[bytes]:
+        raise OSError
+
+    with pytest.raises(OSError):
+        turnstile.through(fails)
+    assert list(turnstile.through(lambda: iter([b"a", b"b"]))) == [b"a", b"b"]
+    begun = turnstile.through(lambda: iter([b"a", b"b"]))
+    assert next(begun) == b"a"
+    with pytest.raises(Busy):
+        turnstile.through(lambda: iter([]))
+    begun.close()  # type: ignore[attr-defined]  # a generator
+    unread = turnstile.through(lambda: iter([b"a"]))
+    del unread
+    closed = turnstile.through(lambda: iter([b"a"]))
+    closed.close()  # type: ignore[attr-defined]
+    broken = turnstile.through(lambda: iter([b"a", 1 / 1]))  # type: ignore[list-item]
+    assert list(broken)
+    with turnstile.inside():
+        pass
+
+
+def test_a_place_is_given_back_once_whoever_lets_go_of_it() -> None:
+    turnstile = Turnstile(3)
+    pieces = [turnstile.through(lambda: iter([b"a"])) for _ in range(3)]
+    threads = [threading.Thread(target=lambda piece=piece: list(piece)) for piece in pieces]  # type: ignore[misc]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pieces.clear()
+    with turnstile.inside(), turnstile.inside(), turnstile.inside(), pytest.raises(Busy), turnstile.inside():
+        pass
