@@ -140,9 +140,6 @@ class Book:
         common = Counter(map(_cost, usable)).most_common(1)
         self._stand_in = next((hashed for hashed in usable if common and _cost(hashed) == common[0][0]), None)
 
-    def __len__(self) -> int:
-        return len(self._hashes)
-
     def verify(self, user: str, password: bytes) -> bool:
         """Whether that is the user's password. Costs one hash (up to a second), whoever asks; holds no lock."""
         hashed = self._hashes.get(user)
@@ -370,9 +367,6 @@ class _Allowance:
             self._debts[key] = debt, now
             if len(self._debts) > self._KEYS:
                 del self._debts[next(iter(self._debts))]
-
-    def __len__(self) -> int:
-        return len(self._debts)
 
 
 def _network(address: str) -> str:

@@ -532,7 +532,7 @@ def test_tables_stay_small_whoever_asks(file: Path) -> None:
     gate = Gate(Passwords(file), frozenset({"update"}))
     for turn in range(6000):
         assert not enters(gate, "eve", str(turn), f"10.0.{turn >> 8}.{turn & 255}")
-    assert len(gate._by_address) <= 4096 and len(gate._by_user) <= 4096
+    assert len(gate._by_address._debts) <= 4096 and len(gate._by_user._debts) <= 4096
     book = gate._passwords.book() if gate._passwords else None
     assert book is not None and not book.flights
     for turn in range(6000):

@@ -15,35 +15,27 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..auth import BCRYPT_BYTES, MAX_PASSWORD, MAX_USER, crypt_context
+from ..auth import BCRYPT_BYTES, MAX_USER, crypt_context
 from ..errors import ConfigError, Invalid
 
-SCHEMES = ("bcrypt", "sha512_crypt", "sha256_crypt", "apr_md5_crypt")
-"""What can be written. ``{SHA}`` is only read: it has neither salt nor cost."""
-
-# ``$2y$`` is what Apache and nginx know. 2^10 rounds are what current advice asks for at least; each step more doubles
-# what a flood of wrong logins takes from the server's processors.
+# bcrypt: ``$2y$`` is what Apache and nginx know. 2^10 rounds are what current advice asks for at least; each step more
+# doubles what a flood of wrong logins takes from the server's processors.
 _BCRYPT_IDENT, _BCRYPT_COST = "2y", 10
 
 
-def set_password(path: Path, user: str, password: str, scheme: str = "bcrypt") -> bool:
-    """Give `user` a password, adding the user, or the file (mode 0600), if it is not there; whether the user was new.
+def set_password(path: Path, user: str, password: str) -> None:
+    """Give `user` a password, adding the user, or the file (mode 0600), if it is not there.
 
     Raises Invalid for a user name or password that could never log in,
-    ConfigError if the file cannot be read or written or the scheme is unknown.
+    ConfigError if the file cannot be read or written.
     """
     name = _checked_user(user)
-    _check_password(password, scheme)
-    hashing = crypt_context().handler(scheme)
-    if scheme == "bcrypt":
-        hashing = hashing.using(ident=_BCRYPT_IDENT, rounds=_BCRYPT_COST)
+    _check_password(password)
+    hashing = crypt_context().handler("bcrypt").using(ident=_BCRYPT_IDENT, rounds=_BCRYPT_COST)
     line = name + b":" + hashing.hash(password).encode("ascii")
-    was_there = False
 
     def change(lines: list[bytes]) -> list[bytes]:
-        nonlocal was_there
         mine = [at for at, old in enumerate(lines) if _user_of(old) == name]
-        was_there = bool(mine)
         written = line + b"\r" if lines[0].endswith(b"\r") else line
         if mine:
             return [written if at == mine[0] else old for at, old in enumerate(lines) if at not in mine[1:]]
@@ -51,7 +43,6 @@ def set_password(path: Path, user: str, password: str, scheme: str = "bcrypt") -
         return [*lines[:-1], written, b""] if not lines[-1] else [*lines, written, b""]
 
     _edit(path, change, create=True)
-    return not was_there
 
 
 def delete_user(path: Path, user: str) -> None:
@@ -78,16 +69,13 @@ def _checked_user(user: str) -> bytes:
     return name
 
 
-def _check_password(password: str, scheme: str) -> None:
-    if scheme not in SCHEMES:
-        raise ConfigError(f"passwords are not written as {scheme!r}; take one of {', '.join(SCHEMES)}")
+def _check_password(password: str) -> None:
     if not password:
         raise Invalid("the password is empty")
     if re.search(r"[\x00-\x1f\x7f-\x9f]", password):
         raise Invalid("the password holds a control character, which clients cannot send (RFC 7617)")
-    most = BCRYPT_BYTES if scheme == "bcrypt" else MAX_PASSWORD
-    if len(_utf8("password", password)) > most:
-        raise Invalid(f"the password is longer than {most} bytes, all that {scheme} looks at or the server takes")
+    if len(_utf8("password", password)) > BCRYPT_BYTES:
+        raise Invalid(f"the password is longer than {BCRYPT_BYTES} bytes, all that bcrypt looks at")
 
 
 def _utf8(what: str, text: str) -> bytes:

@@ -23,7 +23,6 @@ from ..formats import Sendfile
 from ..model import LocalFile, Stream
 
 Headers = list[tuple[str, str]]
-FOREVER = "max-age=31536000, immutable"
 _AT_ONCE = 64 * 1024  # bytes: reading a short file costs less than having it sent
 _GZIP_FROM = 1000  # bytes; below, a packet is a packet
 
