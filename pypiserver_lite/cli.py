@@ -259,6 +259,7 @@ _CACHE_SETTINGS = (
     "fallback_rate",
     "fallback_host",
     "fallback_ca",
+    "fallback_proxy",
     "netrc",
     "verbose",
     "quiet",

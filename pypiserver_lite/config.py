@@ -38,6 +38,7 @@ from .formats import (
     parse_size,
     parse_switch,
     parse_text,
+    parse_url,
     parse_urls,
     parse_words,
 )
@@ -303,10 +304,19 @@ class Config:
     fallback_ca: Path | None = _row(
         None,
         parse_path,
-        "certificates of the authorities that https upstreams are checked with, for proxy and cache "
-        "(default: those that browsers trust)",
+        "certificates of the authorities that https upstreams are checked with, for proxy and cache (default: what "
+        "REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE or SSL_CERT_FILE names, else those that the system trusts)",
         "--fallback-ca",
         metavar="FILE",
+        group="upstream",
+    )
+    fallback_proxy: Url | None = _row(
+        None,
+        parse_url,
+        "HTTP proxy through which upstreams are asked, for proxy and cache (default: what HTTPS_PROXY, HTTP_PROXY, "
+        "ALL_PROXY and NO_PROXY say)",
+        "--fallback-proxy",
+        metavar="URL",
         group="upstream",
     )
     netrc: Path | None = _row(

@@ -158,6 +158,14 @@ def parse_patterns(value: object) -> tuple[str, ...]:
     return words
 
 
+def parse_url(value: object) -> Url:
+    """One address, as `parse_urls` has them."""
+    urls = parse_urls(value)
+    if len(urls) != 1:
+        raise ValueError("exactly one address is needed")
+    return urls[0]
+
+
 def parse_hash_algo(value: object) -> str | None:
     """The name of a hash that hashlib has with a fixed length, or ``no``, ``off``, ``0`` or ``false`` for none."""
     name = "no" if value is None else str(value).strip().lower()

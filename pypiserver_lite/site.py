@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 VERSION = "0.1.0"
 """Of this package; pyproject.toml reads it here."""
 
+_ANSWER = 11.0  # seconds that an answer of upstreams may take
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
@@ -214,6 +216,7 @@ def build_remotes(config: Config) -> tuple[Remote, ...]:
     from .sources.remote import Remote
     from .upstream.client import Upstream
     from .upstream.rate import Rate, Traffic
+    from .upstream.ways import find
 
     rate, traffic = Rate(config.fallback_rate), Traffic()
     # Half of the threads at most wait for upstreams and their readers, so that what is here never waits with them.
@@ -221,13 +224,16 @@ def build_remotes(config: Config) -> tuple[Remote, ...]:
     turnstile = Turnstile(workers)
     cache = build_cache(config) if config.fallback_mode == "cache" else None
     urls = config.fallback_url or (_default_upstream(),)
+    ways = find(config.fallback_ca, config.fallback_proxy)
     calls = max(1, workers // len(urls))
     upstreams = [
         Upstream(
             url,
             netrc=config.netrc or Path("~/.netrc").expanduser(),
             hosts=config.fallback_host,
-            authorities=config.fallback_ca,
+            ways=ways,
+            # Who asks for a page waits for all that may be asked before it, and pip gives up after 15 seconds.
+            page=_ANSWER / len(urls),
             calls=calls,
             room=workers,
             rate=rate,

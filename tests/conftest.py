@@ -7,6 +7,16 @@ from pathlib import Path
 import live
 import pytest
 
+from pypiserver_lite.upstream.ways import BUNDLES, STORES
+
+
+@pytest.fixture(autouse=True)
+def no_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy and no authority that this machine's environment names."""
+    for name in (*BUNDLES, *STORES, *(f"{kind}_PROXY" for kind in ("HTTP", "HTTPS", "ALL", "NO"))):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
 
 @pytest.fixture
 def packages(tmp_path: Path) -> Path:

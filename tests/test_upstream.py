@@ -339,10 +339,10 @@ def test_a_request_that_comes_back_is_recognised(server: faulty.FaultyUpstream) 
     upstream.page(FOO)
     via = server.requests[0].headers["via"]
     assert via == f"1.1 {hops.OWN}"
-    assert Upstream.is_loop(via)
-    assert Upstream.is_loop(f"1.0 fred, {via}, 1.1 nginx")
-    assert not Upstream.is_loop(None)
-    assert not Upstream.is_loop("1.1 varnish, 1.1 pypiserver-lite-0123456789abcdef")
+    assert hops.is_loop(via)
+    assert hops.is_loop(f"1.0 fred, {via}, 1.1 nginx")
+    assert not hops.is_loop(None)
+    assert not hops.is_loop("1.1 varnish, 1.1 pypiserver-lite-0123456789abcdef")
 
 
 def test_a_circle_of_two_is_recognised_since_names_are_carried_on(server: faulty.FaultyUpstream) -> None:
@@ -353,7 +353,7 @@ def test_a_circle_of_two_is_recognised_since_names_are_carried_on(server: faulty
     with pytest.raises(Loop), hops.carrying(f"1.1 {other}, 1.1 {hops.OWN}"):
         pass
     many = ", ".join(f"1.1 pypiserver-lite-{number:016x}" for number in range(5))
-    assert Upstream.is_loop(many)
+    assert hops.is_loop(many)
     server.fault(PAGE, faulty.status(508))
     with pytest.raises(Loop):
         client(server).page(FOO)

@@ -9,15 +9,13 @@ to; host name, TLS server name and certificate check stay those of the URL.
 The rule: public addresses are fine. Addresses of this machine or of a private
 network are fine if the upstream's own host is of that same kind. Link-local
 addresses (where clouds keep their secrets), multicast and unspecified ones
-never are.
+never are. Through a proxy names are the proxy's to resolve; then the rule
+holds for what is spelled as an address.
 """
 
 from __future__ import annotations
 
-import heapq
 import ipaddress
-import itertools
-import os
 import queue
 import re
 import socket
@@ -26,10 +24,6 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
-
-import requests.adapters
-import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ..errors import Late, Unavailable
 
@@ -126,6 +120,29 @@ def resolve(host: str, port: int, timeout: float) -> list[tuple[Any, ...]]:
     return answer
 
 
+def connected(host: str, found: list[tuple[Any, ...]], timeout: float, options: Any) -> socket.socket:
+    """A connection to one of the addresses that `resolve` found, within `timeout` seconds. Raises Unreachable, Late."""
+    deadline = time.monotonic() + timeout
+    last: OSError | None = None
+    share = timeout / min(len(found), _MOST_ADDRESSES)
+    for family, kind, protocol, _, address in found[:_MOST_ADDRESSES]:
+        connection = socket.socket(family, kind, protocol)
+        try:
+            for option in options or ():
+                connection.setsockopt(*option)
+            connection.settimeout(min(share, max(deadline - time.monotonic(), 0.1)))
+            connection.connect(address)
+            connection.settimeout(timeout)
+        except OSError as error:
+            connection.close()
+            last = error
+            continue
+        return connection
+    if isinstance(last, TimeoutError):
+        raise Late(f"the upstream's host {host} does not answer") from last
+    raise Unreachable(f"the upstream's host {host} cannot be reached") from last
+
+
 class Gate:
     """Lets connections through to the addresses that one upstream may lead to."""
 
@@ -133,32 +150,20 @@ class Gate:
         self._own = own
         self._kinds: frozenset[Kind] | None = None
 
-    def connect(self, host: str, port: int, timeout: float | None, options: Any) -> socket.socket:
+    def connect(self, host: str, port: int, timeout: float, options: Any) -> socket.socket:
         """A connected socket. Raises Forbidden, Unreachable, Late."""
-        timeout = timeout or 10.0
         deadline = time.monotonic() + timeout
         found = resolve(host, port, timeout)
         allowed = [entry for entry in found if kind_of(str(entry[4][0])) in self._allowed(host, found, timeout)]
         if not allowed:
             raise Forbidden(f"the upstream led to {host}, whose address this server does not visit")
-        last: OSError | None = None
-        share = timeout / min(len(allowed), _MOST_ADDRESSES)
-        for family, kind, protocol, _, address in allowed[:_MOST_ADDRESSES]:
-            connection = socket.socket(family, kind, protocol)
-            try:
-                for option in options or ():
-                    connection.setsockopt(*option)
-                connection.settimeout(min(share, max(deadline - time.monotonic(), 0.1)))
-                connection.connect(address)
-                connection.settimeout(timeout)
-            except OSError as error:
-                connection.close()
-                last = error
-                continue
-            return connection
-        if isinstance(last, TimeoutError):
-            raise Late(f"the upstream's host {host} does not answer") from last
-        raise Unreachable(f"the upstream's host {host} cannot be reached") from last
+        return connected(host, allowed, max(deadline - time.monotonic(), 0.1), options)
+
+    def check_name(self, host: str) -> None:
+        """Raises Forbidden for a host that a proxy must not be asked for: which addresses names have, it decides."""
+        own = {kind_of(address) for address in _spelled_out(self._own.host)} - {None}
+        if not all(kind_of(address) in own | {"public"} for address in _spelled_out(host)):
+            raise Forbidden(f"the upstream led to {host}, which this server does not visit")
 
     def _allowed(self, host: str, found: list[tuple[Any, ...]], timeout: float) -> frozenset[Kind]:
         """Decided by where the upstream's own host was first seen, so that its name cannot turn inwards later."""
@@ -172,125 +177,12 @@ class Gate:
         return self._kinds
 
 
-class Call:
-    """One request under way, so that another thread can end it when its time is up."""
-
-    def __init__(self) -> None:
-        self.started = time.monotonic()
-        self.late = False
-        self._socket: socket.socket | None = None
-        self._limited = False
-
-    def limit(self, seconds: float) -> None:
-        """From now on the call may take this long."""
-        self._limited = True
-        _deadlines.add(self, max(seconds, 0.0))
-
-    def unlimit(self) -> None:
-        """The call, or the part of it that was limited, is over."""
-        self._limited = False
-        self._socket = None
-
-    def use(self, connection: socket.socket | None) -> None:
-        """The connection that the call goes through."""
-        self._socket = connection
-        if self.late:
-            self._end()
-
-    def overdue(self) -> None:
-        """The time is up: end the call, unless it is over."""
-        if self._limited:
-            self._end()
-
-    def _end(self) -> None:
-        self.late = True
-        connection = self._socket
-        try:
-            if connection is not None:
-                # Not through ssl's own method, which would pull the session from under the thread that reads.
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
-        except OSError:
-            return  # closed already
-
-
-class _Deadlines:
-    """Ends calls when their time is up, with one thread: starting one for each takes as long as asking."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._waiting: list[tuple[float, int, Call]] = []
-        self._numbers = itertools.count()
-        self._process = 0
-
-    def add(self, call: Call, seconds: float) -> None:
-        """Call `overdue` in so many seconds."""
-        entry = (time.monotonic() + seconds, next(self._numbers), call)
-        with self._changed:
-            if self._process != os.getpid():  # a fork leaves threads behind
-                self._process = os.getpid()
-                self._waiting.clear()
-                threading.Thread(target=self._watch, name="pypiserver-lite-deadlines", daemon=True).start()
-            heapq.heappush(self._waiting, entry)
-            if self._waiting[0] is entry:
-                self._changed.notify()
-
-    def _watch(self) -> None:
-        while True:
-            with self._changed:
-                left = self._waiting[0][0] - time.monotonic() if self._waiting else None
-                if left is None or left > 0:
-                    self._changed.wait(left)
-                    continue
-                call = heapq.heappop(self._waiting)[2]
-            call.overdue()
-            del call  # or it would be held until the next one's time is up
-
-
-_deadlines = _Deadlines()
-
-
-class _Calls(threading.local):
-    current: Call | None = None
-
-
-calls = _Calls()
-"""The call that this thread is making."""
-
-
-def adapter(gate: Gate, connections: int) -> requests.adapters.HTTPAdapter:
-    """What makes every connection of a `requests.Session` pass the gate."""
-
-    class Plain(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return gate.connect(self._dns_host, self.port or 80, _seconds(self.timeout), self.socket_options)
-
-        def getresponse(self) -> Any:
-            if calls.current is not None:
-                calls.current.use(self.sock)
-            return super().getresponse()
-
-    class Secure(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return gate.connect(self._dns_host, self.port or 443, _seconds(self.timeout), self.socket_options)
-
-        def getresponse(self) -> Any:
-            if calls.current is not None:
-                calls.current.use(self.sock)
-            return super().getresponse()
-
-    class PlainPool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(urllib3.HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    class Adapter(requests.adapters.HTTPAdapter):
-        def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-            super().init_poolmanager(connections, maxsize, block, **options)
-            self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
-
-    return Adapter(pool_connections=8, pool_maxsize=connections, max_retries=0)
-
-
-def _seconds(timeout: object) -> float | None:
-    return float(timeout) if isinstance(timeout, (int, float)) else None
+def _spelled_out(host: str) -> list[str]:
+    """The addresses that a host is without anybody being asked: oddly spelled ones too, none of other names."""
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 section 6.3
+        return ["127.0.0.1"]
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return []
+    return [str(entry[4][0]) for entry in found]

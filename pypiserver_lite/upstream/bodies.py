@@ -7,24 +7,23 @@ import re
 import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-import requests
 import urllib3
 
 from ..errors import Unavailable
-from ..kept import Turnstile
 
 
 class Body:
-    """A file on its way: iterate to get its bytes, then close. Gives its place at the upstream back when it is gone."""
+    """A file on its way: iterate to get its bytes, then close. Gives up what it holds when it is gone.
 
-    def __init__(self, response: requests.Response, pieces: Iterator[bytes], turnstile: Turnstile) -> None:
-        self._response = response
+    Raises Unavailable if `response` is not the part from byte `asked` on, nor the whole.
+    """
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, pieces: Iterator[bytes], asked: int) -> None:
         self._pieces = pieces
-        self._turnstile = turnstile
+        self._held = ExitStack()
         self._lock = threading.Lock()
-        self._open = True
         self.start = 0
         """Where in the file the first byte lies."""
         self.size: int | None = None
@@ -33,15 +32,12 @@ class Body:
         etag = field(headers.get("ETag"))
         self.validator = etag if etag and etag.startswith('"') else None
         """What names these very bytes (a strong ETag), for If-Range."""
-
-    def place(self, asked: int) -> None:
-        """Find out which part of the file this is. Raises Unavailable if it is none that was asked for."""
-        length = number(self._response.headers.get("Content-Length"))
-        if self._response.status_code == 200:
+        length = number(headers.get("Content-Length"))
+        if response.status == 200:
             self.size = length
             return
-        field = self._response.headers.get("Content-Range", "")
-        match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", field.strip(), re.ASCII)
+        part = headers.get("Content-Range", "").strip()
+        match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", part, re.ASCII)
         if match is None or int(match[1]) != asked or (length is not None and int(match[2]) + 1 - asked != length):
             raise Unavailable("the upstream sent another part of a file than the one asked for")
         self.start = asked
@@ -50,43 +46,37 @@ class Body:
     def __iter__(self) -> Iterator[bytes]:
         return self._pieces
 
+    def holds(self, held: ExitStack) -> None:
+        """Close these when it is closed: the answer, and its place at the upstream."""
+        self._held = held
+
     def close(self) -> None:
         """Give up what has not come; harmless when closed already."""
         with self._lock:
-            was_open, self._open = self._open, False
-        if was_open:
-            try:
-                finish(self._response)
-            finally:
-                self._turnstile.leave()
+            held = self._held.pop_all()
+        held.close()
 
     def __del__(self) -> None:
         self.close()
 
 
 @contextmanager
-def closing(response: requests.Response) -> Iterator[None]:
-    """At the end of a block, `finish`."""
+def closing(response: urllib3.BaseHTTPResponse) -> Iterator[None]:
+    """At the end of a block, give the connection back if the answer came to its end, or close it."""
     try:
         yield
     finally:
-        finish(response)
-
-
-def finish(response: requests.Response) -> None:
-    """Give the connection back if the answer came to its end, or close it."""
-    raw: urllib3.HTTPResponse = response.raw
-    left = raw.length_remaining
-    # The text of a refusal is short, and not worth a new connection.
-    if not raw.closed and (left == 0 or (response.status_code >= 300 and left is not None and left < 2**14)):
-        try:
-            raw.read(2**14, decode_content=False)
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError):
-            raw.close()
-    if raw.closed:
-        raw.release_conn()
-    else:
-        response.close()
+        left = response.length_remaining
+        # The text of a refusal is short, and not worth a new connection.
+        if not response.closed and (left == 0 or (response.status >= 300 and left is not None and left < 2**14)):
+            try:
+                response.read(2**14, decode_content=False)
+            except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError):
+                response.close()
+        if response.closed:
+            response.release_conn()
+        else:
+            response.close()
 
 
 def joined(pieces: Iterator[bytes], limit: int) -> bytes:

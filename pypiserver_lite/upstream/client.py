@@ -10,27 +10,29 @@ from __future__ import annotations
 
 import enum
 import http.client
-import http.cookiejar
-import logging
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote, urljoin
 
-import requests
 import urllib3
 from packaging.utils import NormalizedName
 
 from ..errors import ConfigError, Late, Loop, Missing, Unavailable
 from ..kept import Turnstile
 from . import hops
-from .addresses import Call, Forbidden, Gate, Origin, Unreachable, adapter, calls, origin_of
+from .addresses import Forbidden, Gate, Origin, Unreachable, origin_of
 from .bodies import Body, closing, field, joined, number, unzipped
+from .calls import Call, current, pools
 from .credentials import basic, read_netrc, split_credentials
 from .parse import PAGE_LIMIT
 from .rate import Rate, Traffic
+from .ways import Proxy, Ways
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"  # PEP 691
 
@@ -42,9 +44,7 @@ _MOST_HOPS = 5
 _AGAIN = {502, 503, 504}
 _ATTEMPTS = 2
 _PAUSE = 0.1
-_STALL_TIME, _STALL_BYTES = 60.0, 60 * 500  # below 500 bytes a second for a minute, nobody is served by waiting on
-
-_log = logging.getLogger(__name__)
+_SLOWEST = 500  # bytes a second; nobody is served by waiting for fewer
 
 
 class Unchanged(enum.Enum):
@@ -73,16 +73,28 @@ def no_others() -> frozenset[tuple[str, int]]:
     return frozenset()
 
 
+class _Answer(NamedTuple):
+    response: urllib3.BaseHTTPResponse
+    url: str
+    """Where it came from in the end."""
+    call: Call
+
+    @property
+    def coding(self) -> str:
+        coding: str = self.response.headers.get("Content-Encoding", "").strip().lower()
+        return "" if coding == "identity" else coding
+
+
 class Upstream:
     """One upstream index at `url`, the parent of its project pages.
 
     `calls` requests may be under way at once and `room` more wait up to two
     seconds; both together should stay well below the server's threads.
-    `connect`, `read` and `page` are seconds: for a connection, for the next
-    bytes, for a whole page. `authorities` is a file of the certificate
-    authorities to trust instead of the usual ones. `hosts` names further
-    hosts (``HOST`` or ``HOST:PORT``) that its redirects may lead to.
-    After a connection failed, nothing tries again for `pause` seconds.
+    `connect` seconds are for a connection; `read` for a file's answer to
+    begin, and then for it to go on; `page` for a whole page or another small
+    thing, with all it takes. `hosts` names further hosts (``HOST`` or
+    ``HOST:PORT``) that its redirects may lead to. After a connection failed,
+    nothing tries again for `pause` seconds.
 
     Safe to share between threads. Raises ConfigError for what cannot be used.
     """
@@ -96,15 +108,15 @@ class Upstream:
         calls: int = 32,
         room: int = 8,
         connect: float = 5.0,
-        read: float = 20.0,
-        page: float = 30.0,
+        read: float = 10.0,
+        page: float = 11.0,
         pause: float = 5.0,
-        authorities: Path | None = None,
+        ways: Ways | None = None,
         hosts: tuple[str, ...] = (),
         rate: Rate | None = None,
         traffic: Traffic | None = None,
     ) -> None:
-        self.url, from_url = split_credentials(url)
+        self.url, from_url = split_credentials(url, "--fallback-url")
         try:
             self.origin = origin_of(self.url)
         except Forbidden as error:
@@ -116,28 +128,21 @@ class Upstream:
         self._connect, self._read, self._page, self._pause = connect, read, page, pause
         self._turnstile = Turnstile(calls, room, 2.0)
         self._hosts = frozenset(_authority(host) for host in hosts)
-        self._verify = True if authorities is None else _trusted(authorities)
         self._down: dict[Origin, tuple[int, float, Unavailable | None]] = {}
         self._heard = 0.0
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.headers.clear()
-        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        gate = adapter(Gate(self.origin), calls)
-        self._session.mount("http://", gate)
-        self._session.mount("https://", gate)
+        self._gate = Gate(self.origin)
+        self._ways = ways or Ways()
+        self._pools = {
+            proxy: pools(self._gate, self._ways, proxy, calls) for proxy in (None, *self._ways.proxies.values())
+        }
 
     def __repr__(self) -> str:
         return f"Upstream({self.url!r})"
 
-    @staticmethod
-    def is_loop(via: str | None) -> bool:
-        """Whether a request that came with this ``Via`` field has passed through this server before."""
-        return hops.is_loop(via)
-
     def close(self) -> None:
         """Close idle connections, and log what came through them."""
-        self._session.close()
+        for pool in self._pools.values():
+            pool.clear()
         self.traffic.summarize()
 
     def page(
@@ -150,74 +155,45 @@ class Upstream:
         headers = {"Accept": ACCEPT, "Accept-Encoding": "gzip"}
         headers |= {"If-None-Match": etag} if etag else {}
         headers |= {"If-Modified-Since": modified} if modified else {}
-        with self._turnstile.inside():
-            call = Call()
-            call.limit(self._page)
-            try:
-                response, url = self._send("GET", f"{self.url}{name}/", headers, no_others, call)
-                with closing(response):
-                    return self._page_of(response, url, call, conditional=bool(etag or modified))
-            finally:
-                call.unlimit()
-
-    def _page_of(
-        self, response: requests.Response, url: str, call: Call, *, conditional: bool
-    ) -> Page | Unchanged | None:
-        if response.status_code == 404:
-            return None
-        if response.status_code == 304 and conditional:
-            return UNCHANGED
-        if response.status_code != 200:
-            raise self._refusal(response.status_code)
-        coding = response.headers.get("Content-Encoding", "").strip().lower()
-        pieces = self._pieces(response, call)
-        if coding in ("gzip", "x-gzip"):
-            pieces = unzipped(pieces)
-        elif coding not in ("", "identity"):
-            raise Unavailable("the upstream packed its page in a way we did not ask for")
-        body = joined(pieces, PAGE_LIMIT)
-        return Page(
-            body=body,
-            content_type=response.headers.get("Content-Type", "")[:200],
-            url=url,
-            etag=field(response.headers.get("ETag")),
-            modified=field(response.headers.get("Last-Modified")),
-        )
+        with self._asked("GET", f"{self.url}{name}/", headers, no_others, self._page) as answer:
+            response = answer.response
+            if response.status == 404:
+                return None
+            if response.status == 304 and (etag or modified):
+                return UNCHANGED
+            if response.status != 200:
+                raise self._refusal(response.status)
+            pieces = self._pieces(answer)
+            if answer.coding in ("gzip", "x-gzip"):
+                pieces = unzipped(pieces)
+            elif answer.coding:
+                raise Unavailable("the upstream packed its page in a way we did not ask for")
+            return Page(
+                body=joined(pieces, PAGE_LIMIT),
+                content_type=response.headers.get("Content-Type", "")[:200],
+                url=answer.url,
+                etag=field(response.headers.get("ETag")),
+                modified=field(response.headers.get("Last-Modified")),
+            )
 
     def small(self, url: str, *, named: Named, limit: int) -> bytes | None:
         """The bytes at an address that a page names, `limit` at most; ``None`` if there are none (404, 410).
 
         Raises Unavailable, Late, Busy, Loop.
         """
-        with self._turnstile.inside():
-            call = Call()
-            call.limit(self._page)
-            try:
-                response, _ = self._send("GET", url, {"Accept-Encoding": "identity"}, named, call)
-                with closing(response):
-                    if response.status_code in (404, 410):
-                        return None
-                    self._check_file(response)
-                    return joined(self._pieces(response, call), limit)
-            finally:
-                call.unlimit()
+        with self._asked("GET", url, {"Accept-Encoding": "identity"}, named, self._page) as answer:
+            if answer.response.status in (404, 410):
+                return None
+            self._check_file(answer)
+            return joined(self._pieces(answer), limit)
 
     def size(self, url: str, *, named: Named) -> int | None:
         """The size of a file in bytes, if the upstream says so without sending it. Raises as `open` does."""
-        with self._turnstile.inside():
-            call = Call()
-            call.limit(self._read)
-            try:
-                response, _ = self._send("HEAD", url, {"Accept-Encoding": "identity"}, named, call)
-                with closing(response):
-                    if response.status_code in (404, 410):
-                        raise Missing("the upstream lists this file, but does not have it")
-                    if response.status_code in (405, 501):
-                        return None
-                    self._check_file(response)
-                    return number(response.headers.get("Content-Length"))
-            finally:
-                call.unlimit()
+        with self._asked("HEAD", url, {"Accept-Encoding": "identity"}, named, self._read) as answer:
+            if answer.response.status in (405, 501):
+                return None
+            self._check_file(answer)
+            return number(answer.response.headers.get("Content-Length"))
 
     def open(
         self, url: str, *, named: Named, start: int = 0, stop: int | None = None, if_range: str | None = None
@@ -232,38 +208,27 @@ class Upstream:
             headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
         if if_range:
             headers["If-Range"] = if_range
-        self._turnstile.enter()
-        call = Call()
-        try:
-            call.limit(self._connect + self._read)
-            response, _ = self._send("GET", url, headers, named, call)
-            call.unlimit()
-        except BaseException:
-            call.unlimit()
-            self._turnstile.leave()
-            raise
-        body = Body(response, self._pieces(response, call), self._turnstile)
-        try:
-            if response.status_code in (404, 410):
-                raise Missing("the upstream lists this file, but does not have it")
-            self._check_file(response)
-            body.place(start)
-        except BaseException:
-            body.close()
-            raise
-        return body
+        with ExitStack() as held:
+            answer = held.enter_context(self._asked("GET", url, headers, named, self._read))
+            answer.call.unlimit()
+            self._check_file(answer)
+            body = Body(answer.response, self._pieces(answer), start)
+            body.holds(held.pop_all())
+            return body
 
-    def _check_file(self, response: requests.Response) -> None:
-        if response.status_code not in (200, 206):
-            raise self._refusal(response.status_code)
-        if response.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
+    def _check_file(self, answer: _Answer) -> None:
+        if answer.response.status in (404, 410):
+            raise Missing("the upstream lists this file, but does not have it")
+        if answer.response.status not in (200, 206):
+            raise self._refusal(answer.response.status)
+        if answer.coding:
             raise Unavailable("the upstream packed a file that must come as it is")
 
     def _refusal(self, status: int) -> Unavailable:
         host = self.origin.label
         if status == 508:
             return Loop(f"the upstream {host} says that two indexes point at each other")
-        if status in (401, 403, 407):
+        if status in (401, 403):
             return Unavailable(f"the upstream {host} lets us in only with other credentials (status {status})")
         if status == 504:
             return Late(f"the upstream {host} waits for somebody else (status 504)")
@@ -271,9 +236,19 @@ class Upstream:
 
     # --- one request, its redirects and its second try
 
+    @contextmanager
+    def _asked(
+        self, method: str, url: str, headers: Mapping[str, str], named: Named, seconds: float
+    ) -> Iterator[_Answer]:
+        """An answer for the length of a block, unless all this takes longer than `seconds`."""
+        with Call(seconds) as call, self._turnstile.inside():
+            response, at = self._send(method, url, headers, named, call)
+            with closing(response):
+                yield _Answer(response, at, call)
+
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], named: Named, call: Call
-    ) -> tuple[requests.Response, str]:
+    ) -> tuple[urllib3.BaseHTTPResponse, str]:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 response, at = self._follow(method, url, headers, named, call)
@@ -281,7 +256,7 @@ class Upstream:
                 if attempt == _ATTEMPTS:
                     raise
             else:
-                if response.status_code not in _AGAIN or attempt == _ATTEMPTS:
+                if response.status not in _AGAIN or attempt == _ATTEMPTS:
                     return response, at
                 response.close()
             if call.late:
@@ -291,11 +266,11 @@ class Upstream:
 
     def _follow(
         self, method: str, url: str, headers: Mapping[str, str], named: Named, call: Call
-    ) -> tuple[requests.Response, str]:
+    ) -> tuple[urllib3.BaseHTTPResponse, str]:
         for _ in range(_MOST_HOPS + 1):
             origin = origin_of(url)
             response = self._once(method, url, origin, headers, call)
-            if response.status_code not in _REDIRECTS:
+            if response.status not in _REDIRECTS:
                 return response, url
             response.close()
             try:
@@ -318,47 +293,46 @@ class Upstream:
                 f"the upstream redirects to {after.label}, which none of its pages names (see --fallback-host)"
             )
 
-    def _once(self, method: str, url: str, origin: Origin, headers: Mapping[str, str], call: Call) -> requests.Response:
+    def _once(
+        self, method: str, url: str, origin: Origin, headers: Mapping[str, str], call: Call
+    ) -> urllib3.BaseHTTPResponse:
         self._check_down(origin)
         fields = {"User-Agent": "pypiserver-lite", "Via": hops.via(), **headers}
         if self._authorization and origin == self.origin:
             fields["Authorization"] = self._authorization
-        calls.current = call
+        proxy = self._ways.proxy_for(origin)
+        if proxy is not None:
+            self._gate.check_name(origin.host)
+        current.call = call
         try:
-            request = requests.Request(method, url, headers=fields).prepare()
             self.traffic.requested()
-            response = self._session.send(
-                request,
-                stream=True,
-                allow_redirects=False,
-                timeout=(self._connect, self._read),
-                verify=self._verify,
+            response = self._pools[proxy].urlopen(
+                method,
+                url,
+                headers=fields,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+                timeout=urllib3.Timeout(connect=self._connect, read=self._read),
             )
         except Forbidden:
             raise
-        except (Unavailable, requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raised = self._meaning(error, origin, call)
+        except (Unavailable, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+            raised = _meaning(error, origin, proxy, call)
             silent = isinstance(raised, Late) and self._heard < call.started
             # One connection that broke may be an idle one that had just been closed.
             if silent or isinstance(error, Unreachable):
                 self._mark_down(origin, raised)
             raise raised from error
         finally:
-            calls.current = None
+            current.call = None
+        if proxy is not None and response.status == 407:
+            response.close()
+            raise _refused(origin, proxy, 407)
         self._down.pop(origin, None)
         self._heard = time.monotonic()
         return response
-
-    def _meaning(self, error: BaseException, origin: Origin, call: Call) -> Unavailable:
-        if isinstance(error, Unavailable):
-            return error
-        if call.late or isinstance(error, (requests.Timeout, TimeoutError, urllib3.exceptions.TimeoutError)):
-            return Late(f"the upstream {origin.label} did not answer in time")
-        if isinstance(error, requests.exceptions.SSLError):
-            return Unavailable(f"the certificate of the upstream {origin.label} cannot be trusted (see --fallback-ca)")
-        if isinstance(error, requests.ConnectionError):
-            return Unreachable(f"the upstream {origin.label} broke the connection")
-        return Unavailable(f"the upstream {origin.label} gave no proper answer")
 
     # --- an upstream that is down is not asked again by every client
 
@@ -377,36 +351,60 @@ class Upstream:
 
     # --- bodies
 
-    def _pieces(self, response: requests.Response, call: Call) -> Iterator[bytes]:
+    def _pieces(self, answer: _Answer) -> Iterator[bytes]:
         """The body as it comes, counted. Raises Unavailable unless it ends where it should."""
-        raw: urllib3.HTTPResponse = response.raw
-        window, came = time.monotonic(), 0
+        response, late = answer.response, Late(f"the upstream {self.origin.label} did not answer in time")
+        waited, came = 0.0, 0
         try:
-            while data := raw.read1(self.rate.piece, decode_content=False):
+            while True:
+                before = time.monotonic()
+                data = response.read1(self.rate.piece, decode_content=False)
+                # Not what passes outside: a client may be slow, and a rate may be kept.
+                waited += time.monotonic() - before
+                if not data:
+                    break
                 self.traffic.received(len(data))
                 came += len(data)
-                if time.monotonic() - window > _STALL_TIME:
-                    if came < _STALL_BYTES:
+                if waited > self._read:
+                    if came < waited * _SLOWEST:
                         raise Late(f"the upstream {self.origin.label} sends too slowly")
-                    window, came = time.monotonic(), 0
+                    waited, came = 0.0, 0
                 yield data
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-            if call.late or isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError)):
-                raise Late(f"the upstream {self.origin.label} did not answer in time") from error
+            if answer.call.late or isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError)):
+                raise late from error
             raise Unavailable(f"the upstream {self.origin.label} broke off in the middle of an answer") from error
-        if raw.length_remaining:
+        if answer.call.late:  # a body without a length ends like this too when it is cut
+            raise late
+        if response.length_remaining:
             raise Unavailable(f"the upstream {self.origin.label} broke off in the middle of an answer")
-        if call.late:  # a body without a length ends like this too when it is cut
-            raise Late(f"the upstream {self.origin.label} did not answer in time")
 
 
-def _trusted(authorities: Path) -> str:
-    """The file, once it was tried: else every request would fail, and no start. Raises ConfigError."""
-    try:
-        ssl.create_default_context(cafile=authorities)
-    except OSError as error:
-        raise ConfigError(f"--fallback-ca {authorities}: {error.strerror or 'no certificates in PEM form'}") from error
-    return str(authorities)
+def _meaning(error: BaseException, origin: Origin, proxy: Proxy | None, call: Call) -> Unavailable:
+    if isinstance(error, Unavailable):
+        return error
+    whose = f"the upstream {origin.label}"
+    if isinstance(error, urllib3.exceptions.ProxyError) and proxy:
+        error, whose = error.original_error, f"the proxy that {proxy.setting} names"
+    if call.late or isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError)):
+        return Late(f"{whose} did not answer in time")
+    refused = re.search(r"Tunnel connection failed: ([0-9]{3})", str(error))
+    if refused and proxy:
+        return _refused(origin, proxy, int(refused[1]))
+    if isinstance(error, urllib3.exceptions.SSLError):
+        if any(isinstance(reason, ssl.SSLCertVerificationError) for reason in error.args):
+            return Unavailable(f"the certificate of {whose} cannot be trusted (see --fallback-ca)")
+        return Unavailable(f"{whose} speaks no TLS that is understood here")
+    if isinstance(error, (OSError, http.client.HTTPException, urllib3.exceptions.ProtocolError)):
+        return Unreachable(f"{whose} broke the connection")
+    return Unavailable(f"{whose} gave no proper answer")
+
+
+def _refused(origin: Origin, proxy: Proxy, status: int) -> Unavailable:
+    if status == 407:
+        return Unavailable(f"the proxy that {proxy.setting} names wants other credentials (status 407)")
+    meaning = f"the proxy that {proxy.setting} names does not let us through to {origin.label} (status {status})"
+    return Late(meaning) if status == 504 else Unavailable(meaning)
 
 
 def _authority(host: str) -> tuple[str, int]:

@@ -15,12 +15,12 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
-def split_credentials(url: str) -> tuple[str, tuple[str, str] | None]:
-    """A URL without its user and password, ending in a slash, and these two. Raises ConfigError."""
+def split_credentials(url: str, setting: str) -> tuple[str, tuple[str, str] | None]:
+    """A URL without its user and password, ending in a slash, and these two. Raises ConfigError, naming the setting."""
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise ConfigError("--fallback-url: this is no address") from None
+        raise ConfigError(f"{setting}: this is no address") from None
     userinfo, at, host = parts.netloc.rpartition("@")
     user, _, password = userinfo.partition(":")
     clean = urlunsplit((parts.scheme, host, parts.path.rstrip("/") + "/", "", ""))

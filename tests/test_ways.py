@@ -1,0 +1,369 @@
+"""The ways out of a company's network: its authorities, its proxies, and how long anything takes."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import faulty_upstream as faulty
+import forward_proxy
+import live
+import pytest
+import trustme
+from packaging.utils import NormalizedName
+
+from pypiserver_lite import make_app
+from pypiserver_lite.errors import ConfigError, Late, Unavailable
+from pypiserver_lite.upstream.addresses import Forbidden, origin_of
+from pypiserver_lite.upstream.client import Page, Upstream, no_others
+from pypiserver_lite.upstream.ways import BUNDLES, STORES, find
+
+FOO = NormalizedName("foo")
+HOST = "upstream.example.test"
+ANN = "ann:s3cr%26t-pass@"
+SENT = "Basic " + base64.b64encode(b"ann:s3cr&t-pass").decode()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    """The file of an authority that nobody knows, and the context of a server whose certificate is by it."""
+    ca = trustme.CA()
+    path = tmp_path_factory.mktemp("authority") / "ca.pem"
+    ca.cert_pem.write_to_path(str(path))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(HOST, "127.0.0.1").configure_cert(context)
+    return path, context
+
+
+@pytest.fixture
+def secure(authority: tuple[Path, ssl.SSLContext]) -> Iterator[faulty.FaultyUpstream]:
+    with faulty.upstream(tls=authority[1]) as server:
+        server.add("foo", "foo-1.0.tar.gz", b"x" * 1000)
+        yield server
+
+
+@pytest.fixture
+def plain() -> Iterator[faulty.FaultyUpstream]:
+    with faulty.upstream() as server:
+        server.add("foo", "foo-1.0.tar.gz", b"x" * 1000)
+        yield server
+
+
+@pytest.fixture
+def proxy(secure: faulty.FaultyUpstream, plain: faulty.FaultyUpstream) -> Iterator[forward_proxy.ForwardProxy]:
+    """The only one who knows where HOST is."""
+    with forward_proxy.proxy({f"{HOST}:443": secure.port, f"{HOST}:80": plain.port}) as server:
+        yield server
+
+
+def client(url: str, authorities: Path | None = None, proxy: str | None = None, **options: float) -> Upstream:
+    settings = {"connect": 2.0, "read": 2.0, "page": 4.0, "pause": 0.0} | options
+    return Upstream(url, ways=find(authorities, proxy), **settings)  # type: ignore[arg-type]  # numbers
+
+
+# --- authorities
+
+
+def test_an_authority_that_only_the_environment_names_is_trusted(
+    secure: faulty.FaultyUpstream, authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Unavailable, match="--fallback-ca"):
+        client(secure.url).page(FOO)
+    for name in (*BUNDLES, "SSL_CERT_FILE"):
+        with monkeypatch.context() as environment:
+            environment.setenv(name, str(authority[0]))
+            assert isinstance(client(secure.url).page(FOO), Page), name
+
+
+def test_a_folder_of_authorities_is_taken_too(
+    secure: faulty.FaultyUpstream,
+    authority: tuple[Path, ssl.SSLContext],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    command = ["openssl", "x509", "-hash", "-noout", "-in", str(authority[0])]
+    hashed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    if not hashed:
+        pytest.skip("openssl cannot tell how the file is to be called")
+    (tmp_path / f"{hashed}.0").write_bytes(authority[0].read_bytes())
+    for name, value in (("SSL_CERT_DIR", f"{tmp_path}-none:{tmp_path}"), ("REQUESTS_CA_BUNDLE", str(tmp_path))):
+        with monkeypatch.context() as environment:
+            environment.setenv(name, value)
+            assert isinstance(client(secure.url).page(FOO), Page), name
+
+
+def test_a_named_authority_counts_instead_of_the_environments(
+    secure: faulty.FaultyUpstream,
+    authority: tuple[Path, ssl.SSLContext],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority[0]))
+    monkeypatch.setenv("CURL_CA_BUNDLE", str(other))
+    with pytest.raises(Unavailable):
+        client(secure.url).page(FOO)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority[0]))
+    assert isinstance(client(secure.url).page(FOO), Page)
+    with pytest.raises(Unavailable):
+        client(secure.url, other).page(FOO)
+
+
+@pytest.mark.parametrize("name", [*BUNDLES, *STORES])
+def test_a_variable_that_names_no_authorities_is_told_by_its_name(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.pem").write_text("nothing")
+    for value in (tmp_path / "none.pem", tmp_path / "empty.pem"):
+        monkeypatch.setenv(name, str(value))
+        with pytest.raises(ConfigError, match=name):
+            find(None, None)
+    monkeypatch.setenv(name, "")
+    find(None, None)
+
+
+def test_what_is_no_tls_is_told_from_a_certificate_that_is_not_trusted(plain: faulty.FaultyUpstream) -> None:
+    with pytest.raises(Unavailable, match="no TLS"):
+        client(plain.url.replace("http:", "https:")).page(FOO)
+
+
+def test_a_slow_handshake_holds_up_nobody_else(secure: faulty.FaultyUpstream) -> None:
+    """The system's store of authorities lets one handshake wait for another where they share a context."""
+    upstream = client(secure.url, connect=5.0, page=5.0)
+
+    def knock(address: str) -> None:
+        with pytest.raises(Unavailable):
+            upstream.open(address, named=no_others)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"https://127.0.0.1:{silent.getsockname()[1]}/f"
+        thread = threading.Thread(target=knock, args=(address,))
+        thread.start()
+        with silent.accept()[0]:
+            before = time.monotonic()
+            with pytest.raises(Unavailable, match="certificate"):
+                upstream.page(FOO)
+            assert time.monotonic() - before < 2
+        silent.close()
+        thread.join()
+
+
+def test_https_never_goes_on_to_http(
+    secure: faulty.FaultyUpstream, plain: faulty.FaultyUpstream, authority: tuple[Path, ssl.SSLContext]
+) -> None:
+    upstream = client(secure.url, authority[0])
+    secure.fault("/simple/foo/", faulty.redirect(f"{plain.url}foo/"))
+    secure.fault("/f", faulty.redirect(f"{plain.base}files/foo-1.0.tar.gz"))
+    for hop in (
+        lambda: upstream.page(FOO),
+        lambda: upstream.open(f"{secure.base}f", named=lambda: frozenset({("127.0.0.1", plain.port)})),
+    ):
+        with pytest.raises(Forbidden, match="without encryption"):
+            hop()
+    assert plain.requests == []
+    secure.fault("/f", faulty.redirect(f"{secure.base}files/foo-1.0.tar.gz"))
+    assert upstream.small(f"{secure.base}f", named=no_others, limit=1000) == b"x" * 1000
+
+
+# --- proxies
+
+
+def fetched(upstream: Upstream) -> bytes | None:
+    page = upstream.page(FOO)
+    assert isinstance(page, Page)
+    assert upstream.size(f"{upstream.url[:-8]}/files/foo-1.0.tar.gz", named=no_others) == 1000
+    return upstream.small(f"{upstream.url[:-8]}/files/foo-1.0.tar.gz", named=no_others, limit=1000)
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "--fallback-proxy"])
+def test_https_goes_through_a_tunnel(
+    name: str,
+    proxy: forward_proxy.ForwardProxy,
+    secure: faulty.FaultyUpstream,
+    authority: tuple[Path, ssl.SSLContext],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    proxy.password = SENT
+    address = f"http://{ANN}127.0.0.1:{proxy.port}/"
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1/")  # for others
+    if name != "--fallback-proxy":
+        monkeypatch.setenv(name, address)
+    upstream = client(f"https://{HOST}/simple/", authority[0], address if name == "--fallback-proxy" else None)
+    assert fetched(upstream) == b"x" * 1000
+    assert [(asked.method, asked.target) for asked in proxy.asked] == [("CONNECT", f"{HOST}:443")]  # and is kept
+    assert len(secure.requests) == 3
+    assert not any("proxy-authorization" in request.headers for request in secure.requests)
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "--fallback-proxy"])
+def test_http_is_forwarded(
+    name: str, proxy: forward_proxy.ForwardProxy, plain: faulty.FaultyUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.password = SENT
+    address = f"http://{ANN}127.0.0.1:{proxy.port}"
+    monkeypatch.setenv("HTTPS_PROXY", "127.0.0.1:1")  # for others
+    if name != "--fallback-proxy":
+        monkeypatch.setenv(name, address.removeprefix("http://"))
+    upstream = client(f"http://bob:own@{HOST}/simple/", None, address if name == "--fallback-proxy" else None)
+    assert fetched(upstream) == b"x" * 1000
+    assert [asked.method for asked in proxy.asked] == ["GET", "HEAD", "GET"]
+    assert proxy.asked[0].target == f"http://{HOST}/simple/foo/"
+    assert plain.requests[0].headers["authorization"] == "Basic " + base64.b64encode(b"bob:own").decode()
+
+
+@pytest.mark.parametrize(
+    ("direct", "through"),
+    [
+        ("", True),
+        ("example.test, 127.0.0.1", False),
+        ("other.test,127.0.0.0/8", False),
+        ("127.0.0.1:{port}", False),
+        ("*", False),
+        ("127.0.0.2,27.0.0.1,10.0.0.0/8", True),
+    ],
+)
+def test_no_proxy_is_heeded(
+    direct: str,
+    through: bool,
+    proxy: forward_proxy.ForwardProxy,
+    plain: faulty.FaultyUpstream,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy.url)
+    monkeypatch.setenv("NO_PROXY", direct.format(port=plain.port))
+    proxy.names = {f"127.0.0.1:{plain.port}": plain.port}
+    assert isinstance(client(plain.url).page(FOO), Page)
+    assert bool(proxy.asked) == through
+
+
+def test_no_proxy_names_hosts_with_all_below_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.test:3128")
+    monkeypatch.setenv("NO_PROXY", "corp.example.test,.inner.test")
+    ways = find(None, None)
+    for host, through in (("corp.example.test", False), ("a.corp.example.test", False), ("x.inner.test", False)):
+        assert (ways.proxy_for(origin_of(f"https://{host}/")) is not None) == through
+    for host in ("acorp.example.test", "example.test", "[2001:db8::1]"):
+        assert ways.proxy_for(origin_of(f"https://{host}/")) is not None
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_refuses_is_named_and_not_shown(
+    scheme: str, proxy: forward_proxy.ForwardProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = f"{scheme.upper()}_PROXY"
+    monkeypatch.setenv(variable, f"http://{ANN}127.0.0.1:{proxy.port}")
+    said = []
+    for refusal, error, words in (
+        (407, Unavailable, f"{variable}.*407"),
+        (403, Unavailable, "403"),
+        (504, Late, "504"),
+    ):
+        proxy.refusal = refusal
+        with pytest.raises(error, match=words) as caught:
+            client(f"{scheme}://{HOST}/simple/").page(FOO)
+        said.append(caught.value)
+    proxy.refusal = None
+    proxy.silent.set()
+    before = time.monotonic()
+    with pytest.raises(Late) as caught:
+        client(f"{scheme}://{HOST}/simple/", page=0.8).page(FOO)
+    assert time.monotonic() - before < 3
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setenv(variable, f"http://{ANN}127.0.0.1:{port}")
+    with pytest.raises(Unavailable, match=f"{variable} names cannot be reached") as gone:
+        client(f"{scheme}://{HOST}/simple/").page(FOO)
+    for shown in (*said, caught.value, gone.value):
+        assert not any(secret in str(shown) for secret in ("s3cr", "ann:", "127.0.0.1", SENT))
+
+
+@pytest.mark.parametrize("address", ["socks5://{}proxy.test:1080", "http://{}[::1/", "http://{}:3128", "ftp://{}x"])
+def test_a_proxy_of_another_kind_is_refused_without_showing_its_address(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", address.format(ANN))
+    with pytest.raises(ConfigError, match="ALL_PROXY") as caught:
+        find(None, None)
+    assert "s3cr" not in str(caught.value)
+    monkeypatch.setenv("NO_PROXY", "*")
+    assert find(None, None).proxies == {}
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "127.0.0.1", "localhost", "2130706433", "10.0.0.1", "[::1]", "0"])
+def test_a_proxy_is_asked_for_no_address_inside(host: str, proxy: forward_proxy.ForwardProxy) -> None:
+    upstream = client(f"http://{HOST}/simple/", None, proxy.url)
+    with pytest.raises(Forbidden):
+        upstream.open(f"http://{host}/latest/", named=no_others)
+    assert proxy.asked == []
+
+
+def test_a_redirect_through_a_proxy_goes_where_the_upstreams_pages_lead(
+    proxy: forward_proxy.ForwardProxy, plain: faulty.FaultyUpstream
+) -> None:
+    proxy.names = {**proxy.names, "files.example.test:80": plain.port}
+    plain.fault("/f", faulty.redirect("http://files.example.test/files/foo-1.0.tar.gz"))
+    upstream = client(f"http://{HOST}/simple/", None, proxy.url)
+    with pytest.raises(Forbidden):
+        upstream.open(f"http://{HOST}/f", named=no_others)
+    named = frozenset({("files.example.test", 80)})
+    assert upstream.small(f"http://{HOST}/f", named=lambda: named, limit=1000) == b"x" * 1000
+
+
+def test_a_web_server_that_passes_a_proxy_header_on_as_a_variable_names_no_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As CGI does, where a client could send us through a proxy of its own (CVE-2016-5385)."""
+    monkeypatch.setenv("REQUEST_METHOD", "GET")
+    monkeypatch.setenv("HTTP_PROXY", "http://evil.example.test/")
+    assert find(None, None).proxies == {}
+
+
+# --- a server in such a network
+
+
+def test_a_server_whose_environment_alone_names_authority_and_proxy_works_and_tells_nobody(
+    proxy: forward_proxy.ForwardProxy,
+    secure: faulty.FaultyUpstream,
+    packages: Path,
+    authority: tuple[Path, ssl.SSLContext],
+) -> None:
+    proxy.password = SENT
+    address = f"http://{ANN}127.0.0.1:{proxy.port}"
+    environment = {"HTTPS_PROXY": address, "NO_PROXY": "localhost", "REQUESTS_CA_BUNDLE": str(authority[0])}
+    flags = {"fallback_url": f"https://{HOST}/simple/", "fallback_mode": "cache"}
+    with live.serve("-vv", packages=[packages], env=environment, **flags) as server:
+        assert live.ask(server, "/packages/foo-1.0.tar.gz").body == b"x" * 1000
+        proxy.password = "another"
+        secure.fault("*", faulty.reset())  # or the tunnel would be used again
+        seen = [server.log()]
+        for path in ("/simple/new/", "/", "/health", "/simple/", "/simple/foo/", "/pypi/new/json"):
+            for kind in ("application/json", "text/html"):
+                answer = live.ask(server, path, Accept=kind)
+                seen += [answer.text, str(answer.headers)]
+        assert "HTTPS_PROXY" in "".join(seen)
+        seen.append(server.log())
+    for secret in ("s3cr", "ann:", SENT.split()[1], str(proxy.port)):
+        assert secret not in "".join(seen)
+    environment["HTTPS_PROXY"] = "http://127.0.0.1:1"
+    with live.serve("-vv", packages=[packages], env=environment, fallback_proxy=address, **flags) as server:
+        answer = live.ask(server, "/simple/foo/")
+        assert answer.status == 502
+        assert "--fallback-proxy names wants other credentials" in answer.text
+        assert "s3cr" not in answer.text + server.log()
+
+
+def test_a_proxy_that_cannot_be_used_ends_the_start_with_a_line(packages: Path, shell: live.Shell) -> None:
+    words = ("-m", "pypiserver_lite", "run", "--fallback-mode", "proxy", "-p", "0", str(packages))
+    ran = shell.python(*words, PYTHONPATH=str(live.SOURCE), HTTPS_PROXY=f"socks5://{ANN}x:1", NO_PROXY="")
+    assert ran.code == 2
+    assert "HTTPS_PROXY" in ran.said and "s3cr" not in ran.said and "Traceback" not in ran.said
+    with pytest.raises(ConfigError, match="fallback_proxy") as caught:
+        make_app(packages, fallback_mode="proxy", fallback_proxy=f"socks5://{ANN}x:1")
+    assert "s3cr" not in str(caught.value)
