@@ -42,14 +42,28 @@ def server() -> Iterator[faulty.FaultyUpstream]:
         yield server
 
 
+class Clock:
+    """The time, and `ahead` more seconds."""
+
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
 @pytest.fixture
-def make(server: faulty.FaultyUpstream, tmp_path: Path) -> Callable[..., Remote]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def make(server: faulty.FaultyUpstream, tmp_path: Path, clock: Clock) -> Callable[..., Remote]:
     """A source over the upstream; one made later is like the same one after a restart."""
 
     def make(mode: Any = "cache", *, rate: int | None = None, size: int | None = None, **times: Any) -> Remote:
         upstream = Upstream(server.url, connect=1.0, read=0.4, page=0.8, pause=0.0, rate=Rate(rate))
-        cache = Cache(tmp_path / "cache", size) if mode == "cache" else None
-        return Remote(upstream, mode=mode, cache=cache, **times)
+        cache = Cache(tmp_path / "cache", size, clock=clock) if mode == "cache" else None
+        return Remote(upstream, mode=mode, cache=cache, clock=clock, **times)
 
     return make
 
@@ -83,14 +97,6 @@ def quiet(remote: Remote) -> None:
     """Wait until no download is under way."""
     while remote._downloads:
         time.sleep(0.005)
-
-
-def stamp_back(remote: Remote, seconds: float) -> None:
-    """Make every page on disk so much older."""
-    assert remote._cache is not None
-    for path in remote._cache.root.rglob("pages/**/*"):
-        then = path.stat().st_mtime - seconds
-        os.utime(path, (then, then))
 
 
 # --- pages
@@ -154,13 +160,14 @@ def test_only_a_clean_404_means_not_here(make: Make, server: faulty.FaultyUpstre
 
 
 def test_a_project_that_appears_is_seen_when_the_negative_answer_is_old(
-    make: Make, server: faulty.FaultyUpstream
+    make: Make, server: faulty.FaultyUpstream, clock: Clock
 ) -> None:
-    remote = make(absent_ttl=0.1)
+    remote = make(absent_ttl=60.0)
     assert remote.project(FOO) is None
     server.add("foo", SDIST, b"abc")
+    clock.ahead = 50.0
     assert remote.project(FOO) is None
-    time.sleep(0.12)
+    clock.ahead = 61.0
     assert remote.project(FOO) is not None
 
 
@@ -181,16 +188,15 @@ def test_strangers_cannot_fill_the_memory_with_names(make: Make, server: faulty.
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_fresh_page_is_a_lookup_and_an_old_one_is_confirmed(
-    make: Make, server: faulty.FaultyUpstream, mode: str
+    make: Make, server: faulty.FaultyUpstream, mode: str, clock: Clock
 ) -> None:
     server.add("foo", SDIST, b"abc")
-    remote = make(mode, ttl=0.2)
+    remote = make(mode, ttl=600.0)
     first = remote.project(FOO)
-    before = time.perf_counter()
-    for _ in range(1000):
+    for clock.ahead in range(0, 590, 10):
         assert remote.project(FOO) is first
-    assert time.perf_counter() - before < 0.15  # asking takes longer than that for a hundred
-    time.sleep(0.2)
+    assert server.count(PAGE) == 1
+    clock.ahead = 601.0
     assert remote.project(FOO) is first  # 304
     assert [request.headers.get("if-none-match") for request in server.requests] == [
         None,
@@ -198,10 +204,10 @@ def test_a_fresh_page_is_a_lookup_and_an_old_one_is_confirmed(
     ]
     assert remote.traffic.snapshot().saved > 0
     server.stored[PAGE].etag = '"another"'
-    time.sleep(0.2)
+    clock.ahead = 1202.0
     assert remote.project(FOO) is first  # other bytes, or another tag, but the same facts
     server.add("foo", "foo-2.0.tar.gz", b"abc")
-    time.sleep(0.2)
+    clock.ahead = 1803.0
     changed = remote.project(FOO)
     assert changed is not None
     assert changed.versions == ("1.0", "2.0")
@@ -274,43 +280,84 @@ PAGE_FAULTS: dict[str, faulty.Fault] = {
 
 @pytest.mark.parametrize("fault", PAGE_FAULTS.values(), ids=PAGE_FAULTS)
 def test_what_is_known_is_served_whatever_the_upstream_does(
-    make: Make, server: faulty.FaultyUpstream, fault: faulty.Fault, caplog: pytest.LogCaptureFixture
+    make: Make, server: faulty.FaultyUpstream, fault: faulty.Fault, caplog: pytest.LogCaptureFixture, clock: Clock
 ) -> None:
     server.add("foo", SDIST, b"abc")
-    remote = make(ttl=0.05, retry=0.3, patience=0.5)
+    remote = make(ttl=600.0, retry=10.0, patience=0.5)
     known = remote.project(FOO)
     assert remote.stale(FOO) is None
     read(remote.open(FOO, SDIST))
     settle(remote, SDIST)
     server.fault(PAGE, fault)
-    time.sleep(0.06)
+    clock.ahead = 700.0
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         assert remote.project(FOO) is known
-        before = time.monotonic()
+        asked = server.count(PAGE)
+        clock.ahead = 705.0
         assert remote.project(FOO) is known  # now it is known not to answer
         assert isinstance(remote.open(FOO, SDIST), LocalFile)
-        assert time.monotonic() - before < 0.35
+    assert server.count(PAGE) == asked
     age = remote.stale(FOO)
     assert age is not None
-    assert 0.05 <= age < 3
+    assert 705 <= age < 720
     assert len(caplog.records) == 1
     with pytest.raises(Unavailable):  # nobody knows this one
         server.fault("/simple/new/", fault)
         remote.project(NormalizedName("new"))
     server.heal()
-    time.sleep(0.3)
+    clock.ahead = 720.0
     assert remote.project(FOO) is known
     assert remote.stale(FOO) is None
 
 
+def test_a_page_stamped_in_the_future_is_asked_about(make: Make, server: faulty.FaultyUpstream, clock: Clock) -> None:
+    server.add("foo", SDIST, b"abc")
+    clock.ahead = 10_000.0
+    known = make().project(FOO)
+    clock.ahead = 0.0  # it was set back; or another machine's was wrong
+    remote = make()
+    assert remote.project(FOO) == known
+    assert server.count(PAGE) == 2
+    assert make().project(FOO) == known  # and now its age is known
+    assert server.count(PAGE) == 2
+    clock.ahead = -10_000.0
+    remote.project(FOO)
+    assert server.count(PAGE) == 3
+    clock.ahead = -20_000.0
+    server.fault(PAGE, faulty.status(500))
+    for source in (remote, make()):
+        assert source.project(FOO) == known
+        assert source.stale(FOO) is not None
+    assert server.count(PAGE) == 5
+
+
+def test_a_clock_that_is_set_back_lets_nobody_be_absent_or_silent_for_longer(
+    make: Make, server: faulty.FaultyUpstream, clock: Clock
+) -> None:
+    clock.ahead = 10_000.0
+    remote = make(ttl=0)
+    bar = NormalizedName("bar")
+    server.add("bar", "bar-1.0.tar.gz", b"abc")
+    assert remote.project(bar) is not None
+    assert remote.project(FOO) is None
+    server.fault("/simple/bar/", faulty.status(500))
+    assert remote.project(bar) is not None
+    server.heal()
+    server.add("foo", SDIST, b"abc")
+    clock.ahead = 0.0
+    assert remote.project(FOO) is not None
+    assert remote.project(bar) is not None
+    assert remote.stale(bar) is None
+
+
 def test_who_does_not_wait_for_an_answer_gets_what_is_known_and_the_question_goes_on(
-    make: Make, server: faulty.FaultyUpstream
+    make: Make, server: faulty.FaultyUpstream, clock: Clock
 ) -> None:
     server.add("foo", SDIST, b"abc")
     known = make().project(FOO)
     remote = make(ttl=60, patience=0.1)
-    stamp_back(remote, 120)
+    clock.ahead = 120.0
     answered = threading.Event()
 
     def slowly(handler: faulty.Handler) -> None:
@@ -365,11 +412,11 @@ def test_a_restart_asks_nothing_about_fresh_pages_and_confirms_old_ones(
     assert server.requests[-1].headers["if-none-match"] == server.stored[PAGE].etag
 
 
-def test_what_another_process_learned_is_used(make: Make, server: faulty.FaultyUpstream) -> None:
+def test_what_another_process_learned_is_used(make: Make, server: faulty.FaultyUpstream, clock: Clock) -> None:
     server.add("foo", SDIST, b"abc")
-    ours, theirs = make(ttl=0.3), make(ttl=0.3)
+    ours, theirs = make(), make()
     ours.project(FOO)
-    time.sleep(0.32)
+    clock.ahead = 601.0
     server.add("foo", "foo-2.0.tar.gz", b"abc")
     theirs.project(FOO)
     project = ours.project(FOO)

@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -54,7 +55,8 @@ class Remote:
     is confirmed within `patience` seconds, or served as it is while the
     question goes on; then the upstream is left alone about it for `retry`
     seconds. `memory` bounds the pages held in memory, in bytes. Whoever waits
-    for the upstream, or reads a file from it, passes the `turnstile`.
+    for the upstream, or reads a file from it, passes the `turnstile`. `clock`
+    tells seconds since 1970.
 
     Safe to share between threads; a page that is known and current costs a
     dictionary look-up.
@@ -72,15 +74,17 @@ class Remote:
         patience: float = 3.0,
         retry: float = 10.0,
         memory: int = 32 * 2**20,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         if mode == "cache" and cache is None:
             raise ConfigError("--fallback-mode cache needs a folder: --cache-dir")
         self.upstream = upstream
         self.traffic = upstream.traffic
         self._cache = cache if mode == "cache" else None
-        archive = Archive(self._cache, upstream.url) if self._cache else None
+        archive = Archive(self._cache, upstream.url, clock) if self._cache else None
         self._turnstile = turnstile or Turnstile(_MOST_WAITING)
-        self._shelf = Shelf(upstream, archive, Times(ttl, absent_ttl, patience, retry), memory, self._turnstile)
+        times = Times(ttl, absent_ttl, patience, retry)
+        self._shelf = Shelf(upstream, archive, times, memory, self._turnstile, clock)
         self._starts: Flights[str, Source | None] = Flights()
         self._makings: Flights[str, bytes | None] = Flights()
         self._downloads: dict[str, Download] = {}

@@ -23,9 +23,8 @@ import hashlib
 import json
 import logging
 import threading
-import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -41,6 +40,7 @@ from .parse import PAGE_LIMIT, parse_project
 
 _MOST_ABSENCES = 10_000
 _GLANCE = 0.3
+_LONG_AGO = 1.0  # seconds since 1970
 _log = logging.getLogger(__name__)
 _FILE_WEIGHT, _PAGE_WEIGHT = 1000, 2000  # bytes of memory, measured on pages of the public index
 
@@ -51,11 +51,9 @@ class Known:
     __slots__ = (
         "checked",
         "etag",
-        "failing",
-        "fresh_until",
+        "failed",
         "modified",
         "project",
-        "retry_at",
         "silent",
         "size",
         "used",
@@ -67,19 +65,17 @@ class Known:
         self.modified = page.modified
         self.size = len(page.body)
         self.checked = checked
-        """Seconds since 1970 when the upstream last confirmed it."""
-        self.fresh_until = 0.0
-        """On the monotonic clock, as the next two."""
-        self.retry_at = 0.0
-        self.used = 0.0
-        self.failing = False
+        """Seconds since 1970 when the upstream last confirmed it, as all moments here."""
+        self.used = checked
+        self.failed = 0.0
+        """When the upstream last gave no answer about it; 0: it has given one since."""
         self.silent = False
         """Whether the upstream's page announces no core metadata at all."""
 
     @property
     def weight(self) -> int:
         """Bytes in memory, nearly."""
-        return _PAGE_WEIGHT + _FILE_WEIGHT * len(self.project.files)
+        return _PAGE_WEIGHT + max(_FILE_WEIGHT * len(self.project.files), self.size)
 
 
 class Pages:
@@ -115,31 +111,32 @@ class Absences:
     """Names that the upstream did not have a moment ago; at most `limit` of them, for anybody can ask for any name."""
 
     def __init__(self, limit: int) -> None:
-        self.until: dict[NormalizedName, float] = {}
-        """Name → until when that is believed, on the monotonic clock."""
+        self.since: dict[NormalizedName, float] = {}
+        """Name → when the upstream said so, in seconds since 1970."""
         self._limit = limit
         self._lock = threading.Lock()
 
-    def add(self, name: NormalizedName, until: float) -> None:
+    def add(self, name: NormalizedName, since: float) -> None:
         """Believe for a while that there is no such project."""
         with self._lock:
-            self.until.pop(name, None)
-            if len(self.until) >= self._limit:
-                del self.until[next(iter(self.until))]
-            self.until[name] = until
+            self.since.pop(name, None)
+            if len(self.since) >= self._limit:
+                del self.since[next(iter(self.since))]
+            self.since[name] = since
 
     def drop(self, name: NormalizedName) -> None:
         """The project is there after all."""
         with self._lock:
-            self.until.pop(name, None)
+            self.since.pop(name, None)
 
 
 class Archive:
     """Pages on disk as they came, so that a restart without the upstream serves them."""
 
-    def __init__(self, cache: Cache, upstream: str) -> None:
+    def __init__(self, cache: Cache, upstream: str, clock: Callable[[], float]) -> None:
         self._cache = cache
         self._upstream = upstream
+        self._clock = clock
 
     def _key(self, name: NormalizedName, what: str = "page") -> str:
         return hashlib.sha256(f"{what}\0{self._upstream}\0{name}".encode()).hexdigest()
@@ -151,8 +148,13 @@ class Archive:
         self._cache.put("pages", self._key(name), record)
 
     def load(self, name: NormalizedName, newer_than: float) -> tuple[Project, Page, float] | None:
-        """The project, its page and when it was confirmed, if that is later than `newer_than`."""
+        """The project, its page and when it was confirmed, if that is later than `newer_than`.
+
+        One that was stamped in the future is of unknown age: as old as can be.
+        """
         stamp = self._cache.stamp("pages", self._key(name))
+        if stamp is not None and stamp > self._clock():
+            self._cache.renew("pages", self._key(name), stamp := _LONG_AGO)
         if stamp is None or stamp <= newer_than:
             return None
         record = self._cache.get("pages", self._key(name))
@@ -169,7 +171,7 @@ class Archive:
                 etag=fields["etag"],
                 modified=fields["modified"],
             )
-            return _parsed(name, page), page, min(stamp, time.time())
+            return _parsed(name, page), page, stamp
         except (ValueError, KeyError, TypeError, zlib.error, Unavailable):
             self._cache.drop("pages", self._key(name))  # of another version of ours
             return None
@@ -177,7 +179,7 @@ class Archive:
     def renew(self, name: NormalizedName) -> float:
         """The page was confirmed; when, as the disk has it."""
         self._cache.renew("pages", self._key(name))
-        return self._cache.stamp("pages", self._key(name)) or time.time()
+        return self._cache.stamp("pages", self._key(name)) or self._clock()
 
     def drop(self, name: NormalizedName) -> None:
         """The upstream has this project no more."""
@@ -215,20 +217,28 @@ class Shelf:
 
     `archive` keeps them across restarts, and stands for being allowed to keep
     things; `memory` bounds those in memory, in bytes. Who waits for the
-    upstream passes the turnstile. Safe to share between threads.
+    upstream passes the turnstile. `clock` tells seconds since 1970. Safe to
+    share between threads.
     """
 
     def __init__(
-        self, upstream: Upstream, archive: Archive | None, times: Times, memory: int, turnstile: Turnstile
+        self,
+        upstream: Upstream,
+        archive: Archive | None,
+        times: Times,
+        memory: int,
+        turnstile: Turnstile,
+        clock: Callable[[], float],
     ) -> None:
         self._upstream = upstream
         self._archive = archive
         self._times = times
         self._turnstile = turnstile
+        self._clock = clock
         self._pages = Pages(memory)
         self._absences = Absences(_MOST_ABSENCES)
         self._known = self._pages.known
-        self._absent = self._absences.until
+        self._absent = self._absences.since
         self._lookups: Flights[NormalizedName, Project | None] = Flights()
         self._questions: Flights[NormalizedName, Project | None] = Flights()
         self._outage: float | None = None
@@ -236,11 +246,11 @@ class Shelf:
     def project(self, name: NormalizedName) -> Project | None:
         """As `Source` has it. Raises Unavailable, Late, Busy, Loop."""
         known = self._known.get(name)
-        now = time.monotonic()
-        if known is not None and now < known.fresh_until:
+        now = self._clock()
+        if known is not None and 0 <= now - known.checked < self._times.fresh:
             known.used = now
             return known.project
-        if self._absent.get(name, 0.0) > now:
+        if 0 <= now - self._absent.get(name, 0.0) < self._times.absent:
             return None
         try:
             with self._turnstile.inside():
@@ -254,8 +264,10 @@ class Shelf:
         """Seconds since a project was confirmed that is served only because the upstream gives no answer now."""
         known = self._known.get(name)
         # One whose question was answered after all is current, whatever those who did not wait for it noted.
-        failing = known is not None and known.failing and time.monotonic() >= known.fresh_until
-        return max(time.time() - known.checked, 0.0) if known is not None and failing else None
+        now = self._clock()
+        if known is None or not known.failed or 0 <= now - known.checked < self._times.fresh:
+            return None
+        return max(now - known.checked, 0.0)
 
     def is_silent(self, name: NormalizedName) -> bool:
         """Whether the upstream's page announces no core metadata at all."""
@@ -270,12 +282,15 @@ class Shelf:
             known.project = self._announced(known.project, known.silent)
 
     def _look_up(self, name: NormalizedName) -> Project | None:
-        now = time.monotonic()
+        now = self._clock()
         known = self._from_disk(name, now)
-        if known is not None and (now < known.fresh_until or now < known.retry_at):
+        # A clock that was set back makes everything older, never younger.
+        if known is not None and (
+            0 <= now - known.checked < self._times.fresh or 0 <= now - known.failed < self._times.retry
+        ):
             known.used = now
             return known.project
-        if self._absent.get(name, 0.0) > now:
+        if 0 <= now - self._absent.get(name, 0.0) < self._times.absent:
             return None  # another thread found out between our looking and our turn
         question = partial(self._ask, name, known)
         if known is None:
@@ -300,11 +315,11 @@ class Shelf:
         if answer is UNCHANGED and known is not None:
             self._succeeded()
             self._upstream.traffic.unchanged(known.size)
-            self._confirm(known, self._archive.renew(name) if self._archive else time.time())
+            self._confirm(known, self._archive.renew(name) if self._archive else self._clock())
             return known.project
         if not isinstance(answer, Page):
             self._succeeded()
-            self._absences.add(name, time.monotonic() + self._times.absent)
+            self._absences.add(name, self._clock())
             self._pages.drop(name)
             if self._archive:
                 self._archive.drop(name)
@@ -313,12 +328,12 @@ class Shelf:
         self._succeeded()
         if self._archive:
             self._archive.save(name, answer)
-        return self._learn(name, project, answer, time.time()).project
+        return self._learn(name, project, answer, self._clock()).project
 
     def _from_disk(self, name: NormalizedName, now: float) -> Known | None:
         """What memory or disk knows, whichever was confirmed later: another process may have been there."""
         known = self._known.get(name)
-        if self._archive is None or (known is not None and now < known.fresh_until):
+        if self._archive is None or (known is not None and 0 <= now - known.checked < self._times.fresh):
             return known
         found = self._archive.load(name, known.checked if known else 0.0)
         return self._learn(name, *found) if found else known
@@ -337,11 +352,7 @@ class Shelf:
         return known
 
     def _confirm(self, known: Known, checked: float) -> None:
-        known.checked = checked
-        known.failing = False
-        known.used = now = time.monotonic()
-        # A clock that was set back makes a page older, never younger.
-        known.fresh_until = now + self._times.fresh - max(time.time() - checked, 0.0)
+        known.checked, known.failed, known.used = checked, 0.0, self._clock()
 
     def _announced(self, project: Project, silent: bool) -> Project:
         if self._archive is None:
@@ -361,17 +372,16 @@ class Shelf:
 
     def _failed(self, name: NormalizedName, known: Known | None, error: Unavailable) -> None:
         if self._outage is None:
-            self._outage = time.monotonic()
+            self._outage = self._clock()
             _log.warning("%s (serving what is known until it recovers)", error)
-        elif known is not None and not known.failing:
+        elif known is not None and not known.failed:
             _log.info("serving what is known of %s: %s", name, error)
         if known is not None:
-            known.failing = True
-            known.retry_at = time.monotonic() + self._times.retry
+            known.failed = self._clock()
 
     def _succeeded(self) -> None:
         since, self._outage = self._outage, None
         if since is not None:
             _log.warning(
-                "the upstream %s answers again, after %d s", self._upstream.origin.label, time.monotonic() - since
+                "the upstream %s answers again, after %d s", self._upstream.origin.label, self._clock() - since
             )
