@@ -32,6 +32,9 @@ _RUN = """Serve folders of wheels and sdists as a Python package index.
   pypiserver-lite run ./packages
   pip install --index-url http://127.0.0.1:8080/simple/ PROJECT
 
+  pypiserver-lite run --host 0.0.0.0 -P htpasswd.txt ./packages     for others too, who publish with a password
+  pypiserver-lite run --fallback-mode cache ./packages              keep what comes from PyPI
+
 Uploads need a password file (-P FILE); downloads are open unless -a says otherwise."""
 
 _RUN_END = "Every option is an environment variable too: --cache-control is PYPISERVER_LITE_CACHE_CONTROL."
@@ -40,6 +43,7 @@ _RUN_END = "Every option is an environment variable too: --cache-control is PYPI
 def run(argv: Sequence[str]) -> int:
     """``run``: serve until told to stop."""
     parser = config.make_parser("pypiserver-lite run", _RUN, _RUN_END)
+    parser.usage = "%(prog)s [OPTIONS] [PACKAGES ...]"
     parser.add_argument("--version", action="version", version=VERSION)
     settings = config.load(parser, argv, os.environ)
     observe.set_up(settings)
@@ -65,7 +69,7 @@ def run(argv: Sequence[str]) -> int:
 def _remarks(settings: config.Config) -> Iterator[str]:
     """What may not be meant, and what has no effect."""
     if settings.server in config.OTHER_SERVERS:
-        yield f"--server {settings.server}: waitress runs instead, which pypiserver's other servers have nothing over"
+        yield f"--server {settings.server}: waitress runs instead"
     if settings.backend is not None:
         yield f"--backend {settings.backend} has no effect: the folder is always kept indexed"
     for url in settings.fallback_url:
@@ -269,6 +273,7 @@ _CACHE_SETTINGS = (
 def cache(argv: Sequence[str]) -> int:
     """``cache``: show, prune, clear or fill what is kept of the upstream."""
     parser = config.make_parser("pypiserver-lite cache", _CACHE, names=_CACHE_SETTINGS)
+    parser.usage = "%(prog)s {show,prune,clear,warm} [OPTIONS]"
     parser.add_argument("action", choices=("show", "prune", "clear", "warm"), help="what to do")
     parser.add_argument("-r", "--requirements", metavar="FILE", type=Path, default=None, help="for warm: what to fetch")
     parser.add_argument("--every", action="store_true", default=False, help="for warm: all files of a release")

@@ -7,6 +7,7 @@ escaped, so that a request cannot forge a line, and credentials are masked.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ log = logging.getLogger("pypiserver_lite")
 access = logging.getLogger("pypiserver_lite.access")
 
 _SECRET = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_PROXY_AUTHORIZATION"})
+_OURS = frozenset({"status", "size", "error", "ms"})
 _LONGEST = 500  # characters of one value in a line
 
 
@@ -26,11 +28,12 @@ def set_up(config: Config) -> None:
 
     Raises ConfigError for a log file that cannot be written and for a format that cannot be filled in.
     """
-    for name in ("log_req_frmt", "log_res_frmt", "log_err_frmt"):
+    formats = {"--log-req-frmt": config.log_req_frmt, "--log-res-frmt": config.log_res_frmt}
+    formats["--log-err-frmt"] = config.log_err_frmt
+    for option, template in formats.items():
         try:
-            fill(getattr(config, name), {})
+            fill(template, {"ms": 0})
         except (ValueError, TypeError, KeyError) as error:
-            option = "--" + name.replace("_", "-")
             raise ConfigError(f"{option}: {error}; write %(NAME)s for a value, %% for a sign") from error
     try:
         formatter = logging.Formatter(config.log_frmt)
@@ -51,6 +54,11 @@ def set_up(config: Config) -> None:
         handler.setFormatter(formatter)
     level = logging.WARNING - 10 * min(config.verbose, 2)
     root.setLevel(logging.ERROR if config.quiet else level)
+    for option, template in formats.items():
+        for name in re.findall(r"%\(([^)]*)\)", template):
+            # WSGI's own names are upper-case; those of other kinds of values have a dot.
+            if name not in _OURS and not re.fullmatch(r"[A-Z0-9_]+|\w+\..*", name):
+                log.warning("%s: there is no value %a; it reads '-'", option, name)
 
 
 def clean(text: object) -> str:

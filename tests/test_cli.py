@@ -153,15 +153,16 @@ def test_what_is_accepted_without_effect_or_may_not_be_meant_is_a_line_in_the_lo
         fallback_mode="proxy",
         templates=templates,
         log_file=folder / "log",
+        log_req_frmt="%(REQUEST_METHOD)s %(bottle.request)s %(nonsense)s",
+        log_res_frmt="%(status)s %(ms)d",
     ) as server:
         assert live.ask(server, "/simple/ours/").status == 200
         log = server.log()
     lines = [line for line in log.splitlines() if "|WARNING|" in line]
-    for line, named in zip(
-        lines, ("--server wsgiref", "--backend cached-dir", "--fallback-url", "projct"), strict=True
-    ):
+    said = ("nonsense", "--server wsgiref", "--backend cached-dir", "--fallback-url", "projct")
+    for line, named in zip(lines, said, strict=True):
         assert named in line
-    assert "project.tpl" in lines[3] and "secret" not in log
+    assert "project.tpl" in lines[4] and "secret" not in log
     assert set(lines) <= set((folder / "log").read_text().splitlines())
 
 

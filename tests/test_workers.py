@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import builders
 import faulty_upstream as faulty
@@ -140,7 +141,7 @@ def test_many_askers_of_a_file_whose_digest_is_not_known_hold_up_nobody_else(fol
 def test_readers_that_go_away_make_way(server: faulty.FaultyUpstream, folder: Path) -> None:
     path = server.add("big", "big-1.0.tar.gz", os.urandom(3_000_000))
     server.stored[path].speed = 1e6
-    flags = {"fallback_url": server.url, "fallback_mode": "cache", "threads": 4}
+    flags: dict[str, Any] = {"fallback_url": server.url, "fallback_mode": "cache", "threads": 4}
     with live.serve(packages=[folder], **flags) as ours:
         for _ in range(3):
             with readers(ours, "/packages/big-1.0.tar.gz", 4, take=100):
