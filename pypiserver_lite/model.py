@@ -99,13 +99,6 @@ class LocalFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Redirect:
-    """Content that the client must fetch from `url` itself."""
-
-    url: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
     """Content that comes in pieces.
 
@@ -120,7 +113,7 @@ class Stream:
     modified: datetime | None = None
 
 
-Content = LocalFile | Redirect | Stream
+Content = LocalFile | Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,11 +81,6 @@ class Received:
             raise Invalid(f"{name}: missing; {self.action} needs it")
         return value
 
-    def discard(self) -> None:
-        """Remove the staged file, if there is one that no store has taken."""
-        if self.upload is not None:
-            self.upload.body.unlink(missing_ok=True)
-
 
 def receive(
     stream: Readable,

@@ -320,18 +320,18 @@ def test_many_writers_of_one_entry_leave_one_of_theirs(tmp_path: Path) -> None:
 # --- the tools
 
 
-def test_show_prune_and_clear(tmp_path: Path) -> None:
+def test_prune_and_clear(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c", 10_000)
     for name in "ab":
         add(cache, name, bytes(1000))
         age(cache, name, 100)
     cache.put("pages", key("p"), b"page")
-    usage = tool.show(cache)
+    usage = cache.usage()
     assert usage.kinds["files"] == (2, 2000)
     assert (usage.entries, usage.limit) == (3, 10_000)
     assert tool.prune(cache, 1500).entries == 1
     assert tool.clear(cache).entries == 2
-    assert tool.show(cache).size == 0
+    assert cache.usage().size == 0
 
 
 def test_requirements_are_read_as_pip_writes_them(tmp_path: Path) -> None:

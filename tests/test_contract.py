@@ -6,13 +6,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import faulty_upstream as faulty
 import pytest
-from source_contract import SourceContract, StoreContract
+from source_contract import OTHER, OURS, SourceContract, StoreContract
 
+from pypiserver_lite import dists
+from pypiserver_lite.archives import core_metadata
+from pypiserver_lite.cache import Cache
+from pypiserver_lite.errors import Missing
 from pypiserver_lite.facts import Memory
 from pypiserver_lite.index import Index
 from pypiserver_lite.model import Source, Store
+from pypiserver_lite.policy import Reserved, Withheld
 from pypiserver_lite.sources.folder import Folder
+from pypiserver_lite.sources.remote import Remote
+from pypiserver_lite.upstream.client import Upstream
 
 
 class Folders:
@@ -56,3 +64,59 @@ class TestIndexOverFolders(Folders, SourceContract):
 class TestFolder(Folders, StoreContract):
     def make_store(self, place: Path) -> Store:
         return self.folder(place)
+
+
+class UpstreamContract(Folders, SourceContract):
+    """The same files, from another server."""
+
+    lists = False
+
+    def upstream(self, files: Path) -> Upstream:
+        """An upstream that serves all distributions of a folder, and says of them what PyPI says."""
+        server = self.stack.enter_context(faulty.upstream())
+        for path in sorted(files.iterdir()):
+            with path.open("rb") as file:
+                metadata = core_metadata(file, path.name) if path.suffix == ".whl" else None
+            server.add(
+                OTHER if path.name.startswith("other") else OURS,
+                path.name,
+                path.read_bytes(),
+                metadata=metadata,
+                upload_time="2026-01-02T03:04:05.678Z",
+                requires_python=metadata and dists.parse_metadata(metadata).requires_python,
+            )
+        upstream = Upstream(server.url)
+        self.stack.callback(upstream.close)
+        return upstream
+
+
+class TestUpstreamPassedThrough(UpstreamContract):
+    def make_source(self, files: Path, place: Path) -> Source:
+        return Remote(self.upstream(files), mode="proxy")
+
+
+class TestUpstreamKept(UpstreamContract):
+    def make_source(self, files: Path, place: Path) -> Source:
+        return Remote(self.upstream(files), mode="cache", cache=Cache(place))
+
+
+class TestWithheldFromNobody(Folders, SourceContract):
+    def make_source(self, files: Path, place: Path) -> Source:
+        return Withheld(self.folder(files), Reserved(["acme-*"]))
+
+
+class TestWithheldUpstream(UpstreamContract):
+    def make_source(self, files: Path, place: Path) -> Source:
+        return Withheld(Index([Remote(self.upstream(files), mode="proxy")]), Reserved(["acme-*"]))
+
+
+def test_what_is_withheld_is_missing_and_ends_the_search(tmp_path: Path) -> None:
+    class Nobody:
+        """A source that must not be asked."""
+
+    source = Withheld(Nobody(), Reserved(["Ours", "other.*"]))  # type: ignore[arg-type]  # that is the point
+    for name in (OURS, OTHER):
+        with pytest.raises(Missing, match="--private"):
+            source.project(name)
+        with pytest.raises(Missing, match="--private"):
+            source.open(name, "ours-1.0.tar.gz")

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import builders
 import faulty_upstream as faulty
@@ -141,8 +140,7 @@ def test_many_askers_of_a_file_whose_digest_is_not_known_hold_up_nobody_else(fol
 def test_readers_that_go_away_make_way(server: faulty.FaultyUpstream, folder: Path) -> None:
     path = server.add("big", "big-1.0.tar.gz", os.urandom(3_000_000))
     server.stored[path].speed = 1e6
-    flags: dict[str, Any] = {"fallback_url": server.url, "fallback_mode": "cache", "threads": 4}
-    with live.serve(packages=[folder], **flags) as ours:
+    with live.serve(packages=[folder], fallback_url=server.url, fallback_mode="cache", threads=4) as ours:
         for _ in range(3):
             with readers(ours, "/packages/big-1.0.tar.gz", 4, take=100):
                 pass
@@ -181,8 +179,6 @@ def test_pieces_hold_their_place_until_they_are_read_or_nobody_will() -> None:
     del unread
     closed = turnstile.through(lambda: iter([b"a"]))
     closed.close()  # type: ignore[attr-defined]
-    broken = turnstile.through(lambda: iter([b"a", 1 / 1]))  # type: ignore[list-item]
-    assert list(broken)
     with turnstile.inside():
         pass
 
@@ -190,7 +186,7 @@ def test_pieces_hold_their_place_until_they_are_read_or_nobody_will() -> None:
 def test_a_place_is_given_back_once_whoever_lets_go_of_it() -> None:
     turnstile = Turnstile(3)
     pieces = [turnstile.through(lambda: iter([b"a"])) for _ in range(3)]
-    threads = [threading.Thread(target=lambda piece=piece: list(piece)) for piece in pieces]  # type: ignore[misc]
+    threads = [threading.Thread(target=lambda piece=piece: list(piece)) for piece in pieces]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -15,7 +15,7 @@ from packaging.tags import Tag, sys_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from ..cache import Cache, Freed, Usage
+from ..cache import Cache, Freed
 from ..errors import ConfigError, Missing, Unavailable
 from ..model import File, LocalFile, Project, Source, Stream
 
@@ -40,11 +40,6 @@ class Event:
     """Steps done so far, this one included."""
     total: int
     """Steps in all, as far as known: it grows while requirements turn into files."""
-
-
-def show(cache: Cache) -> Usage:
-    """What lies in the cache."""
-    return cache.usage()
 
 
 def prune(cache: Cache, size: int) -> Freed:

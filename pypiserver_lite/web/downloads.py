@@ -10,8 +10,8 @@ from packaging.utils import NormalizedName
 
 from ..dists import parse_filename, project_of, try_normalize
 from ..errors import Missing
-from ..model import Content, FileState, LocalFile, Redirect, Side
-from . import plain, send
+from ..model import Content, FileState, LocalFile, Side
+from . import send
 
 if TYPE_CHECKING:
     from ..site import Site
@@ -47,8 +47,6 @@ class Downloads:
                 if handed is not None:
                     return handed
             return self._local(content, filename, environ)
-        if isinstance(content, Redirect):
-            return plain.redirect(content.url, 302)
         return send.stream(environ, content, filename=filename, cache_control=control)
 
     def _local(self, content: LocalFile, filename: str, environ: Mapping[str, Any]) -> send.Answer:
