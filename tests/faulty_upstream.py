@@ -339,6 +339,18 @@ def truncate(body: bytes, at: int, content_type: str = JSON, **fields: str) -> F
     return fault
 
 
+def stall(body: bytes, at: int, seconds: float, **fields: str) -> Fault:
+    """Promises the whole body, sends its beginning, and then nothing."""
+
+    def fault(handler: Handler) -> None:
+        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
+        handler.wfile.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode() + body[:at])
+        time.sleep(seconds)
+        handler.cut()
+
+    return fault
+
+
 def cut_chunks(parts: list[bytes], content_type: str = JSON) -> Fault:
     """A chunked body without its end."""
     return lambda handler: handler.chunks(parts, {"Content-Type": content_type}, end=False)

@@ -649,6 +649,18 @@ def test_a_broken_download_goes_on_where_it_broke(make: Make, server: faulty.Fau
     settle(remote, SDIST)
 
 
+def test_a_stalled_download_is_given_up_and_goes_on_where_it_stalled(make: Make, server: faulty.FaultyUpstream) -> None:
+    data = data_of(400_000)
+    path = server.add("foo", SDIST, data)
+    server.fault(path, faulty.stall(data, 250_000, 30, ETag=server.stored[path].etag or ""), times=1)
+    remote = make()
+    before = time.monotonic()
+    assert read(remote.open(FOO, SDIST)) == data
+    assert time.monotonic() - before < 15
+    assert server.requests[-1].headers["range"] == "bytes=250000-"
+    settle(remote, SDIST)
+
+
 def test_a_broken_download_begins_again_where_there_are_no_ranges(make: Make, server: faulty.FaultyUpstream) -> None:
     data = data_of(400_000)
     path = server.add("foo", SDIST, data)

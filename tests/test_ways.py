@@ -9,7 +9,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import faulty_upstream as faulty
 import forward_proxy
@@ -337,7 +339,7 @@ def test_a_server_whose_environment_alone_names_authority_and_proxy_works_and_te
     proxy.password = SENT
     address = f"http://{ANN}127.0.0.1:{proxy.port}"
     environment = {"HTTPS_PROXY": address, "NO_PROXY": "localhost", "REQUESTS_CA_BUNDLE": str(authority[0])}
-    flags = {"fallback_url": f"https://{HOST}/simple/", "fallback_mode": "cache"}
+    flags: dict[str, Any] = {"fallback_url": f"https://{HOST}/simple/", "fallback_mode": "cache"}
     with live.serve("-vv", packages=[packages], env=environment, **flags) as server:
         assert live.ask(server, "/packages/foo-1.0.tar.gz").body == b"x" * 1000
         proxy.password = "another"
@@ -367,3 +369,77 @@ def test_a_proxy_that_cannot_be_used_ends_the_start_with_a_line(packages: Path, 
     with pytest.raises(ConfigError, match="fallback_proxy") as caught:
         make_app(packages, fallback_mode="proxy", fallback_proxy=f"socks5://{ANN}x:1")
     assert "s3cr" not in str(caught.value)
+
+
+# --- how long anything takes
+
+
+def test_a_resolver_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    def slowly(*_: object, **__: object) -> list[object]:
+        over.wait(20)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    try:
+        before = time.monotonic()
+        with pytest.raises(Late):
+            client("http://slow.example.test/simple/", connect=20.0, page=0.5).page(FOO)
+        assert time.monotonic() - before < 5
+    finally:
+        over.set()
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x03\x40\x00" + bytes(200)], ids=["silence", "a byte now and then"])
+def test_a_handshake_that_takes_for_ever_is_given_up(said: bytes) -> None:
+    over = threading.Event()
+
+    def dawdle(listener: socket.socket) -> None:
+        connection = listener.accept()[0]
+        with connection:
+            for at in range(len(said)):
+                if over.wait(0.1):
+                    return
+                connection.send(said[at : at + 1])
+            over.wait(20)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=dawdle, args=(listener,), daemon=True).start()
+        before = time.monotonic()
+        with pytest.raises(Late):
+            client(f"https://127.0.0.1:{listener.getsockname()[1]}/simple/", connect=20.0, page=0.6).page(FOO)
+        assert time.monotonic() - before < 5
+        over.set()
+
+
+def test_an_upstream_that_falls_silent_is_waited_for_no_longer_than_pip_waits(
+    plain: faulty.FaultyUpstream, packages: Path
+) -> None:
+    """With the times that users get: 3 seconds for a kept page, 12 for another, 10 for a stalled file."""
+    data = bytes(range(250)) * 4000
+    path = plain.add("big", "big-1.0.tar.gz", data)
+    flags: dict[str, Any] = {"fallback_url": plain.url, "fallback_mode": "cache", "cache_ttl": 0}
+    with live.serve(packages=[packages], **flags) as server:
+        live.ask(server, "/simple/foo/")
+        live.ask(server, "/simple/big/")
+        plain.fault("/simple/foo/", faulty.hang(30))
+        plain.fault("/simple/silent/", faulty.hang(30))
+        plain.fault("/simple/slow/", faulty.drip(b"{" * 500, 0.4))
+        plain.fault(path, faulty.stall(data, 500_000, 30, ETag=plain.stored[path].etag or ""), times=1)
+
+        def timed(path: str) -> tuple[live.Answer, float]:
+            before = time.monotonic()
+            return live.ask(server, path), time.monotonic() - before
+
+        paths = ("/simple/foo/", "/simple/silent/", "/simple/slow/", "/packages/big-1.0.tar.gz")
+        with ThreadPoolExecutor(4) as pool:
+            (kept, kept_took), (silent, silent_took), (slow, slow_took), (file, file_took) = pool.map(timed, paths)
+    assert kept.status == 200
+    assert kept.headers["warning"].startswith("110")
+    assert silent.status == slow.status == 504
+    assert file.body == data
+    assert "range" in plain.requests[-1].headers
+    assert kept_took < 9
+    assert max(silent_took, slow_took) < 15
+    assert file_took < 20

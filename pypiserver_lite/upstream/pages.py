@@ -258,6 +258,7 @@ class Shelf:
         except Busy:
             if known is None:
                 raise
+            known.failed = known.failed or now
             return known.project
 
     def stale(self, name: NormalizedName) -> float | None:

@@ -53,13 +53,13 @@ class ReadyPages:
         if not self._open and not self._gate.recognises(get("HTTP_AUTHORIZATION"), get("REMOTE_ADDR", "")):
             return None
         name, source, page = kept
-        if self._stale is not None and name is not None and self._stale(name) is not None:
-            return None
         try:
             current = self._names() if name is None else self._project(name)
         except PypiServerLiteError:
             return None  # the plain route meets the same error and has words for it
-        if current is not source:
+        # Asked last: looking the project up is what finds out that its upstream gives no answer.
+        stale = self._stale is not None and name is not None and self._stale(name) is not None
+        if current is not source or stale:
             return None
         known = get("HTTP_IF_NONE_MATCH")
         return page.whole if known is None else page.answer(known)
