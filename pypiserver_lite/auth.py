@@ -10,7 +10,6 @@ verification, which is slow on purpose, from being used to stop the server.
 from __future__ import annotations
 
 import base64
-import concurrent.futures
 import functools
 import hashlib
 import ipaddress
@@ -24,12 +23,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .disk import Budget
-from .errors import Busy, ConfigError, Denied, TooMany
+from .errors import ConfigError, Denied, TooMany
+from .kept import Flights, Turnstile
 from .model import User
 
 REALM = "pypiserver-lite"
@@ -132,8 +131,6 @@ class Book:
         self._hashes = hashes
         self._known: dict[bytes, None] = {}
         self._lock = threading.Lock()
-        self.flights: dict[bytes, Future[bool]] = {}
-        """Verifications under way, by credentials: whoever brings the same ones waits for the same answer."""
         usable = [hashed for hashed in hashes.values() if hashed is not None]
         # Somebody unknown is measured against a real hash of the commonest kind, so that the time of the answer does
         # not tell who exists. In a file of several kinds a user's kind still shows, but not whether they exist.
@@ -335,9 +332,6 @@ def parse_basic(authorization: str | None) -> tuple[str, bytes]:
     return user, password
 
 
-_CROWDED = "too many logins at once; try again in a few seconds"
-
-
 class _Allowance:
     """Wrong logins that each key may make: `most` at once, and as many again for every `window` seconds.
 
@@ -422,8 +416,9 @@ class Gate:
         self._protected = protected if open else protected | {"update"}
         self._clock = clock
         self._secret = secrets.token_bytes(32)
-        self._room = threading.Semaphore(max(1, workers // 2))
-        self._hashing = threading.Semaphore(self.AT_ONCE)
+        self._waiting = Turnstile(max(1, workers // 2))
+        self._hashing = Turnstile(self.AT_ONCE, room=workers, patience=self.PATIENCE)
+        self._flights: Flights[tuple[Book, bytes], bool] = Flights()
         self._by_user = _Allowance(self.FAILURES, self.WINDOW)
         self._by_address = _Allowance(self.ADDRESS_FAILURES, self.WINDOW)
 
@@ -479,33 +474,13 @@ class Gate:
 
     def _verified(self, book: Book, key: bytes, user: str, password: bytes) -> bool:
         """Verify once for all who bring the same credentials at the same time, as an installer's connections do."""
-        if not self._room.acquire(blocking=False):
-            raise Busy(_CROWDED)
-        try:
-            flight: Future[bool] = Future()
-            leader = book.flights.setdefault(key, flight)
-            if leader is not flight:
-                return leader.result(timeout=2 * self.PATIENCE)
-            try:
-                flight.set_result(self._hashed(book, key, user, password))
-            except BaseException as error:
-                flight.set_exception(error)
-            finally:
-                del book.flights[key]
-            return flight.result()
-        except concurrent.futures.TimeoutError:
-            raise Busy(_CROWDED) from None
-        finally:
-            self._room.release()
+        with self._waiting.inside():
+            return self._flights.do((book, key), lambda: self._hashed(book, key, user, password))
 
     def _hashed(self, book: Book, key: bytes, user: str, password: bytes) -> bool:
-        if not self._hashing.acquire(timeout=self.PATIENCE):
-            raise Busy(_CROWDED)
-        try:
+        with self._hashing.inside():
             # Another flight may have landed between our look at the memory and our start.
             right = book.knows(key) or book.verify(user, password)
             if right:
                 book.remember(key)
             return right
-        finally:
-            self._hashing.release()
