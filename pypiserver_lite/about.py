@@ -19,7 +19,7 @@ from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
 from . import archives, dists
-from .errors import Missing
+from .errors import DiskFailed, Missing
 from .model import Content, File, LocalFile, Project, Source, Stream
 
 LONGEST_DESCRIPTION = 2**20
@@ -184,8 +184,10 @@ def _metadata(project: Project, file: File, index: Source) -> bytes | None:
         # What may not be offered to resolvers is good enough to read; but nothing is fetched for that.
         content = None if file.url else index.open(project.name, file.filename)
         return archives.core_metadata(content.path, file.filename) if isinstance(content, LocalFile) else None
-    except (Missing, OSError):
+    except (Missing, FileNotFoundError):
         return None
+    except OSError as error:
+        raise DiskFailed(f"{file.filename} cannot be read now ({error.strerror}); try again later") from error
 
 
 def _bytes(content: Content | None) -> bytes | None:

@@ -30,6 +30,7 @@ from typing import Literal
 
 from . import disk
 from .errors import Busy
+from .kept import start
 from .model import FileState
 
 try:
@@ -346,7 +347,10 @@ class Cache:
             if self._added < self._step or not self._trimming.acquire(blocking=False):
                 return
             self._added = 0
-        threading.Thread(target=self._keep_bound, name="pypiserver-lite-trim", daemon=True).start()
+        try:
+            start("trim", self._keep_bound)
+        except Busy:
+            self._keep_bound()  # it has to be done, if by whoever is here
 
     def _keep_bound(self) -> None:
         try:

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from .errors import Busy, Missing, NoSpace, ReadOnly, Unavailable, Unreadable
+from .errors import Busy, DiskFailed, Missing, NoSpace, ReadOnly, Unavailable
 
 try:
     import fcntl
@@ -258,14 +258,16 @@ def translate(error: OSError) -> Unavailable:
         return NoSpace("the disk of the packages folder is full; nothing was stored")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return ReadOnly("the packages folder cannot be written to")
-    reason = os.strerror(error.errno) if error.errno else "unknown error"
-    return Unavailable(f"the packages folder cannot be used now ({reason})")
+    return DiskFailed(f"the packages folder cannot be used now ({_words(error)}); try again later")
 
 
 def unreadable(error: OSError) -> Unavailable:
     """What it means for whoever asked that a file or folder could not be read; the text holds no path."""
-    reason = os.strerror(error.errno) if error.errno else "unknown error"
-    return Unreadable(f"the packages folder cannot be read now ({reason}); try again later")
+    return DiskFailed(f"a file cannot be read from the disk now ({_words(error)}); try again later")
+
+
+def _words(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else "unknown error"
 
 
 class Budget:

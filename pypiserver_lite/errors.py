@@ -73,8 +73,8 @@ class ReadOnly(Unavailable):
     """The packages folder cannot be written to."""
 
 
-class Unreadable(Unavailable):
-    """A packages folder, or a file in it, cannot be read now."""
+class DiskFailed(Unavailable):
+    """A disk does not do now what is asked of it: no handles left, no permission, a fault."""
 
 
 class NoSpace(Unavailable):

@@ -205,6 +205,9 @@ class Memory:
                 break
             try:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # Summaries of private projects are nobody else's affair. SQLite gives its other files the same rights.
+                self._path.touch(mode=0o600)
+                self._path.chmod(0o600)
                 # Two connections, so that nobody who asks waits behind a transaction of another process.
                 self._open[:] = [_database(self._path)]
                 self._open.append(_database(self._path))

@@ -15,6 +15,19 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
+def start(name: str, work: Callable[..., object], *arguments: object) -> threading.Thread:
+    """Let `work` run in a thread of its own, which does not keep the process from ending.
+
+    Raises Busy if the system has no thread left; what the caller took for the work is then still the caller's.
+    """
+    thread = threading.Thread(target=work, args=arguments, name=f"pypiserver-lite-{name}", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise Busy("this machine has no thread left for that now; try again shortly") from error
+    return thread
+
+
 class _Flight(Generic[V]):
     def __init__(self) -> None:
         self.landed = threading.Event()
@@ -40,9 +53,10 @@ class Flights(Generic[K, V]):
         flight, leading = self._join(key)
         if leading:
             run = contextvars.copy_context().run  # the work is still done for the request in hand
-            thread = threading.Thread(target=run, args=(self._fly, key, flight, work), name="pypiserver-lite-asking")
-            thread.daemon = True
-            thread.start()
+            try:
+                start("asking", run, self._fly, key, flight, work)
+            except Busy as error:
+                self._land(key, flight, error)
         return self._wait(flight, patience)
 
     def _join(self, key: K) -> tuple[_Flight[V], bool]:
@@ -62,15 +76,18 @@ class Flights(Generic[K, V]):
     def _lead(self, key: K, flight: _Flight[V], work: Callable[[], V]) -> V:
         try:
             value = work()
-            flight.value.append(value)
-            return value
         except BaseException as error:
-            flight.error = error
+            self._land(key, flight, error)
             raise
-        finally:
-            with self._lock:
-                del self._flights[key]
-            flight.landed.set()
+        flight.value.append(value)
+        self._land(key, flight, None)
+        return value
+
+    def _land(self, key: K, flight: _Flight[V], error: BaseException | None) -> None:
+        flight.error = error
+        with self._lock:
+            del self._flights[key]
+        flight.landed.set()
 
     def _wait(self, flight: _Flight[V], patience: float) -> V:
         if not flight.landed.wait(patience):

@@ -268,3 +268,18 @@ def test_facts_without_the_digest_that_is_wanted_now_are_not_known(tmp_path: Pat
     assert set(finding.facts.hashes) == {"sha512", "sha256"}
     assert Reader(memory, []).known([key_of(path)])
     memory.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes as POSIX has them")
+def test_the_database_is_for_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = tmp_path / "facts.sqlite3"
+        for _ in range(2):
+            memory = Memory(path)
+            memory.put({FileState("/a", 1, 2, 3): Facts({})})
+            assert {entry.stat().st_mode & 0o777 for entry in tmp_path.iterdir()} == {0o600}
+            memory.close()
+            path.chmod(0o644)  # as an earlier version made it
+    finally:
+        os.umask(before)

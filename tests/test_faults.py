@@ -133,12 +133,19 @@ def test_a_client_that_hangs_up_leaves_nothing(packages: Path) -> None:  # R5
 
 
 @contextmanager
-def traced(server: live.Server, target: Path, *calls: str) -> Iterator[None]:
-    """Note the server's system calls; skip the test where nobody may watch another process."""
+def traced(server: live.Server, target: Path, *calls: str, error: str = "", path: Path | None = None) -> Iterator[None]:
+    """Note the server's system calls, or make those fail with `error` that name `path` (any, if it is ``None``).
+
+    Skips the test where nobody may watch another process.
+    """
     assert server.process is not None
     if shutil.which("strace") is None:
         pytest.skip("this machine has no strace")
     command = ["strace", "-f", "-y", "-s", "200", "-e", f"trace={','.join(calls)}", "-o", str(target)]
+    if error:
+        command += ["-e", f"inject={','.join(calls)}:error={error}"]
+    if path is not None:
+        command += ["-P", str(path.resolve())]
     tracer = subprocess.Popen([*command, "-p", str(server.process.pid)], stderr=subprocess.PIPE, text=True)
     try:
         assert tracer.stderr is not None
@@ -303,6 +310,46 @@ def test_a_folder_that_goes_away_and_comes_back_is_served_again(packages: Path) 
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert forms.post(server, SMALL).status == 200
+        quiet(server)
+
+
+@pytest.mark.parametrize("error", ["EMFILE", "EACCES", "EIO"])
+def test_what_the_disk_does_not_give_is_503_and_neither_404_nor_a_shorter_page(
+    packages: Path, tmp_path: Path, error: str
+) -> None:
+    builders.make_wheel(packages, "ours", "1.0")
+    with live.serve(packages=[packages], **forms.OPEN) as server:
+        assert len(digests(server, "ours")) == 1
+        path = builders.make_wheel(packages, "ours", "2.0")
+        with traced(server, tmp_path / "trace", "open", "openat", error=error, path=path):
+            for address in ("/simple/ours/", "/project/ours/", "/ours/json", f"/packages/{path.name}"):
+                answer = live.ask(server, address)
+                assert answer.status == 503, address
+                assert answer.text.startswith("a file cannot be read") and str(packages) not in answer.text
+            assert live.ask(server, "/simple/").status == 200
+        assert len(digests(server, "ours")) == 2
+        assert live.ask(server, f"/packages/{path.name}").body == path.read_bytes()
+        quiet(server)
+
+
+@pytest.mark.parametrize("error", ["EMFILE", "EIO"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_folder_that_cannot_be_listed_leaves_nobody_to_say_what_is_not_here(
+    packages: Path, tmp_path: Path, error: str, nested: bool
+) -> None:
+    folder = packages / "deep" if nested else packages
+    builders.make_wheel(folder, "ours")
+    with live.serve(packages=[packages], **forms.OPEN) as server:
+        assert len(digests(server, "ours")) == 1
+        with traced(server, tmp_path / "trace", "open", "openat", error=error, path=folder):
+            builders.make_wheel(folder, "new")
+            answer = live.ask(server, "/simple/new/")
+            assert answer.status == 503 and "cannot be read" in one_line(answer)
+            assert len(digests(server, "ours")) == 1  # what is known is served
+        deadline = time.monotonic() + 20
+        while live.ask(server, "/simple/new/").status == 503:
+            assert time.monotonic() < deadline
+        assert len(digests(server, "new")) == 1
         quiet(server)
 
 

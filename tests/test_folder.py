@@ -21,7 +21,7 @@ from packaging.utils import NormalizedName
 from source_contract import OURS, read, staged
 
 from pypiserver_lite.disk import Budget
-from pypiserver_lite.errors import Conflict, Invalid, Missing, Unavailable, Unreadable
+from pypiserver_lite.errors import Conflict, DiskFailed, Invalid, Missing, Unavailable
 from pypiserver_lite.facts import Memory
 from pypiserver_lite.model import File, LocalFile, Project
 from pypiserver_lite.sources.folder import Folder
@@ -512,7 +512,7 @@ def test_what_is_unreadable_makes_its_page_unavailable_with_one_line(
     try:
         folder = make(tmp_path)
         for _ in range(3):
-            with pytest.raises(Unreadable, match="Permission denied"):  # a shorter page would be a wrong one
+            with pytest.raises(DiskFailed, match="Permission denied"):  # a shorter page would be a wrong one
                 folder.project(OURS)
             assert folder.project(NEW) is None  # a folder that somebody closed to us is left out
         assert len(caplog.records) == 2

@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 
-from ..errors import Unavailable
+from ..errors import Busy, Unavailable
 from ..facts import Reader
+from ..kept import start
 from ..model import FileState
 from .listing import Entry
 
@@ -56,8 +57,10 @@ class ReadAhead:
         with self._lock:
             self.dormant = False
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._run, name="pypiserver-lite-read-ahead", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread = start("read-ahead", self._run)
+                except Busy as error:
+                    _log.warning("files are not read ahead (%s); pages read what they need themselves", error)
 
     def after_fork(self) -> None:
         """In a child process: no thread of ours runs here. `start` begins anew."""

@@ -186,19 +186,19 @@ class Walk:
         project_of = dists.project_of
         for entry in _entries(listing.real, unknown):
             name = entry.name
-            if name.startswith("."):
+            if name[0] == ".":
                 if name.startswith(STAGED_PREFIX):
                     self.leftovers.setdefault(listing.real, []).append(name)
                 continue
             try:
-                real, mode = ("", stat.S_IFREG) if entry.is_file(follow_symlinks=False) else self._resolved(entry)
+                folder = "" if entry.is_file(follow_symlinks=False) else self._folder(entry)
             except OSError as error:
                 # It is there all the same: its page will say that it cannot be read, and not be shorter.
-                real, mode = "", stat.S_IFREG
+                folder = ""
                 self._complain(entry.path, str(error.strerror))
-            if stat.S_ISDIR(mode):
-                folders[name] = real
-            elif stat.S_ISREG(mode):
+            if folder:
+                folders[name] = folder
+            elif folder is not None:
                 project = project_of(name)
                 if project is not None:
                     fresh[name] = project
@@ -208,12 +208,13 @@ class Walk:
                     self._complain(entry.path, "its name cannot be written in a page")
         self._update(listing, fresh, gone, sides, folders)
 
-    def _resolved(self, entry: _Entry) -> tuple[str, int]:
-        """Where a folder or a link leads, and to what kind of thing; 0 for nothing of ours. Raises OSError."""
+    def _folder(self, entry: _Entry) -> str | None:
+        """The folder that an entry is or leads to, resolved; empty for a file, ``None`` for nothing of ours."""
         if not entry.is_symlink():
-            return entry.path, stat.S_IFDIR if entry.is_dir(follow_symlinks=False) else 0
+            return entry.path if entry.is_dir(follow_symlinks=False) else None
         real = os.path.realpath(entry.path)
-        return real, _mode(real) if self._inside(real) else 0
+        mode = _mode(real) if self._inside(real) else 0
+        return real if stat.S_ISDIR(mode) else "" if stat.S_ISREG(mode) else None
 
     def _update(
         self,

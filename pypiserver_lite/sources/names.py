@@ -16,6 +16,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 from threading import Lock
 
@@ -164,19 +165,20 @@ class Names:
         self._unwritten |= lost
 
     def _take(self, lines: Iterable[str]) -> None:
-        """Do as the lines say, one after the other."""
-        for line in map(NormalizedName, lines):
-            if line == _ALL:
+        """Do as the lines say, one after the other; names that follow each other at once, for they may be many."""
+        for sign, group in groupby(lines, lambda line: line[0] if line[0] in "#-" else ""):
+            names = set(map(NormalizedName, group))
+            if not sign:
+                self._unwritten -= names
+                self._kept |= names - self._live.keys()
+            elif _ALL in names:
                 self._kept.clear()
                 self._unwritten = set(self._live)
                 self.cleared += 1
-            elif line.startswith("-"):
-                self._kept.discard(NormalizedName(line[1:]))
-                self._unwritten.discard(NormalizedName(line[1:]))
-            elif not line.startswith("#"):
-                self._unwritten.discard(line)
-                if line not in self._live:
-                    self._kept.add(line)
+            elif sign == "-":
+                released = {NormalizedName(name[1:]) for name in names}
+                self._kept -= released
+                self._unwritten -= released
 
     def _append(self, lines: Iterable[str] = ()) -> None:
         """Add what is not written yet, and these lines; then take them in. Raises OSError, ValueError, Busy."""

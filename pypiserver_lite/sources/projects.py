@@ -15,7 +15,7 @@ from typing import NamedTuple
 from packaging.utils import NormalizedName
 
 from .. import archives, disk, dists
-from ..errors import Unreadable
+from ..errors import DiskFailed
 from ..facts import Changing, Facts, Reader, describe, opened
 from ..kept import Turnstile
 from ..model import NO_HASHES, File, FileState, Project
@@ -204,13 +204,13 @@ class Projects:
                 self._snapshot.complain(os.path.join(*entry), being_written)
                 built.doubtful.add(entry)
         if being_written and not built.files:
-            raise Unreadable(f"{being_written}; try again shortly")
+            raise DiskFailed(f"{being_written}; try again shortly")
         built.project = _project(name, built.files.values())
         return built
 
     @contextmanager
     def _readable(self, entry: Entry) -> Iterator[None]:
-        """A file that is there and cannot be read is no reason for a shorter page: raises Unreadable."""
+        """A file that is there and cannot be read is no reason for a shorter page: raises DiskFailed."""
         try:
             yield
         except FileNotFoundError:

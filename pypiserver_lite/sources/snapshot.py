@@ -20,7 +20,7 @@ from packaging.utils import NormalizedName
 
 from .. import dists
 from ..disk import Budget, sweep
-from ..errors import Unreadable
+from ..errors import DiskFailed
 from .listing import Entry, Listing, Walk, base_of, stamp_of
 from .names import Names
 
@@ -188,7 +188,7 @@ class Snapshot:
         return self._follow_links or any(path.startswith(root.rstrip(os.sep) + os.sep) for root in self._real_roots)
 
     def first_root(self) -> str:
-        """The resolved first root, where uploads end up. Raises Unreadable if it is lost."""
+        """The resolved first root, where uploads end up. Raises DiskFailed if it is lost."""
         if not os.path.isdir(self._roots[0]) or (self.lost() and 0 in self._emptied):
             raise lost()
         return os.path.realpath(self._roots[0])
@@ -348,9 +348,9 @@ class Snapshot:
         self._had.after_fork()
 
 
-def lost() -> Unreadable:
+def lost() -> DiskFailed:
     """What it means for whoever asks that a root is lost."""
-    return Unreadable("a packages folder cannot be read now, or is empty as if its disk were missing; try again later")
+    return DiskFailed("a packages folder cannot be read now, or is empty as if its disk were missing; try again later")
 
 
 class Changes:

@@ -26,6 +26,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ..errors import Late, Unavailable
+from ..kept import start
 
 Kind = Literal["public", "private", "loopback"]
 _PORTS = {"http": 80, "https": 443}
@@ -110,7 +111,11 @@ def resolve(host: str, port: int, timeout: float) -> list[tuple[Any, ...]]:
         finally:
             _lookups.release()
 
-    threading.Thread(target=ask, name="pypiserver-lite-resolve", daemon=True).start()
+    try:
+        start("resolve", ask)
+    except BaseException:
+        _lookups.release()
+        raise
     try:
         answer = answers.get(timeout=max(deadline - time.monotonic(), 0.1))
     except queue.Empty:

@@ -20,6 +20,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ..errors import Late, Unavailable
+from ..kept import start
 from .addresses import Gate, Unreachable, connected, resolve
 from .ways import Proxy, Ways
 
@@ -101,9 +102,9 @@ class _Deadlines:
         entry = (deadline, next(self._numbers), call)
         with self._changed:
             if self._process != os.getpid():  # a fork leaves threads behind
-                self._process = os.getpid()
                 self._waiting.clear()
-                threading.Thread(target=self._watch, name="pypiserver-lite-deadlines", daemon=True).start()
+                start("deadlines", self._watch)
+                self._process = os.getpid()
             heapq.heappush(self._waiting, entry)
             if self._waiting[0] is entry:
                 self._changed.notify()

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from ..cache import Followed, Growing, read_at
-from ..errors import Late, Missing, NoSpace, Unavailable
+from ..errors import Busy, Late, Missing, NoSpace, Unavailable
+from ..kept import start
 from .bodies import Body
 from .client import Named, Upstream
 
@@ -183,8 +184,13 @@ class Download:
         self.size = self._check.size
 
     def start(self) -> None:
-        """Let it run."""
-        threading.Thread(target=self._run, args=(self._body,), name="pypiserver-lite-download", daemon=True).start()
+        """Let it run. Raises Busy if the system has no thread left."""
+        try:
+            start("download", self._run, self._body)
+        except Busy as error:
+            self._body.close()
+            self._fail(error)
+            raise
 
     def claim(self) -> bool:
         """True for the first who asks: the one for whom the bytes come from the upstream."""

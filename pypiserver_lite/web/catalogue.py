@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import NormalizedName
 
 from ..dists import project_of
+from ..kept import start
 from ..model import File
 from ..search import Catalogue
 
@@ -88,8 +89,7 @@ class Shelf:
             return self._gathered
         with self._lock:
             if (self._thread is None or not self._thread.is_alive()) and time.monotonic() >= self._again:
-                self._thread = threading.Thread(target=self._gather, args=(state,), name="catalogue", daemon=True)
-                self._thread.start()
+                self._thread = start("catalogue", self._gather, state)
             thread = self._thread
         if thread is not None:
             thread.join(_PATIENCE)

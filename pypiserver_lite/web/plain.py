@@ -9,6 +9,7 @@ from ..errors import (
     Busy,
     Conflict,
     Denied,
+    DiskFailed,
     Invalid,
     Late,
     Loop,
@@ -20,7 +21,6 @@ from ..errors import (
     TooLarge,
     TooMany,
     Unavailable,
-    Unreadable,
 )
 from .api import reason
 from .send import Answer, Headers
@@ -37,7 +37,7 @@ STATUS: Mapping[type[PypiServerLiteError], int] = {
     Late: 504,
     Busy: 503,
     ReadOnly: 503,
-    Unreadable: 503,
+    DiskFailed: 503,
     NoSpace: 507,
     Loop: 508,
 }

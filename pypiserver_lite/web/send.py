@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
+from .. import disk
 from ..errors import Missing
 from ..formats import Sendfile
 from ..model import LocalFile, Stream
@@ -227,12 +228,15 @@ def _resumed(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 def local_file(environ: Mapping[str, str], content: LocalFile, *, filename: str, cache_control: str) -> Answer:
     """A file on disk, whole or the range asked for, as an open file that the server can send by itself.
 
-    Raises Missing if it vanished or is no regular file any more.
+    Raises Missing if it vanished or is no regular file any more, DiskFailed
+    if it cannot be read.
     """
     try:
         handle = os.open(content.path, _OPEN)
     except OSError as error:
-        raise Missing(f"{filename} is not here any more") from error
+        if error.errno in disk.GONE:
+            raise Missing(f"{filename} is not here any more") from error
+        raise disk.unreadable(error) from error
     try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):

@@ -1,0 +1,78 @@
+"""A machine that has no thread left says so, and nobody waits for work that never began."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import builders
+import faulty_upstream as faulty
+import pytest
+from packaging.utils import NormalizedName
+from source_contract import read
+from wsgi_client import Client
+
+from pypiserver_lite import make_app
+from pypiserver_lite.cache import Cache
+from pypiserver_lite.errors import Busy
+from pypiserver_lite.kept import Flights
+from pypiserver_lite.sources.remote import Remote
+from pypiserver_lite.upstream import addresses
+from pypiserver_lite.upstream.client import Upstream
+
+
+@contextmanager
+def no_threads() -> Iterator[None]:
+    """No thread can be started: none has room for so large a stack."""
+    before = threading.stack_size(2**46)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
+
+
+def refused(work: Callable[[], object]) -> None:
+    with no_threads(), pytest.raises(Busy, match="no thread left"):
+        work()
+
+
+def test_a_flight_that_never_left_is_waited_for_by_nobody() -> None:
+    flights: Flights[str, int] = Flights()
+    refused(lambda: flights.do_behind("key", lambda: 1, 60))
+    assert flights.do_behind("key", lambda: 2, 60) == 2
+
+
+def test_look_ups_that_never_began_leave_room_for_others() -> None:
+    for _ in range(100):
+        refused(lambda: addresses.resolve("localhost", 80, 1))
+    assert addresses.resolve("localhost", 80, 20)
+
+
+def test_a_download_that_never_began_leaves_nothing_and_may_be_tried_again(tmp_path: Path) -> None:
+    foo = NormalizedName("foo")
+    wheel = builders.make_wheel(tmp_path / "theirs", "foo")
+    with faulty.upstream() as server:
+        server.add("foo", wheel.name, wheel.read_bytes())
+        remote = Remote(Upstream(server.url, calls=1, room=0), mode="cache", cache=Cache(tmp_path / "cache"))
+        assert remote.project(foo) is not None  # over a connection that is kept
+        for _ in range(3):
+            refused(lambda: read(remote.open(foo, wheel.name)))
+            assert list((tmp_path / "cache" / "tmp").iterdir()) == []
+        assert read(remote.open(foo, wheel.name)) == wheel.read_bytes()
+        remote.close()
+
+
+def test_an_index_without_threads_of_its_own_serves_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    builders.make_wheel(tmp_path / "packages")
+    with no_threads():
+        app = make_app(tmp_path / "packages", disable_fallback=True, cache_dir=tmp_path / "cache")
+        client = Client(app)
+        client.get("/simple/ours/")
+        client.get("/search?q=ours", status=503)
+    client.get("/search?q=ours")
+    app.close()
+    assert len([line for line in caplog.messages if "not read ahead" in line]) == 1
