@@ -193,7 +193,8 @@ class Cache:
         """
         folder = self._folder("tmp")
         self.check_bound(expected or 0)
-        # Nothing gives way to what is merely announced, but what never can come need not begin.
+        # Little gives way to what is merely announced, but what never can come need not begin.
+        self.make_room(min(expected or 0, _STEP))
         short = (expected or 0) + _ROOM_TO_LEAVE - self._free(folder)
         if short > 0 and short > self.usage().size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -305,6 +305,23 @@ def test_killed_while_writing_leaves_only_what_is_swept_later(tmp_path: Path) ->
     assert cache.find("files", key("a"), 10) is not None
 
 
+def test_a_start_sweeps_what_is_abandoned_and_nothing_that_a_live_writer_holds(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c")
+    growing = cache.begin("files", key("a"), 6)
+    assert growing is not None
+    growing.write(b"abc")
+    abandoned = cache.root / "tmp" / f"files-{key('b')}.part"
+    abandoned.write_bytes(b"half")
+    for path in (cache.root / "tmp").iterdir():  # however long ago they were written to
+        os.utime(path, (1.0, 1.0))
+    restarted = Cache(tmp_path / "c")
+    assert not abandoned.exists()
+    assert restarted.begin("files", key("a"), 6) is None
+    growing.write(b"def")
+    growing.publish()
+    assert restarted.find("files", key("a"), 6) is not None
+
+
 def test_many_writers_of_one_entry_leave_one_of_theirs(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c")
     values = [bytes([number]) * 5000 for number in range(8)]

@@ -27,6 +27,8 @@ from pypiserver_lite.model import Content, LocalFile, Stream
 from pypiserver_lite.sources.remote import Remote
 from pypiserver_lite.upstream import hops
 from pypiserver_lite.upstream.client import Upstream
+from pypiserver_lite.upstream.download import Borrowed
+from pypiserver_lite.upstream.ranged import TAIL, RangedFile
 from pypiserver_lite.upstream.rate import Rate
 
 FOO = NormalizedName("foo")
@@ -634,6 +636,39 @@ def test_a_refusal_is_an_answer_and_not_a_broken_connection(
         content.read(0, None)  # before the first byte
 
 
+def test_halves_are_joined_only_if_something_tells_that_they_belong_together(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    data, other = data_of(400_000), data_of(400_000, seed=2)
+    path = server.add("foo", SDIST, data, hashes={})
+
+    def breaks(handler: faulty.Handler) -> None:
+        etag = server.stored[path].etag
+        fields = {"ETag": etag} if etag else {}
+        faulty.truncate(data, 250_000, "x/y", Accept_Ranges="bytes", **fields)(handler)
+        server.stored[path].body = other  # replaced meanwhile, by one of the same length
+        server.stored[path].etag = etag and '"other"'
+
+    for etag in (None, '"one"'):  # nothing says that it is another one, or the upstream does
+        server.stored[path] = faulty.Stored(data, etag=etag)
+        server.fault(path, breaks, times=1)
+        with pytest.raises(Unavailable):
+            read(make().open(FOO, SDIST))
+        assert not [entry for entry in (tmp_path / "cache" / "files").rglob("*") if entry.is_file()]
+    server.stored[path] = faulty.Stored(data, etag='"one"')
+    server.fault(path, faulty.truncate(data, 250_000, "x/y", ETag='"one"', Accept_Ranges="bytes"), times=1)
+    assert read(make().open(FOO, SDIST)) == data
+
+
+def test_a_file_for_which_the_disk_has_no_room_is_passed_through(server: faulty.FaultyUpstream, tmp_path: Path) -> None:
+    path = server.add("foo", SDIST, b"abc")
+    cache = Cache(tmp_path / "cache", free=lambda folder: 64 * 2**20 + 2)
+    remote = Remote(Upstream(server.url), mode="cache", cache=cache)
+    for _ in range(2):
+        assert read(remote.open(FOO, SDIST)) == b"abc"
+    assert server.count(path) == 2
+
+
 def test_a_broken_download_goes_on_where_it_broke(make: Make, server: faulty.FaultyUpstream) -> None:
     data = data_of(400_000)
     path = server.add("foo", SDIST, data)
@@ -824,6 +859,24 @@ while len(sys.argv) < 5 and remote._downloads:
 """
 
 
+@pytest.mark.parametrize("size", [6, None])
+def test_who_follows_another_process_gets_no_byte_that_would_make_an_unchecked_file_whole(
+    tmp_path: Path, size: int | None
+) -> None:
+    key = hashlib.sha256(b"key").hexdigest()
+    growing = Cache(tmp_path / "c").begin("files", key, size)
+    followed = Cache(tmp_path / "c").follow("files", key)
+    assert growing is not None
+    assert followed is not None
+    borrowed = Borrowed(followed, size)
+    growing.write(b"abc")
+    assert borrowed.wait(0) == ((3, False) if size else (2, False))
+    growing.write(b"def")  # all of it, but nobody has looked whether it is right
+    assert borrowed.wait(0) == (5, False)
+    growing.publish()
+    assert borrowed.wait(5) == (6, True)
+
+
 def test_several_processes_share_one_download(server: faulty.FaultyUpstream, tmp_path: Path) -> None:
     data = data_of(3_000_000)
     path = server.add("foo", SDIST, data)
@@ -957,6 +1010,30 @@ def test_metadata_that_is_announced_and_not_there_is_made(
     assert read(make().open(FOO, wheel.name, ".metadata")) == metadata
     with pytest.raises(Unavailable):
         make("proxy").open(FOO, wheel.name, ".metadata")
+
+
+def test_a_wheel_is_not_read_here_and_there_without_end() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def fetch(start: int, stop: int) -> bytes:
+        asked.append((start, stop))
+        return bytes(stop - start)
+
+    size = 2**30
+    file = RangedFile(size, fetch)
+    assert file.read(0) == b""
+    file.seek(-10, os.SEEK_END)
+    assert len(file.read()) == 10
+    assert asked == [(size - TAIL, size)]  # the end in one piece
+    with pytest.raises(Unavailable):
+        for at in range(0, size, 2**20):
+            file.seek(at)
+            file.read(1)
+    assert len(asked) <= 12
+    greedy = RangedFile(size, fetch)
+    with pytest.raises(Unavailable):
+        greedy.read(9 * 2**20)
+    assert sum(stop - start for start, stop in asked) <= 8 * 2**20
 
 
 def test_metadata_that_cannot_be_had_is_announced_no_more(
