@@ -24,6 +24,7 @@ from pypiserver_lite.disk import Budget
 from pypiserver_lite.errors import Conflict, DiskFailed, Invalid, Missing, Unavailable
 from pypiserver_lite.facts import Memory
 from pypiserver_lite.model import File, LocalFile, Project
+from pypiserver_lite.sources import projects
 from pypiserver_lite.sources.folder import Folder
 
 Make = Callable[..., Folder]
@@ -701,6 +702,7 @@ _FORKS = """
 import os, sys, time, warnings
 from pathlib import Path
 from pypiserver_lite.facts import Memory
+from pypiserver_lite.sources import projects
 from pypiserver_lite.sources.folder import Folder
 warnings.simplefilter("ignore")
 folder = Folder([Path(sys.argv[1])], Memory(Path(sys.argv[2])), hash_algo="sha256")
@@ -761,3 +763,21 @@ def test_a_file_on_another_file_system_is_replaced_there(make: Make, tmp_path: P
         assert listed(Path(other)) == [there.name, f"{there.name}.asc"]
         assert listed(one) == []
         assert only(folder).hashes["sha256"] == hashlib.sha256(new.read_bytes()).hexdigest()
+
+
+def test_projects_that_nobody_asks_for_are_not_kept_for_ever(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projects, "KEPT_FILES", 10)
+    for number in range(8):
+        for version in ("1.0", "2.0", "3.0"):
+            make_wheel(tmp_path / "p", f"p{number}", version)
+    folder = make(tmp_path / "p")
+    first = project_in(folder, "p0")
+    assert project_in(folder, "p0") is first
+    for number in range(1, 8):
+        last = project_in(folder, f"p{number}")
+    assert project_in(folder, "p7") is last
+    again = project_in(folder, "p0")
+    assert again is not first
+    assert again == first

@@ -91,6 +91,23 @@ def test_what_was_fetched_once_installs_with_the_upstream_gone_even_after_a_rest
         assert live.ask(server, "/simple/ours/").status == 200
 
 
+@pytest.mark.parametrize("mode", ["proxy", "cache"])
+def test_a_page_that_was_served_often_is_marked_once_its_upstream_fails(
+    mode: str, upstream: faulty.FaultyUpstream, folder: Path, tmp_path: Path
+) -> None:
+    app = make_app(folder, fallback_url=upstream.url, fallback_mode=mode, cache_dir=tmp_path / "c", cache_ttl=0)
+    with live.in_thread(app) as server:
+        for _ in range(3):
+            fine = live.ask(server, "/simple/their-lib/", Accept=JSON)
+            assert (fine.status, fine.headers.get("warning"), fine.headers.get("age")) == (200, None, None)
+        upstream.fault("*", faulty.status(500))
+        for conditional in ("", fine.headers["etag"], ""):
+            stale = live.ask(server, "/simple/their-lib/", Accept=JSON, If_None_Match=conditional)
+            assert stale.status == (304 if conditional else 200)
+            assert stale.headers["warning"].startswith("110 ")
+            assert stale.headers["age"].isdigit()
+
+
 @pytest.mark.parametrize("mode", ["redirect", "proxy", "cache"])
 def test_reserved_names_are_asked_of_nobody(
     mode: str, upstream: faulty.FaultyUpstream, folder: Path, tmp_path: Path
