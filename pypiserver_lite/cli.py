@@ -222,7 +222,7 @@ Running servers notice by themselves. The names are written in .pypiserver-lite/
 
 def names(argv: Sequence[str]) -> int:
     """``names``: list the names that are kept without files, or release them."""
-    parser = config.make_parser("pypiserver-lite names", _NAMES, names=["cache_dir"])
+    parser = config.make_parser("pypiserver-lite names", _NAMES, names=["cache_dir", "follow_links"])
     parser.add_argument("action", choices=("list", "release"), help="what to do")
     parser.add_argument("names", nargs="*", default=[], metavar="NAME", help="for release: which")
     parser.add_argument("--all", action="store_true", default=False, help="for release: all names without files")

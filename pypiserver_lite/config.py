@@ -366,6 +366,14 @@ class Config:
         metavar="DIR",
         group="storage",
     )
+    follow_links: bool = _row(
+        False,
+        parse_switch,
+        "list and serve what links lead to outside the packages folders too, files and whole folders",
+        "--follow-links",
+        group="storage",
+        switch=True,
+    )
 
     verbose: int = _row(0, parse_seconds, "say more; twice: everything", "-v", "--verbose", group="log", counted=True)
     quiet: bool = _row(False, parse_switch, "say only what went wrong", "-q", "--quiet", group="log", switch=True)

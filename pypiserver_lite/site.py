@@ -130,7 +130,13 @@ def build(config: Config) -> Site:
 def build_folder(config: Config) -> Folder:
     """The packages folders alone. Raises ConfigError for one that cannot be served."""
     roots = [_folder(path) for path in config.packages]
-    return Folder(roots, _memory(config), hash_algo=config.hash_algo, workers=threads(config))
+    return Folder(
+        roots,
+        _memory(config),
+        hash_algo=config.hash_algo,
+        workers=threads(config),
+        follow_links=config.follow_links,
+    )
 
 
 def _folder(path: Path) -> Path:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import listed, make_sdist, make_wheel, metadata
@@ -36,9 +37,9 @@ NEW = NormalizedName("new")
 def make() -> Iterator[Make]:
     made: list[tuple[Folder, Memory]] = []
 
-    def make(*roots: Path, hash_algo: str | None = "sha256", database: Path | None = None) -> Folder:
+    def make(*roots: Path, database: Path | None = None, **settings: Any) -> Folder:
         memory = Memory(database)
-        made.append((Folder(roots, memory, hash_algo=hash_algo), memory))
+        made.append((Folder(roots, memory, **settings), memory))
         return made[-1][0]
 
     yield make
@@ -149,6 +150,33 @@ def test_links_inside_the_roots_are_followed_and_resolved(make: Make, tmp_path: 
     assert project_in(folder).versions == ("1.0",)
     with pytest.raises(Missing):
         folder.open(OURS, "ours-2.0-py3-none-any.whl")
+
+
+@posix
+def test_a_farm_of_links_is_served_when_links_are_followed_and_loops_end(make: Make, tmp_path: Path) -> None:
+    farm, store = tmp_path / "farm", tmp_path / "store"
+    target = make_wheel(store / "a1b2", "ours", "1.0")
+    hidden = old(target.rename(target.with_name("a1b2.blob")))
+    make_sdist(store / "more", "deep", "1.0")
+    (farm / "ours").mkdir(parents=True)
+    (farm / "ours" / target.name).symlink_to(hidden)
+    (farm / "more").symlink_to(store / "more", target_is_directory=True)
+    (farm / "dangling-1.0.tar.gz").symlink_to(store / "nothing")
+    for loop, leads_to in ((farm / "up", tmp_path), (store / "more" / "back", farm), (store / "more" / "self", ".")):
+        loop.symlink_to(leads_to, target_is_directory=True)
+    (farm / "loop-1.0.tar.gz").symlink_to("loop-1.0.tar.gz")
+    assert make(farm).names() == ()
+    folder = make(farm, follow_links=True)
+    assert list(folder.names()) == ["deep", "ours"]
+    assert folder.open(OURS, target.name) == LocalFile(path=hidden.resolve())
+    assert read(folder.open(NormalizedName("deep"), "deep-1.0.tar.gz"))
+    assert only(folder).hashes["sha256"] == hashlib.sha256(hidden.read_bytes()).hexdigest()
+    assert str(hidden.resolve()) in {note.path for note in folder.notes()}  # where search finds summaries
+    # What changes behind a link is seen, and removal takes the link alone.
+    make_wheel(store / "more", "new")
+    assert folder.project(NEW) is not None
+    assert folder.remove(OURS, "1.0") == (target.name,)
+    assert hidden.exists() and not os.path.lexists(farm / "ours" / target.name)
 
 
 def test_the_first_root_and_the_first_path_win(make: Make, tmp_path: Path) -> None:
