@@ -10,6 +10,7 @@ verification, which is slow on purpose, from being used to stop the server.
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import ipaddress
@@ -22,12 +23,12 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .disk import Budget
-from .errors import ConfigError, Denied, TooMany
+from .errors import Busy, ConfigError, Denied, TooMany
 from .kept import Flights, Turnstile
 from .model import User
 
@@ -382,11 +383,12 @@ class Gate:
     A login that was right passes without being verified for as long as the
     password file stays as it is; it is kept as a hash under a key of this
     process only. Others are verified, on half of the processors and in half
-    of the workers at most, the ones that wait included; more hear Busy. Who
-    guesses is refused before anything is hashed: `FAILURES` wrong logins of
-    one user from one address, and then one in six seconds, and
-    `ADDRESS_FAILURES` from one address whatever the user. So a right login
-    passes where others guess, and a first one at worst at the second try.
+    of the workers at most, the ones that wait included, a quarter for one
+    address; more hear Busy. Who guesses is refused before anything is hashed:
+    `FAILURES` wrong logins of one user from one address are let through, and
+    then one in six seconds, and `ADDRESS_FAILURES` whatever the user. So a
+    right login passes where others guess; only one that is new since the file
+    changed may have to wait for the end of a flood from its own address.
     """
 
     FAILURES = 10
@@ -416,6 +418,9 @@ class Gate:
         self._protected = protected if open else protected | {"update"}
         self._clock = clock
         self._secret = secrets.token_bytes(32)
+        self._share = max(1, workers // 4)
+        self._under_way: Counter[str] = Counter()
+        self._lock = threading.Lock()
         self._waiting = Turnstile(max(1, workers // 2))
         self._hashing = Turnstile(self.AT_ONCE, room=workers, patience=self.PATIENCE)
         self._flights: Flights[tuple[Book, bytes], bool] = Flights()
@@ -446,7 +451,7 @@ class Gate:
         network, now = _network(address), self._clock()
         if wait := max(self._by_user.wait((network, user), now), self._by_address.wait(network, now)):
             raise TooMany("too many wrong logins from this address; wait", retry_after=math.ceil(wait))
-        if not self._verified(book, key, user, password):
+        if not self._verified(book, key, user, password, network):
             self._by_user.note((network, user), self._clock())
             self._by_address.note(network, self._clock())
             # One line whatever the name holds, and the address before it: programs that bar addresses read this.
@@ -472,15 +477,31 @@ class Gate:
         sent = authorization.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(sent, key=self._secret, digest_size=32).digest()
 
-    def _verified(self, book: Book, key: bytes, user: str, password: bytes) -> bool:
+    def _verified(self, book: Book, key: bytes, user: str, password: bytes, network: str) -> bool:
         """Verify once for all who bring the same credentials at the same time, as an installer's connections do."""
-        with self._waiting.inside():
-            return self._flights.do((book, key), lambda: self._hashed(book, key, user, password))
 
-    def _hashed(self, book: Book, key: bytes, user: str, password: bytes) -> bool:
-        with self._hashing.inside():
-            # Another flight may have landed between our look at the memory and our start.
-            right = book.knows(key) or book.verify(user, password)
-            if right:
-                book.remember(key)
-            return right
+        def verify() -> bool:
+            with self._one_of(network), self._hashing.inside():
+                # Another flight may have landed between our look at the memory and our start.
+                right = book.knows(key) or book.verify(user, password)
+                if right:
+                    book.remember(key)
+                return right
+
+        with self._waiting.inside():
+            return self._flights.do((book, key), verify)
+
+    @contextlib.contextmanager
+    def _one_of(self, network: str) -> Iterator[None]:
+        """Leave places to others: from one address half of what may be verified at once or wait for it. Raises Busy."""
+        with self._lock:
+            if self._under_way[network] >= self._share:
+                raise Busy("too many logins from this address at once; try again in a few seconds")
+            self._under_way[network] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way[network] -= 1
+                if not self._under_way[network]:
+                    del self._under_way[network]

@@ -8,8 +8,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -541,6 +541,14 @@ def test_tables_stay_small_whoever_asks(file: Path) -> None:
     assert book.knows((5999).to_bytes(4, "big"))
 
 
+def finished(tasks: Sequence[Future[bool]], count: int) -> bool:
+    """Whether so many of them end, within a time in which all would."""
+    deadline = time.monotonic() + 20
+    while sum(task.done() for task in tasks) < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return sum(task.done() for task in tasks) == count
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_logins_that_wait_hold_no_more_than_half_of_the_workers(same: bool) -> None:
     book = Counted({"ann": SHA_SECRET, "bob": SHA_SECRET}, workers=8)
@@ -552,14 +560,25 @@ def test_logins_that_wait_hold_no_more_than_half_of_the_workers(same: bool) -> N
             for number in range(8)
         ]
         # Four are turned away while the others are held.
-        while sum(guess.done() for guess in guesses) < 4:
-            time.sleep(0.01)
+        assert finished(guesses, 4)
         assert enters(book.gate, "ann", "secret", "198.51.100.1")
         assert book.gate.check("list", None, "198.51.100.1") is None
         book.may.set()
     outcomes = [guess.exception() for guess in guesses]
     assert sum(isinstance(outcome, Busy) for outcome in outcomes) == 4
     assert len(book.asked) == (2 if same else 5)
+
+
+def test_a_flood_from_one_address_leaves_places_to_others() -> None:
+    book = Counted({"ann": SHA_SECRET, "bob": SHA_SECRET}, workers=8)
+    book.may.clear()
+    with ThreadPoolExecutor(9) as workers:
+        flood = [workers.submit(enters, book.gate, f"user{number}", "guess") for number in range(8)]
+        assert finished(flood, 6)
+        other = workers.submit(enters, book.gate, "bob", "secret", "192.0.2.2")
+        book.may.set()
+        assert other.result(30)
+    assert sum(isinstance(guess.exception(), Busy) for guess in flood) == 6
 
 
 def test_many_connections_of_one_user_are_verified_once() -> None:
