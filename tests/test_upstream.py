@@ -128,6 +128,30 @@ def test_a_page_has_a_deadline_whatever_the_upstream_does(server: faulty.FaultyU
     assert time.monotonic() - before < 2.5
 
 
+def test_a_connection_that_is_used_again_has_a_deadline_too(server: faulty.FaultyUpstream) -> None:
+    upstream = client(server, read=5.0)
+    upstream.page(FOO)
+    server.fault(PAGE, faulty.drip_header(0.1))
+    before = time.monotonic()
+    with pytest.raises(Late):
+        upstream.page(FOO)
+    assert time.monotonic() - before < 5
+    assert server.connections == 1
+
+
+def test_a_slow_upstream_is_given_up_and_not_a_slow_reader(server: faulty.FaultyUpstream) -> None:
+    server.fault("/drip", faulty.drip(b"x" * 500, 0.05))
+    upstream = client(server, read=0.3, rate=Rate(1))
+    with pytest.raises(Late):
+        b"".join(upstream.open(server.base + "drip", named=no_others))
+    body, pieces = upstream.open(server.base + "files/foo-1.0.tar.gz", named=no_others), []
+    for piece in body:
+        pieces.append(piece)
+        time.sleep(2.2 if len(pieces) == 1 else 0)  # so long for 1,000 bytes would be too slow for an upstream
+    assert b"".join(pieces) == b"x" * 1000
+    assert len(pieces) == 2
+
+
 def test_an_upstream_that_is_down_is_not_asked_again_at_once() -> None:
     with faulty.upstream() as server:
         upstream = client(server, pause=1.0)

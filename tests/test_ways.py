@@ -391,13 +391,16 @@ def test_a_resolver_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         over.set()
 
 
-@pytest.mark.parametrize("said", [b"", b"\x16\x03\x03\x40\x00" + bytes(200)], ids=["silence", "a byte now and then"])
-def test_a_handshake_that_takes_for_ever_is_given_up(said: bytes) -> None:
+@pytest.mark.parametrize(
+    ("said", "proxied"),
+    [(b"", False), (b"\x16\x03\x03\x40\x00" + bytes(200), False), (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200, True)],
+    ids=["silence", "a byte of TLS now and then", "a byte of a proxy's answer now and then"],
+)
+def test_a_connection_that_takes_for_ever_is_given_up(said: bytes, proxied: bool) -> None:
     over = threading.Event()
 
     def dawdle(listener: socket.socket) -> None:
-        connection = listener.accept()[0]
-        with connection:
+        with listener.accept()[0] as connection:
             for at in range(len(said)):
                 if over.wait(0.1):
                     return
@@ -406,9 +409,11 @@ def test_a_handshake_that_takes_for_ever_is_given_up(said: bytes) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=dawdle, args=(listener,), daemon=True).start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        url, proxy = (f"https://{HOST}/", f"http://{address}") if proxied else (f"https://{address}/", None)
         before = time.monotonic()
         with pytest.raises(Late):
-            client(f"https://127.0.0.1:{listener.getsockname()[1]}/simple/", connect=20.0, page=0.6).page(FOO)
+            client(url, None, proxy, connect=20.0, page=0.6).page(FOO)
         assert time.monotonic() - before < 5
         over.set()
 
@@ -425,7 +430,7 @@ def test_an_upstream_that_falls_silent_is_waited_for_no_longer_than_pip_waits(
         live.ask(server, "/simple/big/")
         plain.fault("/simple/foo/", faulty.hang(30))
         plain.fault("/simple/silent/", faulty.hang(30))
-        plain.fault("/simple/slow/", faulty.drip(b"{" * 500, 0.4))
+        plain.fault("/simple/slow/", faulty.drip_header(0.4))
         plain.fault(path, faulty.stall(data, 500_000, 30, ETag=plain.stored[path].etag or ""), times=1)
 
         def timed(path: str) -> tuple[live.Answer, float]:
