@@ -51,6 +51,7 @@ def run(argv: Sequence[str]) -> int:
         observe.log.warning("%s", remark)
     with _there_to_stay():
         app = PypiServerLite(config=settings)
+    app.bound()
     # For servers that make the application again, in processes of their own.
     os.environ.update(config.variables(settings))
     try:

@@ -190,6 +190,17 @@ class Config:
         repeat=True,
     )
 
+    allow_host: tuple[str, ...] = _row(
+        (),
+        parse_words,
+        "further name that a server on a loopback address answers to, or '*' for any; may be repeated "
+        "(default: names of this machine)",
+        "--allow-host",
+        metavar="NAME",
+        group="server",
+        repeat=True,
+    )
+
     sendfile_header: Sendfile | None = _row(
         None,
         parse_sendfile,
@@ -339,8 +350,8 @@ class Config:
     cache_control: int | None = _row(
         None,
         parse_cache_control,
-        "seconds for which clients may use a page without asking again; new releases stay hidden that long "
-        "(default: no-cache, they ask each time)",
+        "seconds for which clients may use a file without asking again (default: a year where files cannot be replaced "
+        "or removed over HTTP, else none)",
         "--cache-control",
         metavar="SECONDS",
         group="pages",

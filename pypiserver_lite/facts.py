@@ -136,12 +136,16 @@ def read(path: str, filename: str, algorithms: Iterable[str]) -> Finding:
 
 
 class Reader:
-    """Facts from the memory, or else from the files; each file is read by one thread at a time."""
+    """Facts from the memory, or else from the files; each file is read by one thread at a time.
 
-    def __init__(self, memory: Memory, algorithms: Sequence[str]) -> None:
+    `extra` algorithms are worked out in the same pass, but no file is read for them alone.
+    """
+
+    def __init__(self, memory: Memory, algorithms: Sequence[str], extra: Sequence[str] = ()) -> None:
         self._memory = memory
         self.algorithms = tuple(dict.fromkeys(algorithms))
         self._readings: Flights[str, Finding] = Flights()
+        self.extra = tuple(name for name in extra if name not in self.algorithms)
 
     def known(self, keys: Iterable[FileState]) -> dict[FileState, Facts]:
         """Those that need no reading."""
@@ -153,7 +157,7 @@ class Reader:
         return self._readings.do(key.path, lambda: self._read(key.path, filename))
 
     def _read(self, path: str, filename: str) -> Finding:
-        finding = read(path, filename, self.algorithms)
+        finding = read(path, filename, (*self.algorithms, *self.extra))
         if finding.settled:
             self._memory.put({finding.key: finding.facts})
         return finding

@@ -177,7 +177,7 @@ def parse_hash_algo(value: object) -> str | None:
 
 
 def parse_cache_control(value: object) -> int | None:
-    """Seconds that clients may use a page without asking again, or ``no-cache``."""
+    """Seconds that clients may use a file without asking again, or ``no-cache``."""
     return None if value in (None, "no-cache") else parse_seconds(value)
 
 

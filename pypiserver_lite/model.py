@@ -39,6 +39,8 @@ class File:
     """Bytes (PEP 700)."""
     hashes: Mapping[str, str] = field(default_factory=lambda: NO_HASHES)
     """Algorithm → lower-case hex digest. The first entry is the one an HTML link shows."""
+    md5: str | None = None
+    """Hex digest for PyPI's JSON, where it is known; no page offers one to check a file by."""
     requires_python: str | None = None
     """The plain specifier, unescaped."""
     uploaded: datetime | None = None

@@ -112,10 +112,11 @@ def _ranges(accept: str) -> Iterator[tuple[str, float]]:
 _UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def render_names(names: Iterable[NormalizedName], form: Form) -> bytes:
-    """The list of all projects."""
+def render_names(names: Iterable[NormalizedName], form: Form, serial: int) -> bytes:
+    """The list of all projects. `serial` is where mirrors stand that have read it: PyPI's own addition to the JSON."""
     if form is Form.JSON:
-        return _json({"meta": {"api-version": API_VERSION}, "projects": [{"name": name} for name in names]})
+        meta = {"api-version": API_VERSION, "_last-serial": serial}
+        return _json({"meta": meta, "projects": [{"name": name, "_last-serial": serial} for name in names]})
     # Normalised names hold nothing that HTML or a URL would have to escape.
     return _html("Simple index", (), (f'<a href="{name}/">{name}</a>' for name in names))
 

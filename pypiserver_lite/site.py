@@ -110,8 +110,6 @@ def build(config: Config) -> Site:
     # Last, so that settings that contradict each other leave nothing open.
     folder = build_folder(config)
     reserved = Reserved(config.private, folder.had)
-    pages = "no-cache" if config.cache_control is None else f"max-age={config.cache_control}"
-    files = "no-cache" if config.overwrite else "max-age=31536000, immutable"
     return Site(
         config=config,
         index=Index([folder, Withheld(Index(remotes), reserved)]) if remotes else folder,
@@ -121,10 +119,22 @@ def build(config: Config) -> Site:
         reserved=reserved,
         remotes=remotes,
         # Behind a login nothing may end up in a cache that others share (RFC 9111 section 3.5).
-        page_cache_control=f"private, {pages}" if gate.needs_login("list") else pages,
-        file_cache_control=f"private, {files}" if gate.needs_login("download") else files,
+        page_cache_control="private, no-cache" if gate.needs_login("list") else "no-cache",
+        file_cache_control=_file_cache_control(config, gate),
         sendfile=sendfile,
     )
+
+
+def _file_cache_control(config: Config, gate: Gate) -> str:
+    if config.cache_control is not None:
+        control = f"max-age={config.cache_control}"
+    elif config.overwrite or gate.open or config.passwords is not None:
+        # Whoever may update may remove a file and publish another of its name: a client that had the old one for a
+        # year would call the new one tampered with.
+        control = "no-cache"
+    else:
+        control = "max-age=31536000, immutable"
+    return f"private, {control}" if gate.needs_login("download") else control
 
 
 def build_folder(config: Config) -> Folder:

@@ -39,9 +39,11 @@ def made() -> PypiServerLite:
 
 
 def make_served() -> PypiServerLite:
-    """The application with a log of its own, as ``pypiserver-lite run`` needs it in the processes of a server."""
+    """The application as ``pypiserver-lite run`` needs it in the processes of a server, with a log of its own."""
     observe.set_up(from_environ(os.environ))
-    return made()
+    app = made()
+    app.bound()
+    return app
 
 
 def refuse_early(environ: WSGIEnvironment) -> tuple[str, list[tuple[str, str]], bytes] | None:

@@ -209,12 +209,14 @@ def serve(
     `flags` are spelled as on the command line: ``passwords=path`` is
     ``--passwords path``, ``overwrite=True`` is ``--overwrite``. There is no
     upstream unless ``fallback_url`` is given or ``disable_fallback=False``.
+    Any Host is answered to unless ``allow_host=None``.
     At the end the server must have stopped in time and with exit code 0.
     """
     with tempfile.TemporaryDirectory(prefix="pypiserver-lite-test-") as scratch:
         flags.setdefault("port", 0)
         flags.setdefault("disable_fallback", "fallback_url" not in flags)
         flags.setdefault("cache_dir", Path(scratch) / "cache")
+        flags.setdefault("allow_host", "*")  # many a test makes one up
         words = [sys.executable, "-m", "pypiserver_lite", "run", *arguments]
         for name, value in flags.items():
             if value is not None and value is not False:

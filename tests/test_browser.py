@@ -260,3 +260,30 @@ def test_behind_nginx_at_a_sub_path_every_link_leads_on(browser: Browser, server
             page.get_by_role("link", name="Package index").click()
             assert page.url == home and urlsplit(home).path == "/team/py/"
             assert findings(page) == []
+
+
+def test_a_form_of_another_site_removes_nothing(browser: Browser, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path / "packages", "ours")
+    app = make_app(tmp_path / "packages", passwords=".", authenticate=".", cache_dir=tmp_path / "cache")
+
+    def page(target: str) -> str:
+        fields = {":action": "remove_pkg", "name": "ours", "version": "1.0"}
+        inputs = "".join(f'<input type="hidden" name="{name}" value="{value}">' for name, value in fields.items())
+        kind = 'method="post" enctype="multipart/form-data"'
+        return f'<!doctype html><form action="{target}" {kind}>{inputs}<button>A prize</button></form>'
+
+    def site(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+        return [page(environ["QUERY_STRING"]).encode()]
+
+    context = browser.new_context()
+    with live.in_thread(app) as index, live.in_thread(site) as elsewhere:
+        for host in ("127.0.0.1", "index.example"):  # the same site at another port, and another site
+            visitor = context.new_page()
+            visitor.goto(elsewhere.url.replace("127.0.0.1", host) + "?" + index.url)
+            with visitor.expect_navigation() as navigation:
+                visitor.get_by_role("button").click()
+            assert navigation.value.status == 403 and wheel.exists()
+            assert "another site" in visitor.content()
+    context.close()
+    app.close()

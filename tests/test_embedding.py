@@ -156,7 +156,10 @@ def test_two_apps_in_one_process_know_nothing_of_each_other(tmp_path: Path) -> N
             assert live.ask(server, "/two/simple/theirs/").status == 401
             page = live.ask(server, "/two/simple/theirs/", Accept=JSON, Authorization=login)
             assert "md5" not in json.loads(page.body)["files"][0]["hashes"]
-            assert "max-age=60" in page.headers["cache-control"]
+            assert page.headers["cache-control"] == "private, no-cache"
+            assert (
+                live.ask(server, "/two/packages/theirs-1.0-py3-none-any.whl").headers["cache-control"] == "max-age=60"
+            )
             redirect = live.ask(server, "/two/simple/ours/", Authorization=login)
             assert redirect.headers["location"] == "http://up.example/simple/ours/"
     one.close()

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import email.utils
+import gc
 import hashlib
 import json
 import os
 import re
+import threading
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import bottle
 import live
@@ -19,9 +24,15 @@ from builders import make_sdist, make_wheel
 from wsgi_client import Answer, Client
 
 import pypiserver_lite
+from pypiserver_lite.errors import Denied
+from pypiserver_lite.web.kept import Kept
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
+
+
+WHEEL = "/packages/ours_thing-1.0-py3-none-any.whl"
+ANN: dict[str, Any] = {"Authorization": "Basic " + base64.b64encode(b"ann:right").decode()}
 
 
 @pytest.fixture
@@ -195,7 +206,39 @@ def test_big_pages_are_compressed_for_those_who_ask(client: Client, packages: Pa
 
 def test_cache_control_is_the_operators(packages: Path, tmp_path: Path) -> None:  # P7, P10
     client = Client(pypiserver_lite.make_app(packages, cache_dir=tmp_path, cache_control=60))
-    assert client.get("/simple/").headers["Cache-Control"] == "max-age=60"
+    assert client.get("/simple/").headers["Cache-Control"] == "no-cache"
+    assert client.get(WHEEL).headers["Cache-Control"] == "max-age=60"
+
+
+@pytest.mark.parametrize(
+    ("settings", "control"),
+    [
+        ({}, "max-age=31536000, immutable"),
+        ({"overwrite": True}, "no-cache"),
+        ({"passwords": ".", "authenticate": "."}, "no-cache"),  # anybody may remove a file and publish another
+        ({"passwords": "htpasswd"}, "no-cache"),
+        ({"passwords": "htpasswd", "cache_control": 60}, "max-age=60"),
+        ({"passwords": "htpasswd", "authenticate": "download,list,update"}, "private, no-cache"),
+        ({"passwords": "htpasswd", "authenticate": "download,update", "cache_control": 60}, "private, max-age=60"),
+    ],
+)
+def test_a_file_is_kept_for_ever_only_where_it_cannot_change(
+    packages: Path, tmp_path: Path, settings: dict[str, object], control: str
+) -> None:  # F16
+    if settings.get("passwords") == "htpasswd":
+        settings = {**settings, "passwords": live.write_htpasswd(tmp_path / "htpasswd", ann="right")}
+    app = pypiserver_lite.make_app(packages, cache_dir=tmp_path, **settings)
+    client = Client(app)
+    lists = "private, no-cache" if "list" in str(settings.get("authenticate")) else "no-cache"
+    for _ in range(3):  # from what was kept, too
+        for path in (WHEEL, WHEEL + ".metadata"):
+            assert client.get(path, **ANN).headers["Cache-Control"] == control
+        for path in ("/simple/", "/simple/ours-thing/", "/packages/", "/ours-thing/json", "/project/ours-thing/"):
+            page = client.get(path, **ANN)
+            assert page.headers["Cache-Control"] == lists, path
+            again = client.get(path, 304, If_None_Match=page.headers["ETag"], **ANN)
+            assert again.headers["Cache-Control"] == lists, path
+    app.close()
 
 
 def test_a_change_is_seen_by_the_next_request(client: Client, packages: Path) -> None:  # P6, F16
@@ -339,7 +382,8 @@ def test_the_json_api_knows_the_latest_release(client: Client) -> None:
 def test_links_of_the_json_api_lead_to_the_files(client: Client, path: str) -> None:
     answer = get(client, path)
     for file in answer.json["urls"]:
-        assert answer.follow(file["url"]).content_length == file["size"]
+        assert file["url"].startswith("http://127.0.0.1/packages/")
+        assert client.get(file["url"].removeprefix("http://127.0.0.1")).content_length == file["size"]
 
 
 def test_the_page_of_all_files_links_every_one(client: Client, packages: Path) -> None:
@@ -382,47 +426,157 @@ def test_too_much_xml_is_refused(client: Client) -> None:
 
 
 def test_health_answers_monitoring(client: Client) -> None:
-    assert get(client, "/health").text.strip() == "OK"
+    assert get(client, "/health").text == "Ok"  # pypiserver's word
     assert get(client, "/health", Accept="application/json").json["projects"] == 1
 
 
-def test_ready_pages_are_the_plain_routes_bytes(packages: Path, tmp_path: Path) -> None:
-    class Plain(pypiserver_lite.PypiServerLite):
-        def _unadorned(self) -> bool:
-            return False
-
-    ready = Client(pypiserver_lite.make_app(packages, cache_dir=tmp_path))
-    plain = Client(Plain(packages, cache_dir=tmp_path))
-    for path in ("/simple/", "/simple/ours-thing/"):
-        for accept in (JSON, HTML, "text/html", "*/*"):
-            for encoding in ("gzip", ""):
-                headers = {"Accept": accept, "Accept-Encoding": encoding}
-                first, second = (ready.request(path, headers=headers) for _ in range(2))
-                other = plain.request(path, headers=headers)
-                assert first.body == second.body == other.body
-                assert sorted(first.headerlist) == sorted(second.headerlist) == sorted(other.headerlist)
-                headers["If-None-Match"] = first.headers["ETag"]
-                answers = [client.request(path, headers=headers, status=304) for client in (ready, plain)]
-                assert sorted(answers[0].headerlist) == sorted(answers[1].headerlist)
+def test_health_tells_strangers_nothing(packages: Path, tmp_path: Path) -> None:
+    passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="right")
+    client = Client(
+        pypiserver_lite.make_app(packages, cache_dir=tmp_path, passwords=passwords, authenticate=["list", "update"])
+    )
+    asked: dict[str, Any] = {"Accept": "application/json"}
+    assert client.get("/health").text == "Ok"
+    assert client.get("/health", **asked).json == {"status": "ok"}
+    assert client.get("/health", **asked, **ANN).json["projects"] == 1
 
 
-def test_files_ahead_of_the_router_are_the_plain_routes_bytes(packages: Path, tmp_path: Path) -> None:
-    class Plain(pypiserver_lite.PypiServerLite):
-        def _unadorned(self) -> bool:
-            return False
-
+def test_the_short_way_answers_what_bottle_would(packages: Path, tmp_path: Path) -> None:
+    clients = [Client(pypiserver_lite.make_app(packages, cache_dir=tmp_path)) for _ in range(2)]
+    clients[1].application.add_hook("before_request", lambda: None)  # hooks are Bottle's to call
     big = make_wheel(packages, "big", "1.0", payload=os.urandom(200_000))
-    clients = [Client(kind(packages, cache_dir=tmp_path)) for kind in (pypiserver_lite.PypiServerLite, Plain)]
-    wheel = "/packages/ours_thing-1.0-py3-none-any.whl"
-    paths = [wheel, wheel + ".metadata", wheel + ".asc", f"/packages/{big.name}", f"/packages/big/{big.name}"]
-    paths += ["/packages/", "/packages/none-1.0.tar.gz", "/packages/../a", "/packages//a", wheel + "?a=b"]
-    ranges: list[dict[str, str]] = [{}, {"Range": "bytes=5-9"}, {"Range": "bytes=-70000"}, {"Range": "bytes=999999-"}]
+    paths = ["/simple/", "/simple/ours-thing/", "/simple/Ours.Thing", "/packages/", "/ours-thing/json", "/project/big/"]
+    paths += [WHEEL, WHEEL + ".metadata", WHEEL + ".asc", f"/packages/{big.name}", f"/packages/big/{big.name}"]
+    paths += ["/packages/none-1.0.tar.gz", "/packages/../a", "/packages//a", WHEEL + "?a=b", "/RPC2", "/x/y/z"]
+    forms = [{"Accept": accept} for accept in (JSON, HTML, "text/html", "*/*", "image/png")]
+    ranges = [{"Range": f"bytes={part}"} for part in ("5-9", "-70000", "999999-")]
     for path in paths:
-        for headers in [*ranges, {"If-None-Match": "*"}]:
+        for headers in [{}, *forms, {"Accept-Encoding": "gzip"}, *ranges, {"If-None-Match": "*"}]:
             for method in ("GET", "HEAD"):
-                one, other = (c.request(path, method=method, headers=headers, status=None) for c in clients)
-                assert (one.status, one.body) == (other.status, other.body), (path, headers)
-                assert sorted(one.headerlist) == sorted(other.headerlist), (path, headers)
+                one, again, other = (
+                    asked.request(path, method=method, headers=headers, status=None) for asked in (clients[0], *clients)
+                )
+                assert (one.status, one.body) == (again.status, again.body) == (other.status, other.body), path
+                assert sorted(one.headerlist) == sorted(again.headerlist) == sorted(other.headerlist), (path, headers)
+
+
+def test_whatever_a_subclass_has_in_place_is_asked_every_time(packages: Path, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Ours(pypiserver_lite.PypiServerLite):
+        closed = False
+
+        def admit(self, action: str, environ: Any) -> Any:
+            if self.closed and environ.get("HTTP_X_SECRET") != "yes":
+                raise Denied("not today")
+            asked.append(action)
+            return super().admit(action, environ)
+
+        def simple_project(self, name: str) -> Any:
+            asked.append(name)
+            if bottle.request.query.get("as") == "text":
+                bottle.response.set_header("X-Said", "by us")
+                return "our own words"
+            if bottle.request.query.get("as") == "tea":
+                bottle.abort(418, "a teapot")
+            return super().simple_project(name)
+
+        def package(self, path: str) -> Any:
+            asked.append(path)
+            return super().package(path)
+
+    app = Ours(packages, cache_dir=tmp_path)
+    client = Client(app)
+    for _ in range(3):
+        asked.clear()
+        client.get("/simple/ours-thing/")
+        client.get(WHEEL)
+        client.get("/simple/")
+        assert asked == ["list", "ours-thing", "download", WHEEL.rsplit("/", 1)[1], "list"]
+        said = client.get("/simple/ours-thing/?as=text")
+        assert (said.text, said.headers["X-Said"]) == ("our own words", "by us")
+        client.get("/simple/ours-thing/?as=tea", 418)
+    Ours.closed = True
+    for path in ("/simple/", "/simple/ours-thing/", WHEEL, "/packages/", "/ours-thing/json", "/project/ours-thing/"):
+        client.get(path, 403)
+        client.get(path, X_Secret="yes")
+    Ours.closed = False
+    app.get("/simple/ours-thing/", callback=lambda: "put in place later")
+    assert client.get("/simple/ours-thing/").text == "put in place later"
+
+
+def test_nothing_that_clients_write_is_kept(packages: Path, tmp_path: Path) -> None:
+    client = Client(pypiserver_lite.make_app(packages, cache_dir=tmp_path, disable_fallback=True))
+    paths = ("/simple/", "/simple/ours-thing/", "/packages/", "/ours-thing/json", "/project/ours-thing/", WHEEL)
+
+    def ask(number: int) -> None:
+        long = f"text/html, x/{number:060000}"
+        for path in paths:
+            host = f"h{number}.example.test"
+            client.get(path, Accept=long, Accept_Encoding=f"gzip, {long}", Host=host, If_None_Match=f'"{long}"')
+        client.get(f"/simple/{number:060000}/", 404)
+        client.get(f"/packages/{number:060000}", 404)
+        client.get(f"/search?q={number:060000}")
+
+    for number in range(3):
+        ask(number)
+    gc.collect()
+    tracemalloc.start()
+    for number in range(3, 300):
+        ask(number)
+    gc.collect()
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 8 * 2**20  # of some 150 MB that came; what is kept by path has a bound of its own
+
+
+@pytest.mark.parametrize("path", ["/packages/", "/ours-thing/json", "/pypi/ours-thing/1.0/json", "/simple/"])
+def test_what_was_made_is_kept_until_something_changes(client: Client, packages: Path, path: str) -> None:  # P6
+    first = get(client, path, Accept=JSON)
+    assert get(client, path, Accept=JSON).body is first.body or len(first.body) > 0
+    get(client, path, 304, Accept=JSON, If_None_Match=first.headers["ETag"])
+    made = make_wheel(packages, "ours-thing", "1.0", tags="cp311-cp311-linux_x86_64")
+    later = get(client, path, Accept=JSON, If_None_Match=first.headers["ETag"])
+    assert path == "/simple/" or made.name in later.text
+    made.unlink()
+    assert made.name not in get(client, path, Accept=JSON).text
+
+
+def test_a_thing_is_made_once_for_all_who_ask_and_the_oldest_go() -> None:
+    kept = Kept[bytes](len, most_bytes=4000)
+    begun, made, source = threading.Event(), [], object()
+
+    def make() -> bytes:
+        made.append(1)
+        begun.wait(10)
+        return bytes(1000)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(kept.get, ("a",), (source,), make) for _ in range(4)]
+        begun.set()
+        assert len({id(one.result(20)) for one in found}) == 1
+    assert len(made) == 1
+    with pytest.raises(ZeroDivisionError):
+        kept.get(("b",), (source,), lambda: bytes(1 // 0))
+    for letter in "bcd":
+        kept.get((letter,), (source,), lambda: bytes(1000))
+    assert kept.weight < 4000
+    kept.get(("a",), (source,), make)
+    assert len(made) == 2  # it had to go
+    kept.get(("a",), (object(),), make)
+    assert len(made) == 3
+
+
+def test_every_html_page_says_what_a_browser_may_do_with_it(client: Client) -> None:
+    paths = ("/", "/simple/", "/simple/ours-thing/", "/packages/", "/search", "/project/ours-thing/", "/project/no/")
+    browser = "text/html,application/xhtml+xml,*/*;q=0.8"
+    for path in (*paths, "/nothing/here/at/all", "/project/no such/", "/RPC2"):
+        for accept in (browser, "text/html", HTML):
+            answer = client.get(path, None, Accept=accept)
+            if "html" in answer.content_type:
+                assert "default-src 'none'" in answer.headers["Content-Security-Policy"], path
+            assert answer.headers["X-Content-Type-Options"] == "nosniff", path
+    assert client.get("/nothing/here/at/all", 404, Accept=browser).content_type == "text/html"
 
 
 def test_hooks_of_a_host_see_every_request(packages: Path, tmp_path: Path) -> None:
@@ -480,4 +634,4 @@ def test_json_is_what_json_clients_expect(client: Client) -> None:  # J1-J8, J13
     assert page.json["meta"]["api-version"].startswith("1.")
     assert page.json["versions"] == ["1.0", "2.0+local.1"]
     assert b"tracks" not in page.body
-    assert json.loads(get(client, "/simple/", Accept=JSON).body)["projects"] == [{"name": "ours-thing"}]
+    assert json.loads(get(client, "/simple/", Accept=JSON).body)["projects"][0]["name"] == "ours-thing"

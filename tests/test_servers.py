@@ -888,7 +888,12 @@ def test_forwarded_lines_count_from_trusted_proxies_only(start: Start) -> None:
         ({"FOR": ":"}, {"REMOTE_ADDR": "10.0.0.1"}),
         ({"PROTO": "javascript"}, {"wsgi.url_scheme": "http"}),
         ({"PROTO": "http, https"}, {"wsgi.url_scheme": "https"}),
-        ({"HOST": "a/b"}, {"HTTP_HOST": "here"}),
+        ({"HOST": "a b/c"}, {"HTTP_HOST": "here", "SCRIPT_NAME": ""}),
+        ({"HOST": "there/pypi"}, {"HTTP_HOST": "there", "SCRIPT_NAME": "/pypi"}),  # pypiserver's recipe for nginx
+        ({"HOST": "there:443/a/pypi/"}, {"HTTP_HOST": "there:443", "SCRIPT_NAME": "/a/pypi"}),
+        ({"HOST": "there/pypi", "PREFIX": "/index"}, {"HTTP_HOST": "there", "SCRIPT_NAME": "/index"}),
+        ({"HOST": "there//evil"}, {"HTTP_HOST": "there", "SCRIPT_NAME": ""}),
+        ({"HOST": "there/"}, {"HTTP_HOST": "there", "SCRIPT_NAME": ""}),
         ({"HOST": "there", "PORT": "8443"}, {"HTTP_HOST": "there:8443", "SERVER_PORT": "8443"}),
         ({"HOST": "there:99"}, {"HTTP_HOST": "there:99", "SERVER_PORT": "99"}),
         ({"PREFIX": "//evil"}, {"SCRIPT_NAME": ""}),

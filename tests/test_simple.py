@@ -265,9 +265,10 @@ NAMES = (NormalizedName("a-b"), FOO, NormalizedName("x0"))
 
 @pytest.mark.parametrize("form", Form)
 def test_the_list_has_each_project_once(form: Form) -> None:  # U1, J2, H2
-    page = simple.render_names(NAMES, form)
+    page = simple.render_names(NAMES, form, 7)
     if form is JSON:
-        assert json.loads(page) == {"meta": {"api-version": "1.4"}, "projects": [{"name": name} for name in NAMES]}
+        projects = [{"name": name, "_last-serial": 7} for name in NAMES]
+        assert json.loads(page) == {"meta": {"api-version": "1.4", "_last-serial": 7}, "projects": projects}
     else:
         assert re.findall("<a .*</a>", page.decode()) == [f'<a href="{name}/">{name}</a>' for name in NAMES]
 

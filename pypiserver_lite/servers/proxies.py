@@ -50,7 +50,7 @@ class TrustedProxies:
         """Make `environ` (PEP 3333) say what the client sees, if a trusted proxy tells.
 
         The header lines are gone afterwards, and so are Forwarded and X-Real-IP. Understood are X-Forwarded-For,
-        -Proto, -Host, -Port and -Prefix. A malformed one counts as not sent.
+        -Proto, -Host (which a prefix may follow), -Port and -Prefix. A malformed one counts as not sent.
         """
         if environ.keys().isdisjoint(_REMOVED):
             return
@@ -65,8 +65,11 @@ class TrustedProxies:
         if scheme in ("http", "https"):
             environ["wsgi.url_scheme"] = scheme
             environ["SERVER_PORT"] = "443" if scheme == "https" else "80"
-        self._place(environ, said)
-        prefix = _last(said.get("HTTP_X_FORWARDED_PREFIX", "")).rstrip("/")
+        host, slash, path = _last(said.get("HTTP_X_FORWARDED_HOST", "")).partition("/")
+        self._place(environ, host, _last(said.get("HTTP_X_FORWARDED_PORT", "")))
+        # pypiserver's recipe for nginx has the prefix after the host.
+        behind = slash + path if _HOST.fullmatch(host) else ""
+        prefix = _last(said.get("HTTP_X_FORWARDED_PREFIX", behind)).rstrip("/")
         if _PREFIX.fullmatch(prefix):
             environ["SCRIPT_NAME"] = prefix
 
@@ -82,9 +85,7 @@ class TrustedProxies:
                 break
         return client
 
-    def _place(self, environ: dict[str, Any], said: dict[str, str]) -> None:
-        host = _last(said.get("HTTP_X_FORWARDED_HOST", ""))
-        port = _last(said.get("HTTP_X_FORWARDED_PORT", ""))
+    def _place(self, environ: dict[str, Any], host: str, port: str) -> None:
         if not re.fullmatch("[0-9]{1,5}", port, re.ASCII):
             port = ""
         match = _HOST.fullmatch(host)

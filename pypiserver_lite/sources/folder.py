@@ -30,7 +30,7 @@ from ..model import Content, FileState, LocalFile, Project, Side, Stream, Upload
 from .ahead import ReadAhead
 from .listing import SIDES, Entry
 from .projects import REASON_LIMIT, Projects
-from .snapshot import Snapshot, lost
+from .snapshot import Snapshot, State, lost
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,8 @@ class Folder:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._memory, self._clock = memory, clock
-        self._reader = Reader(memory, () if hash_algo is None else (hash_algo, "sha256"))
+        algorithms = () if hash_algo is None else (hash_algo, "sha256")
+        self._reader = Reader(memory, algorithms, extra=("md5",) if algorithms else ())
         self._snapshot = Snapshot(
             roots,
             self._appeared,
@@ -159,6 +160,11 @@ class Folder:
         if names is None:
             self._prune()
         return kept if names is None else tuple(names)
+
+    def state(self) -> State:
+        """The folders as they are: another object after anything in them may have changed, with a serial that grows."""
+        self._snapshot.refresh(self._clock())
+        return self._snapshot.state
 
     # --- a store
 
@@ -275,11 +281,12 @@ class Folder:
     def _remember(self, upload: Upload, body: Path, final: Path) -> None:
         """What is known about the bytes need not be read again by the first who asks for the page."""
         hashes = dict(upload.digests)
-        missing = [name for name in self._reader.algorithms if name not in hashes]
+        wanted = (*self._reader.algorithms, *self._reader.extra)
+        missing = [name for name in wanted if name not in hashes]
         if missing:
             hashes |= dists.digests(body, missing)
         described = facts.describe(archives.core_metadata(body, upload.filename), upload.filename)
-        hashes = {name: hashes[name] for name in self._reader.algorithms}
+        hashes = {name: hashes[name] for name in wanted}
         self._reader.remember(FileState.of(str(final), body.stat()), Facts(hashes, *described))
 
     def remove(self, name: NormalizedName, version: str) -> tuple[str, ...]:

@@ -235,6 +235,7 @@ class Projects:
             version=parsed.version if parsed else "",
             size=seen.key.size,
             hashes={algorithm: facts.hashes[algorithm] for algorithm in algorithms} if algorithms else NO_HASHES,
+            md5=facts.hashes.get("md5"),
             requires_python=requires_python,
             uploaded=_time(seen.key.mtime_ns),
             yanked=yanked,

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
@@ -21,7 +22,7 @@ from packaging.utils import NormalizedName
 from .. import dists
 from ..disk import Budget, sweep
 from ..errors import DiskFailed
-from .listing import Entry, Listing, Walk, base_of, stamp_of
+from .listing import Entry, Listing, Stamp, Walk, base_of, stamp_of
 from .names import Names
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,15 @@ _CHECK_SHARE, _CHECK_BURST = 0.005, 0.1
 _LIST_SHARE, _LIST_BURST = 0.25, 1.0
 _SLOW_CHECK, _SLOW_LISTING, _SLOW_LOOK = 0.002, 0.01, 0.00001
 _MANY = 2000  # files; fewer are listed in less time than an upload takes to reach the disk
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """The folders at one moment; another object after anything in them may have changed."""
+
+    serial: int
+    """The time of the last change to any folder, in microseconds: it only grows, at a removal too, and is the same in
+    every process that looks at these folders."""
 
 
 class Snapshot:
@@ -71,6 +81,7 @@ class Snapshot:
         """By resolved path, in the order in which they win. Replaced as a whole."""
         self.projects: dict[NormalizedName, tuple[Entry, ...]] = {}
         """Every distribution of a project; its tuple is another one after any change to its files and their sides."""
+        self.state = State(0)
         self.idle_until = 0.0
         """Until then, by `clock`, no check is due."""
         self._checked = 0.0
@@ -217,6 +228,10 @@ class Snapshot:
 
     def _patch(self, listing: Listing, changes: Changes) -> None:
         listing.ours = True
+        try:
+            self._advance([stamp_of(os.stat(listing.path))])
+        except OSError as error:
+            _log.debug("%a has no time of its last change: %s", listing.path, error.strerror)
         touched: dict[NormalizedName, set[str]] = {}
         for name, there in changes.names.items():
             base = base_of(name)
@@ -298,6 +313,7 @@ class Snapshot:
         self._look_at_roots(walk.found)
         self._put(dict(walk.changes(self.projects)))
         self.folders = walk.found
+        self._advance(listing.stamp for listing in self.folders.values() if listing.stamp is not None)
         for listing in self.folders.values():
             if listing.stamp is not None and not listing.failed:
                 # It is in order: should it fail again, that is worth another line.
@@ -335,6 +351,11 @@ class Snapshot:
             "files are back, or until you say that it is meant: pypiserver-lite names release --all",
             self._roots[number],
         )
+
+    def _advance(self, stamps: Iterable[Stamp]) -> None:
+        # The time of the last status change cannot be set; Windows has none, and calls that of creation so.
+        times = (stamp[0 if os.name == "nt" else 1] // 1000 for stamp in stamps)
+        self.state = State(max((self.state.serial, *times)))
 
     def complain(self, path: str, problem: str) -> None:
         """One log line for each thing that is wrong, however often it is seen."""

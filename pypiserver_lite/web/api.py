@@ -1,12 +1,11 @@
-"""What the machine routes say: page cache, JSON facts, and carrying out a change."""
+"""What the machine routes say: lists of files, JSON facts, and carrying out a change."""
 
 from __future__ import annotations
 
 import io
 import re
-import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar, cast
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 from urllib.parse import quote
 
 from packaging.utils import NormalizedName
@@ -19,51 +18,12 @@ if TYPE_CHECKING:
     from ..site import Site
     from ..upload import Received
 
-_MOST_BYTES = 32 * 2**20
-
 # The texts and lists that `info` has in PyPI's JSON API, besides those that are put together from more.
 _TEXTS = (
     *("author", "author_email", "description_content_type", "download_url", "home_page", "license"),
     *("license_expression", "maintainer", "maintainer_email", "summary"),
 )
 _LISTS = ("classifiers", "dynamic", "license_files", "platforms", "provides_extra", "requires_dist")
-
-
-class Weighty(Protocol):
-    """What can say how many bytes it takes in memory, nearly."""
-
-    @property
-    def weight(self) -> int:
-        """Bytes."""
-
-
-Thing = TypeVar("Thing", bound=Weighty)
-
-
-class PageCache(Generic[Thing]):
-    """Rendered pages, kept as long as what they show is the very same object; bounded in bytes."""
-
-    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
-        self._most = most_bytes
-        self._pages: dict[Hashable, tuple[tuple[object, ...], Thing]] = {}
-        self._weight = 0
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, sources: tuple[object, ...], make: Callable[[], Thing]) -> Thing:
-        """The page made of `sources` under `key`; made anew when one of them is another object than last time."""
-        kept = self._pages.get(key)
-        if kept is not None and all(a is b for a, b in zip(kept[0], sources, strict=True)):
-            return kept[1]
-        page = make()
-        with self._lock:
-            old = self._pages.pop(key, None)
-            self._weight += page.weight - (old[1].weight if old else 0)
-            self._pages[key] = sources, page
-            # The oldest go first: a page that is still asked for is soon made again.
-            while self._weight > self._most and len(self._pages) > 1:
-                first = next(iter(self._pages))
-                self._weight -= self._pages.pop(first)[1].weight
-        return page
 
 
 class Readable(Protocol):
@@ -170,48 +130,80 @@ def file_path(name: NormalizedName, filename: str) -> str:
     return quoted if dists.project_of(filename) == name else f"{name}/{quoted}"
 
 
-def project_json(
-    project: Project, described: about.About, root: str, version: str, *, whole: bool
-) -> dict[str, object]:
+def project_json(project: Project, version: str | None, index: Source, address: str) -> dict[str, object]:
     """A project's facts in the shape of PyPI's JSON API, about its release `version`.
 
-    Links are relative, as all links here are; `root` leads from the page to
-    the index's root. `whole` adds the files of every release.
+    ``None`` is the latest, and then the files of every release are in it.
+    `address` is the index's own, with a slash at its end. Raises Unavailable
+    if the source cannot say now.
     """
+    chosen = about.latest(project) if version is None else version
     releases: dict[str, list[dict[str, object]]] = {}
     for file in reversed(project.files):
-        releases.setdefault(file.version, []).append(_file_json(file, root))
+        releases.setdefault(file.version, []).append(file_json(file, address))
+    answer: dict[str, object] = {
+        "info": release_info(project, chosen, index, address),
+        "urls": releases.get(chosen, []),
+        "vulnerabilities": [],
+    }
+    return {**answer, "releases": releases} if version is None else answer
+
+
+def release_info(project: Project, version: str, index: Source, address: str) -> dict[str, object]:
+    """What a release says of itself, by PyPI's names. Raises Unavailable if its source cannot say now."""
+    described = about.read(project, version, index)
     files = [file for file in project.files if file.version == version]
     reasons = [file.yanked for file in files if file.yanked is not None]
     yanked = bool(files) and len(reasons) == len(files)
-    info = {
+    page = f"{address}project/{project.name}/"
+    return {
         **{field: described.fields.get(field) for field in _TEXTS},
         **{field: list(described.listed(field)) for field in _LISTS},
+        # What PyPI has no more, or never had here; clients that read them know that they may be empty.
+        **dict.fromkeys(("bugtrack_url", "docs_url")),
+        "downloads": {"last_day": -1, "last_week": -1, "last_month": -1},
         "description": described.description,
         "keywords": ",".join(described.listed("keywords")) or None,
         "name": described.text("name") or project.name,
+        "platform": ",".join(described.listed("platforms")) or None,
         "version": version,
         "project_urls": dict(described.links()) or None,
-        "package_url": f"{root}project/{project.name}/",
-        "project_url": f"{root}project/{project.name}/",
-        "release_url": f"{root}project/{project.name}/{quote(version, safe='')}/",
+        "package_url": page,
+        "project_url": page,
+        "release_url": f"{page}{quote(version, safe='')}/",
         "requires_python": next((file.requires_python for file in files if file.requires_python), None),
         "yanked": yanked,
         "yanked_reason": next(filter(None, reasons), None) if yanked else None,
     }
-    answer: dict[str, object] = {"info": info, "urls": releases.get(version, []), "vulnerabilities": []}
-    return {**answer, "releases": releases} if whole else answer
 
 
-def _file_json(file: File, root: str) -> dict[str, object]:
+def file_json(file: File, address: str) -> dict[str, object]:
+    """A file's facts by PyPI's names, its address in full."""
+    kind, python = _kind(file.filename)
     return {
         "filename": file.filename,
-        "url": f"{root}packages/{file_path(file.project, file.filename)}",
-        "digests": dict(file.hashes),
+        "url": f"{address}packages/{file_path(file.project, file.filename)}",
+        "digests": dict(file.hashes) if file.md5 is None else {**file.hashes, "md5": file.md5},
+        "md5_digest": file.md5 or file.hashes.get("md5"),
         "size": file.size,
+        "upload_time": file.uploaded.strftime("%Y-%m-%dT%H:%M:%S") if file.uploaded else None,
         "upload_time_iso_8601": file.uploaded.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if file.uploaded else None,
         "requires_python": file.requires_python,
-        "packagetype": "bdist_wheel" if file.filename.endswith(".whl") else "sdist",
+        "packagetype": kind,
+        "python_version": python,
+        "has_sig": bool(file.has_signature),
+        "comment_text": "",
+        "downloads": -1,
         "yanked": file.yanked is not None,
         "yanked_reason": file.yanked or None,
     }
+
+
+def _kind(filename: str) -> tuple[str, str]:
+    """``packagetype`` and ``python_version``, as PyPI has them."""
+    if filename.endswith(".whl"):
+        return "bdist_wheel", (filename.split("-")[-3:-2] or ["any"])[0]
+    if filename.endswith(".egg"):
+        python = re.search(r"-py([0-9]+(?:\.[0-9]+)*)", filename)
+        return "bdist_egg", python[1] if python else "any"
+    return "sdist", "source"

@@ -6,12 +6,14 @@ are checked before a route runs, and before a body is read.
 
 from __future__ import annotations
 
-import contextlib
+import json
 import logging
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 from urllib.parse import quote, urlsplit
 
 import bottle
@@ -23,17 +25,33 @@ from ..errors import Missing, PypiServerLiteError, TooLarge
 from ..model import Project, User
 from ..search import LONGEST_QUERY
 from ..upstream import hops
-from . import api, human, pages, plain, rpc, send
+from . import api, browsers, human, pages, plain, rpc, send
 from .downloads import Downloads
-from .ready import ReadyPages
+from .kept import Kept
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from ..sources.snapshot import State
 
 log = logging.getLogger("pypiserver_lite")
 
 UPLOAD_PATHS = ("/", "/legacy", "/legacy/", "/simple", "/simple/")
 _SMALL = 64 * 1024  # bytes: the largest body anything but an upload has a use for
+_WAYS_BYTES = 4 * 2**20
+_RESULT = "pypiserver_lite.result"
+
+_Answering = Callable[[dict[str, Any], Mapping[str, str]], object]
+
+
+class _Way(NamedTuple):
+    """How a path is answered, as Bottle's router found it."""
+
+    answer: _Answering
+    foreign: bool
+    """Whether the route is written elsewhere, by a subclass, and may use Bottle's response as it likes."""
+    route: bottle.Route
+    arguments: Mapping[str, str]
 
 
 class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
@@ -54,9 +72,11 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         self._base_path = urlsplit(checked.server_base_url).path.rstrip("/")
         self.templates = pages.Templates(folder=checked.templates, welcome=checked.welcome)
         self.site = site.build(checked)
-        self._pages: api.PageCache[send.Page] = api.PageCache()
+        self._guard = browsers.Guard()
+        self._pages = Kept[send.Page](lambda page: page.weight)
+        self._answers: dict[Callable[..., object], tuple[_Answering, bool]] = {}
+        self._ways = Kept[_Way | None](lambda way: 0, most_bytes=_WAYS_BYTES)
         self._downloads = Downloads(self.site)
-        self._ready = ReadyPages(self.site.index, self.site.gate, self.site.stale if self.site.remotes else None)
         try:
             self.human = human.HumanPages(self.site, self.templates)
         except BaseException:
@@ -80,7 +100,9 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         self._route("GET", "/pypi/<name>/<version>/json", "list", self.release_json)
         for path in UPLOAD_PATHS:
             self._route("POST", path, "update", self.change)
-        self._route("POST", "/RPC2", "list", self.xml_rpc)
+        for path in ("/RPC2", "/pypi", "/pypi/"):
+            self._route("POST", path, "list", self.xml_rpc)
+        self._route("GET", "/RPC2", "list", self.only_called)
         self._route("GET", self.site.config.health_endpoint, None, self.health)
         self._route("GET", "/", "list", "root", human=True)
         self._route("GET", "/search", "list", "search", human=True)
@@ -101,23 +123,37 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
     ) -> None:
         call = getattr(self, handler) if isinstance(handler, str) else handler
 
-        def guarded(**arguments: str) -> object:
+        def answer(environ: dict[str, Any], arguments: Mapping[str, str]) -> object:
             try:
+                self._guard.check(action, environ)
                 if action is not None:
-                    bottle.request.environ["pypiserver_lite.user"] = self.admit(action, bottle.request.environ)
+                    environ["pypiserver_lite.user"] = self.admit(action, environ)
                 # What goes up says whom the request has passed; one that has passed us is refused.
-                via = bottle.request.environ.get("HTTP_VIA") if self.site.remotes else None
-                with hops.carrying(via) if via else contextlib.nullcontext():
-                    result = call(**arguments)
+                via = environ.get("HTTP_VIA") if self.site.remotes else None
+                if via is None:
+                    return call(**arguments)
+                with hops.carrying(via):
+                    return call(**arguments)
             except PypiServerLiteError as error:
-                result = self.refusal(error)
-                if human and api.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
-                    result = self.human.refusal(result, str(error), bottle.request.path)
+                refusal = self.refusal(error)
+                if human and api.prefers_html(environ.get("HTTP_ACCEPT", "")):
+                    return self.human.refusal(refusal, str(error), bottle.request.path)
+                return refusal
+
+        def callback(**arguments: str) -> object:
+            environ = bottle.request.environ
+            result = environ.pop(_RESULT)() if _RESULT in environ else answer(environ, arguments)
             if isinstance(result, send.Answer):
                 return bottle.HTTPResponse(result.body, result.status, result.headers)
             return result
 
-        self.route(path, method, callback=guarded)
+        self.route(path, method, callback=callback)
+        self._answers[callback] = answer, getattr(call, "__module__", None) != __name__
+
+    def add_route(self, route: bottle.Route) -> None:
+        """Bottle's own way in for every route: it may lie in the way of one that was found before."""
+        super().add_route(route)
+        self._ways.clear()
 
     def root(self) -> object:
         """The home page. Override it to give the index another one; text is sent as HTML."""
@@ -164,27 +200,53 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
 
     def simple_names(self) -> send.Answer:
         """The list of all projects (PEP 503, 691)."""
-        names = self.site.index.names()
-        form = self._form()
-        return self._page(names, None, form, lambda: simple.render_names(names, form))
+        state, names, form = self.site.folder.state(), self.site.index.names(), self._form()
+        page = self._pages.get(
+            ("simple", form),
+            (names, state) if form is simple.Form.JSON else (names,),
+            lambda: self._simple(simple.render_names(names, form, state.serial), form),
+        )
+        return _numbered(self._sent(page), state)
 
     def simple_project(self, name: str) -> send.Answer:
         """A project's page (PEP 503, 691); a redirect to the upstream's if no folder has it."""
         project_name = self._name(name)
         if project_name != name:
             return plain.redirect(f"../{project_name}/", 301)
-        project = self.site.index.project(project_name)
+        state, project = self.site.folder.state(), self.site.index.project(project_name)
         if project is None:
             address = self.site.fallback(project_name)
             if address is None:
                 raise Missing(self.site.reserved.refuses(project_name) or f"no project {project_name} here")
             return plain.redirect(address, 302)
         form = self._form()
-        return self._page(project, project_name, form, lambda: simple.render_project(project, form))
+        page = self._pages.get(
+            ("simple", project_name, form),
+            (project,),
+            lambda: self._simple(simple.render_project(project, form), form),
+        )
+        age = self.site.stale(project_name)
+        if age is None:
+            return _numbered(self._sent(page), state, project)
+        return send.with_headers(self._sent(page), ("Age", str(int(age))), ("Warning", '110 - "Response is Stale"'))
+
+    def _simple(self, body: bytes, form: simple.Form) -> send.Page:
+        control = self.site.page_cache_control
+        return send.Page(body, form.content_type, cache_control=control, vary="Accept, Accept-Encoding")
 
     def package_files(self) -> send.Answer:
         """A page with a link to each file of this index, as ``pip install --find-links`` reads it."""
-        return self._plain_page("".join(api.file_links(self.site.index)))
+        state, index = self.site.folder.state(), self.site.index
+        page = self._pages.get(
+            ("packages",),
+            (index.names(), state),
+            lambda: self._plain("".join(api.file_links(index)), "text/html; charset=utf-8"),
+        )
+        return self._sent(page)
+
+    def _plain(self, text: str, content_type: str) -> send.Page:
+        body = text.encode("utf-8", "replace")
+        return send.Page(body, content_type, cache_control=self.site.page_cache_control, vary="Accept-Encoding")
 
     def package(self, path: str) -> send.Answer:
         """A file, or what belongs to it. The last segment names the file; one before it may name its project."""
@@ -195,16 +257,23 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         project_name = self._name(name)
         if project_name != name:
             return plain.redirect(f"../{project_name}/json", 301)
-        return plain.as_json(self._facts(self._project(project_name), None))
+        return self._facts(project_name, None)
 
     def release_json(self, name: str, version: str) -> send.Answer:
         """Facts about one release, in the shape of PyPI's JSON API."""
-        return plain.as_json(self._facts(self._project(self._name(name)), version))
+        return self._facts(self._name(name), version)
 
-    def _facts(self, project: Project, version: str | None) -> dict[str, object]:
-        chosen = about.latest(project) if version is None else about.release(project, version)
-        described = about.read(project, chosen, self.site.index)
-        return api.project_json(project, described, self._root(), chosen, whole=version is None)
+    def _facts(self, name: NormalizedName, version: str | None) -> send.Answer:
+        state, project, address = self.site.folder.state(), self._project(name), self._address()
+        spelled = None if version is None else about.release(project, version)
+
+        def made() -> send.Page:
+            facts = api.project_json(project, spelled, self.site.index, address)
+            return self._plain(json.dumps({**facts, "last_serial": state.serial}), "application/json")
+
+        # The address is what the client wrote: it makes the page anew, and never one more.
+        page = self._pages.get(("json", name, spelled), (project, state, sys.intern(address)), made)
+        return _numbered(self._sent(page), state, project)
 
     def change(self) -> send.Answer:
         """The legacy upload API: a new file, or the removal or yank of a release (`:action`)."""
@@ -227,17 +296,23 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         body = api.request_body(bottle.request.environ).read(rpc.LONGEST + 1)
         if len(body) > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
-        return plain.content(rpc.answer(body, self.site.index), "text/xml; charset=utf-8")
+        calls = rpc.Calls(self.site.index, self.human.shelf, self.site.folder.state().serial, self._address())
+        return plain.content(calls.answer(body), "text/xml; charset=utf-8")
+
+    def only_called(self) -> send.Answer:
+        """XML-RPC's address, for those who do not call but look."""
+        answer = plain.text("this address takes XML-RPC calls by POST", [("Allow", "POST")])
+        return send.Answer(status="405 Method Not Allowed", headers=answer.headers, body=answer.body)
 
     def health(self) -> send.Answer:
-        """``OK`` for monitoring; with ``Accept: application/json`` more, as far as the asker may list."""
+        """``Ok`` for monitoring; with ``Accept: application/json`` more, for those who may list."""
         if "application/json" not in bottle.request.environ.get("HTTP_ACCEPT", ""):
-            return plain.text("OK")
-        facts: dict[str, object] = {"status": "ok", "version": site.VERSION, "uptime": int(self.site.uptime())}
+            return plain.content(b"Ok", "text/plain; charset=utf-8")
         try:
             self.admit("list", bottle.request.environ)
         except PypiServerLiteError:
-            return plain.as_json(facts)
+            return plain.as_json({"status": "ok"})
+        facts = {"status": "ok", "version": site.VERSION, "uptime": int(self.site.uptime())}
         return plain.as_json({**facts, **self.site.state()})
 
     def nothing(self) -> send.Answer:
@@ -253,6 +328,13 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         """From an index URL without ``simple/`` to the project's page."""
         up = "../" if bottle.request.path.endswith("/") else ""
         return plain.redirect(f"{up}simple/{self._name(name)}/", 302)
+
+    def bound(self) -> None:
+        """To be called by whoever has this application served on the address that its settings name.
+
+        On a loopback address it then answers to that machine's names alone, and to those of ``--allow-host``.
+        """
+        self._guard.bound(self.site.config)
 
     # -- rights and refusals --------------------------------------------------------------------------------------
 
@@ -298,6 +380,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         length = api.content_length(environ)
         try:
             if environ["REQUEST_METHOD"] == "POST" and path in UPLOAD_PATHS:
+                self._guard.check("update", environ)
                 self.admit("update", environ)
                 limit = self.site.config.max_upload
                 if limit is not None and length is not None and length > limit:
@@ -337,43 +420,9 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         wanted = bottle.request.query.get("format") if environ.get("QUERY_STRING") else None
         return simple.negotiate(environ.get("HTTP_ACCEPT"), wanted)
 
-    def _page(
-        self, source: object, name: NormalizedName | None, form: simple.Form, make: Callable[[], bytes]
-    ) -> send.Answer:
-        def rendered() -> send.Page:
-            control = self.site.page_cache_control
-            return send.Page(make(), form.content_type, cache_control=control, vary="Accept, Accept-Encoding")
-
-        environ = bottle.request.environ
-        page = self._pages.get((name, form), (source,), rendered)
-        ready = page.encoded(environ.get("HTTP_ACCEPT_ENCODING", ""))
-        age = self.site.stale(name) if name is not None else None
-        if age is not None:
-            answer = ready.answer(environ.get("HTTP_IF_NONE_MATCH"))
-            stale = [("Age", str(int(age))), ("Warning", '110 - "Response is Stale"')]
-            return send.Answer(status=answer.status, headers=[*answer.headers, *stale], body=answer.body)
-        if self._unadorned():
-            self._ready.keep(environ["bottle.raw_path"], environ, name, source, ready)
-        return ready.answer(environ.get("HTTP_IF_NONE_MATCH"))
-
-    def _unadorned(self) -> bool:
-        """Whether pages are sent as our routes make them: nobody hooked in or overrode them."""
-        kind = type(self)
-        return (
-            kind.simple_project is PypiServerLite.simple_project
-            and kind.simple_names is PypiServerLite.simple_names
-            and kind.admit is PypiServerLite.admit
-            and len(self.plugins) == self._own_plugins
-            and not any(self._hooks.values())
-        )
-
-    def _plain_page(self, body: str) -> send.Answer:
-        content = body.encode("utf-8", "replace")
-        page = send.Page(
-            content, "text/html; charset=utf-8", cache_control=self.site.page_cache_control, vary="Accept-Encoding"
-        )
-        environ = bottle.request.environ
-        return page.encoded(environ.get("HTTP_ACCEPT_ENCODING", "")).answer(environ.get("HTTP_IF_NONE_MATCH"))
+    def _sent(self, page: send.Page) -> send.Answer:
+        """A page in the encoding this client likes, or 304."""
+        return self.human.answer(page, bottle.request.environ)
 
     # -- WSGI -----------------------------------------------------------------------------------------------------
 
@@ -386,13 +435,11 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         if observe.access.isEnabledFor(logging.INFO):
             start_response = self._logged(environ, start_response)
         self._enter(environ)
-        answer = self._ready.answer(environ)
+        answer = self._directly(environ)
         if answer is None:
             if not _clean_path(environ.get("PATH_INFO", "")):
                 # Bottle would drop what is not UTF-8 and answer for another path.
                 environ["PATH_INFO"] = "/\N{REPLACEMENT CHARACTER}/-".encode().decode("latin-1")
-            answer = self._download(environ)
-        if answer is None:
             return cast("Iterable[bytes]", super().wsgi(environ, start_response))
         # A copy: the answer is kept for others, and middleware may add to what it is given.
         start_response(answer.status, answer.headers.copy())
@@ -416,25 +463,47 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         if not prefix.endswith(self._base_path):
             environ["SCRIPT_NAME"] = prefix + self._base_path
 
-    def _download(self, environ: WSGIEnvironment) -> send.Answer | None:
-        """The answer to a request for a file, ahead of the router, which costs more than the file.
+    def _directly(self, environ: WSGIEnvironment) -> send.Answer | None:
+        """The answer to a GET by the route that Bottle found for this path before; ``None``: Bottle is to answer.
 
-        ``None`` sends it the plain way, errors and refusals too.
+        Finding the route and packing the answer take Bottle longer than most
+        answers take us. Rights, methods and whatever a subclass has in their
+        place are asked as ever; plug-ins and hooks are Bottle's to call.
         """
-        path = environ.get("PATH_INFO", "")
-        if not path.startswith("/packages/") or not path.isascii() or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return None
-        gate = self.site.gate
-        if gate.needs_login("download") and not gate.recognises(
-            environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", "")
-        ):
-            return None
-        if type(self).package is not PypiServerLite.package or not self._unadorned():
+        path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
+        if method not in ("GET", "HEAD") or len(self.plugins) != self._own_plugins or any(self._hooks.values()):
             return None
         try:
-            return self._downloads.answer(path.removeprefix("/packages/"), environ)
-        except PypiServerLiteError:
+            way = self._ways.get((path, method), (), lambda: self._way(environ))
+        except bottle.HTTPError:
+            return None  # Bottle says the same, and has words for it
+        if way is None:
             return None
+        environ["bottle.app"], environ["bottle.raw_path"] = self, path
+        environ["bottle.route"], environ["route.url_args"] = way.route, way.arguments
+        bottle.request.bind(environ)
+        if way.foreign:
+            bottle.response.bind()
+        try:
+            result = way.answer(environ, way.arguments)
+        except Exception as error:
+            environ[_RESULT] = partial(_raise, error)
+            return None
+        if isinstance(result, send.Answer):
+            return result
+        # What an overridden route returns is Bottle's to send, with what it said on Bottle's response.
+        packed = bottle.response.copy(bottle.HTTPResponse)
+        packed.body = result
+        environ[_RESULT] = lambda: packed
+        return None
+
+    def _way(self, environ: WSGIEnvironment) -> _Way | None:
+        path = environ.get("PATH_INFO", "")
+        if not path.isascii() or not _clean_path(path):
+            return None  # Bottle's router takes texts, and has its own way with bytes
+        route, arguments = self.router.match(environ)
+        found = self._answers.get(route.callback)
+        return None if found is None else _Way(*found, route, arguments)
 
     def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
         """Log the request; what is returned logs the answer as it starts."""
@@ -452,6 +521,17 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         """Stop background work and close what is open."""
         super().close()
         self.site.close()
+
+
+def _numbered(answer: send.Answer, state: State, project: Project | None = None) -> send.Answer:
+    """An answer with the serial that mirrors go by; the `project` of an upstream has none of ours."""
+    if project is not None and project.files and project.files[0].url:
+        return answer
+    return send.with_headers(answer, ("X-PyPI-Last-Serial", str(state.serial)))
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def _segment(version: str | None) -> str:

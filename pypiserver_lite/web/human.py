@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from bisect import bisect_left
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -24,8 +25,9 @@ from ..errors import Unavailable
 from ..model import File, Project
 from ..search import Catalogue
 from . import readme, samples
-from .api import PageCache, file_path
+from .api import file_path
 from .catalogue import Newcomer, Shelf
+from .kept import Kept
 from .pages import Templates
 from .send import Answer, Page
 
@@ -125,8 +127,8 @@ class HumanPages:
     def __init__(self, site: Site, templates: Templates) -> None:
         self._site, self._templates = site, templates
         self.shelf = Shelf(site.index, site.folder)
-        self._pages: PageCache[Page] = PageCache()
-        self._about: PageCache[_Described] = PageCache()
+        self._pages = Kept[Page](lambda page: page.weight)
+        self._about = Kept[_Described](lambda described: described.weight)
         self._control = "private, no-cache" if site.gate.needs_login("list") else "no-cache"
         self._rehearse()
 
@@ -146,9 +148,6 @@ class HumanPages:
             vary="Accept, Accept-Encoding",
             more=self._templates.security(template),
         )
-
-    def _kept(self, key: Hashable, sources: tuple[object, ...], make: Callable[[], Page]) -> Page:
-        return self._pages.get(key, sources, make)
 
     # -- what the pages show --------------------------------------------------------------------------------------
 
@@ -188,8 +187,8 @@ class HumanPages:
         """One page of the projects that match."""
         catalogue = self.shelf.catalogue()
         number = min(max(number, 1), 1_000_000)
-        return self._kept(
-            ("search", query, number),
+        return self._pages.get(
+            ("search", query, str(number)),
             (catalogue,),
             lambda: self.page("search", self._search_variables(catalogue, query, number)),
         )
@@ -228,9 +227,10 @@ class HumanPages:
             # Useful as it is, but it is not kept: the next one may say more.
             return self.page("project", self._project_variables(project, chosen, described, up, address, stale))
         origins = tuple(self._origin(file) for file in project.files if file.url and file.version == chosen)
-        return self._kept(
-            ("project", project.name, version, address, origins),
-            (project, names),
+        return self._pages.get(
+            ("project", project.name, version),
+            # The address is what the client wrote: it makes the page anew, and never one more.
+            (project, names, sys.intern(address), *origins),
             lambda: self.page("project", self._project_variables(project, chosen, described, up, address)),
         )
 

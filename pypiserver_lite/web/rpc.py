@@ -1,61 +1,139 @@
-"""The XML-RPC calls that old clients still make (`search`, `list_packages`, `package_releases`), bounded.
+"""The XML-RPC calls that old clients and mirrors still make, bounded.
 
-The request is parsed with entities, external references and document types
-forbidden, and only the few shapes these calls have are understood.
+The request is looked through with entities, external references and document
+types forbidden before anything else reads it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..dists import try_normalize
-from ..errors import Invalid
-from ..model import Source
+from .. import about
+from ..dists import normalize, try_normalize
+from ..errors import Invalid, Missing
+from ..model import Project, Source
+from ..search import MOST_WORDS, Catalogue
+from . import api
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
+
+    from .catalogue import Shelf
 
 LONGEST = 64 * 1024  # bytes of a request
 MOST_HITS = 100
 _DEEPEST = 12  # nested elements; a search needs eight
 _MOST_ELEMENTS = 1000
+_NO_METHOD, _BAD_PARAMETERS = -32601, -32602
 
 
-def answer(body: bytes, index: Source) -> bytes:
-    """The XML answer to an XML-RPC request. Raises Invalid for anything that is not one."""
-    import xmlrpc.client  # here, for hardly anyone calls, and everyone would wait for it at each start
+class Calls:
+    """What can be called, over `index` as it is at `serial`; links begin with the index's own `address`."""
 
-    method, words = _parse(body)
-    if method == "search":
-        result: Any = _search(index, words)
-    elif method == "list_packages":
-        result = list(index.names())
-    elif method == "package_releases" and words:
-        name = try_normalize(words[0])
-        project = index.project(name) if name else None
-        result = list(reversed(project.versions)) if project else []
-    else:
-        fault = xmlrpc.client.Fault(-32601, "this index knows search, list_packages and package_releases")
-        return xmlrpc.client.dumps(fault, methodresponse=True).encode()
-    return xmlrpc.client.dumps((result,), methodresponse=True).encode()
+    def __init__(self, index: Source, shelf: Shelf, serial: int, address: str) -> None:
+        self._index, self._shelf, self._serial, self._address = index, shelf, serial, address
+        self._methods: Mapping[str, tuple[Callable[..., Any], tuple[type, ...], int]] = {
+            "search": (self.search, (object, str), 1),
+            "list_packages": (self.list_packages, (), 0),
+            "list_packages_with_serial": (self.list_packages_with_serial, (), 0),
+            "changelog_last_serial": (self.changelog_last_serial, (), 0),
+            "changelog_since_serial": (self.changelog_since_serial, (int,), 1),
+            "package_releases": (self.package_releases, (str, object), 1),
+            "release_urls": (self.release_urls, (str, str), 2),
+            "release_data": (self.release_data, (str, str), 2),
+        }
+        """Each with the types of its parameters, and how many of them it must be given."""
+
+    def answer(self, body: bytes) -> bytes:
+        """The XML answer to an XML-RPC request. Raises Invalid for anything that is not one, and Unavailable."""
+        import xmlrpc.client  # here, for hardly anyone calls, and everyone would wait for it at each start
+
+        name, parameters = _parse(body)
+        if name not in self._methods:
+            fault = xmlrpc.client.Fault(_NO_METHOD, f"this index knows {', '.join(sorted(self._methods))}")
+            return xmlrpc.client.dumps(fault, methodresponse=True).encode()
+        method, types, needed = self._methods[name]
+        if not needed <= len(parameters) <= len(types) or not all(map(isinstance, parameters, types)):
+            fault = xmlrpc.client.Fault(_BAD_PARAMETERS, f"{name} takes other parameters")
+            return xmlrpc.client.dumps(fault, methodresponse=True).encode()
+        return _written(method(*parameters))
+
+    def search(self, fields: Any, operator: str = "and") -> list[dict[str, object]]:
+        """Projects that have all words (or with ``or`` any of them) in their name or summary."""
+        words = list(dict.fromkeys(_words(fields)))[:MOST_WORDS]
+        catalogue = self._shelf.catalogue()
+        queries = words if operator == "or" else [" ".join(words)]
+        names = dict.fromkeys(name for query in queries if query for name in catalogue.find(query)[:MOST_HITS])
+        return [self._hit(catalogue, name, number) for number, name in enumerate(list(names)[:MOST_HITS])]
+
+    def _hit(self, catalogue: Catalogue, name: Any, number: int) -> dict[str, object]:
+        project = self._index.project(name)
+        version = project.versions[-1] if project and project.versions else ""
+        # pypiserver answers the version as summary where there is none; clients print it beside the name.
+        summary = catalogue.hit(name).summary or version
+        return {"_pypi_ordering": number, "name": name, "version": version, "summary": summary}
+
+    def list_packages(self) -> list[str]:
+        """Every project."""
+        return list(self._index.names())
+
+    def list_packages_with_serial(self) -> dict[str, int]:
+        """Every project, and the serial to remember for it."""
+        return dict.fromkeys(self._index.names(), self._serial)
+
+    def changelog_last_serial(self) -> int:
+        """The serial of the index."""
+        return self._serial
+
+    def changelog_since_serial(self, serial: int) -> list[list[object]]:
+        """Name, version, time, action and serial of what may have changed; a folder does not tell more."""
+        if serial >= self._serial:
+            return []
+        return [[name, None, self._serial // 1_000_000, "change", self._serial] for name in self._index.names()]
+
+    def package_releases(self, name: str, show_hidden: object = False) -> list[str]:
+        """The releases of a project, the newest first."""
+        project = self._project(name)
+        return list(reversed(project.versions)) if project else []
+
+    def release_urls(self, name: str, version: str) -> list[dict[str, object]]:
+        """The files of a release."""
+        project, spelled = self._release(name, version)
+        return (
+            [api.file_json(file, self._address) for file in project.files if file.version == spelled] if project else []
+        )
+
+    def release_data(self, name: str, version: str) -> dict[str, object]:
+        """What a release says of itself."""
+        project, spelled = self._release(name, version)
+        return api.release_info(project, spelled, self._index, self._address) if project else {}
+
+    def _project(self, name: str) -> Project | None:
+        return self._index.project(normalize(name)) if try_normalize(name) else None
+
+    def _release(self, name: str, version: str) -> tuple[Project | None, str]:
+        project = self._project(name)
+        try:
+            return project, about.release(project, version) if project else ""
+        except Missing:
+            return None, ""
 
 
-def _parse(body: bytes) -> tuple[str, list[str]]:
-    """The method and all texts among its parameters, in order."""
+def _parse(body: bytes) -> tuple[str, tuple[Any, ...]]:
+    """The method and its parameters."""
+    import xmlrpc.client
+
     import defusedxml.ElementTree
 
     try:
         root = defusedxml.ElementTree.fromstring(body, forbid_dtd=True)
-    except (defusedxml.DefusedXmlException, SyntaxError, ValueError, LookupError) as error:
+        if root.tag == "methodCall" and _small(root):
+            parameters, name = xmlrpc.client.loads(body)
+            return name or "", parameters
+    except Exception as error:  # the two parsers raise what they like at what strangers wrote
         raise Invalid("the XML of the call is broken or unsafe") from error
-    if root.tag != "methodCall" or not _small(root):
-        raise Invalid("an XML-RPC methodCall is needed")
-    method = (root.findtext("methodName") or "").strip()
-    # Names of struct members are keywords of the call, not words to look for; so is the "and"/"or" at the end.
-    texts = [value for value in root.iter("value") if not value.findall("struct") and not value.findall("array")]
-    words = [(value.findtext("string") or value.text or "").strip()[:200] for value in texts]
-    return method, [word for word in words if word]
+    raise Invalid("an XML-RPC methodCall is needed")
 
 
 def _small(root: Element) -> bool:
@@ -67,15 +145,23 @@ def _small(root: Element) -> bool:
     return not level and seen <= _MOST_ELEMENTS
 
 
-def _search(index: Source, words: Sequence[str]) -> list[dict[str, object]]:
-    wanted = [word.lower() for word in words if word not in ("and", "or")]
-    hits: list[dict[str, object]] = []
-    for name in index.names():
-        if len(hits) == MOST_HITS:
-            break
-        if any(word in name or try_normalize(word) == name for word in wanted):
-            project = index.project(name)
-            version = project.versions[-1] if project and project.versions else ""
-            # pypiserver answers the version as summary; clients print it beside the name.
-            hits.append({"_pypi_ordering": len(hits), "name": name, "version": version, "summary": version})
-    return hits
+def _words(fields: Any) -> list[str]:
+    """What is looked for: a text, or texts under whatever fields they are to be in."""
+    if isinstance(fields, Mapping):
+        fields = list(fields.values())
+    if isinstance(fields, list):
+        return [word for field in fields for word in _words(field)]
+    return str(fields).lower().split()
+
+
+def _written(result: Any) -> bytes:
+    """A result in XML. Serials are larger than XML-RPC's 32 bits; every client that mirrors reads them all the same."""
+    import xmlrpc.client
+
+    marshaller = xmlrpc.client.Marshaller(allow_none=True)
+    marshaller.dispatch = {**marshaller.dispatch, int: _whole}
+    return f"<?xml version='1.0'?>\n<methodResponse>\n{marshaller.dumps((result,))}</methodResponse>\n".encode()
+
+
+def _whole(marshaller: object, value: int, write: Callable[[str], object]) -> None:
+    write(f"<value><int>{value}</int></value>\n")

@@ -13,9 +13,8 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from urllib.parse import quote
 
 from .. import disk
@@ -42,13 +41,17 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """A status line, headers and a body: bytes, an open file to be sent from where it stands, or pieces."""
 
     status: str
     headers: Headers
     body: bytes | BinaryIO | Iterable[bytes] = b""
+
+
+def with_headers(answer: Answer, *more: tuple[str, str]) -> Answer:
+    """The same answer with headers that are true of this moment only."""
+    return Answer(status=answer.status, headers=[*answer.headers, *more], body=answer.body)
 
 
 class Page:
@@ -75,7 +78,9 @@ class Page:
 
     def encoded(self, accept_encoding: str) -> Ready:
         """The page in the form this client understands best; compressed when first asked for."""
-        if len(self.plain.body) < _GZIP_FROM or not accepts_gzip(accept_encoding):
+        # Clients send one of a few headers; a long one is no client's, and not worth keeping.
+        accepts = _accepts_gzip if len(accept_encoding) <= 200 else accepts_gzip
+        if len(self.plain.body) < _GZIP_FROM or not accepts(accept_encoding):
             return self.plain
         if self._packed is None:
             # mtime=0: the same page has the same bytes, in every process.
@@ -89,7 +94,13 @@ class Page:
 def _common(content_type: str, cache_control: str, vary: str, more: tuple[tuple[str, str], ...]) -> Headers:
     """The headers that a page shares with others: the same objects, so that answering any page finds them at hand."""
     fixed = [("Content-Type", content_type), ("Cache-Control", cache_control), ("Vary", vary)]
-    return [*fixed, ("X-Content-Type-Options", "nosniff"), *more]
+    return [*fixed, ("X-Content-Type-Options", "nosniff"), *(more or _policy(content_type))]
+
+
+def _policy(content_type: str) -> Headers:
+    """What a browser may do with a page that is nothing but links: follow them."""
+    nothing = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return [("Content-Security-Policy", nothing)] if "html" in content_type else []
 
 
 class Ready:
@@ -122,6 +133,9 @@ def accepts_gzip(accept_encoding: str) -> bool:
         if coding.strip() in ("gzip", "x-gzip"):
             return re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", parameters) is None
     return False
+
+
+_accepts_gzip = functools.lru_cache(maxsize=256)(accepts_gzip)
 
 
 def matches(header: str, etag: str) -> bool:

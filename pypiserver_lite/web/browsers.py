@@ -1,0 +1,96 @@
+"""What a browser must not be made to do by a page of somebody else's: change this index, or read it under its name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Any
+
+from ..config import Config
+from ..errors import Denied, Invalid
+
+_LONGEST = 300  # characters of a Host
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+class Guard:
+    """What is asked of every request before its rights."""
+
+    def __init__(self) -> None:
+        self._hosts: Hosts | None = None
+
+    def bound(self, config: Config) -> None:
+        """From now on the application is served as `config` says: on a loopback address not by every name.
+
+        Where proxies are trusted, names are theirs to check.
+        """
+        if _is_loopback(config.host) and not config.trusted_proxy:
+            self._hosts = Hosts(config.allow_host)
+
+    def check(self, action: str | None, environ: Mapping[str, Any]) -> None:
+        """Raise Invalid for a request to another host, Denied for a change that another site asks for."""
+        if self._hosts is not None:
+            self._hosts.check(environ)
+        if action == "update":
+            refuse_foreign(environ)
+
+
+def refuse_foreign(environ: Mapping[str, Any]) -> None:
+    """Refuse what a page of another site asks for. Raises Denied; passes what does not come from a browser.
+
+    Sec-Fetch-Site is the browser's own word (Fetch Metadata); without it,
+    Origin must name the host that was asked (RFC 6454).
+    """
+    site, origin = environ.get("HTTP_SEC_FETCH_SITE"), environ.get("HTTP_ORIGIN")
+    if site is not None:
+        foreign = site.strip().lower() not in ("same-origin", "none")
+    else:
+        foreign = origin is not None and not _is_own(origin.strip().lower(), environ.get("HTTP_HOST", "").lower())
+    if foreign:
+        raise Denied(
+            "a page of another site asked for this change, so it is not made; if it was a page of this index, then a "
+            "proxy hides its address: name that proxy with --trusted-proxy"
+        )
+
+
+def _is_own(origin: str, host: str) -> bool:
+    scheme, _, place = origin.partition("://")
+    port = _DEFAULT_PORTS.get(scheme, "")
+    return bool(place) and place.removesuffix(port) == host.removesuffix(port)
+
+
+class Hosts:
+    """What a server on a loopback address answers to: the machine's own names for itself, and further `names`.
+
+    Anybody's page can have its own name lead to 127.0.0.1, and would then
+    read what is served there. A name is without a port; ``*`` is any.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(name.lower() for name in names)
+        self._known = lru_cache(maxsize=64)(self._is_known)
+
+    def check(self, environ: Mapping[str, Any]) -> None:
+        """Raise Invalid for a request to another host."""
+        host = environ.get("HTTP_HOST")
+        if host is not None and (len(host) > _LONGEST or not self._known(host)):
+            raise Invalid(
+                f"this server is for this machine alone and does not answer as {host[:100]!a}; "
+                "--allow-host NAME lets it answer to one more name"
+            )
+
+    def _is_known(self, host: str) -> bool:
+        name = re.sub(r":[0-9]*$", "", host.strip().lower()).removesuffix(".")
+        if "*" in self._names or name in self._names or name == "localhost" or name.endswith(".localhost"):
+            return True
+        return _is_loopback(name.removeprefix("[").removesuffix("]"))
+
+
+def _is_loopback(address: str) -> bool:
+    """Whether an address or name is this machine's alone, as it stands (nothing is looked up)."""
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address.lower() == "localhost"
