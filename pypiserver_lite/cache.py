@@ -155,10 +155,10 @@ class Cache:
         except OSError:
             return None
 
-    def renew(self, kind: Kind, key: str, moment: float | None = None) -> None:
-        """An entry was found to be still right: it counts as put at this moment, or now."""
+    def renew(self, kind: Kind, key: str) -> None:
+        """An entry was found to be still right: it counts as put now."""
         try:
-            os.utime(self._path(kind, key), (self._clock(), self._clock() if moment is None else moment))
+            os.utime(self._path(kind, key), (self._clock(),) * 2)
         except FileNotFoundError:
             return
         except OSError as error:

@@ -23,6 +23,7 @@ from packaging.utils import NormalizedName
 
 from pypiserver_lite.cache import Cache
 from pypiserver_lite.errors import Busy, ConfigError, Late, Loop, Missing, NoSpace, Unavailable
+from pypiserver_lite.kept import Turnstile
 from pypiserver_lite.model import Content, LocalFile, Stream
 from pypiserver_lite.sources.remote import Remote
 from pypiserver_lite.upstream import hops
@@ -838,6 +839,31 @@ def test_beyond_the_cap_files_are_busy_and_a_kept_one_is_not(make: Make, server:
         read(remote.open(FOO, "foo-3.0.tar.gz"))
     assert read(remote.open(FOO, SDIST)) == b"abc"
     thread.join()
+
+
+def test_where_too_many_wait_what_is_known_is_served_and_what_is_not_is_busy(
+    server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    server.add("foo", SDIST, b"abc")
+    server.add("foo", "foo-2.0.tar.gz", b"new", gpg_sig=True)
+    turnstile = Turnstile(1)
+    remote = Remote(Upstream(server.url), mode="cache", cache=Cache(tmp_path / "c"), turnstile=turnstile, ttl=0)
+    known = remote.project(FOO)
+    read(remote.open(FOO, SDIST))
+    settle(remote, SDIST)
+    server.requests.clear()
+    with turnstile.inside():
+        assert remote.project(FOO) is known
+        assert read(remote.open(FOO, SDIST)) == b"abc"
+        new = remote.open(FOO, "foo-2.0.tar.gz")
+        with pytest.raises(Busy):
+            read(new)
+        with pytest.raises(Busy):
+            remote.open(FOO, "foo-2.0.tar.gz", ".asc")
+        with pytest.raises(Busy):
+            remote.project(NormalizedName("new"))
+    assert server.requests == []
+    assert read(new) == b"new"
 
 
 _ANOTHER = """

@@ -616,6 +616,7 @@ NOT_OURS = [
     (b"<a href='" * 200_000 + b"x", HTML.value),
     (b"<a " + b"a='" * 300_000, HTML.value),
     (b"<script>" + b"</s" * 300_000, HTML.value),
+    ((b"<a href=foo-1.zip " + b"a " * 50_000 + b">") * 25, HTML.value),
 ]
 
 

@@ -167,8 +167,16 @@ def test_pieces_hold_their_place_until_they_are_read_or_nobody_will() -> None:
     def fails() -> Iterator[bytes]:
         raise OSError
 
+    def breaks() -> Iterator[bytes]:
+        yield b"a"
+        raise OSError
+
     with pytest.raises(OSError):
         turnstile.through(fails)
+    with pytest.raises(OSError) as kept:  # with all that led to it
+        list(turnstile.through(breaks))
+    with turnstile.inside():
+        del kept
     assert list(turnstile.through(lambda: iter([b"a", b"b"]))) == [b"a", b"b"]
     begun = turnstile.through(lambda: iter([b"a", b"b"]))
     assert next(begun) == b"a"

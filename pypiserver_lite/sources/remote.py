@@ -81,7 +81,7 @@ class Remote:
         self.upstream = upstream
         self.traffic = upstream.traffic
         self._cache = cache if mode == "cache" else None
-        archive = Archive(self._cache, upstream.url, clock) if self._cache else None
+        archive = Archive(self._cache, upstream.url) if self._cache else None
         self._turnstile = turnstile or Turnstile(_MOST_WAITING)
         times = Times(ttl, absent_ttl, patience, retry)
         self._shelf = Shelf(upstream, archive, times, memory, self._turnstile, clock)

@@ -40,7 +40,6 @@ from .parse import PAGE_LIMIT, parse_project
 
 _MOST_ABSENCES = 10_000
 _GLANCE = 0.3
-_LONG_AGO = 1.0  # seconds since 1970
 _log = logging.getLogger(__name__)
 _FILE_WEIGHT, _PAGE_WEIGHT = 1000, 2000  # bytes of memory, measured on pages of the public index
 
@@ -133,10 +132,9 @@ class Absences:
 class Archive:
     """Pages on disk as they came, so that a restart without the upstream serves them."""
 
-    def __init__(self, cache: Cache, upstream: str, clock: Callable[[], float]) -> None:
+    def __init__(self, cache: Cache, upstream: str) -> None:
         self._cache = cache
         self._upstream = upstream
-        self._clock = clock
 
     def _key(self, name: NormalizedName, what: str = "page") -> str:
         return hashlib.sha256(f"{what}\0{self._upstream}\0{name}".encode()).hexdigest()
@@ -148,13 +146,8 @@ class Archive:
         self._cache.put("pages", self._key(name), record)
 
     def load(self, name: NormalizedName, newer_than: float) -> tuple[Project, Page, float] | None:
-        """The project, its page and when it was confirmed, if that is later than `newer_than`.
-
-        One that was stamped in the future is of unknown age: as old as can be.
-        """
+        """The project, its page and when it was confirmed, if that is later than `newer_than`."""
         stamp = self._cache.stamp("pages", self._key(name))
-        if stamp is not None and stamp > self._clock():
-            self._cache.renew("pages", self._key(name), stamp := _LONG_AGO)
         if stamp is None or stamp <= newer_than:
             return None
         record = self._cache.get("pages", self._key(name))
@@ -176,10 +169,9 @@ class Archive:
             self._cache.drop("pages", self._key(name))  # of another version of ours
             return None
 
-    def renew(self, name: NormalizedName) -> float:
-        """The page was confirmed; when, as the disk has it."""
+    def renew(self, name: NormalizedName) -> None:
+        """The page was confirmed."""
         self._cache.renew("pages", self._key(name))
-        return self._cache.stamp("pages", self._key(name)) or self._clock()
 
     def drop(self, name: NormalizedName) -> None:
         """The upstream has this project no more."""
@@ -285,7 +277,7 @@ class Shelf:
     def _look_up(self, name: NormalizedName) -> Project | None:
         now = self._clock()
         known = self._from_disk(name, now)
-        # A clock that was set back makes everything older, never younger.
+        # A stamp in the future (a clock was set back, or another machine's is wrong) says nothing about any age.
         if known is not None and (
             0 <= now - known.checked < self._times.fresh or 0 <= now - known.failed < self._times.retry
         ):
@@ -316,7 +308,9 @@ class Shelf:
         if answer is UNCHANGED and known is not None:
             self._succeeded()
             self._upstream.traffic.unchanged(known.size)
-            self._confirm(known, self._archive.renew(name) if self._archive else self._clock())
+            if self._archive:
+                self._archive.renew(name)
+            self._confirm(known, self._clock())
             return known.project
         if not isinstance(answer, Page):
             self._succeeded()
