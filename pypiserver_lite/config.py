@@ -333,7 +333,7 @@ class Config:
     netrc: Path | None = _row(
         None,
         parse_path,
-        "netrc file with the upstreams' passwords, for proxy and cache (default: ~/.netrc)",
+        "netrc file with the upstreams' passwords, for proxy and cache (default: none)",
         "--netrc",
         metavar="FILE",
         group="upstream",

@@ -245,7 +245,7 @@ def build_remotes(config: Config) -> tuple[Remote, ...]:
     upstreams = [
         Upstream(
             url,
-            netrc=config.netrc or Path("~/.netrc").expanduser(),
+            netrc=config.netrc,
             hosts=config.fallback_host,
             ways=ways,
             # Who asks for a page waits for all that may be asked before it, and pip gives up after 15 seconds.

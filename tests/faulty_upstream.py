@@ -303,6 +303,16 @@ def hang(seconds: float = 3.0) -> Fault:
     return fault
 
 
+def after(seconds: float, then: Fault) -> Fault:
+    """Another fault, a while later."""
+
+    def fault(handler: Handler) -> None:
+        time.sleep(seconds)
+        then(handler)
+
+    return fault
+
+
 def drip(body: bytes, seconds: float, content_type: str = JSON) -> Fault:
     """Sends a byte now and then, so that no single read takes too long."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import urlsplit
 
 
@@ -28,8 +30,9 @@ class ForwardProxy(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     block_on_close = False
 
-    def __init__(self, names: Mapping[str, int]) -> None:
+    def __init__(self, names: Mapping[str, int], tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self._tls = tls
         self.names = names
         self.asked: list[Asked] = []
         self.password: str | None = None
@@ -39,13 +42,19 @@ class ForwardProxy(socketserver.ThreadingTCPServer):
         self.silent = threading.Event()
         """Set: accept, and say nothing."""
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
     @property
     def port(self) -> int:
         return int(self.server_address[1])
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -120,9 +129,9 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 @contextmanager
-def proxy(names: Mapping[str, int]) -> Iterator[ForwardProxy]:
-    """A proxy that runs for the length of a block."""
-    server = ForwardProxy(names)
+def proxy(names: Mapping[str, int], tls: ssl.SSLContext | None = None) -> Iterator[ForwardProxy]:
+    """A proxy that runs for the length of a block; with `tls` it speaks https."""
+    server = ForwardProxy(names, tls)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

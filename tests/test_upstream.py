@@ -16,6 +16,7 @@ import faulty_upstream as faulty
 import pytest
 from packaging.utils import NormalizedName
 
+from pypiserver_lite import config, site
 from pypiserver_lite.errors import Busy, ConfigError, Late, Loop, Missing, Unavailable
 from pypiserver_lite.kept import Turnstile
 from pypiserver_lite.upstream import default_upstream, hops
@@ -337,7 +338,8 @@ def test_netrc_speaks_for_named_hosts_only(server: faulty.FaultyUpstream, tmp_pa
     netrc.write_text("default login d password d\n")
     client(server, netrc=netrc).page(FOO)
     assert "authorization" not in server.requests[0].headers
-    client(server, netrc=tmp_path / "none").page(FOO)
+    with pytest.raises(ConfigError, match="--netrc"):
+        client(server, netrc=tmp_path / "none")
     netrc.write_text("machine h login s3cret passwd\nnonsense s3cret")
     with pytest.raises(ConfigError) as caught:
         client(server, netrc=netrc)
@@ -349,11 +351,12 @@ def test_nothing_of_the_environment_or_of_earlier_answers_goes_up(
 ) -> None:
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login a password b\n")
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1/")
     server.stored[PAGE].extra["Set-Cookie"] = "a=b"
-    upstream = client(server)
+    settings = {"packages": tmp_path, "fallback_url": server.url, "fallback_mode": "proxy", "cache_ttl": 0}
+    (remote,) = site.build_remotes(config.from_settings(settings))
+    server.stored[PAGE].etag = None
     for _ in range(2):
-        upstream.page(FOO)
+        remote.project(FOO)
     allowed = {"host", "user-agent", "via", "accept", "accept-encoding"}
     assert set(server.requests[1].headers) == allowed
 

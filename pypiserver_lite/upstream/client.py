@@ -103,7 +103,6 @@ class Upstream:
         self,
         url: str,
         *,
-        credentials: tuple[str, str] | None = None,
         netrc: Path | None = None,
         calls: int = 32,
         room: int = 8,
@@ -121,7 +120,7 @@ class Upstream:
             self.origin = origin_of(self.url)
         except Forbidden as error:
             raise ConfigError("--fallback-url: an address that begins with http:// or https:// is needed") from error
-        credentials = credentials or from_url or (read_netrc(netrc, self.origin.host) if netrc else None)
+        credentials = from_url or (read_netrc(netrc, self.origin.host) if netrc else None)
         self._authorization = basic(*credentials) if credentials else None
         self.rate = rate or Rate()
         self.traffic = traffic or Traffic()

@@ -31,9 +31,7 @@ def read_netrc(path: Path, host: str) -> tuple[str, str] | None:
     """User and password of exactly this host in a netrc file, without its default entry. Raises ConfigError."""
     try:
         entry = netrc_format.netrc(str(path)).hosts.get(host)
-    except FileNotFoundError:
-        return None
     except (OSError, UnicodeDecodeError, netrc_format.NetrcParseError):
         # The cause would quote the file, and so perhaps a password.
-        raise ConfigError(f"{path} cannot be read as a netrc file") from None
+        raise ConfigError(f"--netrc: {path} cannot be read as a netrc file") from None
     return (entry[0], entry[2] or "") if entry else None
