@@ -116,8 +116,9 @@ def test_a_server_on_a_loopback_address_answers_to_local_names_only(packages: Pa
             connection.sendall(b"GET /simple/ HTTP/1.1\r\nHost: evil.example.test\r\nConnection: close\r\n\r\n")
             said = connection.makefile("rb").read()
         assert b"--allow-host" in said and b"ours" not in said
-    with live.serve("--allow-host", "index.example.test", packages=[packages], allow_host="other.test") as server:
-        assert {answers(server, host) for host in (*LOCAL, "index.example.test:80", "Other.test")} == {200}
+    words = ["--allow-host", "index.example.test", "--server-base-url", "https://base.test:8443/python/"]
+    with live.serve(*words, packages=[packages], allow_host="other.test") as server:
+        assert {answers(server, host) for host in (*LOCAL, "index.example.test:80", "Other.test", "base.test")} == {200}
         assert {answers(server, host) for host in ELSEWHERE} == {400}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..config import Config
 from ..errors import Denied, Invalid
@@ -27,7 +28,8 @@ class Guard:
         Where proxies are trusted, names are theirs to check.
         """
         if _is_loopback(config.host) and not config.trusted_proxy:
-            self._hosts = Hosts(config.allow_host)
+            own = urlsplit(config.server_base_url).hostname
+            self._hosts = Hosts([*config.allow_host, *([own] if own else [])])
 
     def check(self, action: str | None, environ: Mapping[str, Any]) -> None:
         """Raise Invalid for a request to another host, Denied for a change that another site asks for."""
