@@ -27,7 +27,6 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .disk import Budget
 from .errors import Busy, ConfigError, Denied, TooMany
 from .kept import Flights, Turnstile
 from .model import User
@@ -47,9 +46,6 @@ _MAX_FILE = 16 * 2**20
 _SETTLED_NS = 2 * 10**9
 _FILLING_NS = 10**9
 _REPORTED_LINES = 20
-# Of the time, for looking whether the file changed; seconds at once after a pause, and that a look counts at most. So
-# little because a look costs several times what it takes: it lets other threads in, and then waits for them.
-_CHECK_SHARE, _CHECK_BURST, _SLOW_CHECK = 0.002, 0.01, 0.002
 
 # What Apache's htpasswd writes, and nothing else: a lock mark, an empty hash or a plain password matches no row, so
 # nobody gets in by it. Costs are bounded because a typing error there (bcrypt 31) would be hours of work a login.
@@ -184,8 +180,6 @@ class Passwords:
         self._lock = threading.Lock()
         self._complaint = ""
         self._state = _State(None, False, b"", Book({}))
-        self._checks = Budget(_CHECK_SHARE, _CHECK_BURST)
-        self._idle_until = 0.0
         self.check()
         self.book()  # so that broken lines are told at start, not at the first login
 
@@ -214,17 +208,9 @@ class Passwords:
             return state.book
 
     def unchanged_book(self) -> Book | None:
-        """The file as last read, if one `stat` shows that it is still the same; reads and waits for nothing.
-
-        A `stat` counts for up to a second on a busy server.
-        """
-        state, now = self._state, time.monotonic()
-        if now < self._idle_until and state.settled:
-            return state.book
-        same = state.settled and state.stamp == self._stamp()
-        self._checks.spend(now, min(time.monotonic() - now, _SLOW_CHECK))
-        self._idle_until = min(self._checks.empty_until, now + 1.0)
-        return state.book if same else None
+        """The file as last read, if one `stat` shows that it is still the same; reads and waits for nothing."""
+        state = self._state
+        return state.book if state.settled and state.stamp == self._stamp() else None
 
     def _stamp(self) -> tuple[int, int, int, int] | None:
         try:
