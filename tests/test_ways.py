@@ -444,7 +444,7 @@ def test_an_upstream_that_falls_silent_is_waited_for_no_longer_than_pip_waits(
         plain.fault("/simple/foo/", faulty.hang(30))
         plain.fault("/simple/silent/", faulty.hang(30))
         plain.fault("/simple/slow/", faulty.drip_header(0.4))
-        plain.fault("/simple/late/", faulty.after(4.0, faulty.status(404)))
+        plain.fault("/simple/late/", faulty.after(5.2, faulty.status(404)))
         plain.fault(path, faulty.stall(data, 500_000, 30, ETag=plain.stored[path].etag or ""), times=1)
         second.fault("/simple/late/", faulty.hang(30))
 
