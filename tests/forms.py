@@ -65,5 +65,5 @@ def sdist(name: str = "ours", version: str = "1.0") -> bytes:
 
 
 def files(folder: Path) -> Mapping[str, bytes]:
-    """Everything that lies in a folder, dot-names too."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Everything that lies in a folder, dot-names too, but what the server keeps there itself."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".pypiserver-lite"}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pypiserver_lite import disk
-from pypiserver_lite.errors import Missing, NoSpace, ReadOnly, Unavailable
+from pypiserver_lite.errors import DiskFailed, Missing, NoSpace, ReadOnly, Unavailable
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links and locks as POSIX has them")
 
@@ -186,7 +186,7 @@ def test_exclusive_excludes_threads_and_leaves_no_file(tmp_path: Path) -> None:
         (errno.EROFS, ReadOnly),
         (errno.EACCES, ReadOnly),
         (errno.EPERM, ReadOnly),
-        (errno.EIO, Unavailable),
+        (errno.EIO, DiskFailed),
     ],
 )
 def test_what_the_disk_says_is_translated_without_a_path(number: int, kind: type[Unavailable]) -> None:
