@@ -26,6 +26,7 @@ from .site import VERSION
 from .tools import cache as cache_tools
 from .tools.passwd import delete_user, set_password
 from .web import PypiServerLite
+from .web.browsers import is_loopback
 
 _RUN = """Serve folders of wheels and sdists as a Python package index.
 
@@ -76,15 +77,11 @@ def _remarks(settings: config.Config) -> Iterator[str]:
     for url in settings.fallback_url:
         if not url.endswith(("/simple/", "/+simple/")):
             yield f"--fallback-url {url!r}: this is asked for NAME/ below it; most indexes have that below /simple/"
-    if settings.passwords == NO_PASSWORDS and not _local(settings.host):
+    if settings.passwords == NO_PASSWORDS and not is_loopback(settings.host):
         yield (
             f"-P . -a . with --host {settings.host}: whoever reaches this port may publish and remove packages; "
             "name a password file with -P FILE, or listen on 127.0.0.1"
         )
-
-
-def _local(host: str) -> bool:
-    return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
 @contextlib.contextmanager
@@ -118,7 +115,7 @@ def _options(settings: config.Config) -> servers.Options:
 def _announce(settings: config.Config, host: str, port: int) -> None:
     folders = ", ".join(str(path) for path in settings.packages)
     shown = f"[{host}]" if ":" in host else host
-    note = " (this machine only; --host 0.0.0.0 lets others in)" if _local(host) else ""
+    note = " (this machine only; --host 0.0.0.0 lets others in)" if is_loopback(host) else ""
     scheme = "https" if settings.tls_cert else "http"
     print(f"pypiserver-lite {VERSION} serves {folders} on {scheme}://{shown}:{port}/{note}", flush=True)
 

@@ -27,7 +27,7 @@ class Guard:
 
         Where proxies are trusted, names are theirs to check.
         """
-        if _is_loopback(config.host) and not config.trusted_proxy:
+        if is_loopback(config.host) and not config.trusted_proxy:
             own = urlsplit(config.server_base_url).hostname
             self._hosts = Hosts([*config.allow_host, *([own] if own else [])])
 
@@ -87,10 +87,10 @@ class Hosts:
         name = re.sub(r":[0-9]*$", "", host.strip().lower()).removesuffix(".")
         if "*" in self._names or name in self._names or name == "localhost" or name.endswith(".localhost"):
             return True
-        return _is_loopback(name.removeprefix("[").removesuffix("]"))
+        return is_loopback(name.removeprefix("[").removesuffix("]"))
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
     """Whether an address or name is this machine's alone, as it stands (nothing is looked up)."""
     try:
         return ip_address(address).is_loopback
