@@ -110,7 +110,7 @@ def test_clients_that_stop_half_way_are_let_go(packages: Path, big: bytes) -> No
         reader.sendall(f"GET {BIG} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         time.sleep(2.5)
         assert silent.recv(1) == b""
-        assert answer_on(starter)[0] == answer_on(sender)[0] == 408
+        assert starter.recv(1) == sender.recv(1) == b""
         # Cut visibly: fewer bytes than were announced.
         with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
             answer_on(reader)

@@ -6,8 +6,6 @@ those of the extras need not be installed.
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -18,7 +16,7 @@ from .options import Options
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["SERVERS", "Options", "available", "run"]
+__all__ = ["SERVERS", "Options", "run"]
 
 SERVERS = {
     "waitress": "pip install waitress",
@@ -26,13 +24,6 @@ SERVERS = {
     "gunicorn": "pip install gunicorn",
 }
 """Every server there is code for, and how to get it."""
-
-_logger = logging.getLogger(__name__)
-
-
-def available() -> tuple[str, ...]:
-    """The servers that are installed."""
-    return tuple(name for name in SERVERS if find_spec(name) is not None)
 
 
 def run(
@@ -57,7 +48,6 @@ def run(
         raise ConfigError(f"--server: {server} is not installed; {SERVERS[server]}")
     if bool(options.tls_cert) != bool(options.tls_key):
         raise ConfigError("--tls-cert and --tls-key belong together; give both")
-    _work_in_batches()
     if server == "waitress":
         from . import waitress
 
@@ -72,21 +62,3 @@ def run(
         from . import granian
 
         granian.run(import_name, options, ready)
-
-
-def _work_in_batches() -> None:
-    """Let no thread of this process, nor of those it starts, interrupt another as it wakes up (Linux).
-
-    The thread that reads requests wakes a worker for each, and the worker
-    wakes the other one for its answer. Where they share a core each begins
-    in the middle of what the other does, at five switches a request; as a
-    batch they take their turns, at one.
-    """
-    if not hasattr(os, "sched_setscheduler"):
-        return
-    try:
-        # Whoever chose a policy of their own knows better.
-        if os.sched_getscheduler(0) == os.SCHED_OTHER:
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    except OSError as error:
-        _logger.debug("threads are scheduled as usual: %s", error.strerror)

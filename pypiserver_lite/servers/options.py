@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from pathlib import Path
 from ..errors import ConfigError
 
 BACKLOG = 1024
+SPARE_FILES = 128
+"""Descriptors that are no connection's: databases, folders, upstreams, the log."""
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,3 +96,29 @@ def _reason(error: OSError, host: str, port: int) -> str:
     if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
         return f"--host: {host[:80]!r} is no address of this machine"
     return f"--host, --port: cannot listen on {host[:80]!r}, port {port}: {error.strerror}"
+
+
+def connections(wanted: int) -> int:
+    """How many connections there may be of those `wanted`, after raising the limit of open files where it is too low.
+
+    Each may need a second descriptor, for the file it is sent or the body it spools.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit.
+        return wanted
+    needed = 2 * wanted + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    possible = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+    except (OSError, ValueError):
+        possible = soft
+    allowed = max(1, (possible - SPARE_FILES) // 2)
+    if allowed < wanted:
+        _logger.warning(
+            "--connection-limit: %d at most, as the limit of open files is %d (ulimit -n)", allowed, possible
+        )
+    return min(wanted, allowed)

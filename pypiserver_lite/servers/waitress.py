@@ -1,57 +1,366 @@
-"""The default server: waitress's loop and workers, with our `Channel`.
+"""The default server: waitress as it comes, with a few mends.
 
-One thread moves bytes for all connections; workers run the application. A
-body is complete before the application is called for it, and a file is sent
-without a worker, so slow clients cost a connection each, never a worker.
+waitress reads requests, keeps connections, runs the threads and sends the answers; nothing of that is ours. Its
+public hooks (``channel_class``, ``task_class``, ``parser_class``, ``recv``, ``send``, ``readable``, ``maintenance``)
+are used for what it leaves open, and the version is pinned to the minor one because they are not promised to stay:
+
+- `Request`: a message that a proxy in front may read differently is refused (RFC 9112), and what makes waitress's own
+  patterns slow never reaches them; a body above the limit, or of somebody who may not send one, is refused from the
+  header and thrown away as it comes, because a client that is still sending cannot hear; a full disk is an answer.
+- `Task`: 204, 304, HEAD and chunked answers keep the connection, for installers ask hundreds of times.
+- `FileBody`: a file that is shorter than announced breaks the connection instead of shortening the announcement.
+- `Channel`: the next request of a connection waits, without a worker, until the answer before it is sent; one fast
+  reader of a large file does not keep the others waiting; a client that sends or takes less than `LEAST_RATE` is
+  closed, also while a worker waits for it.
+- `Listener`: at the limit of connections, or of open files, those give way that are missed least.
+- `Service`: SIGTERM, SIGINT and SIGHUP finish what is under way, within a grace period.
+
+Given up for that: a wrong password that must be hashed is told after the body, and a page costs what a function that
+returns its bytes costs on waitress; ``--server granian`` is the fast one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
-import os
+import re
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from waitress import wasyncore
+from waitress import receiver, wasyncore
 from waitress.adjustments import Adjustments
+from waitress.buffers import OverflowableBuffer, ReadOnlyFileBasedBuffer
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
-from waitress.task import ThreadedTaskDispatcher
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
+from waitress.utilities import BadRequest, Error, RequestEntityTooLarge
 
 from ..errors import ConfigError
-from .channel import PART_BYTES, Channel
-from .loop import Loop
-from .options import Options, listen
+from .options import Options, connections, listen
 from .proxies import TrustedProxies
+from .wrapped import LINGER_BYTES
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 IDENT = "pypiserver-lite"
-BUSY_SILENCE = 10
-"""Seconds of silence after which a half-received body gives way when connections run out."""
+LEAST_RATE = 500
+"""Bytes a second, over the idle time-out, that a client must send or take."""
+GIVES_WAY_RATE = 10_000
+"""Bytes a second below which a client may have to give way to another at the limit of connections,"""
+GIVES_WAY_AFTER = 2
+"""after so many seconds of it."""
+TURN_BYTES = 2 * 1024 * 1024
+"""Sent at most for one connection before the others get their turn."""
+UNSENT_BYTES = 128 * 1024
+"""What the system takes of an answer before the network does; more would hide how slowly a client reads."""
+_CONTROL_BYTES = 4096
+_TEXT = ("Content-Type", "text/plain; charset=utf-8")
+_DISK = b"the disk that holds uploads while they arrive is full, or broken\n"
+
+_HARMLESS = bytes({*range(0x20, 0x100), *b"\t\r\n"} - {0x7F})
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Z]{1,32} [!-~]+ HTTP/1\.[01]")
+_FRAMING = re.compile(rb"\n(?:content.length|transfer.encoding)[^\r]*", re.IGNORECASE)
+_ONE_FRAMING = re.compile(rb"\n(?:content-length: *[0-9]{1,18}|transfer-encoding: *chunked) *", re.IGNORECASE)
+_NO_HOST = re.compile(r"[\s,/@\\?#<>\"]")
 
 _logger = logging.getLogger(__name__)
 
+# waitress's own pattern for the size of a chunk allows a line feed after it, and any number of digits.
+receiver.ONLY_HEXDIG_RE = re.compile(rb"[0-9A-Fa-f]{1,15}\Z")
 
-class Workers(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress ships no types
-    """The threads that run the application."""
 
-    def start_new_thread(self, target: Callable[[int], None], thread_no: int) -> None:
-        """Start a worker; its name is what a log or a debugger shows."""
-        threading.Thread(target=target, name=f"request-{thread_no}", args=(thread_no,), daemon=True).start()
+class Refusal(Error):  # type: ignore[misc] # waitress ships no types
+    """An answer of the application to a request whose body it does not want, where waitress expects an error."""
 
-    def add_task(self, task: Any) -> None:
-        """Queue without waitress's warning for each request that waits: a short queue is no news."""
-        with self.lock:
-            self.queue.append(task)
-            self.queue_cv.notify()
+    def __init__(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
+        self._answer = status, headers, body
+
+    def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:
+        """Status, header fields and body."""
+        return self._answer
+
+
+class Nowhere(OverflowableBuffer):  # type: ignore[misc] # waitress ships no types
+    """The buffer of a body that nobody wants."""
+
+    def append(self, s: bytes) -> None:
+        """Forget `s`."""
+
+
+class Chunks(receiver.ChunkedReceiver):  # type: ignore[misc] # waitress ships no types
+    """A body in chunks whose lines between them are bounded, at a cost that grows with its length alone."""
+
+    error: Error | None
+
+    def received(self, data: bytes) -> int:
+        """Take what belongs to the body of `data`, in small pieces: every chunk copies the rest of its piece."""
+        taken: int = 0
+        while taken < len(data) and not self.completed and self.error is None:
+            taken += super().received(data[taken : taken + _CONTROL_BYTES])
+            if len(self.control_line) + len(self.trailer) > _CONTROL_BYTES:
+                self.error = BadRequest("a line between the chunks of the body is too long")
+        return taken
+
+
+class Request(HTTPRequestParser):  # type: ignore[misc] # waitress ships no types
+    """One request as it arrives; what follows it on the connection ends up in `rest`."""
+
+    path = ""  # waitress's log lines ask for it, also of what could not be read
+    rest = b""
+    body_rcv: Any
+    error: Error | None
+    expect_continue: bool
+    unwanted = False
+    """Whether the answer, an `error`, is due although the body still comes."""
+
+    def __init__(self, adj: Adjustments, channel: Channel) -> None:
+        super().__init__(adj)
+        self._channel = channel
+
+    def received(self, data: bytes) -> int:
+        """Take what belongs to this request; how many bytes are done with."""
+        if not self.header_plus and data[:2] == b"\x16\x03":
+            self.error, self.completed = BadRequest("this port speaks http, not https"), True
+            return len(data)
+        taken: int = 0
+        while taken < len(data) and not self.completed:
+            in_header = not self.headers_finished
+            try:
+                taken += super().received(data[taken:])
+            except OSError as error:
+                _logger.error("the disk that holds bodies while they arrive (TMPDIR): %s", error.strerror)
+                self._refuse(Refusal("507 Insufficient Storage", [_TEXT], _DISK))
+                self.unwanted = self.unwanted and not self.chunked  # the end of which cannot be found any more
+                break
+            if self.empty:
+                done = self.completed and self.connection_close
+                self._channel.will_close = done or self.body_bytes_received > LINGER_BYTES
+                return taken
+            if in_header and self.headers_finished and not self.completed:
+                self._decide()
+                if not self.completed:
+                    return taken  # The channel says "100 Continue", before it passes on what has come of the body.
+            elif self.chunked and not self.completed and len(self.body_rcv) > self._channel.server.max_body:
+                self._refuse(_too_large(self._channel.server.max_body))
+        self.rest = data[taken:]
+        return len(data)
+
+    def discard(self) -> None:
+        """Go on as a request that is none: what comes of the body is forgotten."""
+        self.completed, self.empty = False, True
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Read the header strictly. Raises ParsingError with what is wrong."""
+        head = header_plus.replace(b"\t", b" ") if b"\t" in header_plus else header_plus
+        if not _REQUEST_LINE.fullmatch(head, 0, head.find(b"\r\n")):
+            raise ParsingError("the first line is not a request of HTTP/1.1 or 1.0")
+        # Folded lines are read differently by different servers; waitress's patterns are quadratic in spaces.
+        if head.translate(None, _HARMLESS) or b"\r\n " in head or b" " * 64 in head:
+            raise ParsingError("the header holds control characters, folded lines or rows of spaces")
+        framing = _FRAMING.findall(head)
+        if len(framing) > 1 or (framing and not _ONE_FRAMING.fullmatch(framing[0])):
+            raise ParsingError("the length of the body is told twice, or not plainly (RFC 9112 section 6)")
+        try:
+            super().parse_header(head)
+        except ValueError as error:
+            raise ParsingError("the address in the request is malformed") from error
+        host = self.headers.get("HOST")
+        if (host is None and self.version == "1.1") or (host and _NO_HOST.search(host)):
+            raise ParsingError("the request names no Host, or a malformed one (RFC 9112 section 3.2)")
+        if "TRANSFER_ENCODING" in self.headers:
+            raise ParsingError("HTTP/1.0 has no Transfer-Encoding")
+        if not self.path.startswith("/"):
+            if self.path and (self.command, self.path) != ("OPTIONS", "*"):
+                raise ParsingError("the address in the request must begin with a slash")
+            self.path = self.path or "/"
+        if self.chunked:
+            self.body_rcv = Chunks(self.body_rcv.buf)
+        elif self.body_rcv is None:
+            self.expect_continue = False
+
+    def _decide(self) -> None:
+        """Whether the body is wanted, now that the header is there."""
+        limit = self._channel.server.max_body
+        error = _too_large(limit) if self.content_length > limit else self._channel.asked(self)
+        if error is not None:
+            self._refuse(error)
+
+    def _refuse(self, error: Error) -> None:
+        with contextlib.suppress(OSError):  # a full disk fails the last flush too
+            self.body_rcv.buf.close()
+        self.body_rcv.buf = Nowhere(0)
+        self.error, self.completed = error, True
+        # Who asks before sending a body sends none now, or does: only the end of the connection is clear.
+        self.unwanted, self.expect_continue = not self.expect_continue, False
+
+
+def _too_large(limit: int) -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"the body is larger than the {limit} bytes this server accepts")
+
+
+class FileBody(ReadOnlyFileBasedBuffer):  # type: ignore[misc] # waitress ships no types
+    """``wsgi.file_wrapper``: a file, from where it is seeked to, for as many bytes as Content-Length says."""
+
+    def prepare(self, size: int | None = None) -> int:
+        """Get ready to send `size` bytes, however long the file is."""
+        rest: int = super().prepare(None)
+        self.remain = rest if size is None else size
+        return self.remain
+
+    def get(self, numbytes: int = -1, skip: bool = False) -> bytes:
+        """The next bytes. Raises OSError, which closes the connection, where the file has ended before its time."""
+        data: bytes = super().get(numbytes, skip)
+        if not data and self.remain:
+            raise OSError(errno.EIO, "a file became shorter while it was being sent")
+        return data
+
+
+class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
+    """Calls the application and writes its answer."""
+
+    _in_header = False
+
+    @property
+    def has_body(self) -> bool:
+        """Whether bytes may follow the header; an answer to HEAD has all of its fields."""
+        allowed: bool = super().has_body
+        return allowed and not (self.wrote_header and self.request.command == "HEAD")
+
+    def get_environment(self) -> dict[str, Any]:
+        """The WSGI environ (PEP 3333), as a trusted proxy wants it understood."""
+        environ: dict[str, Any] = super().get_environment()
+        environ["wsgi.file_wrapper"] = FileBody
+        self.channel.server.proxies.translate(environ)
+        return environ
+
+    def build_response_header(self) -> bytes:
+        """The header as bytes."""
+        if self.channel.server.draining:
+            super().set_close_on_finish()
+        self._in_header = True
+        head: bytes = super().build_response_header()
+        self._in_header = False
+        if self.request.command == "HEAD":
+            self.chunked_response = False
+        return head
+
+    def set_close_on_finish(self) -> None:
+        """Close after this answer, unless only because it has no length: chunks, HEAD, 204 and 304 tell their end."""
+        wants = self.request.headers.get("CONNECTION", "").lower()
+        if not self._in_header or self.version == "1.0" or wants == "close":
+            super().set_close_on_finish()
+
+
+class ErrorAnswer(ErrorTask):  # type: ignore[misc] # waitress ships no types
+    """Writes what a request has as its `error`."""
+
+    def set_close_on_finish(self) -> None:
+        """Close, unless the rest of a body still comes: closing would take the answer from a client that sends."""
+        if self.version == "1.0" or not self.request.unwanted:
+            super().set_close_on_finish()
+
+
+class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
+    """One connection."""
+
+    task_class = Task
+    error_task_class = ErrorAnswer
+    sendbuf_len: int
+
+    def __init__(self, server: Listener, sock: socket.socket, addr: Any, adj: Adjustments, map: Any = None) -> None:
+        self.parser_class = functools.partial(Request, channel=self)
+        self._ahead = b""
+        self._moved = 0
+        self._since = time.time()
+        self._turn = TURN_BYTES
+        super().__init__(server, sock, addr, adj, map=map)
+        self.sendbuf_len = min(self.sendbuf_len, 2 * UNSENT_BYTES)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing has been asked, and nothing is still to be sent."""
+        return not (self.requests or self.request or self._ahead or self.total_outbufs_len or self.close_when_flushed)
+
+    @property
+    def working(self) -> bool:
+        """Whether it is the application that is waited for."""
+        return bool(self.requests) and not self.total_outbufs_len
+
+    def rate(self, now: float) -> float:
+        """Bytes a second that the client has sent and taken of late."""
+        return self._moved / max(now - self._since, 0.001)
+
+    def overdue(self, now: float) -> bool:
+        """Whether this connection has had all the time it gets; asked about once a second."""
+        patience: int = self.adj.channel_timeout
+        if self.idle or self.working:
+            self._since, self._moved = now, 0
+            return self.idle and now - self.last_activity > patience
+        if now - self._since < patience:
+            return False
+        slow = self.rate(now) < LEAST_RATE
+        self._since, self._moved = now, 0
+        return slow
+
+    def gives_way(self, now: float) -> bool:
+        """Whether the client is so slow that another may take its place."""
+        return not self.working and now - self._since > GIVES_WAY_AFTER and self.rate(now) < GIVES_WAY_RATE
+
+    def asked(self, request: Request) -> Error | None:
+        """What the application has against a body of this request, as an answer."""
+        asks = self.server.asks
+        try:
+            refusal = asks(Task(self, request).get_environment()) if asks else None
+        except Exception:
+            _logger.exception("an error while deciding on %s", ascii(request.path)[:200])
+            return Error("the server met an unexpected error")
+        return None if refusal is None else Refusal(*refusal)
+
+    def readable(self) -> bool:
+        """Whether bytes are wanted. The loop asks on every turn, so here the next request is taken up."""
+        if self._ahead and super().readable():
+            ahead, self._ahead = self._ahead, b""
+            self.received(ahead)
+        return bool(super().readable())
+
+    def service(self) -> None:
+        """Answer a request."""
+        request = self.requests[0]
+        self._ahead = request.rest
+        if request.unwanted:
+            request.discard()
+            self.request = request
+        super().service()
+
+    def recv(self, size: int) -> bytes:
+        """Read up to `size` bytes."""
+        data: bytes = super().recv(size)
+        self._moved += len(data)
+        return data
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        """Send what the connection takes; 0 where it takes nothing, or has had its turn."""
+        if self._turn <= 0:
+            return 0
+        sent: int = super().send(data, do_close)
+        self._turn -= sent
+        self._moved += sent
+        return sent
+
+    def _flush_some(self, do_close: bool = True) -> bool:
+        """Send what waits, for one turn. Whether anything went out."""
+        self._turn = TURN_BYTES
+        return bool(super()._flush_some(do_close))
 
 
 class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
@@ -59,176 +368,119 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
 
     channel_class = Channel
 
-    def __init__(self, sock: socket.socket, options: Options, adj: Adjustments, workers: Workers, loop: Loop) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        options: Options,
+        adj: Adjustments,
+        workers: ThreadedTaskDispatcher,
+        map: dict[int, Any],
+    ) -> None:
         self.proxies = TrustedProxies(options.trusted_proxy)
-        self.max_body = options.max_body
-        self.draining = False
-        self.loop = loop
-        self._pause_until = 0.0
-        self._next_sweep = 0.0
-        info = (sock.family, sock.type, sock.proto, sock.getsockname())
-        super().__init__(_no_application, loop, True, sock, workers, adj, info, bind_socket=False)
-        self._waking = threading.RLock()
-        self._ended = False
-        if isinstance(self.trigger.trigger, int):
-            # A full pipe wakes the loop as well as one more byte would; waiting for room could be for ever.
-            os.set_blocking(self.trigger.trigger, False)
+        self.max_body = sys.maxsize if options.max_body is None else options.max_body
         self.asks: Callable[[dict[str, Any]], Any] | None = None
+        self.draining = False
+        self.next_channel_cleanup: float = 0
+        info = (sock.family, sock.type, sock.proto, sock.getsockname())
+        super().__init__(None, map, True, sock, workers, adj, info, bind_socket=False)
 
     def set_reuse_addr(self) -> None:
         """`listen` has done what is right for the platform."""
-
-    def serve(self, application: WSGIApplication) -> None:
-        """Answer with `application` from now on."""
-        self.application = application
-        self.asks = getattr(application, "refuse_early", None)
 
     def fix_addr(self, addr: Any) -> Any:
         """The peer's address, IPv4 as IPv4 also on a socket for both."""
         return (addr[0].removeprefix("::ffff:"), *addr[1:]) if "." in addr[0] else addr
 
     def readable(self) -> bool:
-        """Once a turn: close what is overdue, make room at the limit, and say whether to accept."""
-        now = time.monotonic()
-        if now >= self._next_sweep:
-            self._next_sweep = now + 1
+        """Once a turn of the loop: close what is overdue, and say whether another connection may come."""
+        now = time.time()
+        if now >= self.next_channel_cleanup:
+            self.next_channel_cleanup = now + 1
             self.maintenance(now)
-        if not self.accepting or now < self._pause_until:
-            return False
-        return not self.full or self.expendable(now) is not None
-
-    @property
-    def full(self) -> bool:
-        """Whether as many connections are open as may be."""
-        limit: int = self.adj.connection_limit
-        return len(self.loop) >= limit
+        return self.accepting and (len(self._map) < self.adj.connection_limit or self._expendable(now) is not None)
 
     def maintenance(self, now: float) -> None:
         """Close the connections that are overdue."""
         for channel in list(self.active_channels.values()):
             if channel.overdue(now):
-                channel.expire()
-                self.loop.touch(channel)
-
-    def expendable(self, now: float) -> Channel | None:
-        """The connection that is missed least, if any may be closed to let another in."""
-        ranked = [(rank, channel) for channel in self.active_channels.values() if (rank := _rank(channel, now))]
-        return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
-
-    def make_room(self) -> None:
-        """Close the connection that is missed least."""
-        channel = self.expendable(time.monotonic())
-        if channel is not None:
-            channel.handle_close()
+                channel.handle_close()  # at once, for `will_close` waits until the client takes something
 
     def handle_accept(self) -> None:
         """Take a connection, in place of another if there are too many."""
-        if self.full:
-            self.make_room()
-        try:
-            accepted = self.accept()
-            if accepted is None:
-                return
-            connection, address = accepted
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                self._pause_until = time.monotonic() + 0.2
-                self.make_room()
-                _logger.warning("no more connections can be opened; raise the limit of open files: %s", error.strerror)
-            return
-        try:
-            self.set_socket_options(connection)
-        except OSError:
-            # Closed by the peer before we got to it (seen on macOS).
-            connection.close()
-            return
-        self.channel_class(self, connection, self.fix_addr(address), self.adj, map=self.loop)
+        full = len(self._map) >= self.adj.connection_limit
+        super().handle_accept()
+        channel = self._expendable(time.time()) if full else None
+        if channel is not None:
+            channel.handle_close()
 
-    def pull_trigger(self) -> None:
-        """Wake the loop, from any thread or signal handler, also when it has ended."""
-        with self._waking:
-            # A worker may outlive the loop, and the descriptor's number may by then be a file of somebody else.
-            if not self._ended:
-                try:
-                    self.trigger.pull_trigger()
-                except BlockingIOError:
-                    return
+    def _expendable(self, now: float) -> Channel | None:
+        """Who is missed least: whoever has asked nothing for longest, else the slowest of those that are too slow."""
+        channels = [channel for channel in self._map.values() if isinstance(channel, Channel)]
+        idle = [channel for channel in channels if channel.idle]
+        if idle:
+            return min(idle, key=lambda channel: channel.last_activity)
+        slow = [channel for channel in channels if channel.gives_way(now)]
+        return min(slow, key=lambda channel: channel.rate(now), default=None)
 
     def stop_accepting(self) -> None:
         """Close the listening socket; its connections live on."""
         wasyncore.dispatcher.close(self)
 
-    def end(self) -> None:
-        """Close what is left when no connection is."""
-        self.stop_accepting()
-        with self._waking:
-            self._ended = True
-            self.trigger.close()
-
-
-def _rank(channel: Channel, now: float) -> tuple[int, float] | None:
-    """Who gives way first: the refused, then whoever has kept us waiting for a request longest, then stuck bodies."""
-    if channel.lingering:
-        return (0, channel.last_activity)
-    if channel.idle:
-        return (1, channel.last_activity)
-    request = channel.request
-    if channel.requests or channel.total_outbufs_len or request is None:
-        return None
-    if not request.headers_finished:
-        return (1, channel.request_began)
-    return (2, channel.last_activity) if now - channel.last_activity > BUSY_SILENCE else None
-
-
-def _no_application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    raise RuntimeError("the server was started before it had an application")
-
 
 class Service:
     """A server that listens from the moment it is made, and serves while `run` runs.
 
-    Raises ConfigError when it cannot listen. `host` and `port` say where
-    it does.
+    Raises ConfigError when it cannot listen. `host` and `port` say where it does.
     """
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._sockets = listen(options.host, options.port)
-        self.host, self.port = options.host, int(self._sockets[0].getsockname()[1])
-        self._loop = Loop()
-        self._workers = Workers()
+        sockets = listen(options.host, options.port)
+        self.host, self.port = options.host, int(sockets[0].getsockname()[1])
+        self._map: dict[int, Any] = {}
+        self._workers = ThreadedTaskDispatcher()
+        few_unsent = [(socket.IPPROTO_TCP, option, UNSENT_BYTES) for option in _not_sent_option()]
         adj = Adjustments(
             threads=options.threads,
-            connection_limit=options.connection_limit,
+            connection_limit=connections(options.connection_limit),
             channel_timeout=options.idle_timeout,
             max_request_header_size=options.max_header,
-            recv_bytes=256 * 1024,
-            outbuf_overflow=PART_BYTES,
+            max_request_body_size=sys.maxsize,
+            recv_bytes=64 * 1024,
             ident=IDENT,
             server_name=options.host,
             log_socket_errors=False,
             clear_untrusted_proxy_headers=False,
         )
-        self._listeners = [Listener(sock, options, adj, self._workers, self._loop) for sock in self._sockets]
+        adj.socket_options = [*adj.socket_options, *few_unsent]
+        self._listeners = [Listener(sock, options, adj, self._workers, self._map) for sock in sockets]
         self._stops = 0
+        self._closed = False
+        self._closing = threading.RLock()
 
     def stop(self) -> None:
         """Finish what is under way, then end `run`; called again: end it at once. Safe in a signal handler."""
         self._stops += 1
-        for listener in self._listeners:
-            listener.pull_trigger()
+        with self._closing:
+            for listener in () if self._closed else self._listeners:
+                listener.pull_trigger()
 
     def run(self, application: WSGIApplication) -> None:
         """Serve until stopped, and up to `grace` seconds longer for what is under way then."""
-        self._workers.set_thread_count(self._options.threads)
         for listener in self._listeners:
-            listener.serve(application)
+            listener.application = application
+            listener.asks = getattr(application, "refuse_early", None)
+        self._workers.set_thread_count(self._options.threads)
         try:
             while not self._stops:
-                self._loop.turn(1.0)
+                self._turn(1.0)
             self._drain()
         finally:
             self.close()
+
+    def _turn(self, timeout: float) -> None:
+        # `poll`, for the limit of `select` is 1024 descriptors.
+        wasyncore.loop(timeout, use_poll=True, map=self._map, count=1)
 
     def _drain(self) -> None:
         deadline = time.monotonic() + self._options.grace
@@ -241,31 +493,35 @@ class Service:
                     channel.handle_close()
             if not self._channels():
                 return
-            self._loop.turn(0.1)
+            self._turn(0.1)
             for listener in self._listeners:
-                listener.maintenance(time.monotonic())
+                listener.maintenance(time.time())
         cut = len(self._channels())
         if cut:
             _logger.warning("%d connection(s) cut, unfinished at the end of the grace period", cut)
 
     def _channels(self) -> list[Channel]:
-        return [channel for listener in self._listeners for channel in listener.active_channels.values()]
+        return [channel for channel in self._map.values() if isinstance(channel, Channel)]
 
     def close(self) -> None:
         """Close everything at once; what is cut is cut in the middle, never made to look whole."""
         for channel in self._channels():
             channel.handle_close()
         self._workers.shutdown(cancel_pending=True, timeout=1)
-        for listener in self._listeners:
-            listener.end()
-        for sock in self._sockets:
-            sock.close()
-        self._loop.close()
+        with self._closing:
+            self._closed = True
+            for listener in self._listeners:
+                listener.close()
+
+
+def _not_sent_option() -> list[int]:
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)
+    return [] if option is None else [option]
 
 
 @contextlib.contextmanager
 def _signals(service: Service) -> Iterator[None]:
-    """SIGTERM and SIGINT stop `service`; on leaving they mean what they meant before."""
+    """SIGTERM, SIGINT and SIGHUP stop `service`; on leaving they mean what they meant before."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         service.stop()
@@ -273,7 +529,8 @@ def _signals(service: Service) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
@@ -281,30 +538,14 @@ def _signals(service: Service) -> Iterator[None]:
             signal.signal(number, old)
 
 
-def _allow_descriptors(connections: int) -> None:
-    """Each connection may need a second descriptor, for the file it is sent or the body it spools."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit.
-        return
-    wanted = 2 * connections + 128
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
-    except (OSError, ValueError) as error:
-        _logger.warning("the limit of open files stays at %d: %s", soft, error)
-
-
 def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callable[[str, int], None]) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ConfigError."""
+    """Serve until SIGTERM, SIGINT or SIGHUP. Raises ConfigError."""
     if options.workers > 1:
         raise ConfigError("--workers: waitress runs in one process; choose --server granian or gunicorn for several")
     if options.tls_cert or options.tls_key:
         raise ConfigError("--tls-cert: waitress does not speak TLS; choose --server granian, or put a proxy in front")
-    _allow_descriptors(options.connection_limit)
+    # A short queue of requests is no news.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     service = Service(options)
     with _signals(service):
         try:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .channel import LINGER_BYTES, LINGER_SECONDS
 from .proxies import TrustedProxies
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
+LINGER_SECONDS = 300
+LINGER_BYTES = 8 * 1024**3
+"""How long and how much a refused client may go on sending: 5 GB with a wrong password get their 401."""
 _PIECE = 256 * 1024
 _ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
