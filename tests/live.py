@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import builders
-import pytest
+import trustme
 from passlib.context import CryptContext
 from waitress import wasyncore
 from waitress.server import create_server
@@ -41,20 +41,6 @@ STOP_BOUND = 15.0
 """Seconds a server may take to end after SIGTERM."""
 SOURCE = Path(pypiserver_lite.__file__).resolve().parents[1]
 """What must be importable for `pypiserver_lite` to be."""
-
-_SELF_SIGNED = [
-    "openssl",
-    "req",
-    "-x509",
-    "-newkey",
-    "rsa:2048",
-    "-nodes",
-    "-days",
-    "2",
-    "-subj",
-    "/CN=localhost",
-    "-addext",
-]
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT")
 
 
@@ -320,16 +306,14 @@ class Recording(Server):
         self.requests.clear()
 
 
-def certificate(folder: Path, names: str) -> tuple[Path, Path]:
-    """A certificate that is its own authority, and its key; `names` as in ``DNS:localhost,IP:127.0.0.1``."""
+def certificate(folder: Path, *names: str) -> tuple[Path, Path]:
+    """A certificate for these hosts and addresses, in one file with its authority's, and its key."""
     cert, key = folder / "cert.pem", folder / "key.pem"
-    made = subprocess.run(
-        [*_SELF_SIGNED, f"subjectAltName={names}", "-keyout", str(key), "-out", str(cert)],
-        capture_output=True,
-        check=False,
-    )
-    if made.returncode:
-        pytest.skip("openssl cannot make a certificate here")
+    authority = trustme.CA()
+    made = authority.issue_cert(*names)
+    for part in (*made.cert_chain_pems, authority.cert_pem):
+        part.write_to_path(str(cert), append=True)
+    made.private_key_pem.write_to_path(str(key))
     return cert, key
 
 

@@ -349,18 +349,18 @@ def test_the_cache_is_looked_after_from_the_command_line(
     assert "requirements" in cache("warm").bad()
 
 
-def over_tls(folder: Path, names: str) -> tuple[Path, ssl.SSLContext]:
-    """A certificate for these names, and a server's context that shows it."""
+def over_tls(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for this name, and a server's context that shows it."""
     folder.mkdir()
-    cert, key = live.certificate(folder, names)
+    cert, key = live.certificate(folder, name)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     return cert, context
 
 
 def test_an_own_authority_is_trusted_only_when_named_and_only_for_its_names(folder: Path, tmp_path: Path) -> None:
-    cert, context = over_tls(tmp_path / "right", "IP:127.0.0.1")
-    other, foreign = over_tls(tmp_path / "foreign", "DNS:other.example.test")
+    cert, context = over_tls(tmp_path / "right", "127.0.0.1")
+    other, foreign = over_tls(tmp_path / "foreign", "other.example.test")
     wheel = make_wheel(tmp_path / "public", "their-lib", "1.0")
     with faulty.upstream(tls=context) as upstream, faulty.upstream(tls=foreign) as pretender:
         for one in (upstream, pretender):

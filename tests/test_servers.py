@@ -992,7 +992,7 @@ def test_another_server_serves_uploads_and_stops(process: Callable[..., Process]
 
 @pytest.mark.skipif("granian" not in INSTALLED, reason="granian is not installed")
 def test_granian_speaks_tls_and_http_2(process: Callable[..., Process], tmp_path: Path) -> None:
-    cert, key = live.certificate(tmp_path, "DNS:localhost,IP:127.0.0.1")
+    cert, key = live.certificate(tmp_path, "localhost", "127.0.0.1")
     running = process("granian", tls_cert=str(cert), tls_key=str(key))
     assert requests.get(f"https://127.0.0.1:{running.port}/page", verify=str(cert), timeout=10).content == PAGE
     context = ssl.create_default_context(cafile=str(cert))

@@ -35,11 +35,9 @@ SENT = "Basic " + base64.b64encode(b"ann:s3cr&t-pass").decode()
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
     """The file of an authority that nobody knows, and the context of a server whose certificate is by it."""
-    ca = trustme.CA()
-    path = tmp_path_factory.mktemp("authority") / "ca.pem"
-    ca.cert_pem.write_to_path(str(path))
+    path, key = live.certificate(tmp_path_factory.mktemp("authority"), HOST, "127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert(HOST, "127.0.0.1").configure_cert(context)
+    context.load_cert_chain(path, key)
     return path, context
 
 
@@ -89,11 +87,13 @@ def test_a_folder_of_authorities_is_taken_too(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    command = ["openssl", "x509", "-hash", "-noout", "-in", str(authority[0])]
+    pem = authority[0].read_text()
+    (tmp_path / "ca.pem").write_text(pem[pem.rindex("-----BEGIN") :])
+    command = ["openssl", "x509", "-hash", "-noout", "-in", str(tmp_path / "ca.pem")]
     hashed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     if not hashed:
         pytest.skip("openssl cannot tell how the file is to be called")
-    (tmp_path / f"{hashed}.0").write_bytes(authority[0].read_bytes())
+    (tmp_path / "ca.pem").rename(tmp_path / f"{hashed}.0")
     for name, value in (("SSL_CERT_DIR", f"{tmp_path}-none:{tmp_path}"), ("REQUESTS_CA_BUNDLE", str(tmp_path))):
         with monkeypatch.context() as environment:
             environment.setenv(name, value)
