@@ -1,0 +1,377 @@
+"""Core metadata out of archives: every form that is in use is read, and no hostile file costs much (V5, V6, U12)."""
+
+from __future__ import annotations
+
+import ast
+import bz2
+import gzip
+import io
+import lzma
+import random
+import struct
+import subprocess
+import sys
+import tarfile
+import time
+import tracemalloc
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from builders import make_sdist, make_wheel, metadata
+
+from pypiserver_lite import archives, dists
+from pypiserver_lite.errors import Invalid
+
+
+def archive_zip(path: Path, members: list[tuple[str, bytes]], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def tar_bytes(members: list[tuple[str, bytes]], format: int = tarfile.PAX_FORMAT) -> bytes:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=format) as archive:
+        for name, data in members:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return target.getvalue()
+
+
+def check(path: Path) -> bytes:
+    parsed = dists.parse_filename(path.name)
+    assert parsed
+    return archives.check_archive(path, parsed)
+
+
+INFO = metadata("ours", "1.0")
+
+
+def test_metadata_is_read_byte_for_byte(tmp_path: Path) -> None:  # D1, D2, V5, V6
+    odd = INFO + b"Summary: \xff\r\n\n\r\n"
+    wheel = make_wheel(tmp_path, core_metadata=odd)
+    sdist = make_sdist(tmp_path, core_metadata=odd)
+    zipped = archive_zip(tmp_path / "ours-1.0.zip", [("ours-1.0/setup.py", b""), ("ours-1.0/PKG-INFO", odd)])
+    for path in (wheel, sdist, zipped):
+        assert archives.core_metadata(path, path.name) == odd == check(path)
+        with path.open("rb") as opened:
+            assert archives.core_metadata(opened, path.name) == odd
+
+
+@pytest.mark.parametrize("ending", [".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"])
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_every_kind_of_tar_is_read(tmp_path: Path, ending: str, format: int) -> None:  # N5
+    top = "ours-" + "1" * 120 + ("é" if format != tarfile.USTAR_FORMAT else "")  # too long for the plain name field
+    data = tar_bytes(
+        [(f"./{top}/a/b.py", b"x" * 700), (f"{top}/sub/PKG-INFO", b"no"), (f"{top}/PKG-INFO", INFO)], format
+    )
+    packers: dict[str, Callable[[bytes], bytes]] = {".tar.bz2": bz2.compress, ".tar.xz": lzma.compress}
+    path = tmp_path / f"ours-1.0{ending}"
+    path.write_bytes(packers.get(ending, gzip.compress)(data))
+    assert archives.core_metadata(path, path.name) == INFO
+
+
+def test_a_gzip_of_several_parts_is_one_archive(tmp_path: Path) -> None:
+    data = tar_bytes([("ours-1.0/a", random.Random(1).randbytes(200_000)), ("ours-1.0/PKG-INFO", INFO)])
+    path = tmp_path / "ours-1.0.tar.gz"
+    path.write_bytes(b"".join(gzip.compress(data[at : at + 9_000]) for at in range(0, len(data), 9_000)) + bytes(100))
+    assert check(path) == INFO
+
+
+def test_the_dist_info_is_the_one_of_the_file_name(tmp_path: Path) -> None:  # V5
+    path = archive_zip(
+        tmp_path / "foo_bar-1.0-py3-none-any.whl",
+        [
+            ("x/other-1.0.dist-info/METADATA", b"no"),
+            ("Foo.Bar-1.0.dist-info/METADATA", INFO),
+            ("Foo.Bar-1.0.dist-info/WHEEL", b""),
+        ],
+    )
+    assert check(path) == INFO
+
+
+def test_a_wheel_behind_other_bytes_and_one_with_64_bit_numbers_are_read(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path)
+    expected = check(wheel)
+    wheel.write_bytes(b"#!/bin/sh\n" + wheel.read_bytes())
+    with zipfile.ZipFile(wheel) as archive:  # the oracle reads it as well
+        assert archive.read("ours-1.0.dist-info/METADATA") == expected
+    assert check(wheel) == expected
+    large = tmp_path / "ours-2.0-py3-none-any.whl"
+    with zipfile.ZipFile(large, "w") as archive:
+        for name in ("METADATA", "WHEEL"):
+            with archive.open(f"ours-2.0.dist-info/{name}", "w", force_zip64=True) as member:
+                member.write(INFO)
+        for number in range(0x10000):  # more than the plain end record can count
+            archive.writestr(f"ours/{number}", b"")
+    assert check(large) == INFO
+
+
+def spoiled(tmp_path: Path) -> dict[str, Path]:
+    """Archives that are not fit for upload, by what is wrong with them."""
+    wheel, sdist = "ours-1.0-py3-none-any.whl", "ours-1.0.tar.gz"
+    good_wheel = make_wheel(tmp_path).read_bytes()
+    good_sdist = make_sdist(tmp_path).read_bytes()
+    info = "ours-1.0.dist-info"
+    damaged = bytearray(good_wheel)
+    damaged[good_wheel.index(b"METADATA") + 12] ^= 0xFF
+    encrypted = good_wheel.replace(b"PK\1\2\x14\3\x14\0\0\0", b"PK\1\2\x14\3\x14\0\1\0")
+    assert encrypted != good_wheel
+
+    def at(kind: str, filename: str, data: bytes) -> Path:
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / filename).write_bytes(data)
+        return tmp_path / kind / filename
+
+    def wheel_of(kind: str, members: list[tuple[str, bytes]], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+        return archive_zip(at(kind, wheel, b""), members, compression)
+
+    def tar_of(kind: str, members: list[tuple[str, bytes]]) -> Path:
+        return at(kind, sdist, gzip.compress(tar_bytes(members)))
+
+    link = tarfile.TarInfo("ours-1.0/PKG-INFO")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    return {
+        "empty wheel": at("empty wheel", wheel, b""),
+        "empty sdist": at("empty sdist", sdist, b""),
+        "text": at("text", wheel, b"<html>" * 1_000),
+        "text sdist": at("text sdist", sdist, b"<html>" * 1_000),
+        "cut wheel": at("cut wheel", wheel, good_wheel[:-30]),
+        "cut sdist": at("cut sdist", sdist, good_sdist[:-30]),
+        "damaged": at("damaged", wheel, bytes(damaged)),
+        "encrypted": at("encrypted", wheel, encrypted),
+        "a tar named zip": at("a tar named zip", "ours-1.0.zip", good_sdist),
+        "no WHEEL": wheel_of("no WHEEL", [(f"{info}/METADATA", INFO)]),
+        "no METADATA": wheel_of("no METADATA", [(f"{info}/WHEEL", b"")]),
+        "other name": wheel_of("other name", [("o-1.0.dist-info/METADATA", INFO), ("o-1.0.dist-info/WHEEL", b"")]),
+        "two": wheel_of(
+            "two", [(f"{name}-1.0.dist-info/{f}", INFO) for name in ("ours", "Ours") for f in ("METADATA", "WHEEL")]
+        ),
+        "unusual": wheel_of("unusual", [(f"{info}/METADATA", INFO), (f"{info}/WHEEL", b"")], zipfile.ZIP_BZIP2),
+        "no PKG-INFO": tar_of("no PKG-INFO", [("ours-1.0/setup.py", b"")]),
+        "flat": tar_of("flat", [("PKG-INFO", INFO)]),
+        "two tops": tar_of("two tops", [("a/PKG-INFO", INFO), ("b/x", b"")]),
+        "leads outside": tar_of("leads outside", [("ours-1.0/PKG-INFO", INFO), ("ours-1.0/../../x", b"")]),
+        "absolute": tar_of("absolute", [("/ours-1.0/PKG-INFO", INFO)]),
+        "twice": tar_of("twice", [("ours-1.0/PKG-INFO", INFO), ("ours-1.0/PKG-INFO", b"")]),
+        "link": at("link", sdist, gzip.compress(link.tobuf() + bytes(1024))),
+        "too long": tar_of("too long", [("ours-1.0/PKG-INFO", bytes(archives.METADATA_LIMIT + 1))]),
+    }
+
+
+def test_archives_that_are_not_fit_are_refused_with_a_reason(tmp_path: Path) -> None:  # V5, V6
+    for kind, path in spoiled(tmp_path).items():
+        with pytest.raises(Invalid, match=r"^'ours-1\.0.+build it again$"):
+            pytest.fail(f"{kind}: {check(path)[:40]!r}")
+
+
+def test_broken_archives_offer_no_metadata_and_raise_nothing(tmp_path: Path) -> None:  # D4, U12
+    # What only an upload must not have is harmless in a folder.
+    harmless = {"no WHEEL", "cut sdist", "two tops", "leads outside", "twice"}
+    for kind, path in spoiled(tmp_path).items():
+        assert (archives.core_metadata(path, path.name) is None) == (kind not in harmless), kind
+    egg = archive_zip(tmp_path / "ours-1.0-py3.8.egg", [("EGG-INFO/PKG-INFO", INFO)])
+    assert archives.core_metadata(egg, egg.name) is None
+    assert archives.core_metadata(egg, "not a distribution") is None
+
+
+def test_a_disk_that_fails_is_not_a_broken_archive(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        archives.core_metadata(tmp_path / "gone-1.0.tar.gz", "gone-1.0.tar.gz")
+
+
+def test_fifty_thousand_mutations_of_real_files_raise_nothing_and_cost_little() -> None:  # U12
+    script = Path(__file__).with_name("fuzz_archives.py")
+    root = script.parent.parent
+    done = subprocess.run(
+        [sys.executable, str(script), "11", "50000"],
+        env={"PYTHONPATH": f"{root}:{script.parent}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    outcomes = ast.literal_eval(done.stdout)
+    assert sum(outcomes.values()) == 50_000 and min(outcomes.values()) > 1_000, outcomes
+
+
+# --- hostile files
+
+
+def tarred(*members: tuple[bytes, int, bytes]) -> bytes:
+    """A tar of members of these types that claim these sizes, with these bytes; the last is the sdist's PKG-INFO."""
+    blocks = []
+    for kind, size, data in [*members, (b"0", len(INFO), INFO)]:
+        entry = tarfile.TarInfo("ours-1.0/x" if data is not INFO else "ours-1.0/PKG-INFO")
+        entry.type, entry.size = kind, size
+        blocks += [entry.tobuf(tarfile.GNU_FORMAT), data, bytes(-len(data) % 512)]
+    return b"".join([*blocks, bytes(1024)])
+
+
+def pax(data: bytes, kind: bytes = b"x") -> tuple[bytes, int, bytes]:
+    """A pax header with these records."""
+    return kind, len(data), data
+
+
+def record(key: bytes, value: bytes) -> bytes:
+    """One record of a pax header."""
+    length = len(key) + len(value) + 3
+    length += len(str(length + len(str(length))))
+    return b"%d %s=%s\n" % (length, key, value)
+
+
+def greedy_xz() -> bytes:
+    """An xz file that claims to need 3 GB of memory."""
+    data = bytearray(lzma.compress(tarred()))
+    end = 12 + 4 * data[12]  # of the block's header, before its checksum
+    data[data.index(b"\x21\x01", 12) + 2] = 39
+    data[end : end + 4] = struct.pack("<L", zlib.crc32(data[12:end]))
+    return bytes(data)
+
+
+def wheel_bomb() -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("METADATA", "WHEEL"):
+            archive.writestr(f"ours-1.0.dist-info/{name}", bytes(100 * 2**20))
+    # The sizes claimed are small: only what comes out counts.
+    return target.getvalue().replace(struct.pack("<L", 100 * 2**20), struct.pack("<L", 1_000))
+
+
+def directory_bomb() -> bytes:
+    entry = b"PK\1\2" + bytes(42)
+    return entry * 500_000 + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0, 0, len(entry) * 500_000, 0, 0)
+
+
+def overlapping_wheel(folder: Path) -> bytes:
+    """A wheel whose METADATA claims to reach into the directory."""
+    data = bytearray(make_wheel(folder).read_bytes())
+    at = data.rindex(b"PK\1\2", 0, data.rindex(b"dist-info/METADATA"))
+    data[at + 20 : at + 24] = struct.pack("<L", len(data))
+    return bytes(data)
+
+
+SMALL_TARS = {
+    "a negative size": ("overlap|readable", lambda: tarred((b"0", -512, b""))),
+    "a size back to the start": ("overlap", lambda: tarred((b"0", 0, b""), (b"0", -1536, b""))),
+    "a negative long name": ("overlap", lambda: tarred((b"L", -1024, b""))),
+    "a negative pax header": ("overlap", lambda: tarred((b"g", -1024, b""))),
+    "a negative size in pax": ("overlap", lambda: tarred(pax(record(b"size", b"-1024")), (b"0", 0, b""))),
+    "an endless size": ("no PKG-INFO among", lambda: tarred((b"0", 2**60, b""))),
+    "an endless size in pax": ("no PKG-INFO among", lambda: tarred(pax(record(b"size", b"9" * 18)), (b"0", 0, b""))),
+    "an endless long name": ("names too long", lambda: tarred((b"L", 2**60, b""))),
+    "an endless pax header": ("names too long", lambda: tarred((b"x", 2**60, b""))),
+    "records in records": ("broken pax", lambda: tarred(pax(b"2 " * 400_000 + b"="), (b"0", 0, b""))),
+    "records without a value": ("broken pax", lambda: tarred(pax(b"9 abcdef\n" * 50_000 + b"="), (b"0", 0, b""))),
+    "a long number": ("too long a number", lambda: tarred(pax(record(b"comment", b"1" * 900_000)), (b"0", 0, b""))),
+    "names that are long together": (
+        "names too long",
+        lambda: tarred(*[(b"L", 60_000, b"ours-1.0/".ljust(60_000, b"x")), (b"0", 0, b"")] * 20),
+    ),
+    "names upon names": ("readable", lambda: tarred(*[(b"L", 1, b"a")] * 1_000)),
+    "a map of holes": (
+        "readable",
+        lambda: tarred(
+            pax(record(b"GNU.sparse.major", b"1") + record(b"GNU.sparse.minor", b"0")),
+            (b"0", 2**21, b"99999\n".ljust(2**21, b"1")),
+        ),
+    ),
+    "a map of holes in pax": ("readable", lambda: tarred(pax(record(b"GNU.sparse.map", b"0," * 400_000 + b"a")))),
+}
+HOSTILE: dict[str, tuple[str, str, Callable[[], bytes]]] = {
+    name: (".tar.gz", text, lambda make=make: gzip.compress(make())) for name, (text, make) in SMALL_TARS.items()
+} | {
+    "a gzip bomb": (".tar.gz", "no PKG-INFO", lambda: gzip.compress(bytes(200 * 2**20), 1)),
+    "a gzip bomb of one member": (
+        ".tar.gz",
+        "no PKG-INFO among",
+        lambda: gzip.compress(tarred((b"0", 200 * 2**20, bytes(200 * 2**20))), 1),
+    ),
+    "a bzip2 bomb": (
+        ".tar.bz2",
+        "no PKG-INFO among",
+        lambda: bz2.compress(tarred((b"0", 80 * 2**20, bytes(80 * 2**20))), 1),
+    ),
+    "an xz bomb": (
+        ".tar.xz",
+        "no PKG-INFO among",
+        lambda: lzma.compress(tarred((b"0", 80 * 2**20, bytes(80 * 2**20))), preset=0),
+    ),
+    "an xz that wants memory": (".tar.xz", "not a readable", greedy_xz),
+    "members": (".tar.gz", "no PKG-INFO among", lambda: gzip.compress(tarred(*[(b"0", 0, b"")] * 110_000), 1)),
+    "empty parts": (".tar.gz", "too many parts", lambda: gzip.compress(b"") * 200_000),
+    "a long gzip name": (".tar.gz", "ends too early", lambda: b"\x1f\x8b\x08\x08" + b"x" * 20_000_000),
+    "a wheel bomb": ("-py3-none-any.whl", "damaged", wheel_bomb),
+    "a directory": ("-py3-none-any.whl", "not just one folder", directory_bomb),
+    "a directory of an sdist": (".zip", "beside it", directory_bomb),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_hostile_file_costs_more_than_seconds_and_a_few_megabytes(tmp_path: Path, name: str) -> None:
+    ending, text, make = HOSTILE[name]
+    path = tmp_path / f"ours-1.0{ending}"
+    path.write_bytes(make())
+    parsed = dists.parse_filename(path.name)
+    assert parsed
+    started = time.process_time()
+    with pytest.raises(Invalid, match=text):
+        archives.check_archive(path, parsed)
+    assert time.process_time() - started < 20  # a second on a quiet machine; what had no bound took minutes
+    # Tracing is slow, and a part of what is long shows as well whether anything piles up. A zip is read from its end.
+    data = path.read_bytes()
+    stream = io.BytesIO(data[: max(len(data) // 8, 10_000)] if ".tar" in ending else data)
+    if name.startswith("a directory"):
+        return
+    tracemalloc.start()
+    try:
+        assert archives.core_metadata(stream, path.name) is None
+        assert tracemalloc.get_traced_memory()[1] < (32 if "holes" in name else 6) * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_sdist_may_take_only_so_much_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_SECONDS_LIMIT", 0.3)
+    # tarfile copies global headers for each member.
+    many = pax(b"".join(record(b"k%06d" % number, b"") for number in range(60_000)), b"g")
+    path = tmp_path / "ours-1.0.tar.gz"
+    path.write_bytes(gzip.compress(tarred(many, *[(b"0", 0, b"")] * 20_000), 1))
+    started = time.process_time()
+    with pytest.raises(Invalid, match="no PKG-INFO among"):
+        check(path)
+    assert time.process_time() - started < 10  # a few minutes without
+
+
+@pytest.mark.parametrize("ending", [".tar.gz", ".tar.bz2", ".tar.xz"])
+def test_the_parts_of_a_packed_file_are_counted(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_STREAMS_LIMIT", 50)
+    data, path = tarred(), tmp_path / f"ours-1.0{ending}"
+    packers: dict[str, Callable[[bytes], bytes]] = {".tar.bz2": bz2.compress, ".tar.xz": lzma.compress}
+    parts = [packers.get(ending, gzip.compress)(data[at : at + 10]) for at in range(0, 490, 10)]
+    path.write_bytes(b"".join(parts) + packers.get(ending, gzip.compress)(data[490:]))
+    assert check(path) == INFO
+    path.write_bytes(packers.get(ending, gzip.compress)(b"") + path.read_bytes())
+    with pytest.raises(Invalid, match="too many parts"):
+        check(path)
+
+
+def test_an_overlapping_member_of_a_zip_is_refused(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path)
+    path.write_bytes(overlapping_wheel(tmp_path))
+    with pytest.raises(Invalid, match="overlaps its directory"):
+        check(path)
+
+
+def test_an_upload_is_unpacked_to_its_end(tmp_path: Path) -> None:
+    path = make_sdist(tmp_path)
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + random.Random(3).randbytes(200_000))[:-1])
+    with pytest.raises(Invalid, match="ends too early"):
+        check(path)
+    assert archives.core_metadata(path, path.name) is not None
