@@ -23,12 +23,16 @@ from .errors import DiskFailed, Missing
 from .model import Content, File, LocalFile, Project, Source, Stream
 
 LONGEST_DESCRIPTION = 2**20
-"""Characters of a description that are kept."""
+"""Bytes of a description that are kept."""
+_LONGEST_HEADER, _MOST_LINES = 64 * 2**10, 1_000
+"""What the library's parser gets of a header, its description left out: its time is quadratic in distinct names."""
 _LONGEST = 2_000  # characters of any other text
 _MOST = 500  # values of a field that may repeat
 
 CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 """What may not stand in HTML: controls but for tab and newline, surrogates, and what Unicode says is no character."""
+_LINE = re.compile(rb"[^\r\n]*(\r\n|\r|\n|\Z)")
+_ONCE = ("metadata-version", "name", "version", "requires-python", "summary")
 _EXTRA = re.compile(r"""\bextra\s*==\s*['"]([A-Za-z0-9._-]{1,100})['"]""")
 _EXTRA_ONLY = re.compile(r"""(^| and )extra == ["'][A-Za-z0-9._-]{1,100}["']$""")
 _URL = re.compile(r"https?://[^\s<>\"'\\]{1,2000}", re.IGNORECASE)
@@ -70,6 +74,30 @@ class About:
     def listed(self, field: str) -> tuple[str, ...]:
         """A field that may repeat."""
         return self.fields.get(field) or ()
+
+    @property
+    def requires_python(self) -> str | None:
+        """The specifier, if it is ASCII as specifiers are (PEP 440)."""
+        text = " ".join(self.text("requires_python").split())
+        return text if re.fullmatch(r"[ -~]+", text) and len(text) < _LONGEST else None
+
+    @property
+    def summary(self) -> str:
+        """One line of printable text, or nothing."""
+        text = " ".join(self.text("summary").split())
+        return text if text.isprintable() and len(text) < _LONGEST else ""
+
+    def holds_for(self, kind: dists.Kind) -> bool:
+        """Whether ``FILE.metadata`` may be offered: what is in the file must hold for whatever is installed from it.
+
+        True of wheels; of sdists only if nothing in them is dynamic (PEP 643,
+        658). Installers believe it without building.
+        """
+        if kind == "wheel":
+            return True
+        match = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,3})", self.text("metadata_version"), re.ASCII)
+        recent = match is not None and (int(match[1]), int(match[2])) >= (2, 2)
+        return kind == "sdist" and recent and not self.listed("dynamic")
 
     @property
     def weight(self) -> int:
@@ -118,11 +146,14 @@ NOTHING = About(fields={})
 
 
 def parse(metadata: bytes) -> About:
-    """All of a METADATA or PKG-INFO that is understood. Never raises."""
+    """All of a METADATA or PKG-INFO that is understood; of a field that must not repeat, the first. Never raises."""
+    head, body = _divided(metadata[: 2 * LONGEST_DESCRIPTION])
+    raw: Mapping[str, Any]
     try:
-        raw: Mapping[str, Any] = parse_email(metadata[: 2 * LONGEST_DESCRIPTION])[0]
+        raw, unread = parse_email(head)
     except Exception:  # the e-mail parser raises what it likes at what strangers wrote
         return NOTHING
+    raw = {**{name.replace("-", "_"): unread[name][0] for name in _ONCE if unread.get(name)}, **raw}
     fields: dict[str, Any] = {}
     for key, value in raw.items():
         if isinstance(value, str):
@@ -132,13 +163,33 @@ def parse(metadata: bytes) -> About:
         else:
             fields[key] = tuple(_clean(str(item)) for item in list(value)[:_MOST])
     # The form of metadata 1.x: the continuation lines of a header.
-    description = re.sub(r"\n {7}[ |]", "\n", str(raw.get("description", ""))[:LONGEST_DESCRIPTION])
-    fields.pop("description", None)
+    description = re.sub(r"\n {7}[ |]", "\n", body[:LONGEST_DESCRIPTION].decode("utf-8", "replace"))
     return About(
         fields=fields,
         description=CONTROLS.sub("\N{REPLACEMENT CHARACTER}", description.replace("\r\n", "\n")).strip("\n"),
         description_type=str(fields.get("description_content_type", "")).split(";")[0].strip().lower(),
     )
+
+
+def _divided(data: bytes) -> tuple[bytes, bytes]:
+    """As much of the header as the parser may see, and the description, which follows it or is one of its fields."""
+    head, lines, begin, end, inside = bytearray(), 0, 0, 0, False
+    for match in _LINE.finditer(data):
+        line = match[0]
+        if not line or match[1] == line:
+            break
+        if line[:1] not in (b" ", b"\t"):
+            inside = not begin and line[:12].lower() == b"description:"
+            begin = match.start() + 12 if inside else begin
+        if inside:
+            end = match.end()
+            continue
+        lines += 1
+        if lines > _MOST_LINES or len(head) + len(line) > _LONGEST_HEADER:
+            return bytes(head), data[begin:end].lstrip()
+        head += line
+    body = data[match.end() :]
+    return bytes(head), body if body.strip() else data[begin:end].lstrip()
 
 
 def _clean(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Distributions: what their file names, their metadata and their bytes say.
+"""Distributions: what their file names and their bytes say.
 
 Reading is lenient, for the folders and indexes of the last twenty years;
 uploading is strict (PEP 427, 625, 715).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -266,79 +266,3 @@ def digests(file: str | Path | BinaryIO, algorithms: Iterable[str]) -> dict[str,
     while data := file.read(_HASH_CHUNK):
         digester.update(data)
     return digester.hexdigests()
-
-
-# --- core metadata -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreMetadata:
-    """The few fields of core metadata that an index itself needs; an absent text is empty."""
-
-    metadata_version: str = ""
-    name: str = ""
-    version: str = ""
-    requires_python: str | None = None
-    dynamic: tuple[str, ...] = ()
-    """Lower-case names of the fields that a build may change (PEP 643)."""
-    summary: str = ""
-
-
-_LINES = re.compile(rb"\r\n|\r|\n")
-_FIELD = re.compile(rb"([!-9;-~]*):(.*)", re.DOTALL)
-_HEAD_LIMIT = 2**20
-_VALUE_LIMIT = 2_000
-_WANTED = {"metadata-version", "name", "version", "requires-python", "dynamic", "summary"}
-
-
-def parse_metadata(data: bytes) -> CoreMetadata:
-    """The header fields of a METADATA or PKG-INFO, as its e-mail form has them. Never raises.
-
-    Read from the first megabyte, up to the first line that is no field. Of a
-    field that must not repeat the first counts. Values that are too long or
-    hold control characters count as absent.
-    """
-    fields: dict[str, list[str]] = {}
-    name, value = "", b""
-    for line in _lines(data[:_HEAD_LIMIT]):
-        if line[:1] in (b" ", b"\t"):
-            value += b" " + line.strip() if len(value) <= _VALUE_LIMIT else b""
-            continue
-        text = value.decode("utf-8", "replace").strip()
-        if name in _WANTED and text and len(text) <= _VALUE_LIMIT and text.isprintable():
-            fields.setdefault(name, []).append(text)
-        match = _FIELD.fullmatch(line)
-        if match is None:
-            break
-        name, value = match[1].decode("ascii").lower(), match[2]
-    first = {key: values[0] for key, values in fields.items()}
-    return CoreMetadata(
-        metadata_version=first.get("metadata-version", ""),
-        name=first.get("name", ""),
-        version=first.get("version", ""),
-        requires_python=first.get("requires-python"),
-        dynamic=tuple(field.lower() for field in fields.get("dynamic", ())),
-        summary=first.get("summary", ""),
-    )
-
-
-def _lines(data: bytes) -> Iterator[bytes]:
-    """The lines one after the other, for a megabyte can hold a million; an empty one ends the last field."""
-    at = 0
-    for end in _LINES.finditer(data):
-        yield data[at : end.start()]
-        at = end.end()
-    yield data[at:]
-    yield b""
-
-
-def offers_metadata(kind: Kind, metadata: CoreMetadata) -> bool:
-    """Whether ``FILE.metadata`` may be offered: what is in the file must hold for whatever is installed from it.
-
-    True of wheels; of sdists only if nothing in them is dynamic (PEP 643,
-    658). Installers believe it without building.
-    """
-    if kind == "wheel":
-        return True
-    match = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,3})", metadata.metadata_version, re.ASCII)
-    return kind == "sdist" and match is not None and (int(match[1]), int(match[2])) >= (2, 2) and not metadata.dynamic

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from . import archives, dists
+from . import about, archives, dists
 from .errors import Unavailable
 from .kept import Flights
 from .model import FileState
@@ -95,11 +95,9 @@ def describe(metadata: bytes | None, filename: str) -> Description:
     parsed = dists.parse_filename(filename)
     if metadata is None or parsed is None:
         return Description()
-    fields = dists.parse_metadata(metadata)
-    offered = dists.offers_metadata(parsed.kind, fields)
-    return Description(
-        hashlib.sha256(metadata).hexdigest() if offered else None, fields.requires_python, fields.summary
-    )
+    said = about.parse(metadata)
+    digest = hashlib.sha256(metadata).hexdigest() if said.holds_for(parsed.kind) else None
+    return Description(digest, said.requires_python, said.summary)
 
 
 @contextmanager

@@ -130,6 +130,8 @@ class Upload:
     size: int
     digests: Mapping[str, str]
     """At least ``sha256``, lower-case hex."""
+    metadata: bytes
+    """The core metadata in it, so that it need not be opened again."""
     signature: bytes | None = None
     """For ``FILE.asc``."""
     provenance: bytes | None = None

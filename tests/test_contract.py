@@ -10,7 +10,7 @@ import faulty_upstream as faulty
 import pytest
 from source_contract import OTHER, OURS, SourceContract, StoreContract
 
-from pypiserver_lite import dists
+from pypiserver_lite import about
 from pypiserver_lite.archives import core_metadata
 from pypiserver_lite.cache import Cache
 from pypiserver_lite.errors import Missing
@@ -83,7 +83,7 @@ class UpstreamContract(Folders, SourceContract):
                 path.read_bytes(),
                 metadata=metadata,
                 upload_time="2026-01-02T03:04:05.678Z",
-                requires_python=metadata and dists.parse_metadata(metadata).requires_python,
+                requires_python=metadata and about.parse(metadata).requires_python,
             )
         upstream = Upstream(server.url)
         self.stack.callback(upstream.close)

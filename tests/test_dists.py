@@ -9,10 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from builders import metadata
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name
 
 from pypiserver_lite import dists
@@ -234,78 +232,6 @@ def test_project_of_is_cheap_enough_for_a_hundred_thousand_files() -> None:
     assert all(map(dists.project_of, names))
     # About 1.2 µs each; the bound leaves room for a busy machine.
     assert (time.process_time() - started) / len(names) < 10e-6
-
-
-# --- metadata and digests
-
-
-def test_the_fields_an_index_needs_are_read() -> None:  # H10
-    data = metadata(
-        "Ours", "1.0", "Requires-Python: >=3.8,<4", "Dynamic: Version", "dynamic: Classifier", "Summary: Ä\n  b"
-    )
-    assert dists.parse_metadata(data + b"\nRequires-Python: no\n") == dists.CoreMetadata(
-        metadata_version="2.1",
-        name="Ours",
-        version="1.0",
-        requires_python=">=3.8,<4",
-        dynamic=("version", "classifier"),
-        summary="Ä b",
-    )
-
-
-LINES = st.lists(
-    st.one_of(
-        st.sampled_from(
-            [
-                "Name: a",
-                "Version : 1",
-                "Version: 1",
-                "Requires-Python: >=3",
-                "requires-python:",
-                "Dynamic: X",
-                "",
-                " more",
-                "junk",
-            ]
-        ),
-        st.text("aN: \t-é", max_size=12),
-    )
-)
-
-
-@given(st.builds("\n".join, LINES))
-def test_metadata_is_read_as_the_packaging_library_reads_it(text: str) -> None:
-    ours = dists.parse_metadata(text.encode())
-    theirs, unread = parse_email(text.encode())
-    # It keeps the line ends of folded values, and gives no value to fields that come twice.
-    if "\n " not in text and "\n\t" not in text and not {"name", "requires-python"} & unread.keys():
-        assert ours.name == theirs.get("name", "")
-        assert ours.requires_python == (theirs.get("requires_python") or None)
-        assert list(ours.dynamic) == [name.lower() for name in theirs.get("dynamic", []) if name]
-
-
-@given(st.binary(max_size=300))
-def test_metadata_of_any_bytes_raises_nothing_and_holds_no_control_characters(data: bytes) -> None:
-    found = dists.parse_metadata(b"Name: x" + data)
-    assert found.name.isprintable() and dists.parse_metadata(data).summary.isprintable()
-
-
-def test_long_metadata_costs_little() -> None:
-    started = time.process_time()
-    for data in (b"\n" * 2**23, b" " * 2**23, b"a:\n " * 2**21, b"Name: x\n" * 2**20, b"Summary: " + b"x\n " * 2**21):
-        dists.parse_metadata(data)
-    assert time.process_time() - started < 4
-
-
-def test_metadata_is_offered_where_it_cannot_change() -> None:  # D1, D3
-    said = dists.CoreMetadata
-    assert dists.offers_metadata("wheel", said(metadata_version="1.0", dynamic=("version",)))
-    assert dists.offers_metadata("sdist", said(metadata_version="2.2"))
-    assert dists.offers_metadata("sdist", said(metadata_version="2.10"))
-    assert not dists.offers_metadata("sdist", said(metadata_version="2.4", dynamic=("requires-dist",)))
-    for version in ("2.1", "1.2", "", "2", "two", "2.2.1"):
-        assert not dists.offers_metadata("sdist", said(metadata_version=version))
-    assert not dists.offers_metadata("egg", said(metadata_version="2.2"))
 
 
 def test_digests_are_those_of_the_bytes(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from time import monotonic
 from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
-from .. import archives, disk, dists, facts
+from .. import disk, dists, facts
 from ..errors import Conflict, Invalid, Missing
 from ..facts import Facts, Memory, Note, Reader
 from ..kept import Turnstile
@@ -285,7 +285,7 @@ class Folder:
         missing = [name for name in wanted if name not in hashes]
         if missing:
             hashes |= dists.digests(body, missing)
-        described = facts.describe(archives.core_metadata(body, upload.filename), upload.filename)
+        described = facts.describe(upload.metadata, upload.filename)
         hashes = {name: hashes[name] for name in wanted}
         self._reader.remember(FileState.of(str(final), body.stat()), Facts(hashes, *described))
 

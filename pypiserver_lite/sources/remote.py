@@ -24,9 +24,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from packaging.utils import NormalizedName
 
+from .. import about
 from ..archives import core_metadata
 from ..cache import Cache, Growing
-from ..dists import parse_metadata, same_version, try_normalize
+from ..dists import same_version, try_normalize
 from ..errors import ConfigError, Missing, Unavailable
 from ..kept import Flights, Turnstile
 from ..model import NO_HASHES, Content, File, LocalFile, Project, Side, Stream
@@ -389,10 +390,10 @@ def _right(data: bytes, file: File) -> bool:
 
     Installers believe the one and the other without looking into the file.
     """
-    fields, known = parse_metadata(data), strongest(file.core_metadata or NO_HASHES)
+    said, known = about.parse(data), strongest(file.core_metadata or NO_HASHES)
     return (
-        try_normalize(fields.name) == file.project
-        and same_version(fields.version, file.version)
+        try_normalize(said.text("name")) == file.project
+        and same_version(said.text("version"), file.version)
         and (
             known is None
             or hmac.compare_digest(hashlib.new(known[0], data, usedforsecurity=False).hexdigest(), known[1])
