@@ -159,7 +159,8 @@ class Gate:
         """A connected socket. Raises Forbidden, Unreachable, Late."""
         deadline = time.monotonic() + timeout
         found = resolve(host, port, timeout)
-        allowed = [entry for entry in found if kind_of(str(entry[4][0])) in self._allowed(host, found, timeout)]
+        kinds = self._allowed(host, found, max(deadline - time.monotonic(), 0.1))
+        allowed = [entry for entry in found if kind_of(str(entry[4][0])) in kinds]
         if not allowed:
             raise Forbidden(f"the upstream led to {host}, whose address this server does not visit")
         return connected(host, allowed, max(deadline - time.monotonic(), 0.1), options)
