@@ -19,18 +19,17 @@ class Index:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = tuple(sources)
-        self._parts: tuple[Sequence[NormalizedName], ...] = ()
-        self._names: Sequence[NormalizedName] = ()
+        # One value, so that no thread pairs one state's parts with another's names.
+        self._known: tuple[tuple[Sequence[NormalizedName], ...], Sequence[NormalizedName]] = (), ()
 
     def names(self) -> Sequence[NormalizedName]:
         """Every project of every source, sorted; the same object while no source's set changed."""
         parts = tuple(source.names() for source in self._sources)
         if len(parts) == 1:
             return parts[0]
-        known = self._parts, self._names
+        known = self._known
         if len(known[0]) != len(parts) or any(a is not b for a, b in zip(known[0], parts, strict=True)):
-            known = parts, tuple(sorted(set().union(*parts)))
-            self._parts, self._names = known
+            known = self._known = parts, tuple(sorted(set().union(*parts)))
         return known[1]
 
     def filenames(self) -> Iterator[tuple[NormalizedName, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import random
@@ -21,6 +22,10 @@ import builders
 import forms
 import live
 import pytest
+
+from pypiserver_lite.facts import Memory
+from pypiserver_lite.sources.folder import Folder
+from pypiserver_lite.sources.listing import stamp_of
 
 MIB = 2**20
 
@@ -182,10 +187,10 @@ Mount = Callable[[str, int], Path]
 
 
 @contextmanager
-def mounted(path: Path, size: int) -> Iterator[Path]:
+def mounted(path: Path, size: int, kind: str = "tmpfs") -> Iterator[Path]:
     """A file system of `size` MiB at `path`."""
     path.mkdir()
-    mount(path, "-t", "tmpfs", "-o", f"size={size}m", "tmpfs")
+    mount(path, "-t", kind, "-o", f"size={size}m", kind)
     try:
         yield path
     finally:
@@ -353,6 +358,25 @@ def test_a_folder_that_cannot_be_listed_leaves_nobody_to_say_what_is_not_here(
         quiet(server)
 
 
+def test_two_changes_of_a_folder_in_one_tick_are_both_seen(tmp_path: Path) -> None:
+    now = itertools.count(0.0, 10.0)
+    # Unlike most, this file system stamps changes with the kernel's tick, as those of other systems do.
+    with mounted(tmp_path / "coarse", 1, "ramfs") as root, ExitStack() as stack:
+        told_apart = 0
+        for turn in range(200):
+            (root / str(turn)).mkdir()
+            folder = Folder([root / str(turn)], Memory(None), clock=lambda: next(now))
+            stack.callback(folder.close)
+            (root / str(turn) / "one-1.0.tar.gz").touch()
+            first = stamp_of(os.stat(root / str(turn)))
+            assert folder.names() == ("one",)
+            (root / str(turn) / "two-1.0.tar.gz").touch()
+            if stamp_of(os.stat(root / str(turn))) == first:
+                assert folder.names() == ("one", "two")
+                told_apart += 1
+        assert told_apart > 3
+
+
 # -- several writers --------------------------------------------------------------------------------------------------
 
 
@@ -451,6 +475,25 @@ def test_two_servers_on_one_folder_behave_as_one(packages: Path, pair: tuple[liv
         assert forms.post(one, forms.action("remove_pkg", **release)).status == 404
     for server in pair:
         quiet(server)
+
+
+@pytest.mark.parametrize("error", ["EPERM", "EOPNOTSUPP"])
+def test_where_the_disk_has_no_hard_links_one_writer_wins_and_nothing_is_replaced(
+    packages: Path, tmp_path: Path, pair: tuple[live.Server, live.Server], error: str
+) -> None:
+    with (
+        traced(pair[0], tmp_path / "trace 1", "link", "linkat", error=error),
+        traced(pair[1], tmp_path / "trace 2", "link", "linkat", error=error),
+    ):
+        for turn in range(4):
+            filename = f"ours-{turn}-py3-none-any.whl"
+            contents = [forms.wheel("ours", str(turn), b"%d-%d" % (turn, writer)) for writer in range(8)]
+            answers = at_once(pair, [forms.upload(content, filename) for content in contents])
+            assert sorted(answer.status for answer in answers) == [200] + [409] * 7
+            winner = next(number for number, answer in enumerate(answers) if answer.status == 200)
+            assert (packages / filename).read_bytes() == contents[winner]
+    assert "(INJECTED)" in (tmp_path / "trace 1").read_text()
+    assert len(names(packages)) == 4
 
 
 def test_a_kept_connection_sees_what_the_other_server_did(pair: tuple[live.Server, live.Server]) -> None:
