@@ -16,6 +16,7 @@ import errno
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ class Staged:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"{STAGED_PREFIX}{os.getpid()}-{secrets.token_hex(8)}.tmp"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         # Readable for others as the umask has it: a web server beside us may send the file.
         self._handle = os.open(self.path, flags, 0o666)
         # Tells `sweep`, also one in another container, that somebody is still writing.
@@ -168,15 +169,24 @@ def copy(source: Path, folder: Path) -> Staged:
     return staged
 
 
+class _Held(threading.local):
+    def __init__(self) -> None:
+        self.folders: set[Path] = set()
+
+
+_held = _Held()
+
+
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold a folder against other threads and processes of ours while several of its names change together.
 
     The lock is on the folder itself, leaves no file, and vanishes with its
-    holder. File systems without such locks go without. Raises Busy when
-    somebody holds it for more than ten seconds.
+    holder. File systems without such locks go without. A thread that holds it
+    already goes on holding it. Raises Busy when somebody else holds it for
+    more than ten seconds.
     """
-    if fcntl is None:
+    if fcntl is None or folder in _held.folders:
         yield
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -186,8 +196,10 @@ def exclusive(folder: Path) -> Iterator[None]:
             if time.monotonic() > deadline:
                 raise Busy("another change of the packages folder is under way; try again shortly")
             time.sleep(0.002)
+        _held.folders.add(folder)
         yield
     finally:
+        _held.folders.discard(folder)
         os.close(handle)
 
 

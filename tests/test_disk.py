@@ -96,6 +96,17 @@ def test_a_link_in_the_way_is_never_written_through(tmp_path: Path) -> None:
     assert target.read_bytes() == b"precious"
 
 
+@posix
+def test_a_link_that_is_named_like_a_leftover_is_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_bytes(b"x")
+    os.utime(target, (1, 1))
+    link = tmp_path / ".pypiserver-lite-999999999-0123456789abcdef.tmp"
+    link.symlink_to(target)
+    assert disk.sweep(tmp_path) == 0
+    assert link.is_symlink() and target.read_bytes() == b"x"
+
+
 def test_of_many_threads_one_publishes(tmp_path: Path) -> None:  # R6
     staged = [disk.Staged(tmp_path) for _ in range(8)]
     won: list[int] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import itertools
 import json
 import os
 import random
@@ -359,18 +358,20 @@ def test_a_folder_that_cannot_be_listed_leaves_nobody_to_say_what_is_not_here(
 
 
 def test_two_changes_of_a_folder_in_one_tick_are_both_seen(tmp_path: Path) -> None:
-    now = itertools.count(0.0, 10.0)
+    now = [0.0]
     # Unlike most, this file system stamps changes with the kernel's tick, as those of other systems do.
     with mounted(tmp_path / "coarse", 1, "ramfs") as root, ExitStack() as stack:
         told_apart = 0
         for turn in range(200):
             (root / str(turn)).mkdir()
-            folder = Folder([root / str(turn)], Memory(None), clock=lambda: next(now))
+            folder = Folder([root / str(turn)], Memory(None), clock=lambda: now[0])
             stack.callback(folder.close)
             (root / str(turn) / "one-1.0.tar.gz").touch()
             first = stamp_of(os.stat(root / str(turn)))
+            now[0] += 10
             assert folder.names() == ("one",)
             (root / str(turn) / "two-1.0.tar.gz").touch()
+            now[0] += 10
             if stamp_of(os.stat(root / str(turn))) == first:
                 assert folder.names() == ("one", "two")
                 told_apart += 1
@@ -488,12 +489,14 @@ def test_where_the_disk_has_no_hard_links_one_writer_wins_and_nothing_is_replace
         for turn in range(4):
             filename = f"ours-{turn}-py3-none-any.whl"
             contents = [forms.wheel("ours", str(turn), b"%d-%d" % (turn, writer)) for writer in range(8)]
-            answers = at_once(pair, [forms.upload(content, filename) for content in contents])
+            # With a signature, several names change together.
+            signature = [forms.file("gpg_signature", "signed", "x.asc")][: turn % 2]
+            answers = at_once(pair, [forms.upload(content, filename, *signature) for content in contents])
             assert sorted(answer.status for answer in answers) == [200] + [409] * 7
             winner = next(number for number, answer in enumerate(answers) if answer.status == 200)
             assert (packages / filename).read_bytes() == contents[winner]
     assert "(INJECTED)" in (tmp_path / "trace 1").read_text()
-    assert len(names(packages)) == 4
+    assert len(names(packages)) == 6
 
 
 def test_a_kept_connection_sees_what_the_other_server_did(pair: tuple[live.Server, live.Server]) -> None:

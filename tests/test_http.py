@@ -24,7 +24,9 @@ from builders import make_sdist, make_wheel
 from wsgi_client import Answer, Client
 
 import pypiserver_lite
-from pypiserver_lite.errors import Denied
+from pypiserver_lite.errors import Denied, Missing
+from pypiserver_lite.model import LocalFile
+from pypiserver_lite.web import send
 from pypiserver_lite.web.kept import Kept
 
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -641,3 +643,12 @@ def test_json_is_what_json_clients_expect(client: Client) -> None:  # J1-J8, J13
     assert page.json["versions"] == ["1.0", "2.0+local.1"]
     assert b"tracks" not in page.body
     assert json.loads(get(client, "/simple/", Accept=JSON).body)["projects"][0]["name"] == "ours-thing"
+
+
+def test_a_link_put_in_place_of_a_file_that_was_looked_up_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(Missing):
+        send.local_file(
+            {"REQUEST_METHOD": "GET"}, LocalFile(path=tmp_path / "link"), filename="link", cache_control="no-cache"
+        )

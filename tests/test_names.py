@@ -136,6 +136,14 @@ def test_a_damaged_record_is_refused_and_never_lost(make: Make, packages: Path, 
         running.release(None)
 
 
+def test_a_record_that_is_a_link_is_not_followed(make: Make, packages: Path) -> None:
+    make(packages)
+    (packages / RECORDS).rename(packages / "elsewhere")
+    (packages / RECORDS).symlink_to(packages / "elsewhere")
+    with pytest.raises(ConfigError, match="symbolic links"):
+        make(packages)
+
+
 def test_a_line_that_a_crash_cut_short_is_no_name(make: Make, packages: Path) -> None:
     make(packages)
     record = packages / RECORDS
