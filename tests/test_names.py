@@ -167,6 +167,19 @@ def test_a_record_that_was_deleted_is_made_anew_by_who_still_knows(make: Make, p
     assert make(packages).kept() == (OURS,)
 
 
+def test_a_record_that_another_one_replaced_takes_no_name_from_who_runs(make: Make, packages: Path) -> None:
+    make_wheel(packages)
+    folder = make(packages)
+    folder.remove(OURS, "1.0")
+    record = packages / RECORDS
+    record.with_name("other").write_text("# of an older backup\n-ours\n-*\nother\n")
+    record.with_name("other").replace(record)
+    assert folder.had(OURS)
+    make_wheel(packages, "another")
+    folder.names()
+    assert make(packages).kept() == (OURS,)
+
+
 def test_where_nothing_can_be_written_names_are_kept_in_memory(
     make: Make, packages: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -234,6 +247,20 @@ def test_an_operator_says_that_an_empty_folder_is_meant(make: Make, tmp_path: Pa
     make(root, database=database).release(None)
     assert not lost(folder)
     assert not folder.had(OURS) and folder.kept() == ()
+    assert not lost(make(root, database=database))
+
+
+def test_an_operator_is_heard_at_the_next_start_where_nothing_can_be_written(make: Make, tmp_path: Path) -> None:
+    root, database = tmp_path / "root", tmp_path / "facts"
+    os.utime(make_wheel(root), (10**9, 10**9))
+    assert make(root, database=database).project(OURS) is not None
+    shutil.rmtree(root)
+    root.mkdir()
+    (root / RECORDS.parent).touch()
+    folder = make(root, database=database)
+    assert lost(folder)
+    with pytest.raises(Unavailable):
+        folder.release(None)
     assert not lost(make(root, database=database))
 
 

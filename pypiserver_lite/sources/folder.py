@@ -156,9 +156,12 @@ class Folder:
                 raise Conflict(f"{name} has files here; remove them first")
             if name not in kept:
                 raise Missing(f"{name} is not kept here: it never had files, or was released already")
-        self._snapshot.release(names)
-        if names is None:
-            self._prune()
+        try:
+            self._snapshot.release(names)
+        finally:
+            if names is None:
+                # Or what is remembered of them would speak for them at the next start, where nothing can be written.
+                self._forget_gone()
         return kept if names is None else tuple(names)
 
     def state(self) -> State:
@@ -388,8 +391,10 @@ class Folder:
 
     def _prune(self) -> None:
         """Forget facts about files that are gone; in the background, as it looks through all of them."""
-        if self._snapshot.lost():
-            return
+        if not self._snapshot.lost():
+            self._forget_gone()
+
+    def _forget_gone(self) -> None:
         for root in self._snapshot.real_roots():
             after = ""
             while paths := self._memory.paths(root, after):
