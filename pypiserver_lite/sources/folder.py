@@ -164,10 +164,13 @@ class Folder:
                 self._forget_gone()
         return kept if names is None else tuple(names)
 
-    def state(self) -> State:
-        """The folders as they are: another object after anything in them may have changed, with a serial that grows."""
+    def state(self, now: float | None = None) -> State:
+        """The folders as they are: another object after anything in them may have changed, with a serial that grows.
+
+        `now` is in seconds since 1970.
+        """
         self._snapshot.refresh(self._clock())
-        return self._snapshot.state
+        return self._snapshot.state(time.time() if now is None else now)
 
     # --- a store
 

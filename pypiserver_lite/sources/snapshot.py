@@ -35,6 +35,8 @@ MAX_AGE = 1.0
 _CHECK_SHARE, _CHECK_BURST = 0.005, 0.1
 _LIST_SHARE, _LIST_BURST = 0.25, 1.0
 _SLOW_CHECK, _SLOW_LISTING, _SLOW_LOOK = 0.002, 0.01, 0.00001
+_BEGINNING = 1_577_836_800  # the first second of 2020
+_SETTLES = 3  # seconds; clocks differ, and FAT counts every other one
 _MANY = 2000  # files; fewer are listed in less time than an upload takes to reach the disk
 
 
@@ -43,8 +45,15 @@ class State:
     """The folders at one moment; another object after anything in them may have changed."""
 
     serial: int
-    """The time of the last change to any folder, in microseconds: it only grows, at a removal too, and is the same in
-    every process that looks at these folders."""
+    """The second of the last change to any folder, counted from 2020 so that XML-RPC's 32 bits hold it. It only grows,
+    at a removal too, and is the same in every process that looks at these folders."""
+    settled: bool = False
+    """Whether that second is over. Then the serial is one more: who read all within it may have missed a part."""
+
+    @property
+    def moment(self) -> int:
+        """The serial as seconds since 1970."""
+        return self.serial + _BEGINNING
 
 
 class Snapshot:
@@ -81,7 +90,8 @@ class Snapshot:
         """By resolved path, in the order in which they win. Replaced as a whole."""
         self.projects: dict[NormalizedName, tuple[Entry, ...]] = {}
         """Every distribution of a project; its tuple is another one after any change to its files and their sides."""
-        self.state = State(0)
+        self._state = State(0)
+        self._last_change = 0
         self.idle_until = 0.0
         """Until then, by `clock`, no check is due."""
         self._checked = 0.0
@@ -228,10 +238,6 @@ class Snapshot:
 
     def _patch(self, listing: Listing, changes: Changes) -> None:
         listing.ours = True
-        try:
-            self._advance([stamp_of(os.stat(listing.path))])
-        except OSError as error:
-            _log.debug("%a has no time of its last change: %s", listing.path, error.strerror)
         touched: dict[NormalizedName, set[str]] = {}
         for name, there in changes.names.items():
             base = base_of(name)
@@ -253,6 +259,11 @@ class Snapshot:
             changed[project] = (*kept, *((listing.real, name) for name in sorted(names) if name in listing.files))
         self._put(changed)
         self._record()
+        # Last: whoever sees the new state sees what changed.
+        try:
+            self._advance([stamp_of(os.stat(listing.path))], changed=True)
+        except OSError as error:
+            _log.debug("%a has no time of its last change: %s", listing.path, error.strerror)
 
     def _put(self, changed: Mapping[NormalizedName, tuple[Entry, ...]]) -> None:
         """Put fresh tuples, even of the same entries, in place: what was built from old ones is out of date.
@@ -311,9 +322,11 @@ class Snapshot:
         for number, root in enumerate(self._roots):
             walk.visit(root, self._real_roots[number], (number, ()))
         self._look_at_roots(walk.found)
-        self._put(dict(walk.changes(self.projects)))
+        changes = dict(walk.changes(self.projects))
+        self._put(changes)
         self.folders = walk.found
-        self._advance(listing.stamp for listing in self.folders.values() if listing.stamp is not None)
+        stamps = [listing.stamp for listing in self.folders.values() if listing.stamp is not None]
+        self._advance(stamps, changed=bool(changes))
         for listing in self.folders.values():
             if listing.stamp is not None and not listing.failed:
                 # It is in order: should it fail again, that is worth another line.
@@ -352,10 +365,22 @@ class Snapshot:
             self._roots[number],
         )
 
-    def _advance(self, stamps: Iterable[Stamp]) -> None:
+    def state(self, now: float) -> State:
+        """The folders as they were at the last look; `now` is in seconds since 1970."""
+        state = self._state
+        if not state.settled and now >= _BEGINNING + state.serial + _SETTLES:
+            self._state = state = State(state.serial + 1, settled=True)
+        return state
+
+    def _advance(self, stamps: Iterable[Stamp], *, changed: bool) -> None:
         # The time of the last status change cannot be set; Windows has none, and calls that of creation so.
-        times = (stamp[0 if os.name == "nt" else 1] // 1000 for stamp in stamps)
-        self.state = State(max((self.state.serial, *times)))
+        times = (stamp[0 if os.name == "nt" else 1] // 10**9 - _BEGINNING for stamp in stamps)
+        last = max((self._last_change, *times))
+        if last != self._last_change:
+            self._state, self._last_change = State(last), last
+        elif changed:
+            # Within a second, and within a tick of the file system, times tell nothing.
+            self._state = State(self._state.serial, settled=self._state.settled)
 
     def complain(self, path: str, problem: str) -> None:
         """One log line for each thing that is wrong, however often it is seen."""

@@ -296,7 +296,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         body = api.request_body(bottle.request.environ).read(rpc.LONGEST + 1)
         if len(body) > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
-        calls = rpc.Calls(self.site.index, self.human.shelf, self.site.folder.state().serial, self._address())
+        calls = rpc.Calls(self.site.index, self.human.shelf, self.site.folder.state(), self._address())
         return plain.content(calls.answer(body), "text/xml; charset=utf-8")
 
     def only_called(self) -> send.Answer:

@@ -19,6 +19,7 @@ from . import api
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+    from ..sources.snapshot import State
     from .catalogue import Shelf
 
 LONGEST = 64 * 1024  # bytes of a request
@@ -29,10 +30,10 @@ _NO_METHOD, _BAD_PARAMETERS = -32601, -32602
 
 
 class Calls:
-    """What can be called, over `index` as it is at `serial`; links begin with the index's own `address`."""
+    """What can be called, over `index` while its folders are in `state`; links begin with the index's own `address`."""
 
-    def __init__(self, index: Source, shelf: Shelf, serial: int, address: str) -> None:
-        self._index, self._shelf, self._serial, self._address = index, shelf, serial, address
+    def __init__(self, index: Source, shelf: Shelf, state: State, address: str) -> None:
+        self._index, self._shelf, self._state, self._address = index, shelf, state, address
         self._methods: Mapping[str, tuple[Callable[..., Any], tuple[type, ...], int]] = {
             "search": (self.search, (object, str), 1),
             "list_packages": (self.list_packages, (), 0),
@@ -57,7 +58,8 @@ class Calls:
         if not needed <= len(parameters) <= len(types) or not all(map(isinstance, parameters, types)):
             fault = xmlrpc.client.Fault(_BAD_PARAMETERS, f"{name} takes other parameters")
             return xmlrpc.client.dumps(fault, methodresponse=True).encode()
-        return _written(method(*parameters))
+        result = method(*parameters)
+        return xmlrpc.client.dumps((result,), methodresponse=True, allow_none=True).encode()
 
     def search(self, fields: Any, operator: str = "and") -> list[dict[str, object]]:
         """Projects that have all words (or with ``or`` any of them) in their name or summary."""
@@ -80,17 +82,18 @@ class Calls:
 
     def list_packages_with_serial(self) -> dict[str, int]:
         """Every project, and the serial to remember for it."""
-        return dict.fromkeys(self._index.names(), self._serial)
+        return dict.fromkeys(self._index.names(), self._state.serial)
 
     def changelog_last_serial(self) -> int:
         """The serial of the index."""
-        return self._serial
+        return self._state.serial
 
     def changelog_since_serial(self, serial: int) -> list[list[object]]:
         """Name, version, time, action and serial of what may have changed; a folder does not tell more."""
-        if serial >= self._serial:
+        if serial >= self._state.serial:
             return []
-        return [[name, None, self._serial // 1_000_000, "change", self._serial] for name in self._index.names()]
+        moment, last = self._state.moment, self._state.serial
+        return [[name, None, moment, "change", last] for name in self._index.names()]
 
     def package_releases(self, name: str, show_hidden: object = False) -> list[str]:
         """The releases of a project, the newest first."""
@@ -152,16 +155,3 @@ def _words(fields: Any) -> list[str]:
     if isinstance(fields, list):
         return [word for field in fields for word in _words(field)]
     return str(fields).lower().split()
-
-
-def _written(result: Any) -> bytes:
-    """A result in XML. Serials are larger than XML-RPC's 32 bits; every client that mirrors reads them all the same."""
-    import xmlrpc.client
-
-    marshaller = xmlrpc.client.Marshaller(allow_none=True)
-    marshaller.dispatch = {**marshaller.dispatch, int: _whole}
-    return f"<?xml version='1.0'?>\n<methodResponse>\n{marshaller.dumps((result,))}</methodResponse>\n".encode()
-
-
-def _whole(marshaller: object, value: int, write: Callable[[str], object]) -> None:
-    write(f"<value><int>{value}</int></value>\n")
