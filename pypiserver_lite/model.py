@@ -106,13 +106,15 @@ class Stream:
 
     `read(start, stop)` yields the bytes of that half-open range; `stop` of
     ``None`` is the end. `size` in bytes, ``None`` if unknown (then only the
-    whole can be read). `tag` names these very bytes, for an ETag.
+    whole can be read). `tag` names these very bytes, for an ETag. `kept()` is
+    the whole as a file, once those who read the pieces need not go on.
     """
 
     read: Callable[[int, int | None], Iterable[bytes]]
     size: int | None
     tag: str | None = None
     modified: datetime | None = None
+    kept: Callable[[], LocalFile | None] = field(default=lambda: None, compare=False)
 
 
 Content = LocalFile | Stream

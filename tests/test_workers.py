@@ -137,6 +137,34 @@ def test_many_askers_of_a_file_whose_digest_is_not_known_hold_up_nobody_else(fol
         live.kill(ours)
 
 
+def test_slow_readers_of_a_file_that_became_whole_keep_no_thread(server: faulty.FaultyUpstream, folder: Path) -> None:
+    data = os.urandom(40_000_000)
+    path = server.add("big", "big-1.0.tar.gz", data)
+    server.stored[path].speed = 40e6
+    server.add("new", "new-1.0.tar.gz", b"new")
+    with live.serve(packages=[folder], fallback_url=server.url, fallback_mode="cache", threads=4) as ours:
+        assert live.ask(ours, "/simple/big/").status == 200
+        with readers(ours, "/packages/big-1.0.tar.gz", 2) as askers:
+            until(lambda: server.count(path) > 0)
+            until(lambda: live.ask(ours, "/simple/new/").status == 503)
+            until(lambda: live.ask(ours, "/packages/big-1.0.tar.gz", "HEAD").headers.get("last-modified") is not None)
+            got = [b"".join(asker.recv(65536) for _ in range(60)) for asker in askers]
+            until(lambda: live.ask(ours, "/packages/new-1.0.tar.gz").body == b"new")
+            for asker, beginning in zip(askers, got, strict=True):
+                head, _, body = beginning.partition(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200 ")
+                parts = [body]
+                while sum(map(len, parts)) < len(data):
+                    parts.append(asker.recv(2**20))
+                    assert parts[-1]
+                assert b"".join(parts) == data
+                asker.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")  # and the connection goes on
+                assert asker.recv(100).startswith(b"HTTP/1.1 200 ")
+            assert live.ask(ours, "/packages/big-1.0.tar.gz").body == data
+        assert server.count(path) == 1
+        assert "Traceback" not in ours.log()
+
+
 def test_readers_that_go_away_make_way(server: faulty.FaultyUpstream, folder: Path) -> None:
     path = server.add("big", "big-1.0.tar.gz", os.urandom(3_000_000))
     server.stored[path].speed = 1e6

@@ -7,7 +7,8 @@ are used for what it leaves open, and the version is pinned to the minor one bec
 - `Request`: a message that a proxy in front may read differently is refused (RFC 9112), and what makes waitress's own
   patterns slow never reaches them; a body above the limit, or of somebody who may not send one, is refused from the
   header and thrown away as it comes, because a client that is still sending cannot hear; a full disk is an answer.
-- `Task`: 204, 304, HEAD and chunked answers keep the connection, for installers ask hundreds of times.
+- `Task`: 204, 304, HEAD and chunked answers keep the connection, for installers ask hundreds of times; an answer that
+  began in pieces may end with a file, so that a slow reader of a file that has become whole keeps no worker.
 - `FileBody`: a file that is shorter than announced breaks the connection instead of shortening the announcement.
 - `Channel`: the next request of a connection waits, without a worker, until the answer before it is sent; one fast
   reader of a large file does not keep the others waiting; a client that sends or takes less than `LEAST_RATE` is
@@ -33,7 +34,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from waitress import receiver, wasyncore
 from waitress.adjustments import Adjustments
@@ -225,6 +226,13 @@ class FileBody(ReadOnlyFileBasedBuffer):  # type: ignore[misc] # waitress ships 
         return data
 
 
+def _rest(file: BinaryIO, size: int) -> FileBody:
+    """``pypiserver_lite.hand_over``: the rest of an answer that began in pieces, as its last one."""
+    body = FileBody(file)
+    body.prepare(size)
+    return body
+
+
 class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
     """Calls the application and writes its answer."""
 
@@ -240,8 +248,17 @@ class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
         """The WSGI environ (PEP 3333), as a trusted proxy wants it understood."""
         environ: dict[str, Any] = super().get_environment()
         environ["wsgi.file_wrapper"] = FileBody
+        environ["pypiserver_lite.hand_over"] = _rest
         self.channel.server.proxies.translate(environ)
         return environ
+
+    def write(self, data: bytes | FileBody) -> None:
+        """Write a piece of the answer; the last one may be a file, which the loop sends."""
+        if isinstance(data, FileBody):
+            self.content_bytes_written += len(data)
+            self.channel.write_soon(data)
+        else:
+            super().write(data)
 
     def build_response_header(self) -> bytes:
         """The header as bytes."""

@@ -17,6 +17,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
@@ -168,17 +169,23 @@ class Remote:
     # --- files, kept
 
     def _cached_file(self, cache: Cache, project: Project, file: File) -> Content:
-        found = cache.find("files", self._key(file), file.size)
-        if found is not None:
-            self.traffic.cached(found.size)
-            return LocalFile(path=Path(found.path), tag=_tag(file), seen=found)
+        kept = self._kept(cache, file)
+        if kept is not None and kept.seen is not None:
+            self.traffic.cached(kept.seen.size)
+            return kept
         size, source = file.size, None
         if size is None:
             # Only the answer tells how much it will be.
             with self._turnstile.inside():
                 source = self._source(cache, project, file)
             size = source.size if source else self._size_of(project, file)
-        return self._stream(file, size, partial(self._filled, cache, project, file, size, source))
+        stream = self._stream(file, size, partial(self._filled, cache, project, file, size, source))
+        # Only a digest says that the rest of what is kept belongs to what was sent.
+        return replace(stream, kept=partial(self._kept, cache, file)) if strongest(file.hashes) else stream
+
+    def _kept(self, cache: Cache, file: File) -> LocalFile | None:
+        found = cache.find("files", self._key(file), file.size)
+        return found and LocalFile(path=Path(found.path), tag=_tag(file), seen=found)
 
     def _stream(self, file: File, size: int | None, read: Callable[[int, int | None], Iterator[bytes]]) -> Stream:
         def reading(start: int, stop: int | None) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ from ..kept import start
 from .bodies import Body
 from .client import Named, Upstream
 
-_PIECE = 2**18
+_PIECE = 2**16  # bytes: how much a slow reader must take before its thread can look whether the file is kept
 _RESUMES = 4
 _PAUSES = (0.0, 0.2, 1.0, 2.0)
 _POLL = 0.02

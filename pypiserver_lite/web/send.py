@@ -12,9 +12,9 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
 from .. import disk
@@ -23,6 +23,9 @@ from ..formats import Sendfile
 from ..model import LocalFile, Stream
 
 Headers = list[tuple[str, str]]
+HandOver = Callable[[BinaryIO, int], bytes]
+"""Makes of a file, from where it stands, and a number of bytes what the server takes as the last piece of an answer."""
+
 _AT_ONCE = 64 * 1024  # bytes: reading a short file costs less than having it sent
 _GZIP_FROM = 1000  # bytes; below, a packet is a packet
 
@@ -206,7 +209,7 @@ def content_type(filename: str) -> str:
     return _TYPES.get(os.path.splitext(filename)[1].lower(), "application/octet-stream")
 
 
-def stream(environ: Mapping[str, str], content: Stream, *, filename: str, cache_control: str) -> Answer:
+def stream(environ: Mapping[str, Any], content: Stream, *, filename: str, cache_control: str) -> Answer:
     """Content that comes in pieces, whole or the range asked for."""
     etag = f'"{content.tag}"' if content.tag else ""
     modified = int(content.modified.timestamp()) if content.modified else None
@@ -226,17 +229,38 @@ def stream(environ: Mapping[str, str], content: Stream, *, filename: str, cache_
     return Answer(status=status, headers=headers, body=_unless_head(environ, content, start, stop if part else None))
 
 
-def _unless_head(environ: Mapping[str, str], content: Stream, start: int, stop: int | None) -> Iterable[bytes]:
+def _unless_head(environ: Mapping[str, Any], content: Stream, start: int, stop: int | None) -> Iterable[bytes]:
     if environ["REQUEST_METHOD"] == "HEAD":
         return ()
     pieces = iter(content.read(start, stop))
     # What fails before the first byte still gets a status of its own.
-    return _resumed(next(pieces, b""), pieces)
+    first = next(pieces, b"")
+    end = content.size if stop is None else stop
+    return _sent(first, pieces, content, start, end or 0, environ.get("pypiserver_lite.hand_over"))
 
 
-def _resumed(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+def _sent(
+    first: bytes, pieces: Iterator[bytes], content: Stream, at: int, end: int, hand_over: HandOver | None
+) -> Iterator[bytes]:
+    """The pieces from byte `at` to `end`; of what is kept meanwhile the rest goes to the server that can take it.
+
+    It sends an open file without a thread of ours, however slow the reader is.
+    """
     yield first
-    yield from rest
+    at += len(first)
+    for piece in pieces:
+        yield piece
+        at += len(piece)
+        kept = content.kept() if hand_over is not None and at < end else None
+        if kept is None or hand_over is None:
+            continue
+        try:
+            file = open(os.open(kept.path, _OPEN), "rb", buffering=0)  # noqa: SIM115 - the server closes it
+        except OSError:
+            continue  # removed in this moment, and the pieces do not need it
+        file.seek(at)
+        yield hand_over(file, end - at)
+        return
 
 
 def local_file(environ: Mapping[str, str], content: LocalFile, *, filename: str, cache_control: str) -> Answer:
