@@ -15,6 +15,7 @@ import resource
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -35,7 +36,7 @@ from pypiserver_lite.errors import ConfigError
 from pypiserver_lite.servers import Options
 from pypiserver_lite.servers.options import listen
 from pypiserver_lite.servers.proxies import TrustedProxies
-from pypiserver_lite.servers.waitress import Channel, Service
+from pypiserver_lite.servers.waitress import Channel, Service, Task
 
 MIB = 1024 * 1024
 INSTALLED = {name for name in servers.SERVERS if find_spec(name) is not None}
@@ -748,6 +749,112 @@ def test_below_the_limit_of_connections_nobody_gives_way(start: Start) -> None:
             assert read_head(connection).startswith(b"HTTP/1.1 204 ")
 
 
+# What the mends are for
+
+
+def test_no_answer_on_a_kept_connection_is_late(start: Start) -> None:
+    """Files one after the other on connections that live on, as pip asks for them; 20,000 in ``benchmarks``."""
+    running = start(threads=4, idle_timeout=60)
+    lengths = [100_000, 3_000_000, 700_000, 2_000_000]
+
+    def fetch(seed: int) -> float:
+        longest = 0.0
+        client = running.client()
+        for number in range(100):
+            length = lengths[(seed + number) % 4]
+            began = time.monotonic()
+            client.request("GET", f"/file?length={length}")
+            assert len(client.getresponse().read()) == length
+            longest = max(longest, time.monotonic() - began)
+        client.close()
+        return longest
+
+    with ThreadPoolExecutor(4) as clients:
+        # A lost wake-up lasts until the time-out.
+        assert max(clients.map(fetch, range(4))) < 20
+
+
+def test_a_worker_that_is_slow_to_hand_back_stalls_nobody(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish = Task.finish
+
+    def late(self: Task) -> None:
+        finish(self)
+        time.sleep(0.02)
+
+    monkeypatch.setattr(Task, "finish", late)
+    running = start(idle_timeout=60)
+    client = running.client()
+    for path in ["/page", "/file?length=2000000", "/empty"] * 5:
+        client.request("GET", path)
+        client.getresponse().read()
+    client.close()
+
+
+def test_those_who_ask_twice_and_do_not_read_hold_no_worker(start: Start) -> None:
+    running = start(threads=4)
+    with contextlib.ExitStack() as greedy:
+        for _ in range(16):
+            connection = greedy.enter_context(running.connect())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.sendall(
+                b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n" * 2 + b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n" * 50
+            )
+        for _ in range(20):
+            assert running.get("/page") == (200, PAGE)
+
+
+@pytest.mark.parametrize("kind", ["readers", "bodies"])
+def test_at_the_limit_of_connections_the_slowest_give_way(start: Start, kind: str) -> None:
+    running = start(connection_limit=40, threads=4)
+    stop = threading.Event()
+
+    def trickle(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while not stop.wait(0.2):
+                if kind == "bodies":
+                    connection.sendall(b"x" * 20)
+                elif not connection.recv(20):
+                    return
+
+    with contextlib.ExitStack() as slow:
+        slow.callback(stop.set)
+        for _ in range(60):
+            connection = slow.enter_context(running.connect())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            asked = b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n" if kind == "bodies" else b"GET /file HTTP/1.1\r\n"
+            connection.sendall(asked + b"Host: x\r\n\r\n")
+            threading.Thread(target=trickle, args=(connection,), daemon=True).start()
+        for _ in range(20):
+            assert running.get("/page") == (200, PAGE)
+
+
+@pytest.mark.parametrize("asked", [b"GET /file HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n"])
+def test_who_moves_too_few_bytes_is_let_go(start: Start, asked: bytes) -> None:
+    running = start(idle_timeout=1)
+    with running.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(asked + b"Host: x\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(60):
+                time.sleep(0.1)  # never silent for a second, yet never done
+                if asked.startswith(b"POST"):
+                    connection.sendall(b"x")
+                else:
+                    connection.recv(10)
+            assert len(read_all(connection)) < 32 * MIB - 600
+            assert asked.startswith(b"GET"), "its body was waited for"
+
+
+def test_a_reset_after_expect_is_nothing_to_tell(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    running = start()
+    for _ in range(20):
+        with running.connect() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+    assert running.get()[0] == 200
+    assert caplog.records == []
+
+
 # Proxies
 
 
@@ -897,7 +1004,7 @@ def process() -> Iterator[Callable[..., Process]]:
         one.process.stdout.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stop_finishes_what_is_under_way_and_exits_0(process: Callable[..., Process], number: int) -> None:
     server = process(grace=10)
     idle = server.connect()

@@ -59,7 +59,8 @@ LEAST_RATE = 500
 GIVES_WAY_RATE = 10_000
 """Bytes a second below which a client may have to give way to another at the limit of connections,"""
 GIVES_WAY_AFTER = 2
-"""after so many seconds of it."""
+"""after so many seconds of it. Who has asked nothing gives way first, but not before `ASKS_WITHIN` seconds."""
+ASKS_WITHIN = 0.5
 TURN_BYTES = 2 * 1024 * 1024
 """Sent at most for one connection before the others get their turn."""
 UNSENT_BYTES = 128 * 1024
@@ -75,6 +76,7 @@ _ONE_FRAMING = re.compile(rb"\n(?:content-length: *[0-9]{1,18}|transfer-encoding
 _NO_HOST = re.compile(r"[\s,/@\\?#<>\"]")
 
 _logger = logging.getLogger(__name__)
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that a request waits for a worker is no news
 
 # waitress's own pattern for the size of a chunk allows a line feed after it, and any number of digits.
 receiver.ONLY_HEXDIG_RE = re.compile(rb"[0-9A-Fa-f]{1,15}\Z")
@@ -313,25 +315,26 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         """Whether it is the application that is waited for."""
         return bool(self.requests) and not self.total_outbufs_len
 
-    def rate(self, now: float) -> float:
-        """Bytes a second that the client has sent and taken of late."""
-        return self._moved / max(now - self._since, 0.001)
+    def pace(self, now: float) -> float:
+        """Bytes a second that the client has sent or taken of late, without those that only filled the system's."""
+        filled = 2 * UNSENT_BYTES if self.total_outbufs_len else 0
+        return (self._moved - filled) / max(now - self._since, 1)
 
     def overdue(self, now: float) -> bool:
         """Whether this connection has had all the time it gets; asked about once a second."""
         patience: int = self.adj.channel_timeout
         if self.idle or self.working:
             self._since, self._moved = now, 0
-            return self.idle and now - self.last_activity > patience
-        if now - self._since < patience:
+        if self.working:
             return False
-        slow = self.rate(now) < LEAST_RATE
-        self._since, self._moved = now, 0
-        return slow
+        waited = now - self._since
+        if waited > patience and self._moved >= LEAST_RATE * waited:
+            self._since, self._moved = now, 0
+        return now - self.last_activity > patience or now - self._since > patience + 1
 
     def gives_way(self, now: float) -> bool:
         """Whether the client is so slow that another may take its place."""
-        return not self.working and now - self._since > GIVES_WAY_AFTER and self.rate(now) < GIVES_WAY_RATE
+        return not self.working and now - self._since > GIVES_WAY_AFTER and self.pace(now) < GIVES_WAY_RATE
 
     def asked(self, request: Request) -> Error | None:
         """What the application has against a body of this request, as an answer."""
@@ -433,11 +436,11 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
     def _expendable(self, now: float) -> Channel | None:
         """Who is missed least: whoever has asked nothing for longest, else the slowest of those that are too slow."""
         channels = [channel for channel in self._map.values() if isinstance(channel, Channel)]
-        idle = [channel for channel in channels if channel.idle]
+        idle = [channel for channel in channels if channel.idle and now - channel.last_activity > ASKS_WITHIN]
         if idle:
             return min(idle, key=lambda channel: channel.last_activity)
         slow = [channel for channel in channels if channel.gives_way(now)]
-        return min(slow, key=lambda channel: channel.rate(now), default=None)
+        return min(slow, key=lambda channel: channel.pace(now), default=None)
 
     def stop_accepting(self) -> None:
         """Close the listening socket; its connections live on."""
@@ -561,8 +564,6 @@ def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callab
         raise ConfigError("--workers: waitress runs in one process; choose --server granian or gunicorn for several")
     if options.tls_cert or options.tls_key:
         raise ConfigError("--tls-cert: waitress does not speak TLS; choose --server granian, or put a proxy in front")
-    # A short queue of requests is no news.
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     service = Service(options)
     with _signals(service):
         try:
