@@ -776,10 +776,11 @@ def test_closing_stops_reading(make: Make, tmp_path: Path, caplog: pytest.LogCap
         make_wheel(tmp_path, version=f"1.{number}")
     folder = make(tmp_path)
     others = set(threading.enumerate())
+    folder.read_ahead()
+    folder.close()
     for _ in range(2):
-        folder.read_ahead()
-        folder.close()
         assert not [thread for thread in set(threading.enumerate()) - others if "read-ahead" in thread.name]
+        folder.read_ahead()
     assert len(project_in(folder).files) == 50
 
 
