@@ -1,12 +1,13 @@
-"""Work shared by all who ask for it, and waiting that is bounded."""
+"""Work shared by all who ask for it, what is kept of it within bounds, and waiting that is bounded."""
 
 from __future__ import annotations
 
 import contextvars
+import operator
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Generic, TypeVar
 
 from .errors import Busy, Late, PypiServerLiteError, Unavailable
@@ -36,17 +37,26 @@ class _Flight(Generic[V]):
 
 
 class Flights(Generic[K, V]):
-    """Work by key, done by the first caller and shared with all who call meanwhile. Holds no more keys than callers."""
+    """Work by key, done by the first caller and shared with all who call meanwhile. Holds no more keys than callers.
 
-    def __init__(self, patience: float = 90.0) -> None:
-        self._patience = patience
+    Who waits for another's work passes `waiting` for that time, if there is one.
+    """
+
+    def __init__(self, patience: float = 90.0, waiting: Turnstile | None = None) -> None:
+        self._patience, self._waiting = patience, waiting
         self._lock = threading.Lock()
         self._flights: dict[K, _Flight[V]] = {}
 
     def do(self, key: K, work: Callable[[], V]) -> V:
-        """The result of `work`, or of the same work that another thread is doing. Raises what it raises, and Late."""
+        """The result of `work`, or of the same work that another thread is doing.
+
+        Raises what it raises, Late, and Busy where too many wait.
+        """
         flight, leading = self._join(key)
-        return self._lead(key, flight, work) if leading else self._wait(flight, self._patience)
+        if leading:
+            return self._lead(key, flight, work)
+        with self._waiting.inside() if self._waiting is not None else nullcontext():
+            return self._wait(flight, self._patience)
 
     def do_behind(self, key: K, work: Callable[[], V], patience: float) -> V:
         """As `do`, but raises Late after `patience` seconds; the work goes on in a thread of its own."""
@@ -169,3 +179,65 @@ def _read(pieces: Iterator[bytes], place: _Place) -> Iterator[bytes]:
         yield from pieces
     finally:
         place.leave()
+
+
+_EACH = 500  # bytes that an entry takes besides its thing and the texts in its key
+
+
+class Kept(Generic[V]):
+    """Things by key, each kept while what it was made of is the very same object.
+
+    Together with their keys they have at most `most_bytes`, or are one;
+    `weigh` tells how many a thing has, nearly. A key holds texts, and objects
+    that are there anyway. Whoever asks for a thing that is being made waits
+    for it, and passes `waiting` meanwhile. Safe for threads.
+    """
+
+    def __init__(
+        self, weigh: Callable[[V], int], most_bytes: int = 32 * 2**20, waiting: Turnstile | None = None
+    ) -> None:
+        self._weigh, self._most = weigh, most_bytes
+        self._things: dict[tuple[object, ...], tuple[tuple[object, ...], V, int]] = {}
+        self._flights: Flights[tuple[object, ...], V] = Flights(waiting=waiting)
+        self._lock = threading.Lock()
+        self.weight = 0
+        """Bytes of all that is kept, nearly."""
+
+    def get(self, key: tuple[object, ...], sources: tuple[object, ...], make: Callable[[], V]) -> V:
+        """The thing made of `sources` under `key`; made anew when one of them is another object than last time.
+
+        Raises what `make` raises, and Busy where too many wait; then nothing is kept.
+        """
+        found = self._things.get(key)
+        if found is not None and all(map(operator.is_, found[0], sources)):
+            return found[1]
+
+        def made() -> V:
+            found = self._things.get(key)
+            if found is not None and all(map(operator.is_, found[0], sources)):
+                return found[1]
+            thing = make()
+            self._keep(key, sources, thing)
+            return thing
+
+        return self._flights.do((*key, *map(id, sources)), made)
+
+    def _keep(self, key: tuple[object, ...], sources: tuple[object, ...], thing: V) -> None:
+        weight = self._weigh(thing) + _EACH + sum(4 * len(part) for part in key if isinstance(part, str))
+        with self._lock:
+            self._forget(key)
+            self._things[key] = sources, thing, weight
+            self.weight += weight
+            # The oldest go first: what is still asked for is soon made again. One that is too large alone may stay.
+            while self.weight > self._most and len(self._things) > 1:
+                self._forget(next(iter(self._things)))
+
+    def _forget(self, key: tuple[object, ...]) -> None:
+        old = self._things.pop(key, None)
+        self.weight -= old[2] if old is not None else 0
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._things.clear()
+            self.weight = 0

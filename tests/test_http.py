@@ -13,7 +13,7 @@ import threading
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -26,9 +26,9 @@ from wsgi_client import Answer, Client
 
 import pypiserver_lite
 from pypiserver_lite.errors import Denied, Missing
+from pypiserver_lite.kept import Kept, Turnstile
 from pypiserver_lite.model import LocalFile
 from pypiserver_lite.web import send
-from pypiserver_lite.web.kept import Kept
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
@@ -560,7 +560,7 @@ def test_what_was_made_is_kept_until_something_changes(client: Client, packages:
 
 
 def test_a_thing_is_made_once_for_all_who_ask_and_the_oldest_go() -> None:
-    kept = Kept[bytes](len, most_bytes=4000)
+    kept = Kept[bytes](len, most_bytes=4000, waiting=Turnstile(2))
     begun, made, source = threading.Event(), [], object()
 
     def make() -> bytes:
@@ -568,10 +568,15 @@ def test_a_thing_is_made_once_for_all_who_ask_and_the_oldest_go() -> None:
         begun.wait(10)
         return bytes(1000)
 
-    with ThreadPoolExecutor(4) as pool:
-        found = [pool.submit(kept.get, ("a",), (source,), make) for _ in range(4)]
+    with ThreadPoolExecutor(9) as pool:
+        asked = [pool.submit(kept.get, ("a",), (source,), make) for _ in range(9)]
+        # One makes it, two wait, and nobody else is held up with them.
+        refused, waiting = wait(asked, 20, return_when=FIRST_EXCEPTION)
+        while len(refused) < 6:
+            refused, waiting = wait(asked, 0.01)
+        assert all(isinstance(one.exception(), Busy) for one in refused) and len(waiting) == 3
         begun.set()
-        assert len({id(one.result(20)) for one in found}) == 1
+        assert len({id(one.result(20)) for one in waiting}) == 1
     assert len(made) == 1
     with pytest.raises(ZeroDivisionError):
         kept.get(("b",), (source,), lambda: bytes(1 // 0))

@@ -22,12 +22,12 @@ from packaging.utils import NormalizedName
 from .. import about, config, observe, simple, site, upload
 from ..dists import try_normalize
 from ..errors import Missing, PypiServerLiteError, TooLarge
+from ..kept import Kept, Turnstile
 from ..model import Project, User
 from ..search import LONGEST_QUERY
 from ..upstream import hops
 from . import api, browsers, human, pages, plain, rpc, send
 from .downloads import Downloads
-from .kept import Kept
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -73,12 +73,14 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         self.templates = pages.Templates(folder=checked.templates, welcome=checked.welcome)
         self.site = site.build(checked)
         self._guard = browsers.Guard()
-        self._pages = Kept[send.Page](lambda page: page.weight)
+        # Some of what is told of a project may have to come from an upstream first.
+        waiting = Turnstile(max(1, site.threads(checked) // 4), room=site.threads(checked), patience=0.5)
+        self._pages = Kept[send.Page](lambda page: page.weight, waiting=waiting)
         self._answers: dict[Callable[..., object], tuple[_Answering, bool]] = {}
         self._ways = Kept[_Way | None](lambda way: 0, most_bytes=_WAYS_BYTES)
         self._downloads = Downloads(self.site)
         try:
-            self.human = human.HumanPages(self.site, self.templates)
+            self.human = human.HumanPages(self.site, self.templates, waiting)
         except BaseException:
             self.site.close()
             raise
@@ -477,10 +479,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
         if method not in ("GET", "HEAD") or len(self.plugins) != self._own_plugins or any(self._hooks.values()):
             return None
-        try:
-            way = self._ways.get((path, method), (), lambda: self._way(environ))
-        except bottle.HTTPError:
-            return None  # Bottle says the same, and has words for it
+        way = self._ways.get((path, method), (), lambda: self._way(environ))
         if way is None:
             return None
         environ["bottle.app"], environ["bottle.raw_path"] = self, path
@@ -505,7 +504,10 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         path = environ.get("PATH_INFO", "")
         if not path.isascii() or not _clean_path(path):
             return None  # Bottle's router takes texts, and has its own way with bytes
-        route, arguments = self.router.match(environ)
+        try:
+            route, arguments = self.router.match(environ)
+        except bottle.HTTPError:
+            return None  # no such route: Bottle says the same, and has words for it
         found = self._answers.get(route.callback)
         return None if found is None else _Way(*found, route, arguments)
 

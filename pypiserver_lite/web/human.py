@@ -22,12 +22,12 @@ from packaging.utils import NormalizedName
 from .. import about, site
 from ..about import About, Dependency
 from ..errors import Unavailable
+from ..kept import Kept, Turnstile
 from ..model import File, Project
 from ..search import Catalogue
 from . import readme, samples
 from .api import file_path
 from .catalogue import Newcomer, Shelf
-from .kept import Kept
 from .pages import Templates
 from .send import Answer, Page
 
@@ -122,13 +122,13 @@ def releases(project: Project, here: str) -> tuple[Release, ...]:
 
 
 class HumanPages:
-    """Makes the pages of `site` from `templates`."""
+    """Makes the pages of `site` from `templates`. Who waits for another's making of one passes `waiting`."""
 
-    def __init__(self, site: Site, templates: Templates) -> None:
+    def __init__(self, site: Site, templates: Templates, waiting: Turnstile) -> None:
         self._site, self._templates = site, templates
         self.shelf = Shelf(site.index, site.folder)
-        self._pages = Kept[Page](lambda page: page.weight)
-        self._about = Kept[_Described](lambda described: described.weight)
+        self._pages = Kept[Page](lambda page: page.weight, waiting=waiting)
+        self._about = Kept[_Described](lambda described: described.weight, waiting=waiting)
         self._control = "private, no-cache" if site.gate.needs_login("list") else "no-cache"
         self._rehearse()
 
