@@ -71,7 +71,8 @@ class Parsed:
     kind: Kind
 
 
-_SDIST_ENDINGS = (".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.xz")
+_SDIST_ENDINGS = (".tar.gz", ".zip", ".tar.bz2", ".tar.xz", ".tgz")
+"""Those that pip installs."""
 _WHEEL = re.compile(r"[^-]+-(v?[0-9][^-]*)(?:-[0-9][^-]*)?-[^-]+-[^-]+-[^-]+\.whl", re.ASCII | re.IGNORECASE)
 _EGG = re.compile(r"[^-]+-(v?[0-9][^-]*)(?:-.+)?\.egg", re.ASCII | re.IGNORECASE)
 
@@ -203,7 +204,24 @@ def same_version(one: str, other: str) -> bool:
     return one == other or (version_key(one)[0] and version_key(one)[:2] == version_key(other)[:2])
 
 
-_UPLOADABLE = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._+!-]*\.(?:whl|tar\.gz|zip)\Z", re.ASCII)
+def part_of_release(filename: str, project: NormalizedName) -> tuple[object, ...] | None:
+    """What a project has one file of: an sdist a version, a wheel a version, build and tags; ``None`` if it is neither.
+
+    Spellings of the name and the version, and the form of an sdist, make no difference.
+    """
+    parsed = parse_filename(filename, project)
+    if parsed is None or parsed.kind == "egg":
+        return None
+    version = version_key(parsed.version)
+    if parsed.kind == "sdist":
+        return "sdist", version[:2] if version[0] else version
+    try:
+        return "wheel", *parse_wheel_filename(filename)[1:]
+    except ValueError:
+        return None
+
+
+_UPLOADABLE = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._+!-]*\.(?:whl|tar\.gz|zip|tar\.bz2|tar\.xz|tgz)\Z", re.ASCII)
 
 
 def check_upload_name(filename: str) -> Parsed:
@@ -214,8 +232,8 @@ def check_upload_name(filename: str) -> Parsed:
     a name in any folder: no separator, no control character, no leading dot.
     """
     shown = f"{filename[:100]!r}"
-    if not filename.endswith((".whl", ".tar.gz", ".zip")):
-        raise Invalid(f"{shown} is not accepted: upload a wheel (.whl) or an sdist (.tar.gz, .zip)")
+    if not filename.endswith((".whl", *_SDIST_ENDINGS)):
+        raise Invalid(f"{shown} is not accepted: upload a wheel (.whl) or an sdist ({', '.join(_SDIST_ENDINGS)})")
     if len(filename) > 250 or _UPLOADABLE.match(filename) is None:
         raise Invalid(
             f"{shown} is not accepted: a file name begins with an ASCII letter or digit, "
@@ -223,7 +241,11 @@ def check_upload_name(filename: str) -> Parsed:
         )
     parsed = parse_filename(filename)
     try:
-        name = parse_wheel_filename(filename)[0] if filename.endswith(".whl") else parse_sdist_filename(filename)[0]
+        if filename.endswith(".whl"):
+            name = parse_wheel_filename(filename)[0]
+        else:  # of the endings, the library knows those that PyPI takes
+            ending = next(ending for ending in _SDIST_ENDINGS if filename.endswith(ending))
+            name = parse_sdist_filename(filename.removesuffix(ending) + ".tar.gz")[0]
     except ValueError as error:
         form = "NAME-VERSION(-BUILD)-PYTHON-ABI-PLATFORM.whl" if filename.endswith(".whl") else "NAME-VERSION.tar.gz"
         raise Invalid(

@@ -178,8 +178,9 @@ class Store(Source, Protocol):
     def add(self, upload: Upload, *, overwrite: bool = False) -> bool:
         """Publish atomically and durably; false if the very same bytes were here already.
 
-        Raises Conflict when a file of that name has other bytes and
-        `overwrite` is false, NoSpace or ReadOnly when the disk refuses.
+        Raises Conflict when a file of that name has other bytes, or one of
+        another name is the same part of the same release, and `overwrite` is
+        false; with it either is replaced. Raises NoSpace or ReadOnly when the disk refuses.
         The staged body is gone afterwards, whatever happened.
         """
 

@@ -210,8 +210,7 @@ REFUSED = {
     ],
     "V5": ["foo-1.0.whl", "foo-1.0-none-any.whl", "foo-x-py3-none-any.whl", "foo-1.0-x-py3-none-any.whl"],
     "wheel names": ["foo-1.0-1-py3-none-any-var.whl", "foo__bar-1.0-py3-none-any.whl", "_foo-1.0-py3-none-any.whl"],
-    "V10": ["foo-1.0-py2.7.egg"]
-    + [f"foo-1.0.{end}" for end in ("exe", "msi", "rpm", "deb", "tar.bz2", "tgz", "tar.xz")],
+    "V10": ["foo-1.0-py2.7.egg"] + [f"foo-1.0.{end}" for end in ("exe", "msi", "rpm", "deb", "tar", "tar.zst", "tbz")],
     "sdist names": ["foo.tar.gz", "foo-bar.tar.gz", "foo-1.0-1.tar.gz", "foo-1.0-beta.tar.gz", "foo_-1.0.tar.gz"],
 }
 

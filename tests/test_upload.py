@@ -424,7 +424,6 @@ def test_a_refusal_names_the_field(folder: Path, text: str, parts: list[Part], l
         "ours-1.0.egg",
         "ours-1.0.exe",
         "ours-1.0.msi",
-        "ours-1.0.tar.bz2",
         "ours-1.0-1.noarch.rpm",
         "ours_1.0_all.deb",
         "ours-1.0.tar.gz.asc",

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import logging
 import os
+import re
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -183,7 +184,9 @@ class Folder:
         """Publish atomically and durably; false if the very same bytes were here already.
 
         A file that lies in another folder under this name is replaced there,
-        or in the way. See `Store.add` for what is raised.
+        or in the way; one under another name that is the same part of the
+        release makes way for this one, or is in it. See `Store.add` for what
+        is raised.
         """
         try:
             return self._add(upload, overwrite=overwrite)
@@ -215,23 +218,54 @@ class Folder:
             self._remember(upload, body, final)
             sides = _stage_sides(stack, folder, upload)
             try:
-                self._publish(body, final, sides, overwrite=overwrite, replaces=there is not None)
+                self._publish(upload, body, final, sides, overwrite=overwrite)
             except FileExistsError:
                 return self._lost_race(upload, folder)
         disk.sync_folder(folder)
         return True
 
-    def _publish(self, body: Path, final: Path, sides: dict[str, Path], *, overwrite: bool, replaces: bool) -> None:
-        """Put sides and body in place; what lies there of an earlier file of this name is out of date."""
-        folder = str(final.parent)
-        # A yank outlives the replacement of a file: taking it back is a decision of its own.
+    def _publish(self, upload: Upload, body: Path, final: Path, sides: dict[str, Path], *, overwrite: bool) -> None:
+        """Put sides and body in place, and away what they replace. Raises Conflict, FileExistsError."""
+        with ExitStack() as stack:
+            # The first root is what all uploads have in common: of two spellings, one process sees the other's.
+            for place in dict.fromkeys((self.stage(), final.parent)):
+                stack.enter_context(disk.exclusive(place))
+            rivals = self._rivals(upload, final.parent)
+            if rivals and not overwrite:
+                raise Conflict(
+                    f"{rivals[0][1]} is that part of {upload.project} {upload.version} already, and a release does not "
+                    "change; give it a new version and build it again"
+                )
+            # A yank outlives the replacement of a file: taking it back is a decision of its own.
+            marks = [Path(folder, f"{name}.yanked") for folder, name in rivals if not os.path.lexists(final)]
+            for mark in filter(Path.is_file, marks[:1]):
+                sides[".yanked"] = stack.enter_context(disk.copy(mark, final.parent)).path
+            self._place(body, final, sides, overwrite=overwrite)
+            for folder, name in rivals:
+                self._unlink(folder, [name])
+
+    def _rivals(self, upload: Upload, folder: Path) -> list[Entry]:
+        """The files under other names that are the same part of the same release (PEP 503, 440)."""
+        part = dists.part_of_release(upload.filename, upload.project)
+        # Another process may have published into the folder since it was last looked at.
+        spelled = re.compile(upload.project.replace("-", "[-_.]+") + "-", re.ASCII | re.IGNORECASE)
+        entries = {(str(folder), name) for name in os.listdir(folder) if spelled.match(name)}
+        entries.update(self._snapshot.projects.get(upload.project, ()))
+        return sorted(
+            entry
+            for entry in entries
+            if entry[1] != upload.filename
+            and dists.part_of_release(entry[1], upload.project) == part
+            and self._projects.look(entry) is not None
+        )
+
+    def _place(self, body: Path, final: Path, sides: dict[str, Path], *, overwrite: bool) -> None:
+        """Sides first, then the body; what lies there of an earlier file of this name is out of date."""
+        replaces = os.path.lexists(final)
         stale = [s for s in SIDES if s not in sides and not (replaces and s == ".yanked")]
         stale = [s for s in stale if os.path.lexists(f"{final}{s}")]
-        with ExitStack() as stack:
-            if sides or stale:
-                stack.enter_context(disk.exclusive(final.parent))
-            changes = stack.enter_context(self._snapshot.changing(folder))
-            if not overwrite and os.path.lexists(final):
+        with self._snapshot.changing(str(final.parent)) as changes:
+            if not overwrite and replaces:
                 raise FileExistsError(final.name)
             for side in stale:
                 _remove_if_possible(Path(f"{final}{side}"))
@@ -249,6 +283,15 @@ class Folder:
                     changes.removed(final.name + side)
                 raise
             changes.added(final.name)
+
+    def _unlink(self, folder: str, names: Sequence[str]) -> None:
+        """Remove files and what belongs to them."""
+        with self._snapshot.changing(folder) as changes:
+            for name in names:
+                # The file first: a mark that went before it would un-yank it for a moment.
+                for part in (name, *(name + side for side in SIDES)):
+                    Path(folder, part).unlink(missing_ok=True)
+                    changes.removed(part)
 
     def _lost_race(self, upload: Upload, folder: Path) -> bool:
         """Somebody else published this name first: fine if with the same bytes."""
@@ -304,12 +347,8 @@ class Folder:
         entries = self._release(name, version)
         try:
             for folder in {entry[0] for entry in entries}:
-                with disk.exclusive(Path(folder)), self._snapshot.changing(folder) as changes:
-                    for filename in (entry[1] for entry in entries if entry[0] == folder):
-                        # The file first: a mark that went before it would un-yank it for a moment.
-                        for part in (filename, *(filename + side for side in SIDES)):
-                            Path(folder, part).unlink(missing_ok=True)
-                            changes.removed(part)
+                with disk.exclusive(Path(folder)):
+                    self._unlink(folder, [entry[1] for entry in entries if entry[0] == folder])
                 disk.sync_folder(Path(folder))
         except OSError as error:
             raise disk.translate(error) from error
