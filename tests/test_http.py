@@ -26,7 +26,7 @@ from builders import make_sdist, make_wheel
 from wsgi_client import Answer, Client
 
 import pypiserver_lite
-from pypiserver_lite.errors import Denied, Missing
+from pypiserver_lite.errors import Busy, Denied, Missing
 from pypiserver_lite.kept import Kept, Turnstile
 from pypiserver_lite.model import LocalFile
 from pypiserver_lite.web import send
