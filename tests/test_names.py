@@ -81,6 +81,7 @@ def test_a_name_whose_last_file_goes_stays_ours(make: Make, packages: Path, way:
     assert folder.project(OURS) is not None and folder.kept() == ()
     back.unlink()
     assert folder.kept() == make(packages).kept() == (OURS,)
+    assert (packages / RECORDS).read_text().split("\n").count("ours") == 1
 
 
 def test_a_name_is_ours_at_every_moment_of_its_removal(make: Make, packages: Path) -> None:
