@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -30,7 +29,7 @@ FOLDER, FILE = ".pypiserver-lite", "names"
 
 _HEAD = b"# Names that this index has or had; nobody else is asked for them. See: pypiserver-lite names --help\n"
 _ALL = "-*"
-_LINES = re.compile(rb"#[^\n]*\n(?:-?[a-z0-9][a-z0-9-]*\n|-\*\n)*", re.ASCII)
+_LETTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-*\n"
 _log = logging.getLogger(__name__)
 
 
@@ -93,6 +92,8 @@ class Names:
             # One that was kept until now is in the file already, or waits to be.
             self._unwritten.update(name for name in names if name not in self._kept)
             self._kept.difference_update(names)
+            if not self._kept:
+                self._kept = set()  # which gives back the room of a hundred thousand, as a set that shrinks does not
 
     def look(self) -> None:
         """See what other processes, and operators, wrote."""
@@ -154,28 +155,29 @@ class Names:
             return
         # What follows the last line end is being written, or was when the machine stopped.
         data = data[: data.rfind(b"\n") + 1]
-        if _LINES.fullmatch(data if not start else b"#\n" + data) is None:
+        head = 0 if start else data.find(b"\n") + 1
+        if (not start and data[:1] != b"#") or b"\n\n" in data or data[head:].translate(None, _LETTERS):
             raise ValueError("is damaged")
         if not start:
             self._unwritten.update(self._live, self._kept)
         self._file, self._end = (status.st_dev, status.st_ino), start + len(data)
-        self._take(data.decode("ascii").splitlines())
+        self._take(data[head:].decode("ascii").splitlines())
         lost = before.difference(self._kept, self._live)
         self._kept |= lost
         self._unwritten |= lost
 
     def _take(self, lines: Iterable[str]) -> None:
         """Do as the lines say, one after the other; names that follow each other at once, for they may be many."""
-        for sign, group in groupby(lines, lambda line: line[0] if line[0] in "#-" else ""):
+        for signed, group in groupby(lines, lambda line: line[0] == "-"):
             names = set(map(NormalizedName, group))
-            if not sign:
+            if not signed:
                 self._unwritten -= names
                 self._kept |= names - self._live.keys()
             elif _ALL in names:
                 self._kept.clear()
                 self._unwritten = set(self._live)
                 self.cleared += 1
-            elif sign == "-":
+            else:
                 released = {NormalizedName(name[1:]) for name in names}
                 self._kept -= released
                 self._unwritten -= released

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from time import monotonic
 
@@ -100,8 +101,8 @@ class Snapshot:
         self._filled: dict[int, tuple[int, ...]] = {}
         self._emptied: dict[int, int] = {}
         self._had = Names(self._roots[0], self.projects)
-        self._list([], first=True)
         self._had.load()
+        self._list([], first=True)
         for number, real in enumerate(self.real_roots()):
             if not self._had.recorded and number not in self._filled and remembered(real):
                 self._is_emptied(number)
@@ -322,11 +323,13 @@ class Snapshot:
         for number, root in enumerate(self._roots):
             walk.visit(root, self._real_roots[number], (number, ()))
         self._look_at_roots(walk.found)
-        changes = dict(walk.changes(self.projects))
-        self._put(changes)
+        changes, changed = walk.changes(self.projects), False
+        while some := dict(islice(changes, 1000)):  # not all at once, for the first time they are all there are
+            self._put(some)
+            changed = True
         self.folders = walk.found
         stamps = [listing.stamp for listing in self.folders.values() if listing.stamp is not None]
-        self._advance(stamps, changed=bool(changes))
+        self._advance(stamps, changed=changed)
         for listing in self.folders.values():
             if listing.stamp is not None and not listing.failed:
                 # It is in order: should it fail again, that is worth another line.
