@@ -76,6 +76,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         # Some of what is told of a project may have to come from an upstream first.
         waiting = Turnstile(max(1, site.threads(checked) // 4), room=site.threads(checked), patience=0.5)
         self._pages = Kept[send.Page](lambda page: page.weight, waiting=waiting)
+        self._lists = Kept[bytes](len)
         self._answers: dict[Callable[..., object], tuple[_Answering, bool]] = {}
         self._ways = Kept[_Way | None](lambda way: 0, most_bytes=_WAYS_BYTES)
         self._downloads = Downloads(self.site)
@@ -298,7 +299,8 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         body = api.request_body(bottle.request.environ).read(rpc.LONGEST + 1)
         if len(body) > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
-        calls = rpc.Calls(self.site.index, self.human.shelf, self.site.folder.state(), self._address())
+        state, address = self.site.folder.state(), self._address()
+        calls = rpc.Calls(self.site.index, self.human.shelf, state, address, self._lists)
         return plain.content(calls.answer(body), "text/xml; charset=utf-8")
 
     def only_called(self) -> send.Answer:

@@ -6,12 +6,13 @@ types forbidden before anything else reads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import about
 from ..dists import normalize, try_normalize
 from ..errors import Invalid, Missing
+from ..kept import Kept
 from ..model import Project, Source
 from ..search import MOST_WORDS, Catalogue
 from . import api
@@ -30,10 +31,13 @@ _NO_METHOD, _BAD_PARAMETERS = -32601, -32602
 
 
 class Calls:
-    """What can be called, over `index` while its folders are in `state`; links begin with the index's own `address`."""
+    """What can be called, over `index` while its folders are in `state`; links begin with the index's own `address`.
 
-    def __init__(self, index: Source, shelf: Shelf, state: State, address: str) -> None:
-        self._index, self._shelf, self._state, self._address = index, shelf, state, address
+    Answers that name every project are `kept`.
+    """
+
+    def __init__(self, index: Source, shelf: Shelf, state: State, address: str, kept: Kept[bytes]) -> None:
+        self._index, self._shelf, self._state, self._address, self._kept = index, shelf, state, address, kept
         self._methods: Mapping[str, tuple[Callable[..., Any], tuple[type, ...], int]] = {
             "search": (self.search, (object, str), 1),
             "list_packages": (self.list_packages, (), 0),
@@ -59,7 +63,7 @@ class Calls:
             fault = xmlrpc.client.Fault(_BAD_PARAMETERS, f"{name} takes other parameters")
             return xmlrpc.client.dumps(fault, methodresponse=True).encode()
         result = method(*parameters)
-        return xmlrpc.client.dumps((result,), methodresponse=True, allow_none=True).encode()
+        return result if isinstance(result, bytes) else _written(result)
 
     def search(self, fields: Any, operator: str = "and") -> list[dict[str, object]]:
         """Projects that have all words (or with ``or`` any of them) in their name or summary."""
@@ -76,24 +80,28 @@ class Calls:
         summary = catalogue.hit(name).summary or version
         return {"_pypi_ordering": number, "name": name, "version": version, "summary": summary}
 
-    def list_packages(self) -> list[str]:
+    def list_packages(self) -> bytes:
         """Every project."""
-        return list(self._index.names())
+        return self._listed("list_packages", list)
 
-    def list_packages_with_serial(self) -> dict[str, int]:
+    def list_packages_with_serial(self) -> bytes:
         """Every project, and the serial to remember for it."""
-        return dict.fromkeys(self._index.names(), self._state.serial)
+        return self._listed("list_packages_with_serial", lambda names: dict.fromkeys(names, self._state.serial))
 
     def changelog_last_serial(self) -> int:
         """The serial of the index."""
         return self._state.serial
 
-    def changelog_since_serial(self, serial: int) -> list[list[object]]:
+    def changelog_since_serial(self, serial: int) -> bytes | list[object]:
         """Name, version, time, action and serial of what may have changed; a folder does not tell more."""
         if serial >= self._state.serial:
             return []
         moment, last = self._state.moment, self._state.serial
-        return [[name, None, moment, "change", last] for name in self._index.names()]
+        return self._listed("changelog", lambda names: [[name, None, moment, "change", last] for name in names])
+
+    def _listed(self, what: str, make: Callable[[Sequence[str]], object]) -> bytes:
+        names = self._index.names()
+        return self._kept.get((what,), (names, self._state), lambda: _written(make(names)))
 
     def package_releases(self, name: str, show_hidden: object = False) -> list[str]:
         """The releases of a project, the newest first."""
@@ -155,3 +163,9 @@ def _words(fields: Any) -> list[str]:
     if isinstance(fields, list):
         return [word for field in fields for word in _words(field)]
     return str(fields).lower().split()
+
+
+def _written(result: Any) -> bytes:
+    import xmlrpc.client
+
+    return xmlrpc.client.dumps((result,), methodresponse=True, allow_none=True).encode()
