@@ -143,7 +143,7 @@ class Config:
     threads: int | None = _row(
         None,
         parse_count,
-        "requests worked on at once (default: 16, or 64 with --fallback-mode proxy or cache)",
+        "requests worked on at once (default: 16, or 104 with --fallback-mode proxy or cache)",
         "--threads",
         metavar="N",
         group="limits",

@@ -196,8 +196,8 @@ def _gate(config: Config) -> Gate:
 
 
 def threads(config: Config) -> int:
-    """Requests worked on at once. uv alone asks for fifty, and each may wait for an upstream."""
-    return config.threads or (16 if config.disable_fallback or config.fallback_mode == "redirect" else 64)
+    """Requests worked on at once. uv alone asks for fifty, each may wait for an upstream, and half may wait."""
+    return config.threads or (16 if config.disable_fallback or config.fallback_mode == "redirect" else 104)
 
 
 def _cache_dir(config: Config) -> Path:

@@ -90,7 +90,7 @@ def test_many_askers_of_one_slow_name_hold_up_nobody_else(
     mode: str, server: faulty.FaultyUpstream, folder: Path
 ) -> None:
     server.fault("/simple/slow/", faulty.hang(10))
-    with live.serve(packages=[folder], fallback_url=server.url, fallback_mode=mode) as ours:
+    with live.serve(packages=[folder], fallback_url=server.url, fallback_mode=mode, threads=64) as ours:
         live.ask(ours, "/simple/ours/")
         with readers(ours, "/simple/slow/", 70) as askers:
             until(lambda: server.count("/simple/slow/") > 0)
@@ -110,7 +110,7 @@ def test_as_many_slow_readers_of_a_new_file_as_there_are_threads_hold_up_nobody_
     data = os.urandom(24_000_000)
     path = server.add("big", "big-1.0.tar.gz", data)
     server.stored[path].speed = 2e6
-    with live.serve(packages=[folder], fallback_url=server.url, fallback_mode=mode) as ours:
+    with live.serve(packages=[folder], fallback_url=server.url, fallback_mode=mode, threads=64) as ours:
         live.ask(ours, "/simple/ours/")
         assert live.ask(ours, "/simple/big/").status == 200
         with readers(ours, "/packages/big-1.0.tar.gz", 64) as askers:
@@ -135,6 +135,27 @@ def test_many_askers_of_a_file_whose_digest_is_not_known_hold_up_nobody_else(fol
             statuses = [status_of(asker) for asker in askers]
             assert statuses.count(503) == 14  # a quarter of the threads waits
         live.kill(ours)
+
+
+def test_new_files_that_are_read_in_a_moment_are_nobodys_trouble(packages: Path) -> None:
+    for number in range(30):
+        builders.make_wheel(packages, f"new{number}", payload=bytes(1_000_000))
+    with live.serve(packages=[packages], threads=8) as ours, ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(lambda number: live.ask(ours, f"/simple/new{number}/"), range(30)))
+    assert {answer.status for answer in answers} == {200}
+
+
+@pytest.mark.parametrize("mode", ["proxy", "cache"])
+def test_as_many_as_uv_asks_for_at_once_are_answered(mode: str, server: faulty.FaultyUpstream, packages: Path) -> None:
+    for number in range(50):
+        server.add(f"new{number}", f"new{number}-1.0.tar.gz", b"new")
+        server.stored[f"/simple/new{number}/"].delay = 0.5
+    with (
+        live.serve(packages=[packages], fallback_url=server.url, fallback_mode=mode) as ours,
+        ThreadPoolExecutor(50) as pool,
+    ):
+        answers = list(pool.map(lambda number: live.ask(ours, f"/simple/new{number}/"), range(50)))
+    assert {answer.status for answer in answers} == {200}
 
 
 def test_slow_readers_of_a_file_that_became_whole_keep_no_thread(server: faulty.FaultyUpstream, folder: Path) -> None:

@@ -26,6 +26,8 @@ KEPT_FILES = 20_000
 """How many files the kept projects have together, at about one kilobyte each."""
 KEPT_METADATA = 4 * 2**20
 """Bytes of core metadata kept for the next who asks."""
+QUICK = 16 * 2**20
+"""Bytes of new files that are read within a moment; those who need more pass the turnstile."""
 REASON_LIMIT = 4096
 """Bytes of the reason for a yank that are read."""
 
@@ -57,7 +59,7 @@ class _Built:
 
 
 class Projects:
-    """The projects of a snapshot. Safe for threads; those who have to read files pass the turnstile."""
+    """The projects of a snapshot. Safe for threads; those who have to read much pass the turnstile."""
 
     def __init__(self, snapshot: Snapshot, reader: Reader, turnstile: Turnstile) -> None:
         self._snapshot, self._reader, self._turnstile = snapshot, reader, turnstile
@@ -182,7 +184,7 @@ class Projects:
             else:
                 unread[entry] = seen
         known = self._reader.known(seen.key for seen in unread.values())
-        if len(known) < len(unread):
+        if sum(seen.key.size for seen in unread.values() if seen.key not in known) > QUICK:
             stack.enter_context(self._turnstile.inside())
         for entry, seen in unread.items():
             try:
