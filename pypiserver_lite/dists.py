@@ -30,13 +30,18 @@ _HASH_CHUNK = 2**20
 
 # --- project names -------------------------------------------------------------------------------------------------
 
+_NORMAL = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
 _SEPARATORS = re.compile(r"[-_.]+", re.ASCII)
 
 
 def try_normalize(name: str) -> NormalizedName | None:
     """The normalised form of a project name (PEP 503), or ``None`` if it cannot be one."""
-    if len(name) > NAME_LIMIT or _NAME.fullmatch(name) is None:
+    if len(name) > NAME_LIMIT:
+        return None
+    if _NORMAL.fullmatch(name) is not None:
+        return NormalizedName(name)
+    if _NAME.fullmatch(name) is None:
         return None
     return NormalizedName(_SEPARATORS.sub("-", name).lower())
 

@@ -12,7 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 from urllib.parse import quote, urlsplit
 
@@ -32,7 +32,6 @@ from .downloads import Downloads
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from ..sources.snapshot import State
 
 log = logging.getLogger("pypiserver_lite")
 
@@ -164,14 +163,14 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         address = self._address()
         if not environ["bottle.raw_path"]:
             return plain.redirect(address.rstrip("/").rsplit("/", 1)[-1] + "/", 302)
-        return self.human.answer(self.human.home(address), environ)
+        return self.human.home(address).answer(environ)
 
     def search(self) -> object:
         """The projects that have all words of ``?q=`` in their name or summary, some on each page."""
         number = bottle.request.query.getunicode("page", "1")
         query = " ".join(bottle.request.query.getunicode("q", "").split())[:LONGEST_QUERY]
         page = self.human.search(query, int(number) if re.fullmatch("[0-9]{1,6}", number, re.ASCII) else 1)
-        return self.human.answer(page, bottle.request.environ)
+        return page.answer(bottle.request.environ)
 
     def project_page(self, name: str, version: str | None = None) -> object:
         """A project with its newest release, or one of its releases, for people."""
@@ -182,12 +181,12 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         spelled = None if version is None else about.release(project, version)
         if spelled != version:
             return plain.redirect(f"../{_segment(spelled)}", 301)
-        return self.human.answer(self.human.project(project, spelled, self._address()), bottle.request.environ)
+        return self.human.project(project, spelled, self._address()).answer(bottle.request.environ)
 
     def asset(self, filename: str) -> send.Answer:
         """The style sheet, the script, and what else lies beside the templates."""
         page = self.templates.asset(filename, bottle.request.query.get("v", ""))
-        return self.human.answer(page, bottle.request.environ)
+        return page.answer(bottle.request.environ)
 
     def _address(self) -> str:
         """This index's address as the client sees it."""
@@ -205,11 +204,11 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         """The list of all projects (PEP 503, 691)."""
         state, names, form = self.site.folder.state(), self.site.index.names(), self._form()
         page = self._pages.get(
-            ("simple", form),
+            ("simple", form.value),
             (names, state) if form is simple.Form.JSON else (names,),
             lambda: self._simple(simple.render_names(names, form, state.serial), form),
         )
-        return _numbered(self._sent(page), state)
+        return page.answer(bottle.request.environ, _numbers(state.serial))
 
     def simple_project(self, name: str) -> send.Answer:
         """A project's page (PEP 503, 691); a redirect to the upstream's if no folder has it."""
@@ -224,14 +223,14 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
             return plain.redirect(address, 302)
         form = self._form()
         page = self._pages.get(
-            ("simple", project_name, form),
+            ("simple", project_name, form.value),
             (project,),
             lambda: self._simple(simple.render_project(project, form), form),
         )
         age = self.site.stale(project_name)
         if age is None:
-            return _numbered(self._sent(page), state, project)
-        return send.with_headers(self._sent(page), ("Age", str(int(age))), ("Warning", '110 - "Response is Stale"'))
+            return page.answer(bottle.request.environ, () if _is_elsewhere(project) else _numbers(state.serial))
+        return page.answer(bottle.request.environ, (("Age", str(int(age))), ("Warning", '110 - "Response is Stale"')))
 
     def _simple(self, body: bytes, form: simple.Form) -> send.Page:
         control = self.site.page_cache_control
@@ -245,7 +244,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
             (index.names(), state),
             lambda: self._plain("".join(api.file_links(index)), "text/html; charset=utf-8"),
         )
-        return self._sent(page)
+        return page.answer(bottle.request.environ)
 
     def _plain(self, text: str, content_type: str) -> send.Page:
         body = text.encode("utf-8", "replace")
@@ -276,7 +275,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
 
         # The address is what the client wrote: it makes the page anew, and never one more.
         page = self._pages.get(("json", name, spelled), (project, state, sys.intern(address)), made)
-        return _numbered(self._sent(page), state, project)
+        return page.answer(bottle.request.environ, () if _is_elsewhere(project) else _numbers(state.serial))
 
     def change(self) -> send.Answer:
         """The legacy upload API: a new file, or the removal or yank of a release (`:action`)."""
@@ -428,10 +427,6 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         wanted = bottle.request.query.get("format") if environ.get("QUERY_STRING") else None
         return simple.negotiate(environ.get("HTTP_ACCEPT"), wanted)
 
-    def _sent(self, page: send.Page) -> send.Answer:
-        """A page in the encoding this client likes, or 304."""
-        return self.human.answer(page, bottle.request.environ)
-
     # -- WSGI -----------------------------------------------------------------------------------------------------
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -531,11 +526,15 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         self.site.close()
 
 
-def _numbered(answer: send.Answer, state: State, project: Project | None = None) -> send.Answer:
-    """An answer with the serial that mirrors go by; the `project` of an upstream has none of ours."""
-    if project is not None and project.files and project.files[0].url:
-        return answer
-    return send.with_headers(answer, ("X-PyPI-Last-Serial", str(state.serial)))
+@lru_cache(maxsize=64)
+def _numbers(serial: int) -> send.More:
+    """The header that mirrors go by: the very same object for the same serial."""
+    return (("X-PyPI-Last-Serial", str(serial)),)
+
+
+def _is_elsewhere(project: Project) -> bool:
+    """Whether a project is an upstream's, of which our serials say nothing."""
+    return bool(project.files) and bool(project.files[0].url)
 
 
 def _raise(error: Exception) -> NoReturn:

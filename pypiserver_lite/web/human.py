@@ -132,12 +132,6 @@ class HumanPages:
         self._control = "private, no-cache" if site.gate.needs_login("list") else "no-cache"
         self._rehearse()
 
-    # -- answers --------------------------------------------------------------------------------------------------
-
-    def answer(self, page: Page, environ: Mapping[str, str]) -> Answer:
-        """The page in the encoding this client likes, or 304."""
-        return page.encoded(environ.get("HTTP_ACCEPT_ENCODING", "")).answer(environ.get("HTTP_IF_NONE_MATCH"))
-
     def page(self, template: str, variables: Mapping[str, object]) -> Page:
         """A page made from a template."""
         body = self._templates.render(template, variables).encode("utf-8", "replace")

@@ -23,6 +23,7 @@ from ..formats import Sendfile
 from ..model import LocalFile, Stream
 
 Headers = list[tuple[str, str]]
+More = tuple[tuple[str, str], ...]
 HandOver = Callable[[BinaryIO, int], bytes]
 """Makes of a file, from where it stands, and a number of bytes what the server takes as the last piece of an answer."""
 
@@ -52,11 +53,6 @@ class Answer(NamedTuple):
     body: bytes | BinaryIO | Iterable[bytes] = b""
 
 
-def with_headers(answer: Answer, *more: tuple[str, str]) -> Answer:
-    """The same answer with headers that are true of this moment only."""
-    return Answer(status=answer.status, headers=[*answer.headers, *more], body=answer.body)
-
-
 class Page:
     """A rendered page, ready to be sent in any encoding.
 
@@ -78,6 +74,11 @@ class Page:
     def weight(self) -> int:
         """Bytes this page takes in memory, nearly."""
         return len(self.plain.body) * 2 + 2000
+
+    def answer(self, environ: Mapping[str, Any], more: More = ()) -> Answer:
+        """The page in the encoding this client likes, or 304; `more` as `Ready.answer` has it."""
+        ready = self.encoded(environ.get("HTTP_ACCEPT_ENCODING", ""))
+        return ready.answer(environ.get("HTTP_IF_NONE_MATCH"), more)
 
     def encoded(self, accept_encoding: str) -> Ready:
         """The page in the form this client understands best; compressed when first asked for."""
@@ -107,24 +108,31 @@ def _policy(content_type: str) -> Headers:
 
 
 class Ready:
-    """One encoding of a page with its headers, so complete that answering is a comparison.
+    """One encoding of a page with its headers, so complete that answering is a comparison."""
 
-    `whole` is the 200 with the `body`.
-    """
-
-    __slots__ = ("_unchanged", "body", "etag", "whole")
+    __slots__ = ("_headers", "_made", "body", "etag")
 
     def __init__(self, headers: Headers, body: bytes) -> None:
-        self.body = body
+        self._headers, self.body = headers, body
         self.etag = dict(headers)["ETag"]
-        self.whole = Answer(status="200 OK", headers=[*headers, ("Content-Length", str(len(body)))], body=body)
-        self._unchanged = Answer(status="304 Not Modified", headers=_kept(headers))
+        self._made = self._make(())
 
-    def answer(self, if_none_match: str | None) -> Answer:
-        """200 with the bytes, or 304 if `if_none_match` names them."""
+    def answer(self, if_none_match: str | None, more: More = ()) -> Answer:
+        """200 with the bytes, or 304 if `if_none_match` names them.
+
+        `more` headers are true of this moment; the answers with them are kept for who comes with the very same object.
+        """
+        made = self._made
+        if made[0] is not more:
+            made = self._made = self._make(more)
         if if_none_match is not None and (if_none_match == self.etag or matches(if_none_match, self.etag)):
-            return self._unchanged
-        return self.whole
+            return made[2]
+        return made[1]
+
+    def _make(self, more: More) -> tuple[More, Answer, Answer]:
+        headers = [*self._headers, ("Content-Length", str(len(self.body))), *more]
+        whole = Answer(status="200 OK", headers=headers, body=self.body)
+        return more, whole, Answer(status="304 Not Modified", headers=[*_kept(self._headers), *more])
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
