@@ -63,6 +63,8 @@ GIVES_WAY_AFTER = 2
 ASKS_WITHIN = 0.5
 TURN_BYTES = 2 * 1024 * 1024
 """Sent at most for one connection before the others get their turn."""
+WHOLE_BYTES = 64 * 1024
+"""A body up to this size leaves together with its header."""
 UNSENT_BYTES = 128 * 1024
 """What the system takes of an answer before the network does; more would hide how slowly a client reads."""
 _CONTROL_BYTES = 4096
@@ -272,6 +274,19 @@ class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
         if self.request.command == "HEAD":
             self.chunked_response = False
         return head
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of the body, and the header before the first; both at once where that is all."""
+        if self.complete and not self.wrote_header:
+            head = self.build_response_header()
+            self.wrote_header = True
+            whole = self.content_length == len(data) <= WHOLE_BYTES and self.has_body
+            if whole:
+                self.content_bytes_written = len(data)
+            self.channel.write_soon(head + data if whole else head)
+            if whole:
+                return
+        super().write(data)
 
     def set_close_on_finish(self) -> None:
         """Close after this answer, unless only because it has no length: chunks, HEAD, 204 and 304 tell their end."""
