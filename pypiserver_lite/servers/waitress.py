@@ -240,6 +240,8 @@ def _rest(file: BinaryIO, size: int) -> FileBody:
 class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
     """Calls the application and writes its answer."""
 
+    wrote_header = False
+    content_bytes_written = 0
     _in_header = False
 
     @property
@@ -256,14 +258,6 @@ class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
         self.channel.server.proxies.translate(environ)
         return environ
 
-    def write(self, data: bytes | FileBody) -> None:
-        """Write a piece of the answer; the last one may be a file, which the loop sends."""
-        if isinstance(data, FileBody):
-            self.content_bytes_written += len(data)
-            self.channel.write_soon(data)
-        else:
-            super().write(data)
-
     def build_response_header(self) -> bytes:
         """The header as bytes."""
         if self.channel.server.draining:
@@ -275,8 +269,15 @@ class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
             self.chunked_response = False
         return head
 
-    def write(self, data: bytes) -> None:
-        """Write a piece of the body, and the header before the first; both at once where that is all."""
+    def write(self, data: bytes | FileBody) -> None:
+        """Write a piece of the body, and the header before the first; both at once where that is all.
+
+        The last piece may be a file, which the loop sends.
+        """
+        if isinstance(data, FileBody):
+            self.content_bytes_written += len(data)
+            self.channel.write_soon(data)
+            return
         if self.complete and not self.wrote_header:
             head = self.build_response_header()
             self.wrote_header = True
