@@ -330,7 +330,9 @@ def test_credentials_go_to_the_upstream_alone(server: faulty.FaultyUpstream, tmp
         by_url.small(other.base + "f", named=no_others, limit=9)
         server.fault("/f", faulty.redirect(other.base + "f"))
         by_url.small(server.base + "f", named=lambda: frozenset({("127.0.0.1", other.port)}), limit=9)
-        assert [request.headers.get("authorization") for request in other.requests] == [None, None]
+        server.fault("/f", faulty.redirect(other.base.replace("//", "//eve:own@") + "f"))
+        by_url.small(server.base + "f", named=lambda: frozenset({("127.0.0.1", other.port)}), limit=9)
+        assert [request.headers.get("authorization") for request in other.requests] == [None, None, None]
 
 
 def test_netrc_speaks_for_named_hosts_only(server: faulty.FaultyUpstream, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import requests.adapters
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
@@ -136,10 +137,11 @@ Dial = Callable[[str, int, float, Any], socket.socket]
 """A socket connected to host and port within so many seconds, with these options. Raises Unavailable, Late."""
 
 
-def pools(gate: Gate, ways: Ways, proxy: Proxy | None, connections: int) -> urllib3.PoolManager:
-    """Connections through a proxy, or else through the gate; `connections` to one server are kept when they are idle.
+def adapter(gate: Gate, ways: Ways, proxy: Proxy | None, connections: int) -> requests.adapters.HTTPAdapter:
+    """What `requests` goes through a proxy with, or else through the gate; `connections` to one server are kept idle.
 
-    Each is timed by the `current` call. Names and ports that a proxy is asked for are the caller's to check.
+    Each is timed by the `current` call. Names and ports that a proxy is asked for are the caller's to check, and it
+    says ``proxies`` when it sends. A session would add redirects, cookies and the environment, so there is none.
     """
     dial: Dial = gate.connect if proxy is None else _to_proxy(proxy)
 
@@ -169,16 +171,26 @@ def pools(gate: Gate, ways: Ways, proxy: Proxy | None, connections: int) -> urll
     class SecurePool(urllib3.HTTPSConnectionPool):
         ConnectionCls = Secure
 
-    made: urllib3.PoolManager
-    if proxy is None:
-        made = urllib3.PoolManager(8, maxsize=connections)
-    else:
-        headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
-        made = urllib3.ProxyManager(
-            proxy.url, 8, proxy_headers=headers, proxy_ssl_context=ways.context(), maxsize=connections
-        )
-    made.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
-    return made
+    class Adapter(requests.adapters.HTTPAdapter):
+        def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **_: Any) -> None:
+            made: urllib3.PoolManager
+            if proxy is None:
+                made = urllib3.PoolManager(connections, maxsize=maxsize)
+            else:
+                headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
+                made = urllib3.ProxyManager(
+                    proxy.url, connections, proxy_headers=headers, proxy_ssl_context=ways.context(), maxsize=maxsize
+                )
+            made.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+            self.poolmanager = made
+
+        def get_connection_with_tls_context(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> Any:
+            return self.poolmanager.connection_from_url(request.url)
+
+        def cert_verify(self, *_: Any) -> None:
+            """Each connection does, in a context of its own."""
+
+    return Adapter(8, connections, max_retries=urllib3.Retry(False))
 
 
 def _to_proxy(proxy: Proxy) -> Dial:

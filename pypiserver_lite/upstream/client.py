@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urljoin
 
+import requests
 import urllib3
 from packaging.utils import NormalizedName
 
@@ -28,7 +29,7 @@ from ..kept import Turnstile
 from . import hops
 from .addresses import Forbidden, Gate, Origin, Unreachable, origin_of
 from .bodies import Body, closing, field, joined, number, unzipped
-from .calls import Call, current, pools
+from .calls import Call, adapter, current
 from .credentials import basic, read_netrc, split_credentials
 from .parse import PAGE_LIMIT
 from .rate import Rate, Traffic
@@ -131,8 +132,8 @@ class Upstream:
         self._heard = 0.0
         self._gate = Gate(self.origin)
         self._ways = ways or Ways()
-        self._pools = {
-            proxy: pools(self._gate, self._ways, proxy, calls) for proxy in (None, *self._ways.proxies.values())
+        self._adapters = {
+            proxy: adapter(self._gate, self._ways, proxy, calls) for proxy in (None, *self._ways.proxies.values())
         }
 
     def __repr__(self) -> str:
@@ -140,8 +141,8 @@ class Upstream:
 
     def close(self) -> None:
         """Close idle connections, and log what came through them."""
-        for pool in self._pools.values():
-            pool.clear()
+        for out in self._adapters.values():
+            out.close()
         self.traffic.summarize()
 
     def page(
@@ -304,17 +305,13 @@ class Upstream:
             self._gate.check_name(origin.host)
         current.call = call
         try:
+            # Credentials in an address that an upstream names are not sent.
+            request = requests.Request(method, url, headers=fields, auth=lambda prepared: prepared).prepare()
             self.traffic.requested()
-            response = self._pools[proxy].urlopen(
-                method,
-                url,
-                headers=fields,
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                decode_content=False,
-                timeout=urllib3.Timeout(connect=self._connect, read=self._read),
-            )
+            through = {origin.scheme: proxy.url} if proxy else None
+            timeout = (self._connect, self._read)
+            answer = self._adapters[proxy].send(request, stream=True, timeout=timeout, proxies=through)
+            response: urllib3.BaseHTTPResponse = answer.raw  # `requests` would read all of it, and unpack it
         except Forbidden:
             raise
         except (Unavailable, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
@@ -382,6 +379,8 @@ class Upstream:
 def _meaning(error: BaseException, origin: Origin, proxy: Proxy | None, call: Call) -> Unavailable:
     if isinstance(error, Unavailable):
         return error
+    if isinstance(error, requests.RequestException):
+        error = error.args[0] if error.args and isinstance(error.args[0], Exception) else ValueError()
     whose = f"the upstream {origin.label}"
     if isinstance(error, urllib3.exceptions.ProxyError) and proxy:
         error, whose = error.original_error, f"the proxy that {proxy.setting} names"
