@@ -12,8 +12,8 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
 import bottle
@@ -26,7 +26,7 @@ from ..kept import Kept, Turnstile
 from ..model import Project, User
 from ..search import LONGEST_QUERY
 from ..upstream import hops
-from . import api, browsers, human, pages, plain, rpc, send
+from . import api, browsers, direct, human, pages, plain, rpc, send
 from .downloads import Downloads
 
 if TYPE_CHECKING:
@@ -37,23 +37,9 @@ log = logging.getLogger("pypiserver_lite")
 
 UPLOAD_PATHS = ("/", "/legacy", "/legacy/", "/simple", "/simple/")
 _SMALL = 64 * 1024  # bytes: the largest body anything but an upload has a use for
-_WAYS_BYTES = 4 * 2**20
-_RESULT = "pypiserver_lite.result"
-
-_Answering = Callable[[dict[str, Any], Mapping[str, str]], object]
 
 
-class _Way(NamedTuple):
-    """How a path is answered, as Bottle's router found it."""
-
-    answer: _Answering
-    foreign: bool
-    """Whether the route is written elsewhere, by a subclass, and may use Bottle's response as it likes."""
-    route: bottle.Route
-    arguments: Mapping[str, str]
-
-
-class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
+class PypiServerLite(direct.Direct):
     """The index as a WSGI application over the folders `packages`, with settings named as the flags.
 
     Subclass it to change a page: every route is a method. The home page is
@@ -63,7 +49,6 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
 
     def __init__(self, *packages: object, **settings: object) -> None:
         super().__init__()
-        self._own_plugins = len(self.plugins)
         if packages:
             settings["packages"] = packages
         given = settings.pop("config", None)
@@ -76,8 +61,6 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         waiting = Turnstile(max(1, site.threads(checked) // 4), room=site.threads(checked), patience=0.5)
         self._pages = Kept[send.Page](lambda page: page.weight, waiting=waiting)
         self._lists = Kept[bytes](len)
-        self._answers: dict[Callable[..., object], tuple[_Answering, bool]] = {}
-        self._ways = Kept[_Way | None](lambda way: 0, most_bytes=_WAYS_BYTES)
         self._downloads = Downloads(self.site)
         try:
             self.human = human.HumanPages(self.site, self.templates, waiting)
@@ -142,20 +125,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
                     return self.human.refusal(refusal, str(error), bottle.request.path)
                 return refusal
 
-        def callback(**arguments: str) -> object:
-            environ = bottle.request.environ
-            result = environ.pop(_RESULT)() if _RESULT in environ else answer(environ, arguments)
-            if isinstance(result, send.Answer):
-                return bottle.HTTPResponse(result.body, result.status, result.headers)
-            return result
-
-        self.route(path, method, callback=callback)
-        self._answers[callback] = answer, getattr(call, "__module__", None) != __name__
-
-    def add_route(self, route: bottle.Route) -> None:
-        """Bottle's own way in for every route: it may lie in the way of one that was found before."""
-        super().add_route(route)
-        self._ways.clear()
+        self.answer_with(method, path, answer, foreign=getattr(call, "__module__", None) != __name__)
 
     def root(self) -> object:
         """The home page. Override it to give the index another one; text is sent as HTML."""
@@ -438,20 +408,7 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
         if observe.access.isEnabledFor(logging.INFO):
             start_response = self._logged(environ, start_response)
         self._enter(environ)
-        answer = self._directly(environ)
-        if answer is None:
-            if not _clean_path(environ.get("PATH_INFO", "")):
-                # Bottle would drop what is not UTF-8 and answer for another path.
-                environ["PATH_INFO"] = "/\N{REPLACEMENT CHARACTER}/-".encode().decode("latin-1")
-            return cast("Iterable[bytes]", super().wsgi(environ, start_response))
-        # A copy: the answer is kept for others, and middleware may add to what it is given.
-        start_response(answer.status, answer.headers.copy())
-        body = answer.body
-        if isinstance(body, bytes):
-            return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
-        if hasattr(body, "read"):
-            return cast("Iterable[bytes]", environ.get("wsgi.file_wrapper", bottle.WSGIFileWrapper)(body))
-        return body
+        return super().wsgi(environ, start_response)
 
     def _enter(self, environ: WSGIEnvironment) -> None:
         """Move the path of --server-base-url from the request's path to the prefix that the application stands under.
@@ -465,48 +422,6 @@ class PypiServerLite(bottle.Bottle):  # type: ignore[misc]  # bottle has no type
             environ["PATH_INFO"] = path.removeprefix(self._base_path)
         if not prefix.endswith(self._base_path):
             environ["SCRIPT_NAME"] = prefix + self._base_path
-
-    def _directly(self, environ: WSGIEnvironment) -> send.Answer | None:
-        """The answer to a GET by the route that Bottle found for this path before; ``None``: Bottle is to answer.
-
-        Finding the route and packing the answer take Bottle longer than most
-        answers take us. Rights, methods and whatever a subclass has in their
-        place are asked as ever; plug-ins and hooks are Bottle's to call.
-        """
-        path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
-        if method not in ("GET", "HEAD") or len(self.plugins) != self._own_plugins or any(self._hooks.values()):
-            return None
-        way = self._ways.get((path, method), (), lambda: self._way(environ))
-        if way is None:
-            return None
-        environ["bottle.app"], environ["bottle.raw_path"] = self, path
-        environ["bottle.route"], environ["route.url_args"] = way.route, way.arguments
-        bottle.request.bind(environ)
-        if way.foreign:
-            bottle.response.bind()
-        try:
-            result = way.answer(environ, way.arguments)
-        except Exception as error:
-            environ[_RESULT] = partial(_raise, error)
-            return None
-        if isinstance(result, send.Answer):
-            return result
-        # What an overridden route returns is Bottle's to send, with what it said on Bottle's response.
-        packed = bottle.response.copy(bottle.HTTPResponse)
-        packed.body = result
-        environ[_RESULT] = lambda: packed
-        return None
-
-    def _way(self, environ: WSGIEnvironment) -> _Way | None:
-        path = environ.get("PATH_INFO", "")
-        if not path.isascii() or not _clean_path(path):
-            return None  # Bottle's router takes texts, and has its own way with bytes
-        try:
-            route, arguments = self.router.match(environ)
-        except bottle.HTTPError:
-            return None  # no such route: Bottle says the same, and has words for it
-        found = self._answers.get(route.callback)
-        return None if found is None else _Way(*found, route, arguments)
 
     def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
         """Log the request; what is returned logs the answer as it starts."""
@@ -537,24 +452,9 @@ def _is_elsewhere(project: Project) -> bool:
     return bool(project.files) and bool(project.files[0].url)
 
 
-def _raise(error: Exception) -> NoReturn:
-    raise error
-
-
 def _segment(version: str | None) -> str:
     """The part of a relative address that names a release; none for ``None``."""
     return "" if version is None else f"{quote(version, safe='+!')}/"
-
-
-def _clean_path(path: str) -> bool:
-    """Whether a path, bytes as Latin-1 as WSGI has it, is strict UTF-8 without control characters and backslashes."""
-    if path.isascii():
-        return path.isprintable() and "\\" not in path
-    try:
-        text = path.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return False
-    return not re.search(r"[\x00-\x1f\x7f-\x9f\\]", text)
 
 
 def make_app(*packages: object, **settings: object) -> PypiServerLite:

@@ -1,0 +1,140 @@
+"""Bottle without what it does around a GET whose route it found before.
+
+Finding the route and packing the answer take Bottle longer than most answers
+take us. What a route does is asked for every request all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
+
+import bottle
+
+from ..kept import Kept
+from .send import Answer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_BYTES = 4 * 2**20  # of paths whose routes are remembered
+_RESULT = "pypiserver_lite.result"
+
+Answering = Callable[[dict[str, Any], Mapping[str, str]], object]
+"""What answers a request, given its environment and what of its path the route names."""
+
+
+class _Way(NamedTuple):
+    """How a path is answered, as Bottle's router found it."""
+
+    answer: Answering
+    foreign: bool
+    route: bottle.Route
+    arguments: Mapping[str, str]
+
+
+class Direct(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
+    """A Bottle with routes that return an `Answer`, or anything that Bottle can send."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own_plugins = len(self.plugins)
+        self._answers: dict[Callable[..., object], tuple[Answering, bool]] = {}
+        self._ways = Kept[_Way | None](lambda way: 0, most_bytes=_BYTES)
+
+    def answer_with(self, method: str, path: str, answer: Answering, *, foreign: bool) -> None:
+        """Route a method and a path, as Bottle spells paths, to `answer`.
+
+        `foreign`: it is written elsewhere, and may use Bottle's response as it likes.
+        """
+
+        def callback(**arguments: str) -> object:
+            environ = bottle.request.environ
+            result = environ.pop(_RESULT)() if _RESULT in environ else answer(environ, arguments)
+            return (
+                bottle.HTTPResponse(result.body, result.status, result.headers)
+                if isinstance(result, Answer)
+                else result
+            )
+
+        self.route(path, method, callback=callback)
+        self._answers[callback] = answer, foreign
+
+    def add_route(self, route: bottle.Route) -> None:
+        """Bottle's own way in for every route: it may lie in the way of one that was found before."""
+        super().add_route(route)
+        self._ways.clear()
+
+    def wsgi(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333); Bottle's own name for it."""
+        answer = self._directly(environ)
+        if answer is None:
+            if not _clean_path(environ.get("PATH_INFO", "")):
+                # Bottle would drop what is not UTF-8 and answer for another path.
+                environ["PATH_INFO"] = "/\N{REPLACEMENT CHARACTER}/-".encode().decode("latin-1")
+            return cast("Iterable[bytes]", super().wsgi(environ, start_response))
+        # A copy: the answer is kept for others, and middleware may add to what it is given.
+        start_response(answer.status, answer.headers.copy())
+        body = answer.body
+        if isinstance(body, bytes):
+            return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
+        if hasattr(body, "read"):
+            return cast("Iterable[bytes]", environ.get("wsgi.file_wrapper", bottle.WSGIFileWrapper)(body))
+        return body
+
+    def _directly(self, environ: WSGIEnvironment) -> Answer | None:
+        """The answer to a GET by the route that Bottle found for this path before; ``None``: Bottle is to answer.
+
+        Plug-ins and hooks are Bottle's to call.
+        """
+        path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
+        if method not in ("GET", "HEAD") or len(self.plugins) != self._own_plugins or any(self._hooks.values()):
+            return None
+        way = self._ways.get((path, method), (), lambda: self._way(environ))
+        if way is None:
+            return None
+        environ["bottle.app"], environ["bottle.raw_path"] = self, path
+        environ["bottle.route"], environ["route.url_args"] = way.route, way.arguments
+        bottle.request.bind(environ)
+        if way.foreign:
+            bottle.response.bind()
+        try:
+            result = way.answer(environ, way.arguments)
+        except Exception as error:
+            environ[_RESULT] = partial(_raise, error)
+            return None
+        if isinstance(result, Answer):
+            return result
+        # What an overridden route returns is Bottle's to send, with what it said on Bottle's response.
+        packed = bottle.response.copy(bottle.HTTPResponse)
+        packed.body = result
+        environ[_RESULT] = lambda: packed
+        return None
+
+    def _way(self, environ: WSGIEnvironment) -> _Way | None:
+        path = environ.get("PATH_INFO", "")
+        if not path.isascii() or not _clean_path(path):
+            return None  # Bottle's router takes texts, and has its own way with bytes
+        try:
+            route, arguments = self.router.match(environ)
+        except bottle.HTTPError:
+            return None  # no such route: Bottle says the same, and has words for it
+        found = self._answers.get(route.callback)
+        return None if found is None else _Way(*found, route, arguments)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+def _clean_path(path: str) -> bool:
+    """Whether a path, bytes as Latin-1 as WSGI has it, is strict UTF-8 without control characters and backslashes."""
+    if path.isascii():
+        return path.isprintable() and "\\" not in path
+    try:
+        text = path.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return False
+    return not re.search(r"[\x00-\x1f\x7f-\x9f\\]", text)
