@@ -17,7 +17,8 @@ import live
 import pytest
 from builders import make_wheel, metadata
 
-from pypiserver_lite import ConfigError, config, make_app, site
+from pypiserver_lite import ConfigError, PypiServerLite, config, make_app, site
+from pypiserver_lite.upstream import hops
 
 JSON = "application/vnd.pypi.simple.v1+json"
 with_uv = pytest.param("uv", marks=pytest.mark.clients)
@@ -210,6 +211,20 @@ def test_an_upstream_that_sends_no_byte_of_a_file_is_502(
             assert live.ask(server, "/packages/other_lib-1.0.tar.gz").status == 502
         upstream.heal()
         assert live.ask(server, "/packages/other_lib-1.0.tar.gz").body == bytes(1000)
+
+
+def test_an_answer_begins_before_pip_gives_up(upstream: faulty.FaultyUpstream, folder: Path) -> None:
+    left: list[float] = []
+
+    class Noting(PypiServerLite):
+        def package(self, path: str) -> Any:
+            left.append(hops.left())
+            return super().package(path)
+
+    upstream.add("other-lib", "other_lib-1.0.tar.gz", bytes(1000))
+    with live.in_thread(Noting(folder, fallback_url=upstream.url, fallback_mode="proxy")) as server:
+        assert live.ask(server, "/packages/other_lib-1.0.tar.gz").body == bytes(1000)
+    assert 0 < left[0] <= 12
 
 
 @pytest.mark.parametrize("mode", ["proxy", "cache"])

@@ -636,8 +636,9 @@ def test_a_refusal_is_an_answer_and_not_a_broken_connection(
         content.read(0, None)  # before the first byte
 
 
+@pytest.mark.parametrize("mode", MODES)
 def test_halves_are_joined_only_if_something_tells_that_they_belong_together(
-    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+    make: Make, server: faulty.FaultyUpstream, mode: str, tmp_path: Path
 ) -> None:
     data, other = data_of(400_000), data_of(400_000, seed=2)
     path = server.add("foo", SDIST, data, hashes={})
@@ -653,11 +654,11 @@ def test_halves_are_joined_only_if_something_tells_that_they_belong_together(
         server.stored[path] = faulty.Stored(data, etag=etag)
         server.fault(path, breaks, times=1)
         with pytest.raises(Unavailable):
-            read(make().open(FOO, SDIST))
+            read(make(mode).open(FOO, SDIST))
         assert not [entry for entry in (tmp_path / "cache" / "files").rglob("*") if entry.is_file()]
     server.stored[path] = faulty.Stored(data, etag='"one"')
     server.fault(path, faulty.truncate(data, 250_000, "x/y", ETag='"one"', Accept_Ranges="bytes"), times=1)
-    assert read(make().open(FOO, SDIST)) == data
+    assert read(make(mode).open(FOO, SDIST)) == data
 
 
 def test_a_file_for_which_the_disk_has_no_room_is_passed_through(server: faulty.FaultyUpstream, tmp_path: Path) -> None:
@@ -669,48 +670,87 @@ def test_a_file_for_which_the_disk_has_no_room_is_passed_through(server: faulty.
     assert server.count(path) == 2
 
 
-def test_a_broken_download_goes_on_where_it_broke(make: Make, server: faulty.FaultyUpstream) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_broken_download_goes_on_where_it_broke(make: Make, server: faulty.FaultyUpstream, mode: str) -> None:
     data = data_of(400_000)
     path = server.add("foo", SDIST, data)
     etag = server.stored[path].etag or ""
     server.fault(path, faulty.truncate(data, 250_000, "x/y", ETag=etag, Accept_Ranges="bytes"), times=1)
-    remote = make()
+    remote = make(mode)
     assert read(remote.open(FOO, SDIST)) == data
     later = server.requests[-1].headers
     assert later["range"].startswith("bytes=")
     assert later["if-range"] == etag
     start = int(later["range"].removeprefix("bytes=").rstrip("-"))
     assert 0 < start <= 250_000
-    settle(remote, SDIST)
+    if mode == "cache":
+        settle(remote, SDIST)
 
 
-def test_a_stalled_download_is_given_up_and_goes_on_where_it_stalled(make: Make, server: faulty.FaultyUpstream) -> None:
+@pytest.mark.parametrize(("at", "asked"), [(0, None), (250_000, "bytes=250000-")])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_stalled_download_is_given_up_and_goes_on_where_it_stalled(
+    make: Make, server: faulty.FaultyUpstream, mode: str, at: int, asked: str | None
+) -> None:
     data = data_of(400_000)
     path = server.add("foo", SDIST, data)
-    server.fault(path, faulty.stall(data, 250_000, 30, ETag=server.stored[path].etag or ""), times=1)
-    remote = make()
+    server.fault(path, faulty.stall(data, at, 30, ETag=server.stored[path].etag or ""), times=1)
+    remote = make(mode)
     before = time.monotonic()
     assert read(remote.open(FOO, SDIST)) == data
     assert time.monotonic() - before < 15
-    assert server.requests[-1].headers["range"] == "bytes=250000-"
-    settle(remote, SDIST)
+    assert server.requests[-1].headers.get("range") == asked
+    if mode == "cache":
+        settle(remote, SDIST)
 
 
-def test_a_broken_download_begins_again_where_there_are_no_ranges(make: Make, server: faulty.FaultyUpstream) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_page_and_file_share_the_time_until_the_first_byte(
+    server: faulty.FaultyUpstream, mode: Any, tmp_path: Path
+) -> None:
+    data = data_of(2000)
+    path = server.add("foo", SDIST, data, size=False)  # so that a proxy asks for it too
+
+    def fetch(seconds: float) -> bytes:
+        remote = Remote(Upstream(server.url, pause=0.0), mode=mode, cache=Cache(tmp_path / "cache"))
+        with hops.carrying(None, seconds):
+            return read(remote.open(FOO, SDIST))
+
+    server.stored["/simple/foo/"].delay = server.stored[path].delay = 0.5
+    with pytest.raises(Late):
+        fetch(0.8)
+    server.stored["/simple/foo/"].delay = server.stored[path].delay = 0
+    before = time.monotonic()
+    server.fault(path, faulty.stall(data, 0, 30))
+    with pytest.raises(Late):
+        fetch(0.5)
+    assert time.monotonic() - before < 3  # neither ten for each try, nor pauses between tries that come too late
+    server.heal()
+    asked = server.count(path)
+    server.stored[path].speed = 1000  # what has begun has time
+    assert fetch(1.5) == data
+    assert server.count(path) == asked + 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_broken_download_begins_again_where_there_are_no_ranges(
+    make: Make, server: faulty.FaultyUpstream, mode: str
+) -> None:
     data = data_of(400_000)
     path = server.add("foo", SDIST, data)
     server.stored[path].ranges = False
     server.fault(path, faulty.truncate(data, 250_000), times=2)
-    assert read(make().open(FOO, SDIST)) == data
+    assert read(make(mode).open(FOO, SDIST)) == data
     assert server.count(path) == 3
 
 
-def test_two_halves_of_different_files_are_never_joined(make: Make, server: faulty.FaultyUpstream) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_two_halves_of_different_files_are_never_joined(make: Make, server: faulty.FaultyUpstream, mode: str) -> None:
     old, new = data_of(400_000, 1), data_of(400_000, 2)
     path = server.add("foo", SDIST, new, hashes={})
     server.fault(path, faulty.truncate(old, 250_000, "x/y", ETag='"old"', Accept_Ranges="bytes"), times=1)
     with pytest.raises(Unavailable):
-        read(make().open(FOO, SDIST))
+        read(make(mode).open(FOO, SDIST))
 
 
 def test_a_file_without_digest_is_kept_by_its_length(make: Make, server: faulty.FaultyUpstream) -> None:

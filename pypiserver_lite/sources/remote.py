@@ -35,7 +35,7 @@ from ..model import NO_HASHES, Content, File, LocalFile, Project, Side, Stream
 from ..upstream.addresses import origin_of
 from ..upstream.bodies import Body
 from ..upstream.client import Upstream
-from ..upstream.download import Borrowed, Check, Download, Source, Whole, checked, pieces, strongest
+from ..upstream.download import Borrowed, Check, Download, Source, Whole, checked, pieces, strongest, unbroken
 from ..upstream.pages import Archive, Shelf, Times
 from ..upstream.ranged import TAIL, RangedFile
 
@@ -163,8 +163,9 @@ class Remote:
         except BaseException:
             body.close()
             raise
-        take = self.upstream.rate.take
-        return checked(body, check, take) if whole else _part(body, start, size if stop is None else stop, take)
+        if whole:
+            return checked(unbroken(self.upstream, file.url, _named(project), body, check), check)
+        return _part(body, start, size if stop is None else stop, self.upstream.rate.take)
 
     # --- files, kept
 

@@ -91,8 +91,8 @@ class Upstream:
 
     `calls` requests may be under way at once and `room` more wait up to two
     seconds; both together should stay well below the server's threads.
-    `connect` seconds are for a connection; `read` for a file's answer to
-    begin, and then for it to go on; `page` for a whole page or another small
+    `connect` seconds are for a connection; `read` for the first bytes of a
+    file, and then for it to go on; `page` for a whole page or another small
     thing, with all it takes. `hosts` names further hosts (``HOST`` or
     ``HOST:PORT``) that its redirects may lead to. After a connection failed,
     nothing tries again for `pause` seconds.
@@ -209,10 +209,9 @@ class Upstream:
         if if_range:
             headers["If-Range"] = if_range
         with ExitStack() as held:
-            answer = held.enter_context(self._asked("GET", url, headers, named, self._read))
-            answer.call.unlimit()
+            answer = held.enter_context(self._asked("GET", url, headers, named, self._read, begun=start > 0))
             self._check_file(answer)
-            body = Body(answer.response, self._pieces(answer), start)
+            body = Body(answer.response, self._pieces(answer, whole=False), start)
             body.holds(held.pop_all())
             return body
 
@@ -238,10 +237,13 @@ class Upstream:
 
     @contextmanager
     def _asked(
-        self, method: str, url: str, headers: Mapping[str, str], named: Named, seconds: float
+        self, method: str, url: str, headers: Mapping[str, str], named: Named, seconds: float, *, begun: bool = False
     ) -> Iterator[_Answer]:
-        """An answer for the length of a block, unless all this takes longer than `seconds`."""
-        with Call(seconds) as call, self._turnstile.inside():
+        """An answer for the length of a block, unless all this takes longer than `seconds`.
+
+        Nor longer than the request in hand has left, unless its answer has `begun`.
+        """
+        with Call(seconds if begun else min(seconds, hops.left())) as call, self._turnstile.inside():
             response, at = self._send(method, url, headers, named, call)
             with closing(response):
                 yield _Answer(response, at, call)
@@ -347,8 +349,11 @@ class Upstream:
 
     # --- bodies
 
-    def _pieces(self, answer: _Answer) -> Iterator[bytes]:
-        """The body as it comes, counted. Raises Unavailable unless it ends where it should."""
+    def _pieces(self, answer: _Answer, *, whole: bool = True) -> Iterator[bytes]:
+        """The body as it comes, counted; unless the `whole`, its first bytes come within the call's time.
+
+        Raises Unavailable unless it ends where it should.
+        """
         response, late = answer.response, Late(f"the upstream {self.origin.label} did not answer in time")
         waited, came = 0.0, 0
         try:
@@ -359,6 +364,8 @@ class Upstream:
                 waited += time.monotonic() - before
                 if not data:
                     break
+                if not whole:
+                    answer.call.unlimit()
                 self.traffic.received(len(data))
                 came += len(data)
                 if waited > self._read:

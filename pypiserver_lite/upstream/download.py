@@ -8,6 +8,7 @@ good-looking file.
 
 from __future__ import annotations
 
+import contextvars
 import hashlib
 import hmac
 import logging
@@ -21,11 +22,11 @@ from typing import Protocol
 from ..cache import Followed, Growing, read_at
 from ..errors import Busy, Late, Missing, NoSpace, Unavailable
 from ..kept import start
+from . import hops
 from .bodies import Body
 from .client import Named, Upstream
 
 _PIECE = 2**16  # bytes: how much a slow reader must take before its thread can look whether the file is kept
-_RESUMES = 4
 _PAUSES = (0.0, 0.2, 1.0, 2.0)
 _POLL = 0.02
 _STRENGTH = (
@@ -94,25 +95,57 @@ class Check:
             raise Unavailable("the upstream sent a file whose digest is not the one its page states")
 
 
-def checked(body: Body, check: Check, rate: Callable[[int], None]) -> Iterator[bytes]:
-    """The bytes of a whole file, passed on as they come; what makes them complete only if they are right."""
-    try:
-        held = b""
-        for piece in body:
-            rate(len(piece))
-            check.update(piece)
-            if held:
-                yield held
-            held = b""
-            if check.size is not None and check.seen < check.size:
-                yield piece
-            else:
-                held = piece
-        check.finish()
+def unbroken(upstream: Upstream, url: str, named: Named, body: Body, check: Check) -> Iterator[bytes]:
+    """The bytes of a whole file, from `body` on, noted in `check`; where they break off, the rest is asked for.
+
+    A digest, or the upstream's own name for the bytes, must tell that it belongs to the beginning. Until the first
+    byte is here, this takes no longer than the request in hand has left (`hops`). Raises Unavailable, Missing.
+    """
+    validator, failures, at = body.validator, 0, 0
+    while True:
+        try:
+            if failures:
+                time.sleep(_PAUSES[failures - 1])
+                body = upstream.open(url, named=named, start=at, if_range=validator if at else None)
+            if body.start != at and not check.exact:
+                validator = None
+                raise Unavailable("the upstream's file changed while it was being fetched")
+            skip = at - body.start  # sent again by an upstream that knows no ranges
+            for piece in body:
+                upstream.rate.take(len(piece))
+                data, skip = piece[skip:], max(skip - len(piece), 0)
+                if data:
+                    check.update(data)
+                    yield data
+            if check.size is None or check.seen >= check.size:
+                return
+            raise Unavailable("the upstream broke off in the middle of a file")
+        except Unavailable as error:
+            failures = 1 if check.seen > at else failures + 1
+            at = check.seen
+            sure = check.exact or validator is not None
+            over = check.size is not None and at > check.size
+            if not sure or over or failures > len(_PAUSES) or (not at and hops.left() <= 0):
+                raise
+            _log.info("going on with a download at byte %d: %s", at, error)
+        finally:
+            body.close()
+
+
+def checked(pieces: Iterator[bytes], check: Check) -> Iterator[bytes]:
+    """The bytes of a whole file that `check` has noted; what makes them complete only if they are right."""
+    held = b""
+    for piece in pieces:
         if held:
             yield held
-    finally:
-        body.close()
+        held = b""
+        if check.size is not None and check.seen < check.size:
+            yield piece
+        else:
+            held = piece
+    check.finish()
+    if held:
+        yield held
 
 
 class Source(Protocol):
@@ -186,7 +219,7 @@ class Download:
     def start(self) -> None:
         """Let it run. Raises Busy if the system has no thread left."""
         try:
-            start("download", self._run, self._body)
+            start("download", contextvars.copy_context().run, self._run, self._body)
         except Busy as error:
             self._body.close()
             self._fail(error)
@@ -214,7 +247,10 @@ class Download:
     def _run(self, body: Body) -> None:
         error: Unavailable | Missing | None = Unavailable("a download failed")
         try:
-            self._fetch(body)
+            for data in unbroken(self._upstream, self._url, self._named, body, self._check):
+                self._growing.write(data)
+                short = self.size is not None and self._check.seen < self.size
+                self._advance(self._check.seen if short else self._check.seen - len(data))
             self._check.finish()
             error = None
         except (Unavailable, Missing) as raised:
@@ -242,55 +278,6 @@ class Download:
             self._fail(error)
         elif not right:
             _log.info("a file without digest and length was passed on and not kept")
-
-    def _fetch(self, body: Body) -> None:
-        """All bytes into the growing file, going on where a connection broke if the upstream lets us."""
-        validator, failures = body.validator, 0
-        while True:
-            before = self._check.seen
-            try:
-                self._drain(body)
-                return
-            except Unavailable as error:
-                failures = failures + 1 if self._check.seen == before else 1
-                at = self._check.seen
-                # Something must tell whether the rest belongs to the beginning.
-                sure = self._check.exact or validator is not None
-                if not sure or failures >= _RESUMES or (self.size is not None and at > self.size):
-                    raise
-                _log.info("going on with a download at byte %d: %s", at, error)
-            body = self._resumed(at, validator, failures)
-            if body.start != at and not self._check.exact:
-                body.close()
-                raise Unavailable("the upstream's file changed while it was being fetched")
-
-    def _resumed(self, at: int, validator: str | None, failures: int) -> Body:
-        last: Unavailable | None = None
-        for pause in _PAUSES[failures - 1 :]:
-            time.sleep(pause)
-            try:
-                return self._upstream.open(self._url, named=self._named, start=at, if_range=validator if at else None)
-            except Unavailable as error:
-                last = error
-        raise last or Unavailable("the upstream keeps breaking off in the middle of a file")
-
-    def _drain(self, body: Body) -> None:
-        try:
-            skip = self._check.seen - body.start  # sent again by an upstream that knows no ranges
-            for piece in body:
-                self._upstream.rate.take(len(piece))
-                if skip >= len(piece):
-                    skip -= len(piece)
-                    continue
-                data, skip = piece[skip:], 0
-                self._check.update(data)
-                self._growing.write(data)
-                short = self.size is not None and self._check.seen < self.size
-                self._advance(self._check.seen if short else self._check.seen - len(data))
-            if self.size is not None and self._check.seen < self.size:
-                raise Unavailable("the upstream broke off in the middle of a file")
-        finally:
-            body.close()
 
     def _advance(self, available: int, *, complete: bool = False) -> None:
         with self._changed:

@@ -1,14 +1,18 @@
-"""Requests that come back to us: two indexes that point at each other.
+"""What requests upwards have from the request in hand: whom it has passed, and when its answer should begin.
 
-Every request upwards carries ``Via`` (RFC 9110 section 7.6.3) with a random
-name of this process, after the names of the servers of our kind that the
-request in hand has passed. Nothing else of a client's request goes up.
+Two indexes that point at each other would ask in circles, so every request
+upwards carries ``Via`` (RFC 9110 section 7.6.3) with a random name of this
+process, after the names of the servers of our kind that the request in hand
+has passed. Nothing else of a client's request goes up. All that is asked for
+it before its answer begins shares one time.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +25,7 @@ OWN = f"pypiserver-lite-{secrets.token_hex(8)}"
 _MOST = 4  # a circle through a server of several processes need not meet the same one again
 _NAME = re.compile(r"(?<![0-9A-Za-z-])pypiserver-lite-[0-9a-f]{16}(?![0-9A-Za-z-])", re.ASCII)
 _passed: ContextVar[tuple[str, ...]] = ContextVar("passed", default=())
+_until: ContextVar[float] = ContextVar("until", default=math.inf)
 
 
 def servers_of(via: str | None) -> tuple[str, ...]:
@@ -35,15 +40,24 @@ def is_loop(via: str | None) -> bool:
 
 
 @contextmanager
-def carrying(via: str | None) -> Iterator[None]:
-    """Requests upwards inside the block are made for a request that came with this ``Via``. Raises Loop."""
+def carrying(via: str | None, seconds: float = 12.0) -> Iterator[None]:
+    """Requests upwards inside the block are made for a request that came with this ``Via``. Raises Loop.
+
+    Its answer should begin within `seconds`: pip waits for 15.
+    """
     if is_loop(via):
         raise Loop("this request has been here before: two indexes point at each other")
-    token = _passed.set(servers_of(via))
+    passed, until = _passed.set(servers_of(via)), _until.set(time.monotonic() + seconds)
     try:
         yield
     finally:
-        _passed.reset(token)
+        _passed.reset(passed)
+        _until.reset(until)
+
+
+def left() -> float:
+    """Seconds until the answer to the request in hand should begin; infinite if there is none."""
+    return _until.get() - time.monotonic()
 
 
 def via() -> str:

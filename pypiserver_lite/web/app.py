@@ -113,11 +113,10 @@ class PypiServerLite(direct.Direct):
                 self._guard.check(action, environ)
                 if action is not None:
                     environ["pypiserver_lite.user"] = self.admit(action, environ)
-                # What goes up says whom the request has passed; one that has passed us is refused.
-                via = environ.get("HTTP_VIA") if self.site.remotes else None
-                if via is None:
+                if not self.site.remotes:
                     return call(**arguments)
-                with hops.carrying(via):
+                # What goes up says whom the request has passed; one that has passed us is refused.
+                with hops.carrying(environ.get("HTTP_VIA")):
                     return call(**arguments)
             except PypiServerLiteError as error:
                 refusal = self.refusal(error)
