@@ -43,7 +43,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
-from waitress.utilities import BadRequest, Error, RequestEntityTooLarge
+from waitress.utilities import BadRequest, Error, RequestEntityTooLarge, build_http_date
 
 from ..errors import ConfigError
 from .options import Options, connections, listen
@@ -68,6 +68,7 @@ WHOLE_BYTES = 64 * 1024
 UNSENT_BYTES = 128 * 1024
 """What the system takes of an answer before the network does; more would hide how slowly a client reads."""
 _CONTROL_BYTES = 4096
+_CHUNKED = "Transfer-Encoding: chunked\r\n"
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 _DISK = b"the disk that holds uploads while they arrive is full, or broken\n"
 
@@ -242,7 +243,6 @@ class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
 
     wrote_header = False
     content_bytes_written = 0
-    _in_header = False
 
     @property
     def has_body(self) -> bool:
@@ -259,15 +259,18 @@ class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
         return environ
 
     def build_response_header(self) -> bytes:
-        """The header as bytes."""
+        """The header as bytes. The connection lives on wherever the answer tells its own end."""
         if self.channel.server.draining:
-            super().set_close_on_finish()
-        self._in_header = True
-        head: bytes = super().build_response_header()
-        self._in_header = False
-        if self.request.command == "HEAD":
-            self.chunked_response = False
-        return head
+            self.set_close_on_finish()
+        wants = self.request.headers.get("CONNECTION", "").lower()
+        if self.version == "1.0" or wants == "close" or self.close_on_finish:
+            head: bytes = super().build_response_header()
+            return head
+        length = ""
+        if self.has_body and not any(name.lower() == "content-length" for name, _ in self.response_headers):
+            self.chunked_response = self.content_length is None and self.request.command != "HEAD"
+            length = _CHUNKED if self.content_length is None else f"Content-Length: {self.content_length}\r\n"
+        return _head(self.status, tuple(self.response_headers), length) + _date(int(self.start_time))
 
     def write(self, data: bytes | FileBody) -> None:
         """Write a piece of the body, and the header before the first; both at once where that is all.
@@ -289,11 +292,17 @@ class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
                 return
         super().write(data)
 
-    def set_close_on_finish(self) -> None:
-        """Close after this answer, unless only because it has no length: chunks, HEAD, 204 and 304 tell their end."""
-        wants = self.request.headers.get("CONNECTION", "").lower()
-        if not self._in_header or self.version == "1.0" or wants == "close":
-            super().set_close_on_finish()
+
+@functools.lru_cache(maxsize=512)
+def _head(status: str, fields: tuple[tuple[str, str], ...], length: str) -> bytes:
+    """A header without its date; most answers have one that another had before."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    return f"HTTP/1.1 {status}\r\n{lines}{length}Server: {IDENT}\r\n".encode("latin-1")
+
+
+@functools.lru_cache(maxsize=2)
+def _date(second: int) -> bytes:
+    return f"Date: {build_http_date(second)}\r\n\r\n".encode()
 
 
 class ErrorAnswer(ErrorTask):  # type: ignore[misc] # waitress ships no types
