@@ -32,6 +32,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -266,8 +267,8 @@ class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
         if self.version == "1.0" or wants == "close" or self.close_on_finish:
             head: bytes = super().build_response_header()
             return head
-        length = ""
-        if self.has_body and not any(name.lower() == "content-length" for name, _ in self.response_headers):
+        length = None
+        if super().has_body:
             self.chunked_response = self.content_length is None and self.request.command != "HEAD"
             length = _CHUNKED if self.content_length is None else f"Content-Length: {self.content_length}\r\n"
         return _head(self.status, tuple(self.response_headers), length) + _date(int(self.start_time))
@@ -284,20 +285,19 @@ class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
         if self.complete and not self.wrote_header:
             head = self.build_response_header()
             self.wrote_header = True
-            whole = self.content_length == len(data) <= WHOLE_BYTES and self.has_body
-            if whole:
+            if self.content_length == len(data) <= WHOLE_BYTES and self.has_body:
                 self.content_bytes_written = len(data)
-            self.channel.write_soon(head + data if whole else head)
-            if whole:
+                self.channel.write_soon(head + data)
                 return
+            self.channel.write_soon(head)
         super().write(data)
 
 
 @functools.lru_cache(maxsize=512)
-def _head(status: str, fields: tuple[tuple[str, str], ...], length: str) -> bytes:
-    """A header without its date; most answers have one that another had before."""
-    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
-    return f"HTTP/1.1 {status}\r\n{lines}{length}Server: {IDENT}\r\n".encode("latin-1")
+def _head(status: str, fields: tuple[tuple[str, str], ...], length: str | None) -> bytes:
+    """A header without its date, with the line that tells the length; most answers have one like others before."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields if name.lower() != "content-length")
+    return f"HTTP/1.1 {status}\r\n{lines}{length or ''}Server: {IDENT}\r\n".encode("latin-1")
 
 
 @functools.lru_cache(maxsize=2)
@@ -371,17 +371,22 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
             return Error("the server met an unexpected error")
         return None if refusal is None else Refusal(*refusal)
 
-    def readable(self) -> bool:
-        """Whether bytes are wanted. The loop asks on every turn, so here the next request is taken up."""
-        if self._ahead and super().readable():
-            ahead, self._ahead = self._ahead, b""
-            self.received(ahead)
-        return bool(super().readable())
+    def take_up(self) -> bool:
+        """Go on with what came behind the request that was answered, once the answer is sent. Whether that is over."""
+        if not self.connected or self.will_close or self.close_when_flushed:
+            return True
+        if self._ahead and not self.readable():
+            return False
+        ahead, self._ahead = self._ahead, b""
+        self.received(ahead)
+        return True
 
     def service(self) -> None:
         """Answer a request."""
         request = self.requests[0]
         self._ahead = request.rest
+        if self._ahead:
+            self.server.behind.append(self)
         if request.unwanted:
             request.discard()
             self.request = request
@@ -391,6 +396,8 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         """Read up to `size` bytes."""
         data: bytes = super().recv(size)
         self._moved += len(data)
+        if self._ahead and data:
+            data, self._ahead = self._ahead + data, b""
         return data
 
     def send(self, data: bytes, do_close: bool = True) -> int:
@@ -425,6 +432,8 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
         self.max_body = sys.maxsize if options.max_body is None else options.max_body
         self.asks: Callable[[dict[str, Any]], Any] | None = None
         self.draining = False
+        self.behind: deque[Channel] = deque()
+        """Connections with bytes that wait until an answer is sent."""
         self.next_channel_cleanup: float = 0
         info = (sock.family, sock.type, sock.proto, sock.getsockname())
         super().__init__(None, map, True, sock, workers, adj, info, bind_socket=False)
@@ -437,7 +446,11 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
         return (addr[0].removeprefix("::ffff:"), *addr[1:]) if "." in addr[0] else addr
 
     def readable(self) -> bool:
-        """Once a turn of the loop: close what is overdue, and say whether another connection may come."""
+        """Once a turn of the loop: take up what waits, close what is overdue; whether another connection may come."""
+        for _ in range(len(self.behind)):
+            channel = self.behind.popleft()
+            if not channel.take_up():
+                self.behind.append(channel)
         now = time.time()
         if now >= self.next_channel_cleanup:
             self.next_channel_cleanup = now + 1
