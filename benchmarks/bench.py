@@ -83,9 +83,19 @@ class Bench:
         return self.start(servers.pypiserver(self.scratch, folder, *flags, cached=cached), "/simple/asked0000/")
 
 
+AS_PIP = {
+    "User-Agent": 'pip/25.3 {"ci":null,"cpu":"x86_64","distro":{"name":"Debian GNU/Linux","version":"12"},'
+    '"implementation":{"name":"CPython","version":"3.11.7"},"installer":{"name":"pip","version":"25.3"},'
+    '"openssl_version":"OpenSSL 3.0.15","python":"3.11.7","system":{"name":"Linux","release":"6.1"}}',
+    "Connection": "keep-alive",
+    "Cache-Control": "max-age=0",
+}
+"""What pip sends with every request for a page, besides the forms it takes."""
+
+
 def pages(**headers: str) -> list[Ask]:
-    """The pages of all projects that are asked for, with these headers (``_`` for ``-``)."""
-    named = {key.replace("_", "-"): value for key, value in headers.items()}
+    """The pages of all projects that are asked for, as pip asks, with these headers (``_`` for ``-``)."""
+    named = AS_PIP | {key.replace("_", "-"): value for key, value in headers.items()}
     return shuffled([Ask(f"/simple/{project}/", named) for project in asked()])
 
 

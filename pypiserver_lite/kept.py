@@ -209,7 +209,7 @@ class Kept(Generic[V]):
         Raises what `make` raises, and Busy where too many wait; then nothing is kept.
         """
         found = self._things.get(key)
-        if found is not None and all(map(operator.is_, found[0], sources)):
+        if found is not None and (not sources or all(map(operator.is_, found[0], sources))):
             return found[1]
 
         def made() -> V:

@@ -90,7 +90,10 @@ class Direct(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
         Plug-ins and hooks are Bottle's to call.
         """
         path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
-        if method not in ("GET", "HEAD") or len(self.plugins) != self._own_plugins or any(self._hooks.values()):
+        hooks = self._hooks
+        if method not in ("GET", "HEAD") or len(self.plugins) != self._own_plugins:
+            return None
+        if hooks["before_request"] or hooks["after_request"]:
             return None
         way = self._ways.get((path, method), (), lambda: self._way(environ))
         if way is None:
