@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 BODY = b"x" * int(os.environ.get("BARE_BYTES", "4096"))
-HEADERS = [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(BODY)))]
+HEADERS = [
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Content-Length", str(len(BODY))),
+    # What a page of an index has to say besides: a fair comparison answers the same request with as many fields.
+    ("Cache-Control", "no-cache"),
+    ("Vary", "Accept, Accept-Encoding"),
+    ("ETag", '"0123456789abcdef0123456789abcdef"'),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    ("X-PyPI-Last-Serial", "217921474"),
+]
 
 
 def application(
