@@ -203,8 +203,8 @@ class Kept(Generic[V]):
         self.weight = 0
         """Bytes of all that is kept, nearly."""
 
-    def get(self, key: tuple[object, ...], sources: tuple[object, ...], make: Callable[[], V]) -> V:
-        """The thing made of `sources` under `key`; made anew when one of them is another object than last time.
+    def get(self, key: tuple[object, ...], sources: tuple[object, ...], make: Callable[..., V], *given: object) -> V:
+        """The thing made of `sources` under `key`, by `make(*given)`, anew when one of them is another object.
 
         Raises what `make` raises, and Busy where too many wait; then nothing is kept.
         """
@@ -216,7 +216,7 @@ class Kept(Generic[V]):
             found = self._things.get(key)
             if found is not None and all(map(operator.is_, found[0], sources)):
                 return found[1]
-            thing = make()
+            thing = make(*given)
             self._keep(key, sources, thing)
             return thing
 

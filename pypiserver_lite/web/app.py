@@ -190,16 +190,15 @@ class PypiServerLite(direct.Direct):
             if address is None:
                 raise Missing(self.site.reserved.refuses(project_name) or f"no project {project_name} here")
             return plain.redirect(address, 302)
-        form = self._form()
-        page = self._pages.get(
-            ("simple", project_name, form.value),
-            (project,),
-            lambda: self._simple(simple.render_project(project, form), form),
-        )
+        form, environ = self._form(), bottle.request.environ
+        page = self._pages.get((form, project_name), (project,), self._page_of, project, form)
         age = self.site.stale(project_name)
         if age is None:
-            return page.answer(bottle.request.environ, () if _is_elsewhere(project) else _numbers(state.serial))
-        return page.answer(bottle.request.environ, (("Age", str(int(age))), ("Warning", '110 - "Response is Stale"')))
+            return page.answer(environ, () if _is_elsewhere(project) else _numbers(state.serial))
+        return page.answer(environ, (("Age", str(int(age))), ("Warning", '110 - "Response is Stale"')))
+
+    def _page_of(self, project: Project, form: simple.Form) -> send.Page:
+        return self._simple(simple.render_project(project, form), form)
 
     def _simple(self, body: bytes, form: simple.Form) -> send.Page:
         control = self.site.page_cache_control

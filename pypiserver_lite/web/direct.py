@@ -79,7 +79,8 @@ class Direct(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
         start_response(answer.status, answer.headers.copy())
         body = answer.body
         if isinstance(body, bytes):
-            return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
+            # A list: granian sends one as it is, and walks through anything else.
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
         if hasattr(body, "read"):
             return cast("Iterable[bytes]", environ.get("wsgi.file_wrapper", bottle.WSGIFileWrapper)(body))
         return body
@@ -95,16 +96,17 @@ class Direct(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
             return None
         if hooks["before_request"] or hooks["after_request"]:
             return None
-        way = self._ways.get((path, method), (), lambda: self._way(environ))
+        way = self._ways.get((path, method), (), self._way, environ)
         if way is None:
             return None
+        answer, foreign, route, arguments = way
         environ["bottle.app"], environ["bottle.raw_path"] = self, path
-        environ["bottle.route"], environ["route.url_args"] = way.route, way.arguments
+        environ["bottle.route"], environ["route.url_args"] = route, arguments
         bottle.request.bind(environ)
-        if way.foreign:
+        if foreign:
             bottle.response.bind()
         try:
-            result = way.answer(environ, way.arguments)
+            result = answer(environ, arguments)
         except Exception as error:
             environ[_RESULT] = partial(_raise, error)
             return None
