@@ -537,8 +537,8 @@ class Service:
             self.close()
 
     def _turn(self, timeout: float) -> None:
-        # `select` is quicker, but has a limit of 1024 descriptors.
-        wasyncore.loop(timeout, use_poll=max(self._map, default=0) > 1000, map=self._map, count=1)
+        # `poll`: the limit of `select` is 1024 descriptors, and it fails for all where one was closed meanwhile.
+        wasyncore.loop(timeout, use_poll=True, map=self._map, count=1)
 
     def _drain(self) -> None:
         deadline = time.monotonic() + self._options.grace
