@@ -34,9 +34,10 @@ import requests
 from pypiserver_lite import servers
 from pypiserver_lite.errors import ConfigError
 from pypiserver_lite.servers import Options
+from pypiserver_lite.servers.mends import Channel, Task
 from pypiserver_lite.servers.options import listen
 from pypiserver_lite.servers.proxies import TrustedProxies
-from pypiserver_lite.servers.waitress import Channel, Service, Task
+from pypiserver_lite.servers.waitress import Service
 
 MIB = 1024 * 1024
 INSTALLED = {name for name in servers.SERVERS if find_spec(name) is not None}

@@ -1,0 +1,478 @@
+"""The mends of waitress: what its public hooks leave open, and nothing that it does by itself.
+
+waitress reads requests, keeps connections, runs the threads and sends the answers. Its hooks (``channel_class``,
+``task_class``, ``parser_class``, ``recv``, ``send``, ``readable``, ``maintenance``) are used where it leaves something
+open, and the version is pinned to the minor one because they are not promised to stay:
+
+- `Request`: a message that a proxy in front may read differently is refused (RFC 9112), and what makes waitress's own
+  patterns slow never reaches them; a body above the limit, or of somebody who may not send one, is answered from the
+  header and thrown away as it comes, because a client that is still sending cannot hear a closed connection; a full
+  disk is an answer.
+- `Task`: 204, 304, HEAD and chunked answers keep the connection, for installers ask hundreds of times; a page leaves
+  together with its header.
+- `FileBody`: a file that is shorter than announced breaks the connection instead of shortening the announcement.
+- `Channel`: the next request of a connection waits, without a worker, until the answer before it is sent; one fast
+  reader of a large file does not keep the others waiting; a client that sends or takes less than `LEAST_RATE` is
+  closed, also while a worker waits for it.
+- `Listener`: at the limit of connections those give way that are missed least.
+
+Given up for that: a wrong password that must be hashed is told after the body, and a page costs what a function that
+returns its bytes costs on waitress; ``--server granian`` is the fast one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import logging
+import re
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from waitress import receiver, wasyncore
+from waitress.adjustments import Adjustments
+from waitress.buffers import OverflowableBuffer, ReadOnlyFileBasedBuffer
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.server import TcpWSGIServer
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
+from waitress.utilities import BadRequest, Error, RequestEntityTooLarge, build_http_date
+
+from .options import Options
+from .proxies import TrustedProxies
+from .wrapped import LINGER_BYTES
+
+IDENT = "pypiserver-lite"
+LEAST_RATE = 500
+"""Bytes a second, over the idle time-out, that a client must send or take."""
+GIVES_WAY_RATE = 10_000
+"""Bytes a second below which a client may have to give way to another at the limit of connections,"""
+GIVES_WAY_AFTER = 2
+"""after so many seconds of it. Who has asked nothing gives way first, but not before `ASKS_WITHIN` seconds."""
+ASKS_WITHIN = 0.5
+TURN_BYTES = 2 * 1024 * 1024
+"""Sent at most for one connection before the others get their turn."""
+WHOLE_BYTES = 64 * 1024
+"""A body up to this size leaves together with its header."""
+UNSENT_BYTES = 128 * 1024
+"""What the system takes of an answer before the network does; more would hide how slowly a client reads."""
+_CONTROL_BYTES = 4096
+_CHUNKED = "Transfer-Encoding: chunked\r\n"
+_TEXT = ("Content-Type", "text/plain; charset=utf-8")
+_DISK = b"the disk that holds uploads while they arrive is full, or broken\n"
+
+_HARMLESS = bytes({*range(0x20, 0x100), *b"\t\r\n"} - {0x7F})
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Z]{1,32} [!-~]+ HTTP/1\.[01]")
+_FRAMING = re.compile(rb"\n(?:content.length|transfer.encoding)[^\r]*", re.IGNORECASE)
+_ONE_FRAMING = re.compile(rb"\n(?:content-length: *[0-9]{1,18}|transfer-encoding: *chunked) *", re.IGNORECASE)
+_NO_HOST = re.compile(r"[\s,/@\\?#<>\"]")
+
+_logger = logging.getLogger(__name__)
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that a request waits for a worker is no news
+
+# waitress's own pattern for the size of a chunk allows a line feed after it, and any number of digits.
+receiver.ONLY_HEXDIG_RE = re.compile(rb"[0-9A-Fa-f]{1,15}\Z")
+
+
+class Refusal(Error):  # type: ignore[misc] # waitress ships no types
+    """An answer of the application to a request whose body it does not want, where waitress expects an error."""
+
+    def __init__(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
+        self._answer = status, headers, body
+
+    def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:
+        """Status, header fields and body."""
+        return self._answer
+
+
+class Nowhere(OverflowableBuffer):  # type: ignore[misc] # waitress ships no types
+    """The buffer of a body that nobody wants."""
+
+    def append(self, s: bytes) -> None:
+        """Forget `s`."""
+
+
+class Chunks(receiver.ChunkedReceiver):  # type: ignore[misc] # waitress ships no types
+    """A body in chunks whose lines between them are bounded, at a cost that grows with its length alone."""
+
+    error: Error | None
+
+    def received(self, data: bytes) -> int:
+        """Take what belongs to the body of `data`, in small pieces: every chunk copies the rest of its piece."""
+        taken: int = 0
+        while taken < len(data) and not self.completed and self.error is None:
+            taken += super().received(data[taken : taken + _CONTROL_BYTES])
+            if len(self.control_line) + len(self.trailer) > _CONTROL_BYTES:
+                self.error = BadRequest("a line between the chunks of the body is too long")
+        return taken
+
+
+class Request(HTTPRequestParser):  # type: ignore[misc] # waitress ships no types
+    """One request as it arrives; what follows it on the connection ends up in `rest`."""
+
+    path = ""  # waitress's log lines ask for it, also of what could not be read
+    rest = b""
+    body_rcv: Any
+    error: Error | None
+    expect_continue: bool
+    unwanted = False
+    """Whether the answer, an `error`, is due although the body still comes."""
+
+    def __init__(self, adj: Adjustments, channel: Channel) -> None:
+        super().__init__(adj)
+        self._channel = channel
+
+    def received(self, data: bytes) -> int:
+        """Take what belongs to this request; how many bytes are done with."""
+        if not self.header_plus and data[:2] == b"\x16\x03":
+            self.error, self.completed = BadRequest("this port speaks http, not https"), True
+            return len(data)
+        taken: int = 0
+        while taken < len(data) and not self.completed:
+            in_header = not self.headers_finished
+            try:
+                taken += super().received(data[taken:])
+            except OSError as error:
+                _logger.error("the disk that holds bodies while they arrive (TMPDIR): %s", error.strerror)
+                self._refuse(Refusal("507 Insufficient Storage", [_TEXT], _DISK))
+                self.unwanted = self.unwanted and not self.chunked  # the end of which cannot be found any more
+                break
+            if self.empty:
+                over = self.completed and (self.connection_close or self.body_rcv.error)
+                self._channel.will_close = bool(over) or self.body_bytes_received > LINGER_BYTES
+                return taken
+            if in_header and self.headers_finished and not self.completed:
+                self._decide()
+                if not self.completed:
+                    return taken  # The channel says "100 Continue", before it passes on what has come of the body.
+            elif self.chunked and not self.completed and len(self.body_rcv) > self._channel.server.max_body:
+                self._refuse(_too_large(self._channel.server.max_body))
+        self.rest = data[taken:]
+        return len(data)
+
+    def discard(self) -> None:
+        """Go on as a request that is none: what comes of the body is forgotten."""
+        self.completed, self.empty = False, True
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Read the header strictly. Raises ParsingError with what is wrong."""
+        head = header_plus.replace(b"\t", b" ") if b"\t" in header_plus else header_plus
+        if not _REQUEST_LINE.fullmatch(head, 0, head.find(b"\r\n")):
+            raise ParsingError("the first line is not a request of HTTP/1.1 or 1.0")
+        # Folded lines are read differently by different servers; waitress's patterns are quadratic in spaces.
+        if head.translate(None, _HARMLESS) or b"\r\n " in head or b" " * 64 in head:
+            raise ParsingError("the header holds control characters, folded lines or rows of spaces")
+        framing = _FRAMING.findall(head)
+        if len(framing) > 1 or (framing and not _ONE_FRAMING.fullmatch(framing[0])):
+            raise ParsingError("the length of the body is told twice, or not plainly (RFC 9112 section 6)")
+        try:
+            super().parse_header(head)
+        except ValueError as error:
+            raise ParsingError("the address in the request is malformed") from error
+        host = self.headers.get("HOST")
+        if (host is None and self.version == "1.1") or (host and _NO_HOST.search(host)):
+            raise ParsingError("the request names no Host, or a malformed one (RFC 9112 section 3.2)")
+        if "TRANSFER_ENCODING" in self.headers:
+            raise ParsingError("HTTP/1.0 has no Transfer-Encoding")
+        if not self.path.startswith("/"):
+            if self.path and (self.command, self.path) != ("OPTIONS", "*"):
+                raise ParsingError("the address in the request must begin with a slash")
+            self.path = self.path or "/"
+        if self.chunked:
+            self.body_rcv = Chunks(self.body_rcv.buf)
+        elif self.body_rcv is None:
+            self.expect_continue = False
+
+    def _decide(self) -> None:
+        """Whether the body is wanted, now that the header is there."""
+        limit = self._channel.server.max_body
+        error = _too_large(limit) if self.content_length > limit else self._channel.asked(self)
+        if error is not None:
+            self._refuse(error)
+
+    def _refuse(self, error: Error) -> None:
+        with contextlib.suppress(OSError):  # a full disk fails the last flush too
+            self.body_rcv.buf.close()
+        self.body_rcv.buf = Nowhere(0)
+        self.error, self.completed = error, True
+        # Who asks before sending a body sends none now, or does: only the end of the connection is clear.
+        self.unwanted, self.expect_continue = not self.expect_continue, False
+
+
+def _too_large(limit: int) -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"the body is larger than the {limit} bytes this server accepts")
+
+
+class FileBody(ReadOnlyFileBasedBuffer):  # type: ignore[misc] # waitress ships no types
+    """``wsgi.file_wrapper``: a file, from where it is seeked to, for as many bytes as Content-Length says."""
+
+    def prepare(self, size: int | None = None) -> int:
+        """Get ready to send `size` bytes, however long the file is."""
+        rest: int = super().prepare(None)
+        self.remain = rest if size is None else size
+        return self.remain
+
+    def get(self, numbytes: int = -1, skip: bool = False) -> bytes:
+        """The next bytes. Raises OSError, which closes the connection, where the file has ended before its time."""
+        data: bytes = super().get(numbytes, skip)
+        if not data and self.remain:
+            raise OSError(errno.EIO, "a file became shorter while it was being sent")
+        return data
+
+
+def _rest(file: BinaryIO, size: int) -> FileBody:
+    """``pypiserver_lite.hand_over``: the rest of an answer that began in pieces, as its last one."""
+    body = FileBody(file)
+    body.prepare(size)
+    return body
+
+
+class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
+    """Calls the application and writes its answer."""
+
+    wrote_header = False
+    content_bytes_written = 0
+
+    @property
+    def has_body(self) -> bool:
+        """Whether bytes may follow the header; an answer to HEAD has all of its fields."""
+        allowed: bool = super().has_body
+        return allowed and not (self.wrote_header and self.request.command == "HEAD")
+
+    def get_environment(self) -> dict[str, Any]:
+        """The WSGI environ (PEP 3333), as a trusted proxy wants it understood."""
+        environ: dict[str, Any] = super().get_environment()
+        environ["wsgi.file_wrapper"] = FileBody
+        environ["pypiserver_lite.hand_over"] = _rest
+        self.channel.server.proxies.translate(environ)
+        return environ
+
+    def build_response_header(self) -> bytes:
+        """The header as bytes. The connection lives on wherever the answer tells its own end."""
+        if self.channel.server.draining:
+            self.set_close_on_finish()
+        wants = self.request.headers.get("CONNECTION", "").lower()
+        if self.version == "1.0" or wants == "close" or self.close_on_finish:
+            head: bytes = super().build_response_header()
+            return head
+        length = None
+        if super().has_body:
+            self.chunked_response = self.content_length is None and self.request.command != "HEAD"
+            length = _CHUNKED if self.content_length is None else f"Content-Length: {self.content_length}\r\n"
+        return _head(self.status, tuple(self.response_headers), length) + _date(int(self.start_time))
+
+    def write(self, data: bytes | FileBody) -> None:
+        """Write a piece of the body, and the header before the first; both at once where that is all.
+
+        The last piece may be a file, which the loop sends.
+        """
+        if isinstance(data, FileBody):
+            self.content_bytes_written += len(data)
+            self.channel.write_soon(data)
+            return
+        if self.complete and not self.wrote_header:
+            head = self.build_response_header()
+            self.wrote_header = True
+            if self.content_length == len(data) <= WHOLE_BYTES and self.has_body:
+                self.content_bytes_written = len(data)
+                self.channel.write_soon(head + data)
+                return
+            self.channel.write_soon(head)
+        super().write(data)
+
+
+@functools.lru_cache(maxsize=512)
+def _head(status: str, fields: tuple[tuple[str, str], ...], length: str | None) -> bytes:
+    """A header without its date, with the line that tells the length; most answers have one like others before."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields if name.lower() != "content-length")
+    return f"HTTP/1.1 {status}\r\n{lines}{length or ''}Server: {IDENT}\r\n".encode("latin-1")
+
+
+@functools.lru_cache(maxsize=2)
+def _date(second: int) -> bytes:
+    return f"Date: {build_http_date(second)}\r\n\r\n".encode()
+
+
+class ErrorAnswer(ErrorTask):  # type: ignore[misc] # waitress ships no types
+    """Writes what a request has as its `error`."""
+
+    def set_close_on_finish(self) -> None:
+        """Close, unless the rest of a body still comes: closing would take the answer from a client that sends."""
+        if self.version == "1.0" or not self.request.unwanted:
+            super().set_close_on_finish()
+
+
+class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
+    """One connection."""
+
+    task_class = Task
+    error_task_class = ErrorAnswer
+    sendbuf_len: int
+
+    def __init__(self, server: Listener, sock: socket.socket, addr: Any, adj: Adjustments, map: Any = None) -> None:
+        self.parser_class = functools.partial(Request, channel=self)
+        self._ahead = b""
+        self._moved = 0
+        self._since = time.time()
+        self._turn = TURN_BYTES
+        super().__init__(server, sock, addr, adj, map=map)
+        self.sendbuf_len = min(self.sendbuf_len, 2 * UNSENT_BYTES)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing has been asked, and nothing is still to be sent."""
+        return not (self.requests or self.request or self._ahead or self.total_outbufs_len or self.close_when_flushed)
+
+    @property
+    def working(self) -> bool:
+        """Whether it is the application that is waited for."""
+        return bool(self.requests) and not self.total_outbufs_len
+
+    def pace(self, now: float) -> float:
+        """Bytes a second that the client has sent or taken of late, without those that only filled the system's."""
+        filled = 2 * UNSENT_BYTES if self.total_outbufs_len else 0
+        return (self._moved - filled) / max(now - self._since, 1)
+
+    def overdue(self, now: float) -> bool:
+        """Whether this connection has had all the time it gets; asked about once a second."""
+        patience: int = self.adj.channel_timeout
+        if self.idle or self.working:
+            self._since, self._moved = now, 0
+        if self.working:
+            return False
+        waited = now - self._since
+        if waited > patience and self._moved >= LEAST_RATE * waited:
+            self._since, self._moved = now, 0
+        return now - self.last_activity > patience or now - self._since > patience + 1
+
+    def gives_way(self, now: float) -> bool:
+        """Whether the client is so slow that another may take its place."""
+        return not self.working and now - self._since > GIVES_WAY_AFTER and self.pace(now) < GIVES_WAY_RATE
+
+    def asked(self, request: Request) -> Error | None:
+        """What the application has against a body of this request, as an answer."""
+        asks = self.server.asks
+        try:
+            refusal = asks(Task(self, request).get_environment()) if asks else None
+        except Exception:
+            _logger.exception("an error while deciding on %s", ascii(request.path)[:200])
+            return Error("the server met an unexpected error")
+        return None if refusal is None else Refusal(*refusal)
+
+    def take_up(self) -> bool:
+        """Go on with what came behind the request that was answered, once the answer is sent. Whether that is over."""
+        if not self.connected or self.will_close or self.close_when_flushed:
+            return True
+        if self._ahead and not self.readable():
+            return False
+        ahead, self._ahead = self._ahead, b""
+        self.received(ahead)
+        return True
+
+    def service(self) -> None:
+        """Answer a request."""
+        request = self.requests[0]
+        self._ahead = request.rest
+        if self._ahead:
+            self.server.behind.append(self)
+        if request.unwanted:
+            request.discard()
+            self.request = request
+        super().service()
+
+    def recv(self, size: int) -> bytes:
+        """Read up to `size` bytes."""
+        data: bytes = super().recv(size)
+        self._moved += len(data)
+        if self._ahead and data:
+            data, self._ahead = self._ahead + data, b""
+        return data
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        """Send what the connection takes; 0 where it takes nothing, or has had its turn."""
+        if self._turn <= 0:
+            return 0
+        sent: int = super().send(data, do_close)
+        self._turn -= sent
+        self._moved += sent
+        return sent
+
+    def _flush_some(self, do_close: bool = True) -> bool:
+        """Send what waits, for one turn. Whether anything went out."""
+        self._turn = TURN_BYTES
+        return bool(super()._flush_some(do_close))
+
+
+class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
+    """One listening socket and what its connections share."""
+
+    channel_class = Channel
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        options: Options,
+        adj: Adjustments,
+        workers: ThreadedTaskDispatcher,
+        map: dict[int, Any],
+    ) -> None:
+        self.proxies = TrustedProxies(options.trusted_proxy)
+        self.max_body = sys.maxsize if options.max_body is None else options.max_body
+        self.asks: Callable[[dict[str, Any]], Any] | None = None
+        self.draining = False
+        self.behind: deque[Channel] = deque()
+        """Connections with bytes that wait until an answer is sent."""
+        self.next_channel_cleanup: float = 0
+        info = (sock.family, sock.type, sock.proto, sock.getsockname())
+        super().__init__(None, map, True, sock, workers, adj, info, bind_socket=False)
+
+    def set_reuse_addr(self) -> None:
+        """`listen` has done what is right for the platform."""
+
+    def fix_addr(self, addr: Any) -> Any:
+        """The peer's address, IPv4 as IPv4 also on a socket for both."""
+        return (addr[0].removeprefix("::ffff:"), *addr[1:]) if "." in addr[0] else addr
+
+    def readable(self) -> bool:
+        """Once a turn of the loop: take up what waits, close what is overdue; whether another connection may come."""
+        for _ in range(len(self.behind)):
+            channel = self.behind.popleft()
+            if not channel.take_up():
+                self.behind.append(channel)
+        now = time.time()
+        if now >= self.next_channel_cleanup:
+            self.next_channel_cleanup = now + 1
+            self.maintenance(now)
+        return self.accepting and (len(self._map) < self.adj.connection_limit or self._expendable(now) is not None)
+
+    def maintenance(self, now: float) -> None:
+        """Close the connections that are overdue."""
+        for channel in list(self.active_channels.values()):
+            if channel.overdue(now):
+                channel.handle_close()  # at once, for `will_close` waits until the client takes something
+
+    def handle_accept(self) -> None:
+        """Take a connection, in place of another if there are too many."""
+        full = len(self._map) >= self.adj.connection_limit
+        super().handle_accept()
+        channel = self._expendable(time.time()) if full else None
+        if channel is not None:
+            channel.handle_close()
+
+    def _expendable(self, now: float) -> Channel | None:
+        """Who is missed least: whoever has asked nothing for longest, else the slowest of those that are too slow."""
+        channels = [channel for channel in self._map.values() if isinstance(channel, Channel)]
+        idle = [channel for channel in channels if channel.idle and now - channel.last_activity > ASKS_WITHIN]
+        if idle:
+            return min(idle, key=lambda channel: channel.last_activity)
+        slow = [channel for channel in channels if channel.gives_way(now)]
+        return min(slow, key=lambda channel: channel.pace(now), default=None)
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket; its connections live on."""
+        wasyncore.dispatcher.close(self)
