@@ -4,7 +4,7 @@ FROM python:${PYTHON}-slim AS build
 WORKDIR /src
 COPY . .
 RUN python -m venv /opt/index
-RUN /opt/index/bin/pip install --no-cache-dir .
+RUN /opt/index/bin/pip install --no-cache-dir '.[fast]'
 
 FROM python:${PYTHON}-slim
 COPY --from=build /opt/index /opt/index

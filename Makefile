@@ -34,7 +34,7 @@ $(BIN)/python:
 # pip 25.1 is the first that installs dependency groups. -qq says what fails, and nothing else.
 $(VENV)/.installed: pyproject.toml setup.cfg | $(BIN)/python
 	$(BIN)/python -m pip install -qq --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install -qq --editable .
+	$(BIN)/python -m pip install -qq --editable '.[fast]'
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed

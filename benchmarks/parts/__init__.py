@@ -21,6 +21,7 @@ PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "search": people.search,
     "files": files.small_files,
     "big": files.big_file,
+    "kept": files.kept_connections,
     "start": start.start,
     "change": change.change,
     "memory": memory.memory,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import http.client
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import servers
 from bench import JSON, Bench
@@ -72,3 +75,34 @@ def big_file(bench: Bench) -> Iterator[Row]:
         yield Row(f"{shown}: speed", speeds[name], "MB/s", "nginx", speeds["nginx"], target=target)
         yield Row(f"{shown}: both ends", figures[name], "µs/MB", "nginx", figures["nginx"], as_rate=True, target=target)
     yield Row(f"{what}: speed", speeds["ours"], "MB/s", "pypiserver", speeds["old"])
+
+
+_LENGTHS = (100_000, 3_000_000, 700_000, 2_000_000)
+
+
+def kept_connections(bench: Bench) -> Iterator[Row]:
+    """Files one after the other on four connections that live on: the longest wait of them all, as pip would see it."""
+    folder = bench.folders.empty("kept")
+    names = []
+    for number, length in enumerate(_LENGTHS):
+        names.append(f"kept{number}-1.0-py3-none-any.whl")
+        (folder / names[-1]).write_bytes(bytes(length))
+    server = bench.ours(folder)
+    each = 500 if bench.quick else 5000
+    with ThreadPoolExecutor(4) as clients:
+        waits = list(clients.map(lambda client: _longest(server.port, names[client:] + names[:client], each), range(4)))
+    target = Target("≤", 1.0, "s")
+    yield Row(f"{4 * each:,} files of 0.1–3 MB, four connections: longest wait", [max(waits)], "s", target=target)
+
+
+def _longest(port: int, names: Sequence[str], times: int) -> float:
+    connection, longest = http.client.HTTPConnection("127.0.0.1", port, timeout=120), 0.0
+    for number in range(times):
+        began = time.monotonic()
+        connection.request("GET", f"/packages/{names[number % len(names)]}")
+        answer = connection.getresponse()
+        while answer.read(2**20):
+            pass
+        longest = max(longest, time.monotonic() - began)
+    connection.close()
+    return longest

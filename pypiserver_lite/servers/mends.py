@@ -143,8 +143,10 @@ class Request(HTTPRequestParser):  # type: ignore[misc] # waitress ships no type
                 self.unwanted = self.unwanted and not self.chunked  # the end of which cannot be found any more
                 break
             if self.empty:
-                over = self.completed and (self.connection_close or self.body_rcv.error)
-                self._channel.will_close = bool(over) or self.body_bytes_received > LINGER_BYTES
+                if self.unwanted and self.completed:
+                    self._channel.will_close = self.connection_close or self.body_rcv.error is not None
+                elif self.body_bytes_received > LINGER_BYTES:
+                    self._channel.will_close = True
                 return taken
             if in_header and self.headers_finished and not self.completed:
                 self._decide()
