@@ -390,13 +390,15 @@ class Gate:
         open: bool = False,
         *,
         workers: int = 16,
+        within: Turnstile | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`protected`: the actions that need a login. `open`: the operator said that anyone may upload.
 
         Without `open`, ``update`` needs a login whether it is listed or not,
         and without `passwords` is refused. `workers`: how many requests are
-        worked on at once. `clock` counts seconds.
+        worked on at once; `within`: what all that waits passes, if there is
+        more. `clock` counts seconds.
         """
         self._passwords = passwords
         self.open = open
@@ -407,7 +409,7 @@ class Gate:
         self._share = max(1, workers // 4)
         self._under_way: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._waiting = Turnstile(max(1, workers // 2))
+        self._waiting = Turnstile(max(1, workers // 2), within=within)
         self._hashing = Turnstile(self.AT_ONCE, room=workers, patience=self.PATIENCE)
         self._flights: Flights[tuple[Book, bytes], bool] = Flights()
         self._by_user = _Allowance(self.FAILURES, self.WINDOW)

@@ -115,20 +115,36 @@ class Turnstile:
 
     Whoever may have to wait for something slow (an upstream, a digest, the
     reader of a file under way) holds a thread of the server meanwhile. With
-    fewer places than threads, there is always one left for what is at hand.
+    fewer places than threads, there is always one left for what is at hand;
+    `within` is a turnstile that all kinds of slow work pass besides, so that
+    they do not fill all places together.
     """
 
-    def __init__(self, places: int, room: int = 0, patience: float = 0.0) -> None:
+    def __init__(self, places: int, room: int = 0, patience: float = 0.0, within: Turnstile | None = None) -> None:
         self._places, self._room, self._patience = places, room, patience
+        self._within = within
         self.after_fork()
 
     def after_fork(self) -> None:
         """In a child process: whoever was through, or waited, is not here."""
         self._free = threading.BoundedSemaphore(self._places)
         self._seats = threading.BoundedSemaphore(self._room) if self._room else None
+        if self._within is not None:
+            self._within.after_fork()
 
     def enter(self) -> None:
         """Get through. Raises Busy; otherwise `leave` must follow."""
+        if self._within is None:
+            self._enter()
+            return
+        self._within.enter()
+        try:
+            self._enter()
+        except BaseException:
+            self._within.leave()
+            raise
+
+    def _enter(self) -> None:
         if self._free.acquire(blocking=False):
             return
         if self._seats is not None and self._seats.acquire(blocking=False):
@@ -142,6 +158,8 @@ class Turnstile:
     def leave(self) -> None:
         """Make way for the next."""
         self._free.release()
+        if self._within is not None:
+            self._within.leave()
 
     @contextmanager
     def inside(self) -> Iterator[None]:

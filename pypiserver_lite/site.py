@@ -104,11 +104,13 @@ def _default_upstream() -> str:
 
 def build(config: Config) -> Site:
     """A site of these settings. Raises ConfigError, naming the flag, for what cannot be used."""
-    gate = _gate(config)
+    # What may wait long, of all kinds together, leaves an eighth of the threads to what is at hand.
+    slow = Turnstile(max(1, threads(config) * 7 // 8))
+    gate = _gate(config, slow)
     sendfile = _sendfile(config)
-    remotes = build_remotes(config)
+    remotes = build_remotes(config, slow)
     # Last, so that settings that contradict each other leave nothing open.
-    folder = build_folder(config)
+    folder = build_folder(config, slow)
     reserved = Reserved(config.private, folder.had)
     return Site(
         config=config,
@@ -137,7 +139,7 @@ def _file_cache_control(config: Config, gate: Gate) -> str:
     return f"private, {control}" if gate.needs_login("download") else control
 
 
-def build_folder(config: Config) -> Folder:
+def build_folder(config: Config, slow: Turnstile | None = None) -> Folder:
     """The packages folders alone. Raises ConfigError for one that cannot be served."""
     roots = [_folder(path) for path in config.packages]
     return Folder(
@@ -145,6 +147,7 @@ def build_folder(config: Config) -> Folder:
         _memory(config),
         hash_algo=config.hash_algo,
         workers=threads(config),
+        within=slow,
         follow_links=config.follow_links,
     )
 
@@ -176,7 +179,7 @@ def _sendfile(config: Config) -> Sendfile | None:
     return Sendfile(config.sendfile_header.header, tuple(mappings))
 
 
-def _gate(config: Config) -> Gate:
+def _gate(config: Config, slow: Turnstile) -> Gate:
     protected = config.authenticate
     if config.passwords == NO_PASSWORDS:
         if protected:
@@ -192,7 +195,7 @@ def _gate(config: Config) -> Gate:
         return Gate(None, protected, open=False)
     passwords = Passwords(config.passwords)
     passwords.check()
-    return Gate(passwords, protected, workers=threads(config))
+    return Gate(passwords, protected, workers=threads(config), within=slow)
 
 
 def threads(config: Config) -> int:
@@ -215,7 +218,7 @@ def build_cache(config: Config) -> Cache:
     return Cache(_cache_dir(config) / "upstream", config.cache_size)
 
 
-def build_remotes(config: Config) -> tuple[Remote, ...]:
+def build_remotes(config: Config, slow: Turnstile | None = None) -> tuple[Remote, ...]:
     """The upstreams that are asked for clients, in order. Raises ConfigError for settings that do not go together."""
     if config.disable_fallback:
         return ()
@@ -237,7 +240,7 @@ def build_remotes(config: Config) -> tuple[Remote, ...]:
     rate, traffic = Rate(config.fallback_rate), Traffic()
     # Half of the threads at most wait for upstreams and their readers, so that what is here never waits with them.
     workers = max(1, threads(config) // 2)
-    turnstile = Turnstile(workers)
+    turnstile = Turnstile(workers, within=slow)
     cache = build_cache(config) if config.fallback_mode == "cache" else None
     urls = config.fallback_url or (_default_upstream(),)
     ways = find(config.fallback_ca, config.fallback_proxy)

@@ -202,6 +202,24 @@ def test_readers_that_go_away_make_way(server: faulty.FaultyUpstream, folder: Pa
 # --- the turnstile itself
 
 
+def test_several_kinds_of_slow_work_do_not_fill_all_places_together() -> None:
+    all_kinds = Turnstile(3)
+    logins, digests = Turnstile(2, within=all_kinds), Turnstile(2, within=all_kinds)
+    logins.enter()
+    logins.enter()
+    digests.enter()
+    with pytest.raises(Busy):
+        digests.enter()  # there is a place of its kind, but none of all
+    with pytest.raises(Busy):
+        logins.enter()
+    logins.leave()
+    digests.enter()
+    for turnstile in (logins, digests, digests):
+        turnstile.leave()
+    for _ in range(3):
+        all_kinds.enter()
+
+
 def test_a_turnstile_lets_so_many_through_and_says_so_to_the_rest() -> None:
     turnstile = Turnstile(2)
     with turnstile.inside(), turnstile.inside(), pytest.raises(Busy), turnstile.inside():

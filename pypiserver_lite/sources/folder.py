@@ -56,6 +56,7 @@ class Folder:
         hash_algo: str | None = "sha256",
         follow_links: bool = False,
         workers: int = 16,
+        within: Turnstile | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._memory, self._clock = memory, clock
@@ -68,7 +69,7 @@ class Folder:
             follow_links=follow_links,
             clock=clock,
         )
-        self._projects = Projects(self._snapshot, self._reader, Turnstile(max(1, workers // 4)))
+        self._projects = Projects(self._snapshot, self._reader, Turnstile(max(1, workers // 4), within=within))
         self._ahead = ReadAhead(self._reader, self._snapshot.entries, self._projects.look, self._prune)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_after_fork, weakref.ref(self)))
