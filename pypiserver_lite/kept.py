@@ -176,27 +176,34 @@ class Turnstile:
         Raises Busy, and what `begin` raises.
         """
         self.enter()
-        place = _Place(self)
         try:
-            return _read(begin(), place)
+            return _Pieces(begin(), self)
         except BaseException:
-            place.leave()
+            self.leave()
             raise
 
 
-class _Place:
-    """Gives a place back once: when told to, or when nobody holds it any more."""
+class _Pieces(Iterator[bytes]):
+    """Pieces whose reader has a place at a turnstile: until the last, until closed, or until nobody holds them."""
 
-    def __init__(self, turnstile: Turnstile) -> None:
-        self.leave = weakref.finalize(self, turnstile.leave)
-        self.leave.atexit = False
+    def __init__(self, pieces: Iterator[bytes], turnstile: Turnstile) -> None:
+        self._pieces = pieces
+        self._leave = weakref.finalize(self, turnstile.leave)
+        self._leave.atexit = False
 
+    def __next__(self) -> bytes:
+        try:
+            return next(self._pieces)
+        except BaseException:
+            self._leave()
+            raise
 
-def _read(pieces: Iterator[bytes], place: _Place) -> Iterator[bytes]:
-    try:
-        yield from pieces
-    finally:
-        place.leave()
+    def close(self) -> None:
+        """Make way, and let go of what the pieces come from."""
+        self._leave()
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
 
 
 _EACH = 500  # bytes that an entry takes besides its thing and the texts in its key

@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 NEEDED: list[str] = PYPROJECT["project"]["dependencies"]
+FAST: list[str] = PYPROJECT["project"]["optional-dependencies"]["fast"]
 BACKEND: list[str] = PYPROJECT["build-system"]["requires"]
 
 _NOT_OURS = shutil.ignore_patterns(

@@ -287,7 +287,8 @@ SMALL_TARS = {
 HOSTILE: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     name: (".tar.gz", text, lambda make=make: gzip.compress(make())) for name, (text, make) in SMALL_TARS.items()
 } | {
-    "a gzip bomb": (".tar.gz", "no PKG-INFO", lambda: gzip.compress(bytes(200 * 2**20), 1)),
+    # Each tarfile has its own idea of what nothing but zeros is.
+    "a gzip bomb": (".tar.gz", "no PKG-INFO|overlap", lambda: gzip.compress(bytes(200 * 2**20), 1)),
     "a gzip bomb of one member": (
         ".tar.gz",
         "no PKG-INFO among",

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import requests
 from builders import make_wheel
-from installs import BACKEND, NEEDED, ROOT, add_path, provide
+from installs import BACKEND, FAST, NEEDED, ROOT, add_path, provide
 from live import Shell, ask, spawn, stop
 
 from pypiserver_lite.config import ENV_PREFIX, SETTINGS
@@ -105,7 +105,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
                 step = re.sub(r"-o \d+ -g \d+", f"-o {os.getuid()} -g {os.getgid()}", step)
                 shell.run("sh", "-ec", made.inside(step), cwd=made.workdir()).good()
                 if "-m venv" in step:
-                    add_path(Path(made.inside(step.split()[-1])), provide(aside / "needed", NEEDED))
+                    add_path(Path(made.inside(step.split()[-1])), provide(aside / "needed", [*NEEDED, *FAST]))
             elif keyword == "ENV":
                 for word in shlex.split(rest):
                     name, value = word.split("=", 1)
