@@ -25,7 +25,7 @@ from ..errors import Unavailable
 from ..kept import Kept, Turnstile
 from ..model import File, Project
 from ..search import Catalogue
-from . import readme, samples
+from . import descriptions, samples
 from .api import file_path
 from .catalogue import Newcomer, Shelf
 from .pages import Templates
@@ -128,7 +128,8 @@ class HumanPages:
         self._site, self._templates = site, templates
         self.shelf = Shelf(site.index, site.folder)
         self._pages = Kept[Page](lambda page: page.weight, waiting=waiting)
-        self._about = Kept[_Described](lambda described: described.weight, waiting=waiting)
+        self._about = Kept[About](lambda what: what.weight, waiting=waiting)
+        self._descriptions = descriptions.Descriptions(waiting)
         self._control = "private, no-cache" if site.gate.needs_login("list") else "no-cache"
         self._rehearse()
 
@@ -210,34 +211,40 @@ class HumanPages:
         names = self._site.index.names()
         address = address if len(address) <= _LONGEST_ADDRESS else "/"
         up = "../../" if version is None else "../../../"
-        described: _Described | None
+        html = self._descriptions.html
+        what: About | None = None
         try:
-            described = self._about.get(
-                (project.name, chosen), (project,), lambda: _Described(about.read(project, chosen, self._site.index))
+            what = self._about.get(
+                (project.name, chosen), (project,), lambda: about.read(project, chosen, self._site.index)
             )
+            if stale is None:
+                said = what
+                origins = tuple(self._origin(file) for file in project.files if file.url and file.version == chosen)
+                return self._pages.get(
+                    ("project", project.name, version),
+                    # The address is what the client wrote: it makes the page anew, and never one more.
+                    (project, names, sys.intern(address), *origins),
+                    lambda: self.page(
+                        "project", self._project_variables(project, chosen, said, html(said), up, address)
+                    ),
+                )
+            shown = html(what)
         except Unavailable:
-            described = None
-        if described is None or stale is not None:
-            # Useful as it is, but it is not kept: the next one may say more.
-            return self.page("project", self._project_variables(project, chosen, described, up, address, stale))
-        origins = tuple(self._origin(file) for file in project.files if file.url and file.version == chosen)
-        return self._pages.get(
-            ("project", project.name, version),
-            # The address is what the client wrote: it makes the page anew, and never one more.
-            (project, names, sys.intern(address), *origins),
-            lambda: self.page("project", self._project_variables(project, chosen, described, up, address)),
-        )
+            shown = descriptions.plain(what.description) if what is not None else ""
+        # Useful as it is, but it is not kept: the next one may say more.
+        return self.page("project", self._project_variables(project, chosen, what, shown, up, address, stale))
 
     def _project_variables(
         self,
         project: Project,
         version: str,
-        described: _Described | None,
+        read: About | None,
+        description: str,
         up: str,
         address: str,
         stale: float | None = None,
     ) -> dict[str, object]:
-        what = described.about if described else about.NOTHING
+        what = read or about.NOTHING
         here = f"{up}project/{project.name}/"
         every = releases(project, here)
         chosen = next((release for release in every if release.version == version), None)
@@ -252,8 +259,8 @@ class HumanPages:
             "release": chosen,
             "releases": every,
             "about": what,
-            "description": described.html if described else "",
-            "unread": described is None,
+            "description": description,
+            "unread": read is None,
             "stale": None if stale is None else int(stale // 60),
             "files": [self._file_row(file, up) for file in files],
             "needed": self._needed(what),
@@ -318,30 +325,19 @@ class HumanPages:
         one = [samples.NAME] * (2 * HITS)
         catalogue = Catalogue(names=one, summaries={samples.NAME: "One line"})
         newest = (Newcomer(name=samples.NAME, version="1.0", uploaded=samples.MOMENT),)
-        described = _Described(about.parse(samples.METADATA))
+        what = about.parse(samples.METADATA)
+        shown = descriptions.plain(what.description)
         pages: list[tuple[str, dict[str, object]]] = [
             ("home", {**self.home_variables(address, newest), "uploads": True}),
             ("home", {**self.home_variables(address, ()), "uploads": False}),
             ("search", self._search_variables(catalogue, "sam", 1)),
             ("search", self._search_variables(Catalogue(names=()), "", 2)),
-            ("project", self._project_variables(samples.RICH, "1.0", described, "../../", address)),
-            ("project", self._project_variables(samples.BARE, "", None, "../../", address)),
+            ("project", self._project_variables(samples.RICH, "1.0", what, shown, "../../", address)),
+            ("project", self._project_variables(samples.BARE, "", None, "", "../../", address)),
             ("error", self._error_variables(404, "nothing here", "/project/sample/")),
         ]
         for template, variables in pages:
             self._templates.rehearse(template, variables)
-
-
-class _Described:
-    """What a release says of itself, with its description as HTML."""
-
-    def __init__(self, what: About) -> None:
-        self.about = what
-        self.html = readme.render(what.description, what.description_type)
-
-    @property
-    def weight(self) -> int:
-        return self.about.weight + 2 * len(self.html)
 
 
 def _spelled(what: About, name: NormalizedName) -> str:

@@ -1,19 +1,29 @@
-"""Descriptions as HTML: Markdown, reStructuredText and plain text, from strangers, made safe to show.
+"""A description as HTML: Markdown and reStructuredText from strangers, made safe to show.
 
 The PyPA's renderer (the extra ``readme``) turns the text into HTML of a few
 allowed elements. That is rewritten to fit into our page: nothing is loaded,
-identifiers cannot clash with ours, headings go below ours. Without the
-extra, and for anything that cannot be rendered, the text is shown as it is.
+identifiers cannot clash with ours, headings go below ours.
+
+Run as a program by `descriptions`, hence it imports nothing of ours: the
+media type is its second argument (the interpreter's path follows), the text
+comes in and the HTML goes out. Exit code 1: it cannot be rendered.
 """
 
 from __future__ import annotations
 
+import contextlib
 import html
+import importlib
 import re
-import threading
+import signal
+import sys
 from html.parser import HTMLParser
 
-_LONGEST = {"text/markdown": 500_000, "text/x-rst": 200_000}  # characters; a longer text is shown as it is
+KINDS = ("text/markdown", "text/x-rst")
+"""Media types that can be rendered."""
+
+_LONGEST = 2**20  # characters of HTML; references let a short text become a long one
+_SECONDS, _MEMORY = 4, 2**30
 _VOID = frozenset({"br", "hr", "col"})
 _RENAMED = {"tt": "code", "acronym": "abbr", "aside": "div", "nav": "div", "picture": "span"}
 _KEPT = {
@@ -27,34 +37,13 @@ _KEPT = {
 _HREF = re.compile(r"(https?://|mailto:)[^\s\"<>]+", re.IGNORECASE)
 _ALIGNED = {"center": "center", "right": "right"}
 
-# docutils keeps roles and directives that a text defines in tables of the whole process.
-_docutils = threading.Lock()
 
-
-def render(text: str, content_type: str) -> str:
-    """`text` as HTML that is safe inside a page; an empty text is empty."""
-    if not text.strip():
-        return ""
-    rendered = _rendered(text, content_type or "text/x-rst")
-    return f'<pre class="plain">{html.escape(text)}</pre>' if rendered is None else rewrite(rendered)
-
-
-def _rendered(text: str, content_type: str) -> str | None:
-    if len(text) > _LONGEST.get(content_type, 0):
-        return None
-    try:
-        if content_type == "text/markdown":
-            from readme_renderer import markdown
-
-            return markdown.render(text)
-        from readme_renderer import rst
-
-        with _docutils:
-            return rst.render(text)
-    except ImportError:
-        return None
-    except Exception:  # whatever a renderer makes of a stranger's text, the text itself can be shown
-        return None
+def render(text: str, kind: str) -> str | None:
+    """`text` as HTML that is safe inside a page; ``None`` if it cannot be rendered. Raises what renderers raise."""
+    module = "markdown" if kind == "text/markdown" else "rst"
+    rendered = importlib.import_module(f"readme_renderer.{module}").render(text)
+    written = None if rendered is None else rewrite(rendered)
+    return written if written is not None and len(written) <= _LONGEST else None
 
 
 def rewrite(rendered: str) -> str:
@@ -127,3 +116,22 @@ class _Writer(HTMLParser):
         elif tag == "a" and _HREF.fullmatch(href):
             kept |= {"href": href, "rel": "nofollow noopener"}
         return "".join(f' {key}="{html.escape(value)}"' for key, value in kept.items())
+
+
+def main(kind: str) -> int:
+    """Render what comes in. Ends by itself, even when whoever started this is gone."""
+    if hasattr(signal, "alarm"):
+        import resource
+
+        signal.alarm(_SECONDS)
+        with contextlib.suppress(ValueError, OSError):  # where less is allowed already, or none can be set
+            resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    rendered = render(sys.stdin.buffer.read().decode("utf-8"), kind)
+    if rendered is None:
+        return 1
+    sys.stdout.buffer.write(rendered.encode("utf-8", "replace"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[2]))

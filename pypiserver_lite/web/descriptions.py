@@ -1,0 +1,92 @@
+"""Descriptions as HTML for the pages, each rendered once, in a process that has two seconds for it.
+
+Renderers are made for texts of well-meaning people: a few kilobytes can keep
+one busy for minutes, or crash it. In a process of its own, which `readme` is,
+that ends by the clock and takes no thread of the server along.
+"""
+
+from __future__ import annotations
+
+import html
+import subprocess
+import sys
+from pathlib import Path
+
+from ..about import About
+from ..kept import Kept, Turnstile
+from . import readme
+
+LONGEST = 50 * 2**10
+"""Bytes of a description that are rendered, or shown; a longer one is shown as text, up to there."""
+_SECONDS = 2.0
+_AT_ONCE = 2  # processes; each holds a thread of the server, and a processor if it can
+_MOST_BYTES = 8 * 2**20
+
+# -I: neither the environment nor the folder in which the server was started bring modules in.
+_RUN = "import runpy, sys; sys.path[:] = sys.argv[3:]; runpy.run_path(sys.argv[1], run_name='__main__')"
+
+
+def plain(text: str) -> str:
+    """A description as HTML without any markup of its own: the text, cut with a note if it is long."""
+    data = text.encode("utf-8", "replace")
+    shown = html.escape(data[:LONGEST].decode("utf-8", "ignore"))
+    cut = f'<p class="note">This is cut after {LONGEST >> 10} KB: the files of the release hold all of it.</p>'
+    return f'<pre class="plain">{shown}</pre>' + (cut if len(data) > LONGEST else "") if text.strip() else ""
+
+
+class Descriptions:
+    """Renders descriptions. What failed is remembered like what worked, and who asks for what is under way shares it.
+
+    Who waits for another's rendering passes `waiting` meanwhile.
+    """
+
+    def __init__(self, waiting: Turnstile) -> None:
+        self._kept = Kept[str](lambda shown: 2 * len(shown), _MOST_BYTES, waiting)
+        self._processes = Turnstile(_AT_ONCE)
+
+    def html(self, what: About) -> str:
+        """The description as HTML that is safe inside a page: rendered, or else `plain`.
+
+        Takes at most two seconds, and those who share it hardly longer.
+        Raises Busy, at once, where too many are under way.
+        """
+        text, kind = what.description, what.description_type or "text/x-rst"
+        if kind not in readme.KINDS or not text.strip() or len(text) > LONGEST:
+            return plain(text)
+        return self._kept.get((kind, text), (), lambda: self._made(text, kind))
+
+    def _made(self, text: str, kind: str) -> str:
+        data = text.encode("utf-8", "replace")
+        if len(data) > LONGEST:
+            return plain(text)
+        with self._processes.inside():
+            rendered = _rendered(data, kind)
+        return plain(text) if rendered is None else rendered
+
+
+def _rendered(data: bytes, kind: str) -> str | None:
+    """What `readme` says in a process of its own; ``None`` if that fails, or takes too long and is ended."""
+    python = _interpreter()
+    if python is None:
+        return None
+    command = [python, "-I", "-c", _RUN, readme.__file__, kind, *filter(None, sys.path)]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own file in our own interpreter
+            command,
+            input=data,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_SECONDS,
+            check=False,
+        )
+        return done.stdout.decode("utf-8") if done.returncode == 0 else None
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+        return None  # the text itself can be shown
+
+
+def _interpreter() -> str | None:
+    """A Python with our modules; servers that embed one (uWSGI) say that they are it themselves."""
+    for path in (Path(sys.executable), Path(sys.exec_prefix, "bin", "python3")):
+        if path.name.startswith(("python", "pypy")) and path.is_file():
+            return str(path)
+    return None

@@ -1,0 +1,196 @@
+"""A description costs its asker two seconds at most and the server nothing more, whatever a renderer makes of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import live
+import pytest
+from builders import make_wheel
+
+from pypiserver_lite.about import About
+from pypiserver_lite.errors import Busy
+from pypiserver_lite.kept import Turnstile
+from pypiserver_lite.web import descriptions
+from pypiserver_lite.web.descriptions import LONGEST, Descriptions
+
+linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes where Linux shows them")
+PLAIN = '<pre class="plain">*words* &lt;b&gt;</pre>'
+
+RENDERERS = {
+    "hangs": "import time\ntime.sleep(600)",
+    "spins": "while True: pass",
+    "dies": "import os\nos.abort()",
+    "raises": "raise RuntimeError",
+    "eats": "x = [bytes(10**8) for _ in range(1000)]",
+    "talks": "text = 'x' * 10**8",
+    "is bent": "return 7",
+    "has none": "return None",
+}
+
+
+def renderer(folder: Path, code: str) -> Path:
+    """A folder for ``sys.path`` with a renderer that leaves a trace of each call and then does this."""
+    package = folder / "renderer" / "readme_renderer"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    body = code.replace("\n", "\n    ")
+    trace = f"open({str(folder / 'calls')!r}, 'a').write('x')"
+    (package / "markdown.py").write_text(f"def render(text):\n    {trace}\n    {body}\n    return text\n")
+    return package.parent
+
+
+def calls(folder: Path) -> int:
+    """How often that renderer was called."""
+    return len((folder / "calls").read_text()) if (folder / "calls").exists() else 0
+
+
+def said(text: str = "*words* <b>", kind: str = "text/markdown") -> About:
+    return About(fields={}, description=text, description_type=kind)
+
+
+def children(pid: int) -> set[int]:
+    """Its child processes, those included that ended and that it did not wait for."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found |= {int(child) for child in (task / "children").read_text().split()}
+    return found
+
+
+@linux
+@pytest.mark.parametrize("name", RENDERERS)
+def test_a_renderer_that_fails_leaves_the_text_and_no_process(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(renderer(tmp_path, RENDERERS[name]))
+    shown, before = Descriptions(Turnstile(1)), children(os.getpid())
+    began = time.monotonic()
+    assert shown.html(said()) == PLAIN
+    assert time.monotonic() - began < 20
+    assert shown.html(said()) == PLAIN and calls(tmp_path) == 1  # a failure is remembered
+    assert children(os.getpid()) <= before
+
+
+def test_a_description_is_rendered_once_for_all_who_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(renderer(tmp_path, "import time\ntime.sleep(0.5)"))
+    shown = Descriptions(Turnstile(20))
+    with ThreadPoolExecutor(20) as pool:
+        found = set(pool.map(lambda _: shown.html(said("<p>x</p>")), range(20)))
+    assert found == {"<p>x</p>"} and calls(tmp_path) == 1
+
+
+def test_only_few_are_rendered_at_once_and_who_comes_then_hears_so_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(renderer(tmp_path, "import time\ntime.sleep(600)"))
+    shown, busy = Descriptions(Turnstile(1)), []
+
+    def ask(number: int) -> None:
+        try:
+            assert shown.html(said(f"text {number % 10}")).startswith('<pre class="plain">text')
+        except Busy:
+            busy.append(number)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(busy) >= 35 and calls(tmp_path) <= 2
+
+
+def test_a_long_description_is_shown_as_text_and_says_that_it_is_cut() -> None:
+    line = "**Ünï** `code`\n"
+    html = Descriptions(Turnstile(1)).html(said(line * 10_000))
+    assert html.startswith('<pre class="plain">**Ünï**') and "<b>" not in html
+    assert len(html.encode()) < LONGEST + 300 and html.endswith("hold all of it.</p>")
+    assert "<strong>" in Descriptions(Turnstile(1)).html(said(line * (LONGEST // len(line.encode()))))
+    assert 'class="note"' not in descriptions.plain("x" * LONGEST)
+
+
+def test_without_the_extra_descriptions_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if "site-packages" not in path])
+    monkeypatch.setattr(descriptions, "_RUN", "import sys; sys.modules['readme_renderer'] = None; " + descriptions._RUN)
+    assert Descriptions(Turnstile(1)).html(said()) == PLAIN
+    monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
+    monkeypatch.setattr(sys, "exec_prefix", "/nowhere")
+    assert Descriptions(Turnstile(1)).html(said("*other* <b>")).startswith('<pre class="plain">*other*')
+
+
+@contextmanager
+def serving(tmp_path: Path, code: str | None, server: str) -> Iterator[live.Server]:
+    """A server with that renderer, or the real one, over three projects; project c's description is another's."""
+    for name in ("aa", "bb", "cc"):
+        body = "*words* <b>" if name != "cc" else "*other*"
+        make_wheel(tmp_path / "p", name, "1.0", "Description-Content-Type: text/markdown", body=body)
+    path = [str(live.SOURCE)] if code is None else [str(renderer(tmp_path, code)), str(live.SOURCE)]
+    environ = live.bare_environ(tmp_path / "home", PYTHONPATH=os.pathsep.join(path))
+    with live.serve(packages=[tmp_path / "p"], env=environ, server=server) as started:
+        yield started
+
+
+SERVERS = pytest.mark.parametrize("server", ["waitress", "gunicorn", "granian"])
+
+
+def page(server: live.Server, name: str) -> str:
+    answer = live.ask(server, f"/project/{name}/", Accept="text/html,*/*")
+    assert answer.status == 200
+    return answer.text
+
+
+@linux
+@SERVERS
+def test_every_server_renders_and_starts_nothing_before(tmp_path: Path, server: str) -> None:
+    with serving(tmp_path, None, server) as started:
+        assert started.process is not None
+        workers = descendants(started.process.pid)
+        assert not any("readme.py" in command for command in map(command_line, workers))
+        assert "<em>words</em>" in page(started, "aa")
+        assert "<em>other</em>" in page(started, "cc")
+        assert descendants(started.process.pid) == workers
+
+
+@linux
+@SERVERS
+def test_on_every_server_a_renderer_that_hangs_costs_nobody_else(tmp_path: Path, server: str) -> None:
+    with serving(tmp_path, "import time\ntime.sleep(600)", server) as started:
+        assert started.process is not None
+        workers = descendants(started.process.pid)
+        with ThreadPoolExecutor(12) as pool:
+            asked = [pool.submit(page, started, ("aa", "bb", "cc")[number % 3]) for number in range(12)]
+            assert live.ask(started, "/simple/aa/").status == 200
+            for found in asked:
+                assert "&lt;b&gt;" in found.result(30) or "*other*" in found.result(30)
+        assert descendants(started.process.pid) == workers
+        assert "Traceback" not in started.log()
+
+
+def descendants(pid: int) -> set[int]:
+    """Its children and theirs."""
+    found = children(pid)
+    return found.union(*map(descendants, found)) if found else found
+
+
+def command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def test_the_start_of_a_server_brings_no_renderer_and_starts_no_process(tmp_path: Path) -> None:
+    code = (
+        "import sys, subprocess\n"
+        "subprocess.Popen = None\n"
+        "from pypiserver_lite import make_app\n"
+        f"make_app({str(tmp_path)!r}, cache_dir={str(tmp_path / 'c')!r})\n"
+        "print(sorted({'readme_renderer', 'docutils', 'nh3'} & set(sys.modules)))"
+    )
+    environ = {"PYTHONPATH": str(live.SOURCE)}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
