@@ -151,7 +151,7 @@ class Config:
     connection_limit: int = _row(
         1000,
         parse_count,
-        "connections open at once; beyond it the longest idle ones are closed (default: 1000)",
+        "connections open at once; beyond it the longest idle give way, then the slowest (default: 1000)",
         "--connection-limit",
         metavar="N",
         group="limits",
