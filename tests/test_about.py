@@ -93,6 +93,14 @@ def test_long_metadata_costs_little(data: bytes) -> None:
     assert said.text("name") == "ours" and said.weight < 2**23
 
 
+@pytest.mark.parametrize(
+    ("lines", "seen"), [(["X: a"] * 990, True), (["X: a"] * 1_000, False), ([f"X: {'a' * 60_000}"] * 2, False)]
+)
+def test_the_parser_sees_the_first_of_the_header_only(lines: list[str], seen: bool) -> None:
+    said = about.parse(metadata("ours", "1.0", *lines, "Summary: late", body="Described"))
+    assert (said.text("name"), said.summary) == ("ours", "late" if seen else "")
+
+
 def test_metadata_is_offered_where_it_cannot_change() -> None:  # D1, D3
     def said(version: str, *dynamic: str) -> About:
         return About(fields={"metadata_version": version, "dynamic": dynamic})

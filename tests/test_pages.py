@@ -22,7 +22,6 @@ from wsgi_client import Answer, Client
 import pypiserver_lite
 from pypiserver_lite import ConfigError, make_app
 from pypiserver_lite.about import About
-from pypiserver_lite.kept import Turnstile
 from pypiserver_lite.web import readme
 from pypiserver_lite.web.descriptions import Descriptions
 
@@ -281,7 +280,7 @@ def test_the_json_api_says_the_same(client: Client) -> None:
 
 def shown(text: str, kind: str) -> str:
     """A description as its page has it."""
-    return Descriptions(Turnstile(1)).html(About(fields={}, description=text, description_type=kind))
+    return Descriptions().html(About(fields={}, description=text, description_type=kind))
 
 
 def test_markdown_becomes_a_part_of_the_page() -> None:

@@ -20,7 +20,6 @@ LONGEST = 50 * 2**10
 """Bytes of a description that are rendered, or shown; a longer one is shown as text, up to there."""
 _SECONDS = 2.0
 _AT_ONCE = 2  # processes; each holds a thread of the server, and a processor if it can
-_MOST_BYTES = 8 * 2**20
 
 # -I: neither the environment nor the folder in which the server was started bring modules in.
 _RUN = "import runpy, sys; sys.path[:] = sys.argv[3:]; runpy.run_path(sys.argv[1], run_name='__main__')"
@@ -35,33 +34,30 @@ def plain(text: str) -> str:
 
 
 class Descriptions:
-    """Renders descriptions. What failed is remembered like what worked, and who asks for what is under way shares it.
+    """Renders descriptions; what failed is remembered like what worked."""
 
-    Who waits for another's rendering passes `waiting` meanwhile.
-    """
-
-    def __init__(self, waiting: Turnstile) -> None:
-        self._kept = Kept[str](lambda shown: 2 * len(shown), _MOST_BYTES, waiting)
+    def __init__(self) -> None:
+        # Nobody waits for another's rendering: the text is there to be shown meanwhile.
+        self._kept = Kept[str](lambda shown: 2 * len(shown), waiting=Turnstile(0))
         self._processes = Turnstile(_AT_ONCE)
 
     def html(self, what: About) -> str:
         """The description as HTML that is safe inside a page: rendered, or else `plain`.
 
-        Takes at most two seconds, and those who share it hardly longer.
-        Raises Busy, at once, where too many are under way.
+        Takes at most two seconds. Raises Busy, at once, where this one is
+        under way for somebody else, or too many are.
         """
         text, kind = what.description, what.description_type or "text/x-rst"
-        if kind not in readme.KINDS or not text.strip() or len(text) > LONGEST:
-            return plain(text)
-        return self._kept.get((kind, text), (), lambda: self._made(text, kind))
-
-    def _made(self, text: str, kind: str) -> str:
         data = text.encode("utf-8", "replace")
-        if len(data) > LONGEST:
+        if kind not in readme.KINDS or not text.strip() or len(data) > LONGEST:
             return plain(text)
-        with self._processes.inside():
-            rendered = _rendered(data, kind)
-        return plain(text) if rendered is None else rendered
+
+        def made() -> str:
+            with self._processes.inside():
+                rendered = _rendered(data, kind)
+            return plain(text) if rendered is None else rendered
+
+        return self._kept.get((kind, text), (), made)
 
 
 def _rendered(data: bytes, kind: str) -> str | None:

@@ -129,7 +129,7 @@ class HumanPages:
         self.shelf = Shelf(site.index, site.folder)
         self._pages = Kept[Page](lambda page: page.weight, waiting=waiting)
         self._about = Kept[About](lambda what: what.weight, waiting=waiting)
-        self._descriptions = descriptions.Descriptions(waiting)
+        self._descriptions = descriptions.Descriptions()
         self._control = "private, no-cache" if site.gate.needs_login("list") else "no-cache"
         self._rehearse()
 
@@ -211,12 +211,12 @@ class HumanPages:
         names = self._site.index.names()
         address = address if len(address) <= _LONGEST_ADDRESS else "/"
         up = "../../" if version is None else "../../../"
-        html = self._descriptions.html
         what: About | None = None
         try:
             what = self._about.get(
                 (project.name, chosen), (project,), lambda: about.read(project, chosen, self._site.index)
             )
+            shown = self._descriptions.html(what)
             if stale is None:
                 said = what
                 origins = tuple(self._origin(file) for file in project.files if file.url and file.version == chosen)
@@ -224,11 +224,8 @@ class HumanPages:
                     ("project", project.name, version),
                     # The address is what the client wrote: it makes the page anew, and never one more.
                     (project, names, sys.intern(address), *origins),
-                    lambda: self.page(
-                        "project", self._project_variables(project, chosen, said, html(said), up, address)
-                    ),
+                    lambda: self.page("project", self._project_variables(project, chosen, said, shown, up, address)),
                 )
-            shown = html(what)
         except Unavailable:
             shown = descriptions.plain(what.description) if what is not None else ""
         # Useful as it is, but it is not kept: the next one may say more.
