@@ -387,6 +387,13 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
             self.request = request
         super().service()
 
+    def handle_close(self) -> None:
+        """Close at once, and let go of a body that was half received: it may have a file on the disk."""
+        super().handle_close()
+        if not self.requests and self.request is not None:
+            self.request.close()
+            self.request = None
+
     def recv(self, size: int) -> bytes:
         """Read up to `size` bytes."""
         data: bytes = super().recv(size)
