@@ -207,11 +207,6 @@ class Passwords:
                 state = self._state = self._load(state)
             return state.book
 
-    def unchanged_book(self) -> Book | None:
-        """The file as last read, if one `stat` shows that it is still the same; reads and waits for nothing."""
-        state = self._state
-        return state.book if state.settled and state.stamp == self._stamp() else None
-
     def _stamp(self) -> tuple[int, int, int, int] | None:
         try:
             return _stamp(os.stat(self._path))
@@ -447,17 +442,6 @@ class Gate:
             _log.warning("wrong login from %s of user %a", where, user)
             raise Denied(_WRONG, challenge=True)
         return User(name=user)
-
-    def recognises(self, authorization: str | None, address: str) -> bool:
-        """Whether this login would pass without being verified: neither hashes nor reads nor waits.
-
-        For the thread that must not block. Where it comes from plays no
-        part: credentials that were right are right from any `address`.
-        """
-        if self._passwords is None or authorization is None or len(authorization) > MAX_HEADER:
-            return False
-        book = self._passwords.unchanged_book()
-        return book is not None and book.knows(self._key(authorization))
 
     def _key(self, authorization: str) -> bytes:
         # Of the header as it came: what was right once need not be taken apart again. A MAC like HMAC, at a third of

@@ -59,6 +59,8 @@ class App:
         assert environ["wsgi.input"].read() == b""
         if environ.get("HTTP_AUTHORIZATION") == "crash":
             raise RuntimeError("an error of the application")
+        if environ.get("HTTP_AUTHORIZATION") == "slow":
+            self.go_on.wait(20)
         if environ.get("HTTP_AUTHORIZATION") == "wrong":
             fields = [("Content-Type", "text/plain"), ("WWW-Authenticate", 'Basic realm="x"')]
             return "401 Unauthorized", fields, b"no\n"
@@ -437,6 +439,22 @@ def test_an_accepted_body_is_asked_for_with_100_continue(shared: Running) -> Non
 
 def test_expect_on_a_request_without_a_body_does_not_hang(shared: Running) -> None:
     assert shared.get("/", Expect="100-continue")[0] == 200
+
+
+def test_deciding_may_take_long_and_keeps_nobody_waiting(start: Start) -> None:
+    running = start()
+    for more in (b"", b"Expect: 100-continue\r\n"):
+        running.app.go_on.clear()
+        with running.connect() as connection:
+            head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nAuthorization: slow\r\n"
+            connection.sendall(head + more + b"\r\n" + (b"" if more else b"abc"))
+            assert running.get("/page") == (200, PAGE)
+            running.app.go_on.set()
+            if more:
+                assert read_head(connection) == b"HTTP/1.1 100 Continue\r\n\r\n"
+                connection.sendall(b"abc")
+            assert read_head(connection).startswith(b"HTTP/1.1 200 ")
+    assert running.app.bodies[-2:] == [b"abc", b"abc"]
 
 
 def test_an_error_while_deciding_is_a_500_and_stores_nothing(shared: Running) -> None:

@@ -16,8 +16,8 @@ open, and the version is pinned to the minor one because they are not promised t
   closed, also while a worker waits for it.
 - `Listener`: at the limit of connections those give way that are missed least.
 
-Given up for that: a wrong password that must be hashed is told after the body, and a page costs what a function that
-returns its bytes costs on waitress; ``--server granian`` is the fast one.
+Given up for that: a page costs what a function that returns its bytes costs on waitress; ``--server granian`` is the
+fast one.
 """
 
 from __future__ import annotations
@@ -120,6 +120,10 @@ class Request(HTTPRequestParser):  # type: ignore[misc] # waitress ships no type
     body_rcv: Any
     error: Error | None
     expect_continue: bool
+    asking = False
+    """Whether a worker is to ask the application about the body."""
+    expects = False
+    """Whether the client waits for a word before it sends the body."""
     unwanted = False
     """Whether the answer, an `error`, is due although the body still comes."""
 
@@ -139,7 +143,7 @@ class Request(HTTPRequestParser):  # type: ignore[misc] # waitress ships no type
                 taken += super().received(data[taken:])
             except OSError as error:
                 _logger.error("the disk that holds bodies while they arrive (TMPDIR): %s", error.strerror)
-                self._refuse(Refusal("507 Insufficient Storage", [_TEXT], _DISK))
+                self.refuse(Refusal("507 Insufficient Storage", [_TEXT], _DISK))
                 self.unwanted = self.unwanted and not self.chunked  # the end of which cannot be found any more
                 break
             if self.empty:
@@ -150,10 +154,8 @@ class Request(HTTPRequestParser):  # type: ignore[misc] # waitress ships no type
                 return taken
             if in_header and self.headers_finished and not self.completed:
                 self._decide()
-                if not self.completed:
-                    return taken  # The channel says "100 Continue", before it passes on what has come of the body.
             elif self.chunked and not self.completed and len(self.body_rcv) > self._channel.server.max_body:
-                self._refuse(_too_large(self._channel.server.max_body))
+                self.refuse(_too_large(self._channel.server.max_body))
         self.rest = data[taken:]
         return len(data)
 
@@ -191,19 +193,22 @@ class Request(HTTPRequestParser):  # type: ignore[misc] # waitress ships no type
             self.expect_continue = False
 
     def _decide(self) -> None:
-        """Whether the body is wanted, now that the header is there."""
-        limit = self._channel.server.max_body
-        error = _too_large(limit) if self.content_length > limit else self._channel.asked(self)
-        if error is not None:
-            self._refuse(error)
+        """Whether the body is wanted, now that the header is there: a matter for a worker, as it may take long."""
+        # waitress would say "100 Continue" by itself.
+        self.expects, self.expect_continue = self.expect_continue, False
+        if self.content_length > self._channel.server.max_body:
+            self.refuse(_too_large(self._channel.server.max_body))
+        else:
+            self.asking = self.completed = True
 
-    def _refuse(self, error: Error) -> None:
+    def refuse(self, error: Error) -> None:
+        """Answer with `error`, whatever still comes of the body."""
         with contextlib.suppress(OSError):  # a full disk fails the last flush too
             self.body_rcv.buf.close()
         self.body_rcv.buf = Nowhere(0)
         self.error, self.completed = error, True
         # Who asks before sending a body sends none now, or does: only the end of the connection is clear.
-        self.unwanted, self.expect_continue = not self.expect_continue, False
+        self.unwanted = not self.expects
 
 
 def _too_large(limit: int) -> RequestEntityTooLarge:
@@ -356,7 +361,7 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         """Whether the client is so slow that another may take its place."""
         return not self.working and now - self._since > GIVES_WAY_AFTER and self.pace(now) < GIVES_WAY_RATE
 
-    def asked(self, request: Request) -> Error | None:
+    def _asked(self, request: Request) -> Error | None:
         """What the application has against a body of this request, as an answer."""
         asks = self.server.asks
         try:
@@ -379,13 +384,34 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
     def service(self) -> None:
         """Answer a request."""
         request = self.requests[0]
-        self._ahead = request.rest
+        self._ahead, request.rest = request.rest, b""
         if self._ahead:
             self.server.behind.append(self)
+        if request.asking:
+            request.asking = False
+            error = self._asked(request)
+            if error is None:
+                self._go_on(request)
+                return
+            request.refuse(error)
         if request.unwanted:
             request.discard()
             self.request = request
         super().service()
+
+    def _go_on(self, request: Request) -> None:
+        """Read the body of a request that is wanted."""
+        request.completed = False
+        with self.requests_lock:
+            self.request = request
+            self.requests.pop(0)
+            if request.expects and self.connected:
+                self._flush_exception(lambda do_close: self.send_continue())
+            request.expects = False
+        if self.connected:
+            self.server.pull_trigger()
+        else:
+            request.close()
 
     def handle_close(self) -> None:
         """Close at once, and let go of a body that was half received: it may have a file on the disk."""
