@@ -244,9 +244,22 @@ def wheel_bomb() -> bytes:
     return target.getvalue().replace(struct.pack("<L", 100 * 2**20), struct.pack("<L", 1_000))
 
 
+def directory(entries: bytes, size: int | None = None, offset: int = 0) -> bytes:
+    """A zip that is nothing but a directory, which claims this size and this place."""
+    return entries + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0, 0, len(entries) if size is None else size, offset, 0)
+
+
+def entry(name: bytes, extra: int = 0) -> bytes:
+    """What the directory of a zip has of an empty member, with as many bytes of extra fields claimed."""
+    return b"PK\1\2" + bytes(24) + struct.pack("<3H", len(name), extra, 0) + bytes(12) + name
+
+
 def directory_bomb() -> bytes:
-    entry = b"PK\1\2" + bytes(42)
-    return entry * 500_000 + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0, 0, len(entry) * 500_000, 0, 0)
+    return directory(entry(b"") * 500_000)
+
+
+def many_folders() -> bytes:
+    return directory(b"".join(entry(b"ours-%d.dist-info/x" % number) for number in range(100_000)))
 
 
 def overlapping_wheel(folder: Path) -> bytes:
@@ -311,6 +324,7 @@ HOSTILE: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     "a wheel bomb": ("-py3-none-any.whl", "damaged", wheel_bomb),
     "a directory": ("-py3-none-any.whl", "not just one folder", directory_bomb),
     "a directory of an sdist": (".zip", "beside it", directory_bomb),
+    "folders": ("-py3-none-any.whl", "not just one folder", many_folders),
 }
 
 
@@ -360,6 +374,61 @@ def test_the_parts_of_a_packed_file_are_counted(tmp_path: Path, ending: str, mon
     assert check(path) == INFO
     path.write_bytes(packers.get(ending, gzip.compress)(b"") + path.read_bytes())
     with pytest.raises(Invalid, match="too many parts"):
+        check(path)
+
+
+def test_pax_headers_and_long_names_share_one_bound(tmp_path: Path) -> None:
+    names = [(b"L", 60_000, b"ours-1.0/".ljust(60_000, b"x")), (b"0", 0, b"")] * 9
+    headers = [pax(record(b"comment", b"x" * 60_000)), (b"0", 0, b"")] * 9
+    path = tmp_path / "ours-1.0.tar.gz"
+    for alone in (names, headers):
+        path.write_bytes(gzip.compress(tarred(*alone)))
+        assert check(path) == INFO
+    for much in (names + headers, headers * 2):
+        path.write_bytes(gzip.compress(tarred(*much)))
+        with pytest.raises(Invalid, match="names too long"):
+            check(path)
+
+
+def test_records_that_look_like_a_header_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "ours-1.0.tar.gz"
+    path.write_bytes(gzip.compress(tarred(pax(record(b"comment", b"x" * 400)), (b"0", 0, b""))))
+    assert check(path) == INFO
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (lambda: directory(entry(b"") * 750_000), "too long zip directory"),
+        (lambda: directory(entry(b"a/b"), size=2**32 - 2), "too long zip directory"),
+        (lambda: directory(entry(b"a/b"), size=10_000), "too long zip directory"),
+        (lambda: directory(entry(b"a/b"), offset=1), "too long zip directory"),
+        (lambda: directory(entry(b"a/b"), size=46), "broken zip directory"),
+        (lambda: directory(entry(b"a/b", extra=60_000) + bytes(10)), "broken zip directory"),
+        (lambda: directory(entry(b"a/b") + b"PK"), "broken zip directory"),
+    ],
+    ids=["long", "claims all", "before the start", "behind the end", "cut", "an overlong member", "a cut member"],
+)
+def test_a_directory_of_a_zip_has_a_size_that_can_be(tmp_path: Path, data: Callable[[], bytes], text: str) -> None:
+    for ending in ("-py3-none-any.whl", ".zip"):
+        path = tmp_path / f"ours-1.0{ending}"
+        path.write_bytes(data())
+        with pytest.raises(Invalid, match=text):
+            check(path)
+
+
+@pytest.mark.parametrize("claims", [{}, {20: 1_000}, {24: 1_000}], ids=["both", "a size", "a packed size"])
+def test_metadata_of_a_wheel_that_is_too_long_is_not_read(tmp_path: Path, claims: dict[int, int]) -> None:
+    long = INFO.ljust(archives.METADATA_LIMIT + 1)
+    info = "ours-1.0.dist-info"
+    path = archive_zip(
+        tmp_path / "ours-1.0-py3-none-any.whl", [(f"{info}/METADATA", long), (f"{info}/WHEEL", b"")], zipfile.ZIP_STORED
+    )
+    data = bytearray(path.read_bytes())
+    for at, number in claims.items():
+        struct.pack_into("<L", data, data.index(b"PK\1\2") + at, number)
+    path.write_bytes(data)
+    with pytest.raises(Invalid, match="metadata that is too long"):
         check(path)
 
 
