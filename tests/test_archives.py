@@ -396,6 +396,35 @@ def test_records_that_look_like_a_header_are_none(tmp_path: Path) -> None:
     assert check(path) == INFO
 
 
+def test_metadata_with_holes_is_refused(tmp_path: Path) -> None:
+    holes = record(b"GNU.sparse.map", b"0,5") + record(b"GNU.sparse.size", b"10")
+    path = tmp_path / "ours-1.0.tar.gz"
+    path.write_bytes(gzip.compress(tarred(pax(holes))))
+    with pytest.raises(Invalid, match="or has holes"):
+        check(path)
+
+
+def test_members_that_were_seen_are_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "ours-1.0.tar.gz"
+    path.write_bytes(gzip.compress(tarred(*[(b"0", 0, b"")] * 20_000), 1))
+    tracemalloc.start()
+    try:
+        assert archives.core_metadata(path, path.name) == INFO
+        assert tracemalloc.get_traced_memory()[1] < 3 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_large_sdist_is_unpacked_further_but_not_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ours-1.0.tar.gz"
+    path.write_bytes(gzip.compress(tarred((b"0", 200_000, random.Random(5).randbytes(200_000)))))
+    monkeypatch.setattr(archives, "_UNPACKED_LIMIT", 10_000)
+    assert check(path) == INFO
+    monkeypatch.setattr(archives, "_UNPACKED_MOST", 100_000)
+    with pytest.raises(Invalid, match="no PKG-INFO among"):
+        check(path)
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from builders import make_wheel
 
 from pypiserver_lite.about import About
 from pypiserver_lite.errors import Busy
-from pypiserver_lite.web import descriptions
+from pypiserver_lite.web import descriptions, readme
 from pypiserver_lite.web.descriptions import LONGEST, Descriptions
 
 linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes where Linux shows them")
@@ -27,6 +28,7 @@ PLAIN = '<pre class="plain">*words* &lt;b&gt;</pre>'
 RENDERERS = {
     "hangs": "import time\ntime.sleep(600)",
     "spins": "while True: pass",
+    "minds no alarm": "import signal, time\nsignal.alarm(0)\ntime.sleep(30)",
     "dies": "import os\nos.abort()",
     "raises": "raise RuntimeError",
     "eats": "x = [bytes(10**8) for _ in range(1000)]",
@@ -76,6 +78,14 @@ def test_a_renderer_that_fails_leaves_the_text_and_no_process(
     assert time.monotonic() - began < 20
     assert shown.html(said()) == PLAIN and calls(tmp_path) == 1  # a failure is remembered
     assert children(os.getpid()) <= before
+
+
+@linux
+def test_a_renderer_ends_even_when_the_server_is_gone(tmp_path: Path) -> None:
+    path = [str(renderer(tmp_path, "import time\ntime.sleep(600)")), *filter(None, sys.path)]
+    command = [sys.executable, "-I", "-c", descriptions._RUN, readme.__file__, "text/markdown", *path]
+    done = subprocess.run(command, input=b"x", stdout=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == -signal.SIGALRM and calls(tmp_path) == 1
 
 
 def test_a_description_is_rendered_once_for_all_who_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
