@@ -58,6 +58,14 @@ class Dependency:
     """The extra that asks for it; empty if it is always needed."""
 
 
+def _addresses(text: str) -> list[tuple[str, str]]:
+    """Names and addresses in a field (RFC 5322); none where comments are nested deeper than the reader can go."""
+    try:
+        return getaddresses([text])
+    except RecursionError:
+        return []
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
     """The core metadata of a release; an absent text is empty. `fields` are named as in PyPI's JSON API."""
@@ -109,7 +117,7 @@ class About:
         found: dict[tuple[str, str], Person] = {}
         for role in ("author", "maintainer"):
             names, mails = self.text(role), self.text(f"{role}_email")
-            addresses = [(name.strip(), mail) for name, mail in getaddresses([mails]) if name or mail]
+            addresses = [(name.strip(), mail) for name, mail in _addresses(mails) if name or mail]
             if names and len(addresses) == 1 and not addresses[0][0]:
                 addresses = [(names, addresses[0][1])]
             elif names and names not in {name for name, _ in addresses}:

@@ -111,3 +111,10 @@ def test_metadata_is_offered_where_it_cannot_change() -> None:  # D1, D3
     for version in ("2.1", "1.2", "", "2", "two", "2.2.1"):
         assert not said(version).holds_for("sdist")
     assert not said("2.2").holds_for("egg")
+
+
+def test_addresses_nested_without_end_are_nobody() -> None:
+    what = about.parse(
+        f"Metadata-Version: 2.1\nName: a\nVersion: 1\nAuthor: Ann\nMaintainer-Email: {'(' * 1900}\n".encode()
+    )
+    assert [person.name for person in what.people()] == ["Ann"]
