@@ -35,7 +35,7 @@ import requests
 from pypiserver_lite import servers
 from pypiserver_lite.errors import ConfigError
 from pypiserver_lite.servers import Options
-from pypiserver_lite.servers.mends import Channel, Task
+from pypiserver_lite.servers.mends import Channel, Task, head_of, remembered_head
 from pypiserver_lite.servers.options import listen
 from pypiserver_lite.servers.proxies import TrustedProxies
 from pypiserver_lite.servers.waitress import Service
@@ -567,6 +567,18 @@ def test_bytes_that_come_before_their_turn_are_taken_up_after_it(
     with ThreadPoolExecutor(8) as clients:
         for done in [clients.submit(talk) for _ in range(8)]:
             done.result(60)
+
+
+def test_a_list_of_what_the_connection_should_do_is_understood(shared: Running) -> None:
+    answer = shared.raw(b"GET /page HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Close\r\n\r\n")  # until it closes
+    assert answer.endswith(PAGE) and b"Connection: close\r\n" in answer
+
+
+def test_headers_that_clients_make_long_are_not_kept() -> None:
+    before = remembered_head.cache_info().currsize
+    for length in (10, 100_000):
+        assert head_of("301 Moved", (("Location", "x" * length),), None).count(b"x") == length
+    assert remembered_head.cache_info().currsize == before + 1
 
 
 def test_http_1_0_keeps_the_connection_only_when_asked(shared: Running) -> None:

@@ -62,6 +62,7 @@ WHOLE_BYTES = 64 * 1024
 UNSENT_BYTES = 128 * 1024
 """What the system takes of an answer before the network does; more would hide how slowly a client reads."""
 _CONTROL_BYTES = 4096
+_USUAL_HEAD = 2000  # characters
 _CHUNKED = "Transfer-Encoding: chunked\r\n"
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 _DISK = b"the disk that holds uploads while they arrive is full, or broken\n"
@@ -261,17 +262,16 @@ class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
 
     def build_response_header(self) -> bytes:
         """The header as bytes. The connection lives on wherever the answer tells its own end."""
-        if self.channel.server.draining:
+        if self.channel.server.draining or "close" in self.request.headers.get("CONNECTION", "").lower():
             self.set_close_on_finish()
-        wants = self.request.headers.get("CONNECTION", "").lower()
-        if self.version == "1.0" or wants == "close" or self.close_on_finish:
+        if self.version == "1.0" or self.close_on_finish:
             head: bytes = super().build_response_header()
             return head
         length = None
         if super().has_body:
             self.chunked_response = self.content_length is None and self.request.command != "HEAD"
             length = _CHUNKED if self.content_length is None else f"Content-Length: {self.content_length}\r\n"
-        return _head(self.status, tuple(self.response_headers), length) + _date(int(self.start_time))
+        return head_of(self.status, tuple(self.response_headers), length) + _date(int(self.start_time))
 
     def write(self, data: bytes | FileBody) -> None:
         """Write a piece of the body, and the header before the first; both at once where that is all.
@@ -293,11 +293,21 @@ class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
         super().write(data)
 
 
-@functools.lru_cache(maxsize=512)
-def _head(status: str, fields: tuple[tuple[str, str], ...], length: str | None) -> bytes:
-    """A header without its date, with the line that tells the length; most answers have one like others before."""
+def head_of(status: str, fields: tuple[tuple[str, str], ...], length: str | None) -> bytes:
+    """A header without its date, with `length`, the line that tells it; most answers have one like others before.
+
+    A long one is kept for nobody: it repeats what a client wrote.
+    """
+    usual = sum([len(value) for _, value in fields]) <= _USUAL_HEAD
+    return remembered_head(status, fields, length) if usual else _made_head(status, fields, length)
+
+
+def _made_head(status: str, fields: tuple[tuple[str, str], ...], length: str | None) -> bytes:
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields if name.lower() != "content-length")
     return f"HTTP/1.1 {status}\r\n{lines}{length or ''}Server: {IDENT}\r\n".encode("latin-1")
+
+
+remembered_head = functools.lru_cache(maxsize=512)(_made_head)
 
 
 @functools.lru_cache(maxsize=2)
