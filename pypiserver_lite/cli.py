@@ -189,7 +189,7 @@ def unyank(argv: Sequence[str]) -> int:
 
 
 def _release_parser(verb: str, description: str) -> config.Parser:
-    parser = config.make_parser(f"pypiserver-lite {verb}", description, names=())
+    parser = config.make_parser(f"pypiserver-lite {verb}", description, names=["follow_links"])
     parser.add_argument("name", metavar="NAME", help="the project")
     parser.add_argument("version", metavar="VERSION", help="the release")
     parser.add_argument("packages", nargs="*", metavar="PACKAGES", help="folders that are served (default: as for run)")
@@ -197,10 +197,12 @@ def _release_parser(verb: str, description: str) -> config.Parser:
 
 
 def _yank(parser: config.Parser, argv: Sequence[str], done: str) -> int:
-    given = parser.parse_intermixed_args(list(argv))
-    settings = config.load(config.make_parser("", "", names=["packages"]), given.packages, os.environ)
+    given = vars(parser.parse_intermixed_args(list(argv)))
+    name, version, reason = given.pop("name"), given.pop("version"), given.pop("reason", None)
+    given = {key: value for key, value in given.items() if value != []}
+    settings = config.from_settings({**config.from_variables(os.environ, without=given), **given})
     with contextlib.closing(site.build_folder(settings)) as folder:
-        for filename in folder.yank(normalize(given.name), given.version, getattr(given, "reason", None)):
+        for filename in folder.yank(normalize(name), version, reason):
             print(f"{filename}: {done}")
     return 0
 

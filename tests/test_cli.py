@@ -280,5 +280,11 @@ def test_a_release_is_yanked_and_unyanked(folder: Path) -> None:
     assert Path(f"{wheel}.yanked").read_text() == "bad build"
     assert run("unyank", "ours", "1.0", "packages", cwd=folder).returncode == 0
     assert not Path(f"{wheel}.yanked").exists()
+    (folder / "farm").mkdir()
+    (folder / "farm" / wheel.name).symlink_to(wheel)
+    assert run("yank", "ours", "1.0", "farm", cwd=folder).returncode == 1
+    for verb in ("yank", "unyank"):
+        assert run(verb, "ours", "1.0", "farm", "--follow-links", cwd=folder).returncode == 0
+        assert (folder / "farm" / f"{wheel.name}.yanked").exists() == (verb == "yank")
     done = run("yank", "ours", "2.0", "packages", cwd=folder)
     assert done.returncode == 1 and "ours" in done.stderr
