@@ -85,9 +85,12 @@ class Site:
         """Numbers for monitoring."""
         done, total = self.folder.progress()
         numbers: dict[str, object] = {"projects": len(self.index.names()), "facts": {"done": done, "total": total}}
-        if self.remotes:
-            numbers["upstream"] = asdict(self.remotes[0].traffic.snapshot())
-        return numbers
+        traffic = self.traffic()
+        return numbers if traffic is None else {**numbers, "upstream": traffic}
+
+    def traffic(self) -> dict[str, object] | None:
+        """What was fetched from the upstreams so far; ``None`` if none is asked."""
+        return asdict(self.remotes[0].traffic.snapshot()) if self.remotes else None
 
     def close(self) -> None:
         """Stop background work and close what is open."""

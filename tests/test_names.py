@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -321,6 +322,10 @@ def test_no_address_of_a_removed_project_reaches_the_upstream(packages: Path, tm
         live.in_thread(theirs) as upstream,
         live.serve(packages=[packages], fallback_url=upstream.simple, fallback_mode=mode, **forms.OPEN) as server,
     ):
+        until = time.monotonic() + 10
+        while "project/ours/" not in live.ask(server, "/", Accept="text/html").text:
+            assert time.monotonic() < until, "it is not among the newest on the home page"
+            time.sleep(0.05)
         answer = forms.post(server, forms.action("remove_pkg", name="ours", version="1.0"))
         assert answer.status == 200 and "upstream" not in answer.text
         for path in (
@@ -337,11 +342,31 @@ def test_no_address_of_a_removed_project_reaches_the_upstream(packages: Path, tm
             assert live.ask(server, path).status == 404, path
         assert live.ask(server, "/ours/").headers["location"] == "../simple/ours/"
         assert "ours" not in live.ask(server, "/simple/").text
+        assert live.ask(server, "/").status == 200
         assert "names" in live.ask(server, "/simple/ours/").text
         assert not [path for path in upstream.asked() if "ours" in path]
         said = command("names", "release", "Ours", "--in", packages, cwd=tmp_path)
         assert (said.returncode, said.stdout) == (0, "ours: released\n")
+        before = len(upstream.asked())
+        assert live.ask(server, "/").status == 200
+        assert len(upstream.asked()) == before  # the home page is about what is here
         assert live.ask(server, "/simple/ours/").status == (302 if mode == "redirect" else 200)
+
+
+def test_a_disk_that_is_not_mounted_at_the_start_is_503_until_it_is(packages: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    for file in packages.iterdir():
+        os.utime(file, (10**9, 10**9))  # of a file that may still change nothing is remembered
+    with live.serve(packages=[packages], cache_dir=cache, disable_fallback=True) as server:
+        assert live.ask(server, "/simple/other/").status == 200
+    packages.rename(tmp_path / "disk")
+    packages.mkdir()
+    with live.serve(packages=[packages], cache_dir=cache, disable_fallback=True) as server:
+        assert live.ask(server, "/simple/other/").status == 503
+        assert live.ask(server, "/health").status == 200
+        packages.rmdir()
+        (tmp_path / "disk").rename(packages)
+        assert live.ask(server, "/simple/other/").status == live.ask(server, "/").status == 200
 
 
 # -- the verb ---------------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ class Shelf:
         """The releases whose files came last, the newest first; as far as files have been read."""
         found: dict[tuple[str, str], Newcomer] = {}
         for name, filename in self._current().newest:
-            project = self._index.project(name)
+            project = self._folder.project(name)  # whoever else may have it, this is about what is here
             file: File | None = project.by_filename.get(filename) if project else None
             if file is None or file.uploaded is None:
                 continue

@@ -149,15 +149,14 @@ class HumanPages:
     def home_variables(self, address: str, newest: Sequence[Newcomer] | None = None) -> dict[str, object]:
         """What every home page may use; the names in capitals are pypiserver's.
 
-        `newest` takes the place of the newest releases, which take a moment
-        to gather.
+        `newest` takes the place of what is asked of the index, for pages that are only tried.
         """
         settings, host = self._site.config, re.sub(r"^https?://|/.*$", "", address)
         return {
             **self.common(""),
             "URL": address,
             "VERSION": site.VERSION,
-            "NUMPKGS": len(self._site.index.names()),
+            "NUMPKGS": len(self._site.index.names() if newest is None else newest),
             "PACKAGES": "packages/",
             "SIMPLE": "simple/",
             "host": host,
@@ -167,7 +166,7 @@ class HumanPages:
             "fallback": not settings.disable_fallback,
             "mode": settings.fallback_mode,
             "upstreams": [_public(url) for url in self._site.upstreams()],
-            "traffic": self._site.state().get("upstream"),
+            "traffic": self._site.traffic(),
             "newest": self.shelf.newest(NEWEST) if newest is None else newest,
             "install": _set_up(address),
             "publish": _publishing(address),
@@ -240,7 +239,9 @@ class HumanPages:
         up: str,
         address: str,
         stale: float | None = None,
+        names: Sequence[NormalizedName] | None = None,
     ) -> dict[str, object]:
+        """`names` takes the place of those of the index, for pages that are only tried."""
         what = read or about.NOTHING
         here = f"{up}project/{project.name}/"
         every = releases(project, here)
@@ -260,7 +261,7 @@ class HumanPages:
             "unread": read is None,
             "stale": None if stale is None else int(stale // 60),
             "files": [self._file_row(file, up) for file in files],
-            "needed": self._needed(what),
+            "needed": self._needed(what, self._site.index.names() if names is None else names),
             "install": _installing(project.name, version, address),
             "here": here,
             "json": f"{up}pypi/{project.name}/json",
@@ -283,8 +284,7 @@ class HumanPages:
             return "this index"
         return "the cache" if any(remote.keeps(file) for remote in self._site.remotes) else "the upstream"
 
-    def _needed(self, what: About) -> list[Needed]:
-        names = self._site.index.names()
+    def _needed(self, what: About, names: Sequence[NormalizedName]) -> list[Needed]:
         groups: dict[str, list[tuple[Dependency, bool]]] = {}
         for dependency in what.dependencies()[:_MAY_LINK]:
             name = dependency.name
@@ -329,8 +329,8 @@ class HumanPages:
             ("home", {**self.home_variables(address, ()), "uploads": False}),
             ("search", self._search_variables(catalogue, "sam", 1)),
             ("search", self._search_variables(Catalogue(names=()), "", 2)),
-            ("project", self._project_variables(samples.RICH, "1.0", what, shown, "../../", address)),
-            ("project", self._project_variables(samples.BARE, "", None, "", "../../", address)),
+            ("project", self._project_variables(samples.RICH, "1.0", what, shown, "../../", address, names=())),
+            ("project", self._project_variables(samples.BARE, "", None, "", "../../", address, names=())),
             ("error", self._error_variables(404, "nothing here", "/project/sample/")),
         ]
         for template, variables in pages:
