@@ -61,6 +61,8 @@ WHOLE_BYTES = 64 * 1024
 """A body up to this size leaves together with its header."""
 UNSENT_BYTES = 128 * 1024
 """What the system takes of an answer before the network does; more would hide how slowly a client reads."""
+PART_BYTES = 512 * 1024
+"""What is written goes into buffers of about this size; what a slow client leaves beyond it goes to a file."""
 _CONTROL_BYTES = 4096
 _USUAL_HEAD = 2000  # characters
 _CHUNKED = "Transfer-Encoding: chunked\r\n"
@@ -330,6 +332,7 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
     task_class = Task
     error_task_class = ErrorAnswer
     sendbuf_len: int
+    current_outbuf_count: int
 
     def __init__(self, server: Listener, sock: socket.socket, addr: Any, adj: Adjustments, map: Any = None) -> None:
         self.parser_class = functools.partial(Request, channel=self)
@@ -446,6 +449,14 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         self._turn -= sent
         self._moved += sent
         return sent
+
+    def write_soon(self, data: bytes | FileBody) -> int:
+        """Have `data` sent, from a worker; how many bytes that are."""
+        # A buffer keeps what it has sent until the next one: of a stream that would be sixteen megabytes a client. One
+        # that has gone over to a file costs no memory, and another would cost a descriptor.
+        if self.current_outbuf_count >= PART_BYTES and not self.outbufs[-1].overflowed:
+            self.current_outbuf_count = self.adj.outbuf_high_watermark
+        return int(super().write_soon(data))
 
     def _flush_some(self, do_close: bool = True) -> bool:
         """Send what waits, for one turn. Whether anything went out."""

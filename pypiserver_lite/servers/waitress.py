@@ -21,7 +21,7 @@ from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
 from ..errors import ConfigError
-from .mends import IDENT, UNSENT_BYTES, Channel, Listener
+from .mends import IDENT, PART_BYTES, UNSENT_BYTES, Channel, Listener
 from .options import Options, connections, listen
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Service:
             max_request_header_size=options.max_header,
             max_request_body_size=sys.maxsize,
             recv_bytes=64 * 1024,
+            outbuf_overflow=PART_BYTES,
             ident=IDENT,
             server_name=options.host,
             log_socket_errors=False,
