@@ -420,6 +420,32 @@ def test_a_refused_multipart_upload_of_requests_gets_its_401(start: Start) -> No
     assert len(running.app.bodies[0]) > 30 * MIB
 
 
+def test_a_body_nobody_wants_is_read_to_its_end_however_early_it_is_refused(start: Start) -> None:
+    running = start()
+    workers = running.service._workers
+    add_task = workers.add_task
+
+    def add_and_wait(task: Any) -> None:  # as on a busy machine: the worker is done before the loop goes on
+        add_task(task)
+        time.sleep(0.1)
+
+    workers.add_task = add_and_wait
+    with running.connect() as connection:
+        connection.sendall(POST + b"Content-Length: 9\r\nAuthorization: wrong\r\n\r\n")
+        assert read_head(connection).startswith(b"HTTP/1.1 401 ")
+        assert connection.recv(3) == b"no\n"
+        connection.sendall(b"nobody's\nGET /page HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_head(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_piece_of_a_body_that_looks_like_the_begin_of_tls_is_a_piece_of_the_body(shared: Running) -> None:
+    with shared.connect() as connection:
+        connection.sendall(POST + b"Content-Length: 9\r\nExpect: 100-continue\r\n\r\n")
+        assert read_head(connection).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(b"\x16\x03\x01 a body")
+        assert read_head(connection).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_refusal_comes_instead_of_100_continue(shared: Running) -> None:
     with shared.connect() as connection:
         connection.sendall(

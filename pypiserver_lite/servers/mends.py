@@ -136,7 +136,7 @@ class Request(HTTPRequestParser):  # type: ignore[misc] # waitress ships no type
 
     def received(self, data: bytes) -> int:
         """Take what belongs to this request; how many bytes are done with."""
-        if not self.header_plus and data[:2] == b"\x16\x03":
+        if not (self.header_plus or self.headers_finished) and data[:2] == b"\x16\x03":
             self.error, self.completed = BadRequest("this port speaks http, not https"), True
             return len(data)
         taken: int = 0
@@ -409,7 +409,8 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
             request.refuse(error)
         if request.unwanted:
             request.discard()
-            self.request = request
+            with self.requests_lock:  # the loop lets go of this request under it
+                self.request = request
         super().service()
 
     def _go_on(self, request: Request) -> None:
