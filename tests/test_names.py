@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -288,6 +289,82 @@ def test_the_second_of_two_roots_may_be_lost(make: Make, packages: Path, tmp_pat
     make(packages, tmp_path / "two").release(None)
     assert folder.project(OURS) is None and not folder.had(OURS)
     assert folder.had(OTHER)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("restart", [False, True])
+def test_each_of_two_roots_is_lost_when_an_empty_one_replaced_it(
+    make: Make, packages: Path, tmp_path: Path, restart: bool, at: int
+) -> None:
+    """Noticed at the start too, without anything that a cache remembers."""
+    roots = packages, tmp_path / "two"
+    make_wheel(roots[at])
+    make_wheel(roots[1], "two")
+    folder = make(*roots)
+    roots[at].rename(tmp_path / "disk")
+    roots[at].mkdir()
+    folder = make(*roots) if restart else folder
+    with pytest.raises(Unavailable):
+        folder.project(OURS)
+    assert list(roots[at].iterdir()) == []
+    roots[at].rmdir()
+    (tmp_path / "disk").rename(roots[at])
+    assert folder.project(OURS) is not None and folder.names() == ("other", "ours", "two")
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_second_root_that_was_emptied_on_purpose(make: Make, packages: Path, tmp_path: Path, writable: bool) -> None:
+    """It keeps its mark; one that cannot be marked is taken for lost at the next start, until an operator speaks."""
+    path = make_wheel(two := tmp_path / "two")
+    if not writable:
+        (two / RECORDS.parent).touch()  # nothing can be made below a file, whoever we are
+    running = make(packages, two)
+    path.unlink()
+    assert running.project(OURS) is None and running.had(OURS)
+    folder = make(packages, two)
+    if not writable:
+        with pytest.raises(Unavailable):
+            folder.project(OURS)
+        make(packages, two).release(None)
+        assert folder.project(OURS) is None and not folder.had(OURS)
+        folder = make(packages, two)
+        make_wheel(two)
+    else:
+        assert folder.project(OURS) is None and folder.had(OURS) and folder.kept() == (OURS,)
+        # Still itself when it was away in between.
+        two.rename(tmp_path / "disk")
+        two.mkdir()
+        folder = make(packages, two)
+        with pytest.raises(Unavailable):
+            folder.project(OURS)
+        two.rmdir()
+        (tmp_path / "disk").rename(two)
+    assert folder.project(NOBODYS) is None and folder.had(OURS)
+
+
+def test_what_is_said_of_a_lost_root_is_a_command_that_ends_it(
+    make: Make, packages: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_wheel(two := tmp_path / "it's two")
+    make(packages, two)
+    shutil.rmtree(two)
+    two.mkdir()
+    folder = make(packages, two)
+    with pytest.raises(Unavailable):
+        folder.project(OURS)
+    words = shlex.split(caplog.messages[-1].rpartition("pypiserver-lite ")[2])
+    assert command(*words, cwd=tmp_path).stdout == "ours: released\n"
+    assert folder.project(OURS) is None and not folder.had(OURS)
+    assert folder.project(OTHER) is not None
+
+
+def test_a_former_first_folder_gives_its_names_to_a_new_one(make: Make, packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages).unlink()
+    make_wheel(packages)
+    make(packages).remove(OURS, "1.0")
+    make_wheel(tmp_path / "new", "new")
+    for roots in ((tmp_path / "new", packages), (tmp_path / "new",)):
+        assert make(*roots).had(OURS)
 
 
 def test_a_fresh_empty_folder_is_empty(make: Make, tmp_path: Path) -> None:

@@ -8,16 +8,22 @@ The file is a log with a name in each line; ``-NAME`` releases one, and ``-*``
 all of those before it: the operator says that the folders are meant to be as
 they are. It is only ever appended to, so that it may be shared by processes
 and read by its new lines alone.
+
+``*DIGEST`` stands for a folder but the first that had files. Each of those
+is marked with such a file of its own, with the first folder in it: one that
+had files and is now empty without its mark is not the folder that it was.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
 from packaging.utils import NormalizedName
 
@@ -25,27 +31,31 @@ from .. import disk
 from ..errors import ConfigError, Unavailable
 
 FOLDER, FILE = ".pypiserver-lite", "names"
-"""Where the file lies below the first packages folder."""
+"""Where the file lies below a packages folder; the first one's is the record, the others' are marks."""
 
 _HEAD = b"# Names that this index has or had; nobody else is asked for them. See: pypiserver-lite names --help\n"
+_MARK = b"# Marks a packages folder; where it is missing, an empty folder may be one whose disk is not mounted.\n"
 _ALL = "-*"
 _LETTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-*\n"
 _log = logging.getLogger(__name__)
 
 
 class Names:
-    """The names that were ever in `live`, kept below the folder `root`. Safe for threads and processes.
+    """The names that were ever in `live`, kept below the first of the folders `roots`. Safe for threads and processes.
 
     `live` holds the names that have files now; whoever changes it says so
-    with `went` and `came`. Where the file cannot be written, names are kept
+    with `went` and `came`, and with `filled` which folders have any. Where the file cannot be written, names are kept
     in this process's memory, and that is said once.
     """
 
-    def __init__(self, root: str, live: Mapping[NormalizedName, object]) -> None:
-        self._path, self._live = Path(root, FOLDER, FILE), live
+    def __init__(self, roots: Sequence[str], live: Mapping[NormalizedName, object]) -> None:
+        self._roots, self._live = tuple(map(_sign, roots)), live
+        self._path, *self._marks = (Path(root, FOLDER, FILE) for root in roots)
         self._lock = Lock()
         self._kept: set[NormalizedName] = set()
         self._unwritten: set[NormalizedName] = set()
+        self._full: set[NormalizedName] = set()
+        self._unmarked: list[Path] = []
         self._file: tuple[int, int] | None = None
         self._end = 0
         self._said: set[str] = set()
@@ -59,13 +69,18 @@ class Names:
 
     def load(self) -> None:
         """Read the file, for the first time. Raises ConfigError if it is damaged or cannot be read."""
-        disk.sweep(self._path.parent)
+        path = self._path
         try:
             with self._lock:
+                disk.sweep(path.parent)
                 self._read()
+                for path in self._marks:
+                    disk.sweep(path.parent)
+                    if not self.recorded:
+                        self._adopt(path)
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"{self._path} tells which names are this index's own, and {_reason(error)}; mend it. Without it, "
+                f"{path} tells which names are this index's own, and {_reason(error)}; mend it. Without it, "
                 "projects that have no files here any more would be looked for upstream"
             ) from error
 
@@ -79,7 +94,7 @@ class Names:
     def kept(self) -> tuple[NormalizedName, ...]:
         """All of them, sorted."""
         self.look()
-        return tuple(sorted(self._kept))
+        return tuple(sorted(name for name in self._kept if name[0] != "*"))
 
     def went(self, names: Iterable[NormalizedName]) -> None:
         """These are about to lose their last file."""
@@ -95,21 +110,46 @@ class Names:
             if not self._kept:
                 self._kept = set()  # which gives back the room of a hundred thousand, as a set that shrinks does not
 
+    def filled(self, numbers: Iterable[int]) -> None:
+        """These roots have files now, and no others."""
+        numbers = {number for number in numbers if number}
+        full = {self._roots[number] for number in numbers}
+        gone, new = self._full - full, full - self._full
+        self.went(gone)
+        self._full = full
+        self.came(new)
+        self._unmarked += [self._marks[number - 1] for number in numbers if self._roots[number] in new]
+
+    def marked(self, number: int) -> bool:
+        """Whether the root of that number is one that had files: an empty one was emptied."""
+        return (self._path, *self._marks)[number].is_file()
+
+    def misses(self, number: int) -> bool:
+        """Whether the root of that number, which has no files, had some and is not marked as that one."""
+        return self._roots[number] in self._kept and not self.marked(number)
+
     def look(self) -> None:
         """See what other processes, and operators, wrote."""
         self._attempt(self._read)
 
     def write(self) -> None:
-        """Record what is not recorded yet."""
+        """Record what is not recorded yet, and mark the roots that are recorded."""
         if self._unwritten:
             self._attempt(self._append)
+        while self._unmarked and self.recorded:
+            path = self._unmarked.pop()
+            try:
+                self._mark(path)
+            except OSError as error:
+                # Where it is empty one day, an operator has to say whether that is meant.
+                _log.debug("%s cannot be written: %s", path, error.strerror)
 
     def release(self, names: Iterable[NormalizedName] | None) -> None:
         """Keep these names no more, or with ``None`` none that has no files now.
 
         Raises Unavailable if the file cannot be written.
         """
-        lines = [_ALL, *sorted(self._live)] if names is None else [f"-{name}" for name in names]
+        lines = [_ALL, *sorted(self._live), *sorted(self._full)] if names is None else [f"-{name}" for name in names]
         try:
             with self._lock:
                 self._append(lines)
@@ -137,7 +177,7 @@ class Names:
     def _read(self) -> None:
         """Take in what is new in the file. Raises OSError, ValueError if it is damaged."""
         try:
-            with open(os.open(self._path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+            with _opened(self._path) as file:
                 status = os.fstat(file.fileno())
                 if ((status.st_dev, status.st_ino), status.st_size) == (self._file, self._end):
                     return
@@ -151,20 +191,28 @@ class Names:
         except (FileNotFoundError, NotADirectoryError):
             if self._file is not None:
                 self._file = None
-                self._unwritten.update(self._live, self._kept)
+                self._unwritten.update(self._live, self._full, self._kept)
             return
-        # What follows the last line end is being written, or was when the machine stopped.
-        data = data[: data.rfind(b"\n") + 1]
-        head = 0 if start else data.find(b"\n") + 1
-        if (not start and data[:1] != b"#") or b"\n\n" in data or data[head:].translate(None, _LETTERS):
-            raise ValueError("is damaged")
+        lines, length = _lines(data, start)
         if not start:
-            self._unwritten.update(self._live, self._kept)
-        self._file, self._end = (status.st_dev, status.st_ino), start + len(data)
-        self._take(data[head:].decode("ascii").splitlines())
-        lost = before.difference(self._kept, self._live)
+            self._unwritten.update(self._live, self._full, self._kept)
+        self._file, self._end = (status.st_dev, status.st_ino), start + length
+        self._take(lines)
+        lost = before.difference(self._kept, self._live, self._full)
         self._kept |= lost
         self._unwritten |= lost
+
+    def _adopt(self, path: Path) -> None:
+        """Take in what another root has, where the first has nothing: it was the first once, or knows that one.
+
+        Raises OSError, ValueError if it is damaged.
+        """
+        try:
+            with _opened(path) as file:
+                self._take(_lines(file.read(), 0)[0])
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        self._unwritten |= self._kept
 
     def _take(self, lines: Iterable[str]) -> None:
         """Do as the lines say, one after the other; names that follow each other at once, for they may be many."""
@@ -172,10 +220,10 @@ class Names:
             names = set(map(NormalizedName, group))
             if not signed:
                 self._unwritten -= names
-                self._kept |= names - self._live.keys()
+                self._kept |= names.difference(self._live, self._full)
             elif _ALL in names:
                 self._kept.clear()
-                self._unwritten = set(self._live)
+                self._unwritten = {*self._live, *self._full}
                 self.cleared += 1
             else:
                 released = {NormalizedName(name[1:]) for name in names}
@@ -190,14 +238,19 @@ class Names:
             self._read()
             text = "".join(f"{line}\n" for line in (*sorted(self._unwritten), *lines)).encode("ascii")
             if self._file is None:
-                with disk.Staged(folder) as staged:
-                    staged.write(_HEAD + text)
-                    staged.commit()
-                    disk.place(staged.path, self._path, overwrite=False)
-                disk.sync_folder(folder)
+                _create(self._path, _HEAD + text)
             elif text:
                 self._extend(text)
             self._read()
+
+    def _mark(self, path: Path) -> None:
+        """Mark a root. Raises OSError."""
+        if not path.is_file():
+            path.parent.mkdir(exist_ok=True)
+            try:
+                _create(path, _MARK + f"{self._roots[0]}\n".encode("ascii"))
+            except FileExistsError:
+                _log.debug("another process made %s", path)
 
     def _extend(self, text: bytes) -> None:
         flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -214,6 +267,34 @@ class Names:
                 raise
         finally:
             os.close(handle)
+
+
+def _sign(root: str) -> NormalizedName:
+    """What stands for a root among the names."""
+    return NormalizedName(f"*{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}")
+
+
+def _opened(path: Path) -> BinaryIO:
+    return open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb")
+
+
+def _create(path: Path, data: bytes) -> None:
+    """Make a file, whole and durable. Raises OSError, FileExistsError if it is there."""
+    with disk.Staged(path.parent) as staged:
+        staged.write(data)
+        staged.commit()
+        disk.place(staged.path, path, overwrite=False)
+    disk.sync_folder(path.parent)
+
+
+def _lines(data: bytes, start: int) -> tuple[list[str], int]:
+    """The lines of what stands in a file from `start`, and how many bytes they are. Raises ValueError for damage."""
+    # What follows the last line end is being written, or was when the machine stopped.
+    data = data[: data.rfind(b"\n") + 1]
+    head = 0 if start else data.find(b"\n") + 1
+    if (not start and data[:1] != b"#") or b"\n\n" in data or data[head:].translate(None, _LETTERS):
+        raise ValueError("is damaged")
+    return data[head:].decode("ascii").splitlines(), len(data)
 
 
 def _reason(error: Exception) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -100,7 +101,7 @@ class Snapshot:
         self._unknown = False
         self._filled: dict[int, tuple[int, ...]] = {}
         self._emptied: dict[int, int] = {}
-        self._had = Names(self._roots[0], self.projects)
+        self._had = Names(self._roots, self.projects)
         self._had.load()
         self._list([], first=True)
         for number, real in enumerate(self.real_roots()):
@@ -350,22 +351,25 @@ class Snapshot:
         """See whether a root was replaced by an empty one."""
         self._unknown = any(listing.lost for listing in found.values())
         filled = {listing.order[0] for listing in found.values() if listing.files}
+        self._had.filled(filled)
         for number, real in enumerate(self._real_roots):
             listing = found.get(real)
             identity = () if listing is None or listing.stamp is None else listing.stamp[2:]
             if number in filled:
                 self._filled[number] = identity
-            if number in filled or self._filled.get(number) == identity:
+            before = self._filled.get(number)
+            if before == identity or (before is None and self._had.marked(number)):
                 self._emptied.pop(number, None)
-            elif identity and number in self._filled and number not in self._emptied:
+            elif identity and number not in self._emptied and (before is not None or self._had.misses(number)):
                 self._is_emptied(number)
 
     def _is_emptied(self, number: int) -> None:
         self._emptied[number] = self._had.cleared
         _log.error(
             "%s is empty and was not before: is its disk mounted? Projects that no folder has are refused until its "
-            "files are back, or until you say that it is meant: pypiserver-lite names release --all",
+            "files are back, or until you say that it is meant: pypiserver-lite names release --all %s",
             self._roots[number],
+            " ".join(f"--in {shlex.quote(root)}" for root in self._roots),
         )
 
     def state(self, now: float) -> State:
