@@ -310,6 +310,9 @@ MALFORMED = {
     "chunk overrun": (400, CHUNKED + b"3\r\nabcde\r\n0\r\n\r\n"),
     "endless chunk line": (400, CHUNKED + b"0" * 9000),
     "endless trailer": (400, CHUNKED + b"0\r\n" + b"a: b\r\n" * 3000),
+    "request for a trailer": (400, CHUNKED + b"0\r\nGET /smuggled HTTP/1.1\r\n\r\n"),
+    "null in a trailer": (400, CHUNKED + b"0\r\na: \0\r\n\r\n"),
+    "odd host in the address": (400, b"GET http://me@there/ HTTP/1.1\r\nHost: here\r\n\r\n"),
     "row of spaces": (400, b"GET / HTTP/1.1\r\nHost: here\r\nX:" + b" " * 60000 + b"x\r\n\r\n"),
     "address that is slow to read": (400, b"GET http://" + b"1" * 60000 + b" x HTTP/1.1\r\nHost: here\r\n\r\n"),
 }  # fmt: skip
@@ -362,6 +365,7 @@ def test_ordinary_oddities_are_understood(shared: Running) -> None:
     first = said(b"\r\n\r\nGET /a%20b?c=%64 HTTP/1.1\r\nhost: here\r\nx-a: 1\r\nX-A:2\r\nX_A: 3\r\n\r\n")
     assert (first["PATH_INFO"], first["QUERY_STRING"], first["HTTP_X_A"]) == ("/a b", "c=%64", "1, 2")
     assert said(b"GET http://here/x?y HTTP/1.1\r\nHost: here\r\n\r\n")["PATH_INFO"] == "/x"
+    assert said(b"GET http://there:99/x HTTP/1.1\r\nHost: here\r\n\r\n")["HTTP_HOST"] == "there:99"
     assert said(b"GET http://here HTTP/1.1\r\nHost: here\r\n\r\n")["PATH_INFO"] == "/"
     assert said(b"GET //x HTTP/1.1\r\nHost: here\r\n\r\n")["PATH_INFO"] == "/x"
     assert said(b"GET /y HTTP/1.0\r\n\r\n")["PATH_INFO"] == "/y"
@@ -861,29 +865,43 @@ def test_those_who_ask_twice_and_do_not_read_hold_no_worker(start: Start) -> Non
             assert running.get("/page") == (200, PAGE)
 
 
-@pytest.mark.parametrize("kind", ["readers", "bodies"])
-def test_at_the_limit_of_connections_the_slowest_give_way(start: Start, kind: str) -> None:
+@pytest.mark.parametrize("piece", [20, 2400])
+@pytest.mark.parametrize("kind", ["readers", "bodies", "askers"])
+def test_at_the_limit_of_connections_the_slowest_and_those_between_two_requests_give_way(
+    start: Start, kind: str, piece: int
+) -> None:
     running = start(connection_limit=40, threads=4)
     stop = threading.Event()
+    asked = {
+        "readers": b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n",
+        "bodies": POST + b"Content-Length: 1000000\r\n\r\n",
+        "askers": b"GET /empty HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n" % (b"x" * piece),
+    }[kind]
 
-    def trickle(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while not stop.wait(0.2):
-                if kind == "bodies":
-                    connection.sendall(b"x" * 20)
-                elif not connection.recv(20):
-                    return
+    def trickle() -> None:
+        while not stop.wait(0.1):
+            with contextlib.suppress(OSError), running.connect() as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                connection.sendall(asked)
+                while not stop.wait(0.2):
+                    if kind == "bodies":
+                        connection.sendall(b"x" * piece)
+                    elif not connection.recv(piece):
+                        break
+                    elif kind == "askers":
+                        connection.sendall(asked)
 
-    with contextlib.ExitStack() as slow:
-        slow.callback(stop.set)
-        for _ in range(60):
-            connection = slow.enter_context(running.connect())
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            asked = b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n" if kind == "bodies" else b"GET /file HTTP/1.1\r\n"
-            connection.sendall(asked + b"Host: x\r\n\r\n")
-            threading.Thread(target=trickle, args=(connection,), daemon=True).start()
-        for _ in range(20):
+    clients = [threading.Thread(target=trickle) for _ in range(60)]
+    for client in clients:
+        client.start()
+    time.sleep(1)  # until they have all places; that they have is not what is tested
+    try:
+        for _ in range(10):
             assert running.get("/page") == (200, PAGE)
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
 
 
 @pytest.mark.parametrize("asked", [b"GET /file HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n"])

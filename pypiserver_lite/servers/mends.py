@@ -50,11 +50,12 @@ from .wrapped import LINGER_BYTES
 IDENT = "pypiserver-lite"
 LEAST_RATE = 500
 """Bytes a second, over the idle time-out, that a client must send or take."""
-GIVES_WAY_RATE = 10_000
-"""Bytes a second below which a client may have to give way to another at the limit of connections,"""
+GIVES_WAY_RATE = 5_000
+"""Bytes a second, for every second that it lasts, below which a client may have to give way to another at the limit of
+connections; at first it has `GIVES_WAY_AFTER` seconds. Who is between two requests gives way before."""
 GIVES_WAY_AFTER = 2
-"""after so many seconds of it. Who has asked nothing gives way first, but not before `ASKS_WITHIN` seconds."""
 ASKS_WITHIN = 0.5
+"""Seconds that a new connection has for its first request before it is one that asks nothing."""
 TURN_BYTES = 2 * 1024 * 1024
 """Sent at most for one connection before the others get their turn."""
 WHOLE_BYTES = 64 * 1024
@@ -73,6 +74,7 @@ _HARMLESS = bytes({*range(0x20, 0x100), *b"\t\r\n"} - {0x7F})
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Z]{1,32} [!-~]+ HTTP/1\.[01]")
 _FRAMING = re.compile(rb"\n(?:content.length|transfer.encoding)[^\r]*", re.IGNORECASE)
 _ONE_FRAMING = re.compile(rb"\n(?:content-length: *[0-9]{1,18}|transfer-encoding: *chunked) *", re.IGNORECASE)
+_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\0]*\r\n)*\r\n")
 _NO_HOST = re.compile(r"[\s,/@\\?#<>\"]")
 
 _logger = logging.getLogger(__name__)
@@ -112,6 +114,8 @@ class Chunks(receiver.ChunkedReceiver):  # type: ignore[misc] # waitress ships n
             taken += super().received(data[taken : taken + _CONTROL_BYTES])
             if len(self.control_line) + len(self.trailer) > _CONTROL_BYTES:
                 self.error = BadRequest("a line between the chunks of the body is too long")
+            elif self.completed and self.trailer and not _FIELDS.fullmatch(self.trailer):
+                self.error = BadRequest("what follows the last chunk are no header fields")
         return taken
 
 
@@ -181,6 +185,8 @@ class Request(HTTPRequestParser):  # type: ignore[misc] # waitress ships no type
             super().parse_header(head)
         except ValueError as error:
             raise ParsingError("the address in the request is malformed") from error
+        if self.proxy_netloc and "HOST" in self.headers:
+            self.headers["HOST"] = self.proxy_netloc  # RFC 9112 section 3.2.2
         host = self.headers.get("HOST")
         if (host is None and self.version == "1.1") or (host and _NO_HOST.search(host)):
             raise ParsingError("the request names no Host, or a malformed one (RFC 9112 section 3.2)")
@@ -348,6 +354,10 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         """Nothing has been asked, and nothing is still to be sent."""
         return not (self.requests or self.request or self._ahead or self.total_outbufs_len or self.close_when_flushed)
 
+    def asks_nothing(self, now: float) -> bool:
+        """Whether this connection is between two requests, or has had its time for the first."""
+        return self.idle and (self.last_activity > self.creation_time or now - self.last_activity > ASKS_WITHIN)
+
     @property
     def working(self) -> bool:
         """Whether it is the application that is waited for."""
@@ -371,8 +381,9 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         return now - self.last_activity > patience or now - self._since > patience + 1
 
     def gives_way(self, now: float) -> bool:
-        """Whether the client is so slow that another may take its place."""
-        return not self.working and now - self._since > GIVES_WAY_AFTER and self.pace(now) < GIVES_WAY_RATE
+        """Whether the client is so slow, for the time it has had, that another may take its place."""
+        lasted = now - self._since
+        return not self.working and lasted > GIVES_WAY_AFTER and self.pace(now) < GIVES_WAY_RATE * lasted
 
     def _asked(self, request: Request) -> Error | None:
         """What the application has against a body of this request, as an answer."""
@@ -524,7 +535,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
     def _expendable(self, now: float) -> Channel | None:
         """Who is missed least: whoever has asked nothing for longest, else the slowest of those that are too slow."""
         channels = [channel for channel in self._map.values() if isinstance(channel, Channel)]
-        idle = [channel for channel in channels if channel.idle and now - channel.last_activity > ASKS_WITHIN]
+        idle = [channel for channel in channels if channel.asks_nothing(now)]
         if idle:
             return min(idle, key=lambda channel: channel.last_activity)
         slow = [channel for channel in channels if channel.gives_way(now)]
