@@ -100,21 +100,40 @@ class LocalFile:
     """The file as it was when it was looked up, if that was looked at."""
 
 
+class Followable(Protocol):
+    """A file that may still grow, for those who do not wait for it."""
+
+    def ready(self, at: int) -> int:
+        """How many bytes from `at` on may be read now. Raises Unavailable or Missing if there are none, nor will be."""
+
+    def read(self, size: int, at: int) -> bytes:
+        """Up to `size` bytes from position `at`, of those that may be read."""
+
+    def watch(self, wake: Callable[[], object]) -> None:
+        """Have `wake` called, in any thread, whenever there may be more, until that is all."""
+
+
+HandOver = Callable[[Followable, int, int], bytes]
+"""Makes of a file and a half-open range what a server takes as the last piece of an answer, to send it by itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
     """Content that comes in pieces.
 
     `read(start, stop)` yields the bytes of that half-open range; `stop` of
     ``None`` is the end. `size` in bytes, ``None`` if unknown (then only the
-    whole can be read). `tag` names these very bytes, for an ETag. `kept()` is
-    the whole as a file, once those who read the pieces need not go on.
+    whole can be read). `tag` names these very bytes, for an ETag.
+    `read_or_hand(start, stop, hand_over)` yields the same, but may leave what
+    comes after the first piece to `hand_over`, and yield as the last piece
+    what that makes of it.
     """
 
     read: Callable[[int, int | None], Iterable[bytes]]
     size: int | None
     tag: str | None = None
     modified: datetime | None = None
-    kept: Callable[[], LocalFile | None] = field(default=lambda: None, compare=False)
+    read_or_hand: Callable[[int, int | None, HandOver], Iterable[bytes]] | None = field(default=None, compare=False)
 
 
 Content = LocalFile | Stream

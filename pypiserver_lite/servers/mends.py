@@ -11,6 +11,7 @@ open, and the version is pinned to the minor one because they are not promised t
 - `Task`: 204, 304, HEAD and chunked answers keep the connection, for installers ask hundreds of times; a page leaves
   together with its header.
 - `FileBody`: a file that is shorter than announced breaks the connection instead of shortening the announcement.
+- `GrowingBody`: a file that is still coming is sent by the loop as it grows, and nobody waits for it or its reader.
 - `Channel`: the next request of a connection waits, without a worker, until the answer before it is sent; one fast
   reader of a large file does not keep the others waiting; a client that sends or takes less than `LEAST_RATE` is
   closed, also while a worker waits for it.
@@ -32,7 +33,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
 from waitress import receiver, wasyncore
 from waitress.adjustments import Adjustments
@@ -43,6 +44,8 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import BadRequest, Error, RequestEntityTooLarge, build_http_date
 
+from ..errors import PypiServerLiteError
+from ..model import Followable
 from .options import Options
 from .proxies import TrustedProxies
 from .wrapped import LINGER_BYTES
@@ -241,11 +244,47 @@ class FileBody(ReadOnlyFileBasedBuffer):  # type: ignore[misc] # waitress ships 
         return data
 
 
-def _rest(file: BinaryIO, size: int) -> FileBody:
-    """``pypiserver_lite.hand_over``: the rest of an answer that began in pieces, as its last one."""
-    body = FileBody(file)
-    body.prepare(size)
-    return body
+class GrowingBody(ReadOnlyFileBasedBuffer):  # type: ignore[misc] # waitress ships no types
+    """The bytes from `at` to `end` of a file that still grows, as far as they are there: the loop sends them."""
+
+    def __init__(self, file: Followable, at: int, end: int) -> None:
+        self._file: Followable | None = file
+        self._at = at
+        self.remain = end - at
+
+    @property
+    def dry(self) -> bool:
+        """Whether nothing can be sent before the file grows."""
+        try:
+            return self._file is not None and self.remain > 0 and self._file.ready(self._at) <= 0
+        except PypiServerLiteError:
+            return False  # `get` tells
+
+    def get(self, numbytes: int = -1, skip: bool = False) -> bytes:
+        """The next bytes, none if they are not there yet. Raises OSError, which closes the connection, if none come."""
+        if self._file is None or not self.remain:
+            return b""
+        try:
+            size = min(self._file.ready(self._at), self.remain)
+        except PypiServerLiteError as error:
+            raise OSError(errno.EIO, str(error)) from error
+        if size <= 0:
+            return b""
+        data = self._file.read(size if numbytes < 0 else min(size, numbytes), self._at)
+        if not data:
+            raise OSError(errno.EIO, "a file became shorter while it was being sent")
+        if skip:
+            self.skip(len(data))
+        return data
+
+    def skip(self, numbytes: int, allow_prune: bool = False) -> None:
+        """These bytes are sent."""
+        self._at += numbytes
+        self.remain -= numbytes
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file, self.remain = None, 0
 
 
 class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
@@ -264,9 +303,14 @@ class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
         """The WSGI environ (PEP 3333), as a trusted proxy wants it understood."""
         environ: dict[str, Any] = super().get_environment()
         environ["wsgi.file_wrapper"] = FileBody
-        environ["pypiserver_lite.hand_over"] = _rest
+        environ["pypiserver_lite.hand_over"] = self._hand_over
         self.channel.server.proxies.translate(environ)
         return environ
+
+    def _hand_over(self, file: Followable, at: int, end: int) -> GrowingBody:
+        """The rest of an answer that began in pieces, as its last one."""
+        file.watch(self.channel.server.wake)
+        return GrowingBody(file, at, end)
 
     def build_response_header(self) -> bytes:
         """The header as bytes. The connection lives on wherever the answer tells its own end."""
@@ -281,12 +325,12 @@ class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
             length = _CHUNKED if self.content_length is None else f"Content-Length: {self.content_length}\r\n"
         return head_of(self.status, tuple(self.response_headers), length) + _date(int(self.start_time))
 
-    def write(self, data: bytes | FileBody) -> None:
+    def write(self, data: bytes | GrowingBody) -> None:
         """Write a piece of the body, and the header before the first; both at once where that is all.
 
         The last piece may be a file, which the loop sends.
         """
-        if isinstance(data, FileBody):
+        if isinstance(data, GrowingBody):
             self.content_bytes_written += len(data)
             self.channel.write_soon(data)
             return
@@ -360,8 +404,18 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
 
     @property
     def working(self) -> bool:
-        """Whether it is the application that is waited for."""
-        return bool(self.requests) and not self.total_outbufs_len
+        """Whether it is the application that is waited for, or an upstream, and not the client."""
+        return self._dry or (bool(self.requests) and not self.total_outbufs_len)
+
+    @property
+    def _dry(self) -> bool:
+        """Whether all is sent that can be before a file grows."""
+        first = self.outbufs[0]
+        return isinstance(first, GrowingBody) and first.dry
+
+    def writable(self) -> bool:
+        """Whether there is something to send now."""
+        return bool(super().writable()) and (self.will_close or not self._dry)
 
     def pace(self, now: float) -> float:
         """Bytes a second that the client has sent or taken of late, without those that only filled the system's."""
@@ -462,7 +516,7 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         self._moved += sent
         return sent
 
-    def write_soon(self, data: bytes | FileBody) -> int:
+    def write_soon(self, data: bytes | FileBody | GrowingBody) -> int:
         """Have `data` sent, from a worker; how many bytes that are."""
         # A buffer keeps what it has sent until the next one: of a stream that would be sixteen megabytes a client. One
         # that has gone over to a file costs no memory, and another would cost a descriptor.
@@ -540,6 +594,12 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
             return min(idle, key=lambda channel: channel.last_activity)
         slow = [channel for channel in channels if channel.gives_way(now)]
         return min(slow, key=lambda channel: channel.pace(now), default=None)
+
+    def wake(self) -> None:
+        """Have the loop look at its connections; harmless once they are closed. Safe in any thread."""
+        with contextlib.suppress(OSError):
+            if not self.trigger._closed:
+                self.pull_trigger()
 
     def stop_accepting(self) -> None:
         """Close the listening socket; its connections live on."""

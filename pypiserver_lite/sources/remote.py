@@ -31,7 +31,7 @@ from ..cache import Cache, Growing
 from ..dists import same_version, try_normalize
 from ..errors import ConfigError, Missing, Unavailable
 from ..kept import Flights, Turnstile
-from ..model import NO_HASHES, Content, File, LocalFile, Project, Side, Stream
+from ..model import NO_HASHES, Content, File, HandOver, LocalFile, Project, Side, Stream
 from ..upstream.addresses import origin_of
 from ..upstream.bodies import Body
 from ..upstream.client import Upstream
@@ -85,6 +85,9 @@ class Remote:
         self._cache = cache if mode == "cache" else None
         archive = Archive(self._cache, upstream.url) if self._cache else None
         self._turnstile = turnstile or Turnstile(_MOST_WAITING)
+        # Files leave two places to pages where there are many; no more, for uv asks for fifty files at once.
+        places = self._turnstile.places
+        self._files = Turnstile(places - min(2, places // 16), within=self._turnstile)
         times = Times(ttl, absent_ttl, patience, retry)
         self._shelf = Shelf(upstream, archive, times, memory, self._turnstile, clock)
         self._starts: Flights[str, Source | None] = Flights()
@@ -180,9 +183,16 @@ class Remote:
             with self._turnstile.inside():
                 source = self._source(cache, project, file)
             size = source.size if source else self._size_of(project, file)
-        stream = self._stream(file, size, partial(self._filled, cache, project, file, size, source))
-        # Only a digest says that the rest of what is kept belongs to what was sent.
-        return replace(stream, kept=partial(self._kept, cache, file)) if strongest(file.hashes) else stream
+        filled = partial(self._filled, cache, project, file, size, source)
+        stream = self._stream(file, size, filled)
+
+        def read_or_hand(start: int, stop: int | None, hand_over: HandOver) -> Iterator[bytes]:
+            running = self._downloads.get(self._key(file))
+            if running is not None and running.size is not None and running.ready(start) > 0:
+                return filled(start, stop, hand_over)  # which waits for nothing, so that no place is needed
+            return self._files.through(partial(filled, start, stop, hand_over))
+
+        return replace(stream, read_or_hand=read_or_hand)
 
     def _kept(self, cache: Cache, file: File) -> LocalFile | None:
         found = cache.find("files", self._key(file), file.size)
@@ -190,7 +200,7 @@ class Remote:
 
     def _stream(self, file: File, size: int | None, read: Callable[[int, int | None], Iterator[bytes]]) -> Stream:
         def reading(start: int, stop: int | None) -> Iterator[bytes]:
-            return self._turnstile.through(partial(read, start, stop))
+            return self._files.through(partial(read, start, stop))
 
         return Stream(read=reading, size=size, tag=_tag(file), modified=file.uploaded)
 
@@ -218,6 +228,7 @@ class Remote:
         source: Source | None,
         start: int,
         stop: int | None,
+        hand_over: HandOver | None = None,
     ) -> Iterator[bytes]:
         """The half-open range of a file that is not here yet. The upstream has been asked when this returns."""
         key = self._key(file)
@@ -226,17 +237,24 @@ class Remote:
             source = self._source(cache, project, file)
         if source is None:
             return self._passed(project, file, size, start, stop)
-        return self._followed(cache, project, file, source, start, stop)
+        return self._followed(cache, project, file, source, start, stop, hand_over)
 
     def _followed(
-        self, cache: Cache, project: Project, file: File, source: Source, start: int, stop: int | None
+        self,
+        cache: Cache,
+        project: Project,
+        file: File,
+        source: Source,
+        start: int,
+        stop: int | None,
+        hand_over: HandOver | None,
     ) -> Iterator[bytes]:
         """The half-open range of a growing file; if the process that fetches it dies, we go on in its place."""
         at = start
         for _ in range(_TRIES):
             ours = isinstance(source, Download) and source.claim()
             try:
-                for piece in pieces(source, at, stop, _ignore if ours else self.traffic.cached):
+                for piece in pieces(source, at, stop, _ignore if ours else self.traffic.cached, hand_over):
                     at += len(piece)
                     yield piece
                 return

@@ -22,11 +22,12 @@ from typing import Protocol
 from ..cache import Followed, Growing, read_at
 from ..errors import Busy, Late, Missing, NoSpace, Unavailable
 from ..kept import start
+from ..model import Followable, HandOver
 from . import hops
 from .bodies import Body
 from .client import Named, Upstream
 
-_PIECE = 2**16  # bytes: how much a slow reader must take before its thread can look whether the file is kept
+_PIECE = 2**16  # bytes
 _PAUSES = (0.0, 0.2, 1.0, 2.0)
 _POLL = 0.02
 _STRENGTH = (
@@ -148,21 +149,25 @@ def checked(pieces: Iterator[bytes], check: Check) -> Iterator[bytes]:
         yield held
 
 
-class Source(Protocol):
+class Source(Followable, Protocol):
     """A file that grows under its readers."""
 
     size: int | None
+    tells: bool
+    """Whether those who `watch` are told; others must `wait`, unless it is whole."""
 
     def wait(self, at: int) -> tuple[int, bool]:
         """Wait until more than `at` bytes may be read; how many, and whether that is all. Raises Unavailable."""
 
-    def read(self, size: int, at: int) -> bytes:
-        """Up to `size` bytes from position `at`, of those that may be read."""
 
+def pieces(
+    source: Source, start: int, stop: int | None, count: Callable[[int], None], hand_over: HandOver | None = None
+) -> Iterator[bytes]:
+    """The half-open range of a growing file, as soon as its bytes are there.
 
-def pieces(source: Source, start: int, stop: int | None, count: Callable[[int], None]) -> Iterator[bytes]:
-    """The half-open range of a growing file, as soon as its bytes are there."""
-    at = start
+    What comes after the first piece goes to `hand_over`, if there is one and nobody need wait here for more.
+    """
+    at, last = start, source.size if stop is None else stop
     while stop is None or at < stop:
         available, complete = source.wait(at)
         end = available if stop is None else min(available, stop)
@@ -173,6 +178,10 @@ def pieces(source: Source, start: int, stop: int | None, count: Callable[[int], 
             at += len(data)
             count(len(data))
             yield data
+            if hand_over is not None and last is not None and at < last and (complete or source.tells):
+                count(last - at)
+                yield hand_over(source, at, last)
+                return
         if complete:
             return
 
@@ -185,6 +194,8 @@ class Download:
     connection. `start` lets it run in a thread of its own; `ended` is called
     when it is over, with whether the file was whole and right.
     """
+
+    tells = True
 
     def __init__(
         self,
@@ -206,6 +217,7 @@ class Download:
         self._available = 0
         self._complete = False
         self._error: Unavailable | Missing | None = None
+        self._watchers: set[Callable[[], object]] = set()
         self.size = check.size
         self._claimed = False
         self._body = upstream.open(url, named=named)
@@ -236,9 +248,23 @@ class Download:
         with self._changed:
             while self._available <= at and not self._complete and self._error is None:
                 self._changed.wait()
-            if self._available <= at and self._error is not None:
-                raise type(self._error)(str(self._error))
+            self._check_failed(at)
             return self._available, self._complete
+
+    def ready(self, at: int) -> int:
+        """As `Followable` has it."""
+        with self._changed:
+            self._check_failed(at)
+            return self._available - at
+
+    def _check_failed(self, at: int) -> None:
+        if self._available <= at and self._error is not None:
+            raise type(self._error)(str(self._error))
+
+    def watch(self, wake: Callable[[], object]) -> None:
+        """As `Followable` has it. The same `wake`, given by many, is called once."""
+        with self._changed:
+            self._watchers.add(wake)
 
     def read(self, size: int, at: int) -> bytes:
         """As `Source` has it."""
@@ -281,19 +307,39 @@ class Download:
 
     def _advance(self, available: int, *, complete: bool = False) -> None:
         with self._changed:
-            if available > self._available or complete:
-                self._available = max(available, self._available)
-                self._complete = complete
-                self._changed.notify_all()
+            self._available = max(available, self._available)
+            self._complete = complete
+        self._tell()
 
     def _fail(self, error: Unavailable | Missing) -> None:
         _log.warning("a download from %s failed: %s", self._upstream.origin.label, error)
         with self._changed:
             self._error = error
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._changed:
             self._changed.notify_all()
+            watchers = tuple(self._watchers)
+        for wake in watchers:  # without the lock, which they may be waiting for
+            wake()
 
 
-class Borrowed:
+class _Untold:
+    """What those who `watch` need not be told of, for they come when it is whole."""
+
+    tells = False
+    size: int | None
+
+    def ready(self, at: int) -> int:
+        """As `Followable` has it, of a whole file."""
+        return (self.size or 0) - at
+
+    def watch(self, wake: Callable[[], object]) -> None:
+        """As `Followable` has it."""
+
+
+class Borrowed(_Untold):
     """A download that another process makes, followed on disk. Gives up `patience` seconds after the last new byte."""
 
     def __init__(self, followed: Followed, size: int | None, patience: float = 60.0) -> None:
@@ -307,6 +353,7 @@ class Borrowed:
         while True:
             size, complete = self._followed.state()
             if complete:
+                self.size = size
                 return size, True
             if complete is None:
                 raise Unavailable("the process that was downloading this file gave up")
@@ -326,14 +373,14 @@ class Borrowed:
         return self._followed.read(size, at)
 
 
-class Whole:
+class Whole(_Untold):
     """A file that lies in the cache, read as if it grew. Raises OSError if it is gone."""
 
     def __init__(self, path: str) -> None:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
         weakref.finalize(self, os.close, handle)
         self._handle = handle
-        self.size: int | None = os.fstat(handle).st_size
+        self.size = os.fstat(handle).st_size
 
     def wait(self, at: int) -> tuple[int, bool]:
         """As `Source` has it."""

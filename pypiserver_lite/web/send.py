@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
@@ -20,13 +20,10 @@ from urllib.parse import quote
 from .. import disk
 from ..errors import Missing
 from ..formats import Sendfile
-from ..model import LocalFile, Stream
+from ..model import HandOver, LocalFile, Stream
 
 Headers = list[tuple[str, str]]
 More = tuple[tuple[str, str], ...]
-HandOver = Callable[[BinaryIO, int], bytes]
-"""Makes of a file, from where it stands, and a number of bytes what the server takes as the last piece of an answer."""
-
 _AT_ONCE = 64 * 1024  # bytes: reading a short file costs less than having it sent
 _GZIP_FROM = 1000  # bytes; below, a packet is a packet
 
@@ -240,35 +237,18 @@ def stream(environ: Mapping[str, Any], content: Stream, *, filename: str, cache_
 def _unless_head(environ: Mapping[str, Any], content: Stream, start: int, stop: int | None) -> Iterable[bytes]:
     if environ["REQUEST_METHOD"] == "HEAD":
         return ()
-    pieces = iter(content.read(start, stop))
+    hand_over: HandOver | None = environ.get("pypiserver_lite.hand_over")
+    if hand_over is None or content.read_or_hand is None:
+        pieces = iter(content.read(start, stop))
+    else:
+        pieces = iter(content.read_or_hand(start, stop, hand_over))
     # What fails before the first byte still gets a status of its own.
-    first = next(pieces, b"")
-    end = content.size if stop is None else stop
-    return _sent(first, pieces, content, start, end or 0, environ.get("pypiserver_lite.hand_over"))
+    return _sent(next(pieces, b""), pieces)
 
 
-def _sent(
-    first: bytes, pieces: Iterator[bytes], content: Stream, at: int, end: int, hand_over: HandOver | None
-) -> Iterator[bytes]:
-    """The pieces from byte `at` to `end`; of what is kept meanwhile the rest goes to the server that can take it.
-
-    It sends an open file without a thread of ours, however slow the reader is.
-    """
+def _sent(first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield first
-    at += len(first)
-    for piece in pieces:
-        yield piece
-        at += len(piece)
-        kept = content.kept() if hand_over is not None and at < end else None
-        if kept is None or hand_over is None:
-            continue
-        try:
-            file = open(os.open(kept.path, _OPEN), "rb", buffering=0)  # noqa: SIM115 - the server closes it
-        except OSError:
-            continue  # removed in this moment, and the pieces do not need it
-        file.seek(at)
-        yield hand_over(file, end - at)
-        return
+    yield from pieces
 
 
 def local_file(environ: Mapping[str, str], content: LocalFile, *, filename: str, cache_control: str) -> Answer:
