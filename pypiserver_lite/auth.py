@@ -10,10 +10,8 @@ verification, which is slow on purpose, from being used to stop the server.
 from __future__ import annotations
 
 import base64
-import contextlib
 import functools
 import hashlib
-import ipaddress
 import logging
 import math
 import os
@@ -23,13 +21,14 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .errors import Busy, ConfigError, Denied, TooMany
-from .kept import Flights, Turnstile
+from .errors import ConfigError, Denied, TooMany
+from .kept import Turnstile
 from .model import User
+from .throttles import Allowance, Desk, Network, network_of
 
 REALM = "pypiserver-lite"
 """What `WWW-Authenticate` calls this server (RFC 7617)."""
@@ -314,62 +313,19 @@ def parse_basic(authorization: str | None) -> tuple[str, bytes]:
     return user, password
 
 
-class _Allowance:
-    """Wrong logins that each key may make: `most` at once, and as many again for every `window` seconds.
-
-    Bounded: the key that was noted longest ago is forgotten.
-    """
-
-    _KEYS = 4096
-
-    def __init__(self, most: int, window: float) -> None:
-        self._most, self._each = most, window / most
-        self._debts: dict[Hashable, tuple[float, float]] = {}
-        self._lock = threading.Lock()
-
-    def _debt(self, key: Hashable, now: float) -> float:
-        debt, since = self._debts.get(key, (0.0, now))
-        return max(0.0, debt - (now - since) / self._each)
-
-    def wait(self, key: Hashable, now: float) -> float:
-        """Seconds until this key may try again; 0: now."""
-        return max(0.0, (self._debt(key, now) - self._most + 1) * self._each)
-
-    def note(self, key: Hashable, now: float) -> None:
-        """Count a wrong login."""
-        with self._lock:
-            debt = min(self._debt(key, now) + 1, self._most)
-            self._debts.pop(key, None)
-            self._debts[key] = debt, now
-            if len(self._debts) > self._KEYS:
-                del self._debts[next(iter(self._debts))]
-
-
-def _network(address: str) -> str:
-    """What one guesser can use at no cost: an IPv4 address, a whole /64 of IPv6."""
-    try:
-        parsed = ipaddress.ip_address(address[:64])
-    except ValueError:
-        return address[:64]
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.IPv6Address(int(parsed) >> 64 << 64)) + "/64"
-    return str(parsed)
-
-
 class Gate:
     """May whoever sends this do that: asked first in every route.
 
     A login that was right passes without being verified for as long as the
     password file stays as it is; it is kept as a hash under a key of this
-    process only. Others are verified, on half of the processors and in half
-    of the workers at most, the ones that wait included, a quarter for one
-    address; more hear Busy. Who guesses is refused before anything is hashed:
-    `FAILURES` wrong logins of one user from one address are let through, and
-    then one in six seconds, and `ADDRESS_FAILURES` whatever the user. So a
-    right login passes where others guess; only one that is new since the file
-    changed may have to wait for the end of a flood from its own address.
+    process only. Others are verified at a `Desk`, on half of the processors
+    and in half of the workers at most, the ones that wait included, a quarter
+    for all addresses that guess together; more hear Busy. Who guesses is
+    refused before anything is hashed: `FAILURES` wrong logins of one user from
+    one address are let through, and then one in six seconds, and
+    `ADDRESS_FAILURES` whatever the user. So a right login passes where others
+    guess; only one that is new since the file changed may have to wait for the
+    end of a flood from its own address.
     """
 
     FAILURES = 10
@@ -401,14 +357,9 @@ class Gate:
         self._protected = protected if open else protected | {"update"}
         self._clock = clock
         self._secret = secrets.token_bytes(32)
-        self._share = max(1, workers // 4)
-        self._under_way: Counter[str] = Counter()
-        self._lock = threading.Lock()
-        self._waiting = Turnstile(max(1, workers // 2), within=within)
-        self._hashing = Turnstile(self.AT_ONCE, room=workers, patience=self.PATIENCE)
-        self._flights: Flights[tuple[Book, bytes], bool] = Flights()
-        self._by_user = _Allowance(self.FAILURES, self.WINDOW)
-        self._by_address = _Allowance(self.ADDRESS_FAILURES, self.WINDOW)
+        self._desk = Desk(self.AT_ONCE, max(1, workers // 2), self.PATIENCE, clock, within)
+        self._by_user = Allowance(self.FAILURES, self.WINDOW)
+        self._by_address = Allowance(self.ADDRESS_FAILURES, self.WINDOW)
 
     def needs_login(self, action: str) -> bool:
         """Whether `action` (``update``, ``download``, ``list``) is for known users only. Costs a look-up."""
@@ -431,12 +382,12 @@ class Gate:
         key = self._key(authorization or "")
         if book.knows(key):
             return User(name=user)
-        network, now = _network(address), self._clock()
-        if wait := max(self._by_user.wait((network, user), now), self._by_address.wait(network, now)):
+        network, now = network_of(address), self._clock()
+        if wait := max(self._by_user.wait((network.own, user), now), self._by_address.wait(network.own, now)):
             raise TooMany("too many wrong logins from this address; wait", retry_after=math.ceil(wait))
         if not self._verified(book, key, user, password, network):
-            self._by_user.note((network, user), self._clock())
-            self._by_address.note(network, self._clock())
+            self._by_user.note((network.own, user), self._clock())
+            self._by_address.note(network.own, self._clock())
             # One line whatever the name holds, and the address before it: programs that bar addresses read this.
             where = address[:64].encode("unicode_escape").decode("ascii")
             _log.warning("wrong login from %s of user %a", where, user)
@@ -449,31 +400,12 @@ class Gate:
         sent = authorization.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(sent, key=self._secret, digest_size=32).digest()
 
-    def _verified(self, book: Book, key: bytes, user: str, password: bytes, network: str) -> bool:
-        """Verify once for all who bring the same credentials at the same time, as an installer's connections do."""
-
+    def _verified(self, book: Book, key: bytes, user: str, password: bytes, network: Network) -> bool:
         def verify() -> bool:
-            with self._one_of(network), self._hashing.inside():
-                # Another flight may have landed between our look at the memory and our start.
-                right = book.knows(key) or book.verify(user, password)
-                if right:
-                    book.remember(key)
-                return right
+            # Another may have had the answer between our look at the memory and our turn.
+            right = book.knows(key) or book.verify(user, password)
+            if right:
+                book.remember(key)
+            return right
 
-        with self._waiting.inside():
-            return self._flights.do((book, key), verify)
-
-    @contextlib.contextmanager
-    def _one_of(self, network: str) -> Iterator[None]:
-        """Leave places to others: from one address half of what may be verified at once or wait for it. Raises Busy."""
-        with self._lock:
-            if self._under_way[network] >= self._share:
-                raise Busy("too many logins from this address at once; try again in a few seconds")
-            self._under_way[network] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._under_way[network] -= 1
-                if not self._under_way[network]:
-                    del self._under_way[network]
+        return self._desk.ask((book, key), network, verify)

@@ -536,9 +536,10 @@ def test_tables_stay_small_whoever_asks(file: Path) -> None:
     gate = Gate(Passwords(file), frozenset({"update"}))
     for turn in range(6000):
         assert not enters(gate, "eve", str(turn), f"10.0.{turn >> 8}.{turn & 255}")
-    assert len(gate._by_address._debts) <= 4096 and len(gate._by_user._debts) <= 4096
+    tables = gate._by_address, gate._by_user, gate._desk._own, gate._desk._wide
+    assert all(len(table._debts) <= 4096 for table in tables)
     book = gate._passwords.book() if gate._passwords else None
-    assert book is not None and not gate._flights._flights
+    assert book is not None and not gate._desk._here
     for turn in range(6000):
         book.remember(turn.to_bytes(4, "big"))
     assert sum(book.knows(turn.to_bytes(4, "big")) for turn in range(6000)) <= 4096
@@ -583,6 +584,70 @@ def test_a_flood_from_one_address_leaves_places_to_others() -> None:
         book.may.set()
         assert other.result(30)
     assert sum(isinstance(guess.exception(), Busy) for guess in flood) == 6
+
+
+@pytest.fixture
+def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logins are verified singly, whatever this machine has, and none gives up waiting."""
+    monkeypatch.setattr(Gate, "AT_ONCE", 1)
+    monkeypatch.setattr(Gate, "PATIENCE", 60.0)
+
+
+def held(book: Counted, workers: ThreadPoolExecutor, logins: Sequence[tuple[str, str]]) -> list[Future[bool]]:
+    """Wrong logins of user and address that have all come to the book, the first of which is being verified."""
+    tasks = []
+    for count, (user, address) in enumerate(logins, 1):
+        tasks.append(workers.submit(enters, book.gate, user, "guess", address))
+        here = book.gate._desk._here
+        deadline = time.monotonic() + 20
+        while len(here) + sum(task.done() for task in tasks) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
+    return tasks
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+@pytest.mark.parametrize(("count", "failed"), [(2, False), (2, True), (20, True)])
+def test_a_new_login_is_next_however_many_addresses_guess(count: int, failed: bool) -> None:
+    book = Counted({"ann": SHA_SECRET}, workers=16)
+    addresses = [f"198.51.100.{number}" for number in range(count)]
+    for address in addresses if failed else ():
+        assert not enters(book.gate, "eve", "guess", address)
+    book.may.clear()
+    book.asked.clear()
+    with ThreadPoolExecutor(10 * count + 1) as workers:
+        # Those that guess hold half of the workers at most, and a quarter once they are known for it.
+        flood = held(book, workers, [(f"{turn}{address}", address) for turn in range(10) for address in addresses])
+        assert finished(flood, 10 * count - (4 if failed else 8)) and len(book.asked) == 1
+        new = workers.submit(enters, book.gate, "ann", "secret", "192.0.2.2")
+        assert finished([*flood, new], 10 * count - (4 if failed else 7))
+        deadline = time.monotonic() + 20
+        while not any(one.network.own == "192.0.2.2" for one in book.gate._desk._here) and not new.done():
+            assert time.monotonic() < deadline
+        book.may.set()
+        assert new.result(30)
+    assert book.asked[1] == "ann"
+    assert book.gate._desk._here == []
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+def test_a_network_next_to_those_that_guess_comes_after_others() -> None:
+    book = Counted({"ann": SHA_SECRET})
+    assert not enters(book.gate, "eve", "guess", "2001:db8:1:2::1")
+    book.may.clear()
+    book.asked.clear()
+    with ThreadPoolExecutor(5) as workers:
+        held(
+            book,
+            workers,
+            [
+                ("first", "192.0.2.1"),
+                ("same", "2001:db8:1:2::2"),
+                ("near", "2001:db8:1:3::1"),
+                ("far", "2001:db8:2:3::1"),
+            ],
+        )
+        book.may.set()
+    assert book.asked == ["first", "far", "near", "same"]
 
 
 def test_many_connections_of_one_user_are_verified_once() -> None:

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 LAYERS = (
     ("errors", "model", "kept", "formats", "config"),  # values: no input, no output
     ("dists", "archives", "simple", "policy", "index", "search", "about"),  # pure: data in, data out
-    ("disk", "upload", "facts", "cache", "upstream", "auth", "observe", "sources"),  # edges: files, network, clocks
+    # edges: files, network, clocks
+    ("disk", "upload", "facts", "cache", "upstream", "throttles", "auth", "observe", "sources"),
     ("site",),  # the one place that names concrete classes
     ("web", "tools", "servers", "cli"),  # faces
     ("__init__", "wsgi", "__main__"),  # doors

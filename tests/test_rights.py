@@ -506,6 +506,36 @@ def test_a_flood_of_wrong_logins_keeps_no_reader_waiting_and_no_known_user_out(s
             assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
 
 
+@pytest.mark.parametrize("count", [2, 20])
+def test_a_new_login_is_let_in_while_other_addresses_guess(shelf: Path, tmp_path: Path, count: int) -> None:
+    hashed = "$2b$11$" + "c" * 53
+    people = {f"user{number}": "right" for number in range(10)}
+    passwords = live.write_htpasswd(tmp_path / "htpasswd", **people)
+    passwords.write_text(passwords.read_text() + f"bob:{hashed}\n")
+    with live.serve(
+        packages=[shelf], passwords=passwords, authenticate="list,update", threads=8, trusted_proxy="127.0.0.1"
+    ) as server:
+        numbers = itertools.count()
+
+        def guess(number: int) -> int:
+            wrong = login("bob", f"{next(numbers)}")
+            return live.ask(server, "/simple/", **wrong, X_Forwarded_For=f"198.51.100.{number % count}").status
+
+        assert {guess(number) for number in range(count)} == {401}
+
+        def flood(over: threading.Event) -> set[int]:
+            statuses: set[int] = set()
+            while not over.is_set():
+                statuses.add(guess(next(numbers)))
+            return statuses
+
+        with live.meanwhile(flood, 40) as floods:
+            for number, user in enumerate(people):
+                headers = login(user, "right") | {"X_Forwarded_For": f"192.0.2.{number}"}
+                assert live.ask(server, "/simple/", **headers).status == 200
+        assert set.union(*(task.result() for task in floods)) <= {401, 429, 503}
+
+
 def test_the_password_file_is_read_again_without_dropping_a_request(shelf: Path, tmp_path: Path) -> None:
     passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="right")
     with live.serve(packages=[shelf], passwords=passwords, authenticate="list,update") as server:
