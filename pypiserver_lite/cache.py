@@ -46,7 +46,6 @@ KINDS: tuple[Kind, ...] = ("files", "pages", "metadata")
 _LAYOUT = "2"
 """What the keys mean. Those of the first layout did not hold apart what different projects say of one file."""
 _TOUCH = 5.0
-_SPARE = 30.0
 _ROOM_TO_LEAVE = 64 * 2**20
 _STEP = 16 * 2**20  # bytes that a growing file gets between two looks at the disk
 _KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -80,11 +79,11 @@ class Freed:
 class Cache:
     """The store in the folder `root`, which is made if need be, holding about `size` bytes (``None``: no bound).
 
-    The bound is kept by whoever adds: it may be passed by a twentieth per
-    process before that is noticed, and is then cut to nine tenths. What was
-    of use in the last `spare` seconds stays, for somebody may be about to
-    open it. A disk that fails or is full is logged, and then nothing is kept.
-    `clock` tells seconds since 1970, `free` the room on the disk.
+    What is being written counts too. The bound is kept by whoever adds: it may
+    be passed by a twentieth per process before that is noticed, and is then
+    cut to nine tenths, in a thread. A file that goes may still be read by
+    those who have it open. A disk that fails or is full is logged, and then
+    nothing is kept. `clock` tells seconds since 1970, `free` the room on the disk.
     """
 
     def __init__(
@@ -92,20 +91,18 @@ class Cache:
         root: Path,
         size: int | None = None,
         *,
-        spare: float = _SPARE,
         clock: Callable[[], float] = time.time,
         free: Callable[[Path], int] = free_space,
     ) -> None:
         self._given = root
         self.root = root
         self.limit = size
-        self._spare = spare
         self._clock = clock
         self._free = free
         self._lock = threading.Lock()
-        self._trimming = threading.Lock()
+        self._trimmer: threading.Thread | None = None
         self._step = max(size // 20, 1) if size is not None else None
-        self._added = self._step or 0  # so that the first addition looks how much is there
+        self._added = self._reserved = 0
         self._warned = False
         try:
             self._folder("tmp")
@@ -146,7 +143,7 @@ class Cache:
         except OSError as error:
             self._failed(error)
             return
-        self._account(len(record))
+        self.account(len(record))
 
     def stamp(self, kind: Kind, key: str) -> float | None:
         """When an entry was put or renewed, in seconds since 1970."""
@@ -189,10 +186,21 @@ class Cache:
         """A file to fill that others can read meanwhile; ``None`` if another process is filling it: `follow` that.
 
         Raises OSError if the disk refuses, or if `expected` bytes are more
-        than the cache or the disk can hold.
+        than the cache or the disk can hold, also with all that this process
+        is filling already.
         """
         folder = self._folder("tmp")
-        self.check_bound(expected or 0)
+        self.reserve(expected or 0)
+        try:
+            growing = self._begin(folder, kind, key, expected)
+        except BaseException:
+            self.release(expected or 0)
+            raise
+        if growing is None:
+            self.release(expected or 0)
+        return growing
+
+    def _begin(self, folder: Path, kind: Kind, key: str, expected: int | None) -> Growing | None:
         # Little gives way to what is merely announced, but what never can come need not begin.
         self.make_room(min(expected or 0, _STEP))
         short = (expected or 0) + _ROOM_TO_LEAVE - self._free(folder)
@@ -209,19 +217,30 @@ class Cache:
                 break
             os.close(handle)
         os.ftruncate(handle, 0)
-        return Growing(handle, path, self, kind, key)
+        return Growing(handle, path, self, kind, key, expected or 0)
 
-    def check_bound(self, size: int) -> None:
-        """Raises OSError if a file of this size is larger than the cache may be."""
-        if self.limit is not None and size > self.limit:
-            raise OSError(errno.EFBIG, f"it is larger than --cache-size, {self.limit} bytes")
+    def reserve(self, size: int) -> None:
+        """Of the bound, take `size` more bytes for a file that is being filled, until `release`.
+
+        Raises OSError if all of them together were larger than the cache may be.
+        """
+        with self._lock:
+            if self.limit is not None and self._reserved + size > self.limit:
+                others = " together with others on their way" if size <= self.limit and self._reserved else ""
+                raise OSError(errno.EFBIG, f"it is larger than --cache-size, {self.limit} bytes{others}")
+            self._reserved += size
+
+    def release(self, size: int) -> None:
+        """Such a file is filled, or given up."""
+        with self._lock:
+            self._reserved -= size
 
     def make_room(self, size: int) -> None:
         """Let what was of use longest ago give way to `size` more bytes. Raises OSError if the disk stays too full."""
         folder = self._folder("tmp")
         short = size + _ROOM_TO_LEAVE - self._free(folder)
         if short > 0:
-            self.trim(max(self.usage().size - short, 0))
+            self.trim(max(self.usage().size + sum(self._parts()) - short, 0))
             if self._free(folder) < size + _ROOM_TO_LEAVE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -239,7 +258,6 @@ class Cache:
         try:
             os.fsync(handle)
             final = self._place_for(kind, key)
-            size = os.fstat(handle).st_size
             if os.name == "nt":  # where an open file cannot be renamed
                 with disk.copy(part, self._folder("tmp")) as staged:
                     disk.place(staged.path, final, overwrite=True)
@@ -248,8 +266,6 @@ class Cache:
                 disk.place(part, final, overwrite=True)
         except OSError as error:
             self._failed(error)
-            return
-        self._account(size)
 
     # --- the whole
 
@@ -266,18 +282,27 @@ class Cache:
             kinds=kinds,
         )
 
-    def trim(self, size: int) -> Freed:
-        """Remove what was of use longest ago until no more than `size` bytes are left."""
-        freed = removed = 0
+    def trim(self, size: int, most: int | None = None) -> Freed:
+        """Remove what was of use longest ago until no more than `size` bytes are left, with what is being written.
+
+        Only if there are more than `most` bytes; and of these a file that is larger than the rest of the way stays.
+        """
+        most, freed, removed = size if most is None else most, 0, 0
         try:
             with disk.exclusive(self._folder("tmp")):
                 entries = sorted(self._entries(KINDS))
-                total = sum(entry[1] for entry in entries)
-                recent = self._clock() - self._spare
-                for used, length, path in entries:
-                    if total - freed <= size or used > recent:
+                total = sum(entry[1] for entry in entries) + sum(self._parts())
+                if total <= most:
+                    return Freed(size=0, entries=0)
+                for _, length, path in entries:
+                    left = total - freed
+                    if left <= size or (left <= most and length > most - size):
                         break
-                    Path(path).unlink(missing_ok=True)
+                    try:
+                        Path(path).unlink(missing_ok=True)
+                    except PermissionError as error:  # on Windows, because somebody reads it
+                        self._failed(error)
+                        continue
                     freed += length
                     removed += 1
         except Busy:
@@ -340,27 +365,45 @@ class Cache:
                     if _KEY.fullmatch(entry.name):
                         yield max(facts.st_atime, facts.st_mtime), facts.st_size, entry.path
 
-    def _account(self, size: int) -> None:
-        if self._step is None or self.limit is None:
+    def _parts(self) -> Iterator[int]:
+        """Bytes of each file that is being filled."""
+        for entry in _scan(self.root / "tmp"):
+            try:
+                yield entry.stat(follow_symlinks=False).st_size
+            except OSError:
+                continue  # done in this moment
+
+    def keep_bound(self) -> None:
+        """Look whether there is more than the bound allows, in a thread: it may have been another before."""
+        self.account(self._step or 0)
+
+    def account(self, size: int) -> None:
+        """So many bytes were added. When they are many, what was of use longest ago makes way, in a thread."""
+        if self._step is None:
             return
         with self._lock:
             self._added += size
-            if self._added < self._step or not self._trimming.acquire(blocking=False):
+            # A thread, and no lock: none of them lives on in a forked process.
+            if self._added < self._step or (self._trimmer is not None and self._trimmer.is_alive()):
                 return
-            self._added = 0
-        try:
-            start("trim", self._keep_bound)
-        except Busy:
-            self._keep_bound()  # it has to be done, if by whoever is here
+            try:
+                self._trimmer = start("trim", self._keep_bound)
+                return
+            except Busy:
+                self._trimmer = None
+        self._keep_bound()  # it has to be done, if by whoever is here
 
     def _keep_bound(self) -> None:
-        try:
-            limit = self.limit or 0
-            if self.usage().size > limit:
-                freed = self.trim(limit * 9 // 10)
+        limit, step = self.limit or 0, self._step or 1
+        while True:
+            with self._lock:
+                if self._added < step:
+                    self._trimmer = None
+                    return
+                self._added = 0
+            freed = self.trim(limit * 9 // 10, limit)
+            if freed.entries:
                 _log.info("removed %d entries with %d bytes from the cache", freed.entries, freed.size)
-        finally:
-            self._trimming.release()
 
     def _sweep(self) -> None:
         """Remove what dead processes left half written."""
@@ -395,13 +438,14 @@ class Cache:
 class Growing:
     """A file of the cache that is being filled. Reading needs no name on disk: it works after any of them is gone."""
 
-    def __init__(self, handle: int, path: Path, cache: Cache, kind: Kind, key: str) -> None:
+    def __init__(self, handle: int, path: Path, cache: Cache, kind: Kind, key: str, reserved: int) -> None:
         self._handle = handle
         self._path = path
         self._cache = cache
         self._kind: Kind = kind
         self._key = key
         self._size = self._allowed = 0
+        self._reserved = reserved
         self._ended = False
         # Readers may outlive the download; the last one to let go closes the file.
         weakref.finalize(self, os.close, handle)
@@ -409,12 +453,13 @@ class Growing:
     def write(self, data: bytes) -> None:
         """Append bytes. Raises OSError when the disk refuses, or the file becomes larger than the cache may be."""
         self._size += len(data)
+        if self._size > self._reserved:
+            self._cache.reserve(self._size - self._reserved)
+            self._reserved = self._size
         if self._size > self._allowed:
-            self._cache.check_bound(self._size)
             self._cache.make_room(len(data))
             self._allowed = self._size + _STEP
-            if self._cache.limit is not None:
-                self._allowed = min(self._allowed, self._cache.limit)
+        self._cache.account(len(data))
         view = memoryview(data)
         while view:
             view = view[os.write(self._handle, view) :]
@@ -433,6 +478,7 @@ class Growing:
         if self._ended:
             return
         self._ended = True
+        self._cache.release(self._reserved)
         try:
             if _is(self._path, self._handle):
                 self._path.unlink(missing_ok=True)

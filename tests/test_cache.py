@@ -10,10 +10,12 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import builders
 import faulty_upstream as faulty
+import live
 import pytest
 from packaging.utils import NormalizedName
 
@@ -146,15 +148,8 @@ def test_of_use_does_not_mean_changed(tmp_path: Path) -> None:
     assert time.time() - facts.st_atime < 10
 
 
-def test_what_may_be_being_opened_is_spared(tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "c")
-    add(cache, "a", bytes(100))
-    assert cache.trim(0).entries == 0
-    assert Cache(tmp_path / "c", spare=0.0).trim(0).entries == 1
-
-
 def test_a_reader_goes_on_with_a_file_that_is_removed(tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "c", spare=0.0)
+    cache = Cache(tmp_path / "c")
     add(cache, "a", b"abc")
     found = cache.find("files", key("a"))
     assert found is not None
@@ -164,16 +159,70 @@ def test_a_reader_goes_on_with_a_file_that_is_removed(tmp_path: Path) -> None:
 
 
 def test_the_bound_is_kept_by_itself(tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "c", 2000, spare=0.0)
-    for number in range(30):
+    cache = Cache(tmp_path / "c", 2000)
+    for number in range(60):  # all of use a moment ago
         add(cache, str(number), bytes(200))
-        age(cache, str(number), 1000 - number)
-    deadline = time.monotonic() + 5
-    while Cache(cache.root).usage().size > 2000 and time.monotonic() < deadline:
-        cache.put("metadata", key("more"), bytes(150))
-        time.sleep(0.02)
-    assert cache.usage().size <= 2000
-    assert (cache.root / "files" / key("29")[:2] / key("29")).exists()
+        os.utime(cache.root / "files" / key(str(number))[:2] / key(str(number)), (time.time() - 1 + number / 100,) * 2)
+    until_within(cache, 2000)
+    assert (cache.root / "files" / key("59")[:2] / key("59")).exists()
+    assert cache.usage().entries >= 8  # and no more went than had to
+    smaller = Cache(tmp_path / "c", 700)
+    smaller.keep_bound()
+    until_within(smaller, 700)
+
+
+def test_a_file_that_nearly_fills_the_cache_stays(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c", 1000)
+    add(cache, "a", bytes(200))
+    age(cache, "a", 10)
+    add(cache, "b", bytes(950))
+    until_within(cache, 1000)
+    assert here(cache, "ab") == "b"
+
+
+def test_what_is_being_written_counts(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c", 1000)
+    add(cache, "a", bytes(500))
+    growing = cache.begin("files", key("b"), 600)
+    assert growing is not None
+    assert here(cache, "a") == "a"  # for what is announced, nothing goes
+    with pytest.raises(OSError, match="on their way"):
+        cache.begin("files", key("c"), 500)
+    unknown = cache.begin("files", key("c"), None)
+    assert unknown is not None
+    unknown.write(bytes(400))
+    with pytest.raises(OSError, match="on their way"):
+        unknown.write(b"x")
+    unknown.discard()
+    growing.write(bytes(600))
+    until_within(cache, 400)
+    assert here(cache, "a") == ""
+    growing.publish()
+    again = cache.begin("files", key("c"), 1000)  # what was taken of the bound is given back
+    assert again is not None
+    again.discard()
+    assert here(cache, "b") == "b"
+
+
+def test_who_asks_for_a_file_that_goes_in_this_moment_gets_it(packages: Path) -> None:
+    files = {f"f{number}-1.0.tar.gz": os.urandom(300_000) for number in range(4)}
+    with faulty.upstream() as server:
+        for filename, data in files.items():
+            server.add(filename[:2], filename, data)
+        settings = {"fallback_url": server.url, "fallback_mode": "cache", "cache_size": 700_000}
+        with live.serve(packages=[packages], **settings) as ours, ThreadPoolExecutor(8) as pool:  # type: ignore[arg-type]
+            names = list(files) * 150
+            answers = list(pool.map(lambda filename: live.ask(ours, f"/packages/{filename}"), names))
+    assert {answer.status for answer in answers} == {200}
+    assert [answer.body == files[name] for name, answer in zip(names, answers, strict=True)] == [True] * len(names)
+
+
+def until_within(cache: Cache, size: int) -> None:
+    """Wait until what is kept is within a bound, by itself."""
+    deadline = time.monotonic() + 10
+    while cache.usage().size > size:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_file_larger_than_the_bound_is_not_begun_and_one_that_becomes_so_ends_there(tmp_path: Path) -> None:
@@ -192,7 +241,7 @@ def test_a_file_larger_than_the_bound_is_not_begun_and_one_that_becomes_so_ends_
 
 def test_a_disk_without_room_takes_no_download_and_nothing_gives_way_to_an_announcement(tmp_path: Path) -> None:
     room = [200 * 2**20]
-    cache = Cache(tmp_path / "c", spare=0.0, free=lambda folder: room[0])
+    cache = Cache(tmp_path / "c", free=lambda folder: room[0])
     add(cache, "a", bytes(1000))
     age(cache, "a", 1000)
     for expected in (2**50, 200 * 2**20):

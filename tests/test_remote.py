@@ -816,6 +816,19 @@ def test_a_cache_that_cannot_be_written_passes_files_through(
         assert read(remote.open(FOO, SDIST)) == b"abc" * 1000
 
 
+def test_a_restart_with_less_room_keeps_less(make: Make, server: faulty.FaultyUpstream) -> None:
+    server.add("foo", SDIST, data_of(200_000))
+    remote = make(size=1_000_000)
+    read(remote.open(FOO, SDIST))
+    kept = settle(remote, SDIST).path
+    quiet(remote)
+    make(size=100_000)
+    deadline = time.monotonic() + 10
+    while kept.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_file_larger_than_the_cache_is_passed_through(
     make: Make, server: faulty.FaultyUpstream, tmp_path: Path
 ) -> None:

@@ -83,7 +83,10 @@ class Remote:
         self.upstream = upstream
         self.traffic = upstream.traffic
         self._cache = cache if mode == "cache" else None
-        archive = Archive(self._cache, upstream.url) if self._cache else None
+        archive = None
+        if self._cache:
+            archive = Archive(self._cache, upstream.url)
+            self._cache.keep_bound()
         self._turnstile = turnstile or Turnstile(_MOST_WAITING)
         # Files leave two places to pages where there are many; no more, for uv asks for fifty files at once.
         places = self._turnstile.places

@@ -46,7 +46,13 @@ class Downloads:
                 handed = send.handed_over(self._site.sendfile, content, filename=filename, cache_control=control)
                 if handed is not None:
                     return handed
-            return self._local(content, filename, environ)
+            try:
+                return self._local(content, filename, environ)
+            except Missing:
+                # What a cache let go in this moment is fetched again.
+                content, filename = _content(self._site, path)
+                if isinstance(content, LocalFile):
+                    return self._local(content, filename, environ)
         return send.stream(environ, content, filename=filename, cache_control=control)
 
     def _local(self, content: LocalFile, filename: str, environ: Mapping[str, Any]) -> send.Answer:
