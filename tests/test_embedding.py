@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 JSON = "application/vnd.pypi.simple.v1+json"
+BROWSER = "text/html,*/*;q=0.8"
 NGINX = shutil.which("nginx") or ("/usr/sbin/nginx" if Path("/usr/sbin/nginx").exists() else None)
 
 
@@ -92,9 +93,20 @@ def test_mount_point_without_slash_leads_to_the_home_page(packages: Path, tmp_pa
     app = make_app(packages, disable_fallback=True, cache_dir=tmp_path / "facts")
     with live.in_thread(DispatcherMiddleware(nothing, {"/pypi": app})) as server:
         answer = live.ask(server, "/pypi")
-        if answer.status != 200:
-            assert 300 < answer.status < 309
-            assert urljoin(server.url + "pypi", answer.headers["location"]) == server.url + "pypi/"
+        assert 300 < answer.status < 309
+        assert urljoin(server.url + "pypi", answer.headers["location"]) == server.url + "pypi/"
+    app.close()
+
+
+def test_mount_point_without_slash_leads_to_the_home_page_of_a_subclass(packages: Path, tmp_path: Path) -> None:
+    class Own(PypiServerLite):
+        def root(self) -> object:
+            return "<a href=simple/>"
+
+    app = Own(packages, disable_fallback=True, cache_dir=tmp_path / "facts")
+    with live.in_thread(DispatcherMiddleware(nothing, {"/pypi": app})) as server:
+        assert live.ask(server, "/pypi").headers["location"] == "pypi/"
+        assert live.ask(server, "/pypi/").text == "<a href=simple/>"
     app.close()
 
 
@@ -166,6 +178,30 @@ def test_two_apps_in_one_process_know_nothing_of_each_other(tmp_path: Path) -> N
     two.close()
 
 
+@pytest.mark.parametrize("raised", [True, False])
+def test_what_a_subclass_says_no_with_is_said(packages: Path, tmp_path: Path, raised: bool) -> None:
+    class Choosy(PypiServerLite):
+        def simple_project(self, name: str) -> Any:
+            answer = bottle.HTTPError(403, "not for <you>", X_Why="choosy")
+            if raised:
+                raise answer
+            return answer
+
+    app = Choosy(packages, disable_fallback=True, cache_dir=tmp_path / "facts")
+    app.get("/own/page", callback=lambda: bottle.abort(404, "no page today"))
+    app.get("/own/bug", callback=lambda: 1 // 0)
+    with live.in_thread(app) as server:
+        for _ in range(2):
+            answer = live.ask(server, "/simple/ours/")
+            assert (answer.status, answer.text, answer.headers["x-why"]) == (403, "not for <you>\n", "choosy")
+        assert "for &lt;you&gt;" in live.ask(server, "/simple/ours/", Accept=BROWSER).text
+        assert live.ask(server, "/own/page").text == "no page today\n"
+        # What Bottle itself says is no better than our words for it.
+        assert live.ask(server, "/own/else/not").text == "nothing here\n"
+        assert live.ask(server, "/own/bug").text == "a fault of ours; see the log\n"
+    app.close()
+
+
 class OurIndex(PypiServerLite):
     """An index with a home page and a route of its own."""
 
@@ -223,6 +259,31 @@ def test_app_is_a_bottle_that_can_be_mounted_in_another(packages: Path, tmp_path
         assert live.ask(server, "/").text == "the site"
         walk(server, "/pypi")
         assert server.url + "pypi/simple/" in live.ask(server, "/pypi/").text
+    index.close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:bottle")
+def test_an_app_that_stands_in_several_places_knows_where_each_request_came(packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages, "ours", "1.0")
+    index = make_app(packages, disable_fallback=True, cache_dir=tmp_path / "facts")
+    site, inner = bottle.Bottle(), bottle.Bottle()
+    inner.mount("/py/", index)
+    site.mount("/in/", inner)
+    site.mount("/again/", index)
+    with live.in_thread(DispatcherMiddleware(site, {"/b": index, "/c/d": index})) as server:
+        for prefix in ("/in/py", "/again", "/b", "/c/d", "/in/py"):
+            walk(server, prefix)
+            for path in ("/", "/project/ours/"):
+                assert f"{server.url}{prefix[1:]}/simple/" in live.ask(server, prefix + path, Accept="text/html").text
+            # The style sheet of a page that says no, too.
+            refused = live.ask(server, f"{prefix}/project/none/", Accept=BROWSER)
+            parser = _Links()
+            parser.feed(refused.text)
+            assert parser.found
+            for link in filter(lambda link: link[0] != "#", parser.found):
+                target = "/" + urljoin(f"{server.url}{prefix[1:]}/project/none/", link).removeprefix(server.url)
+                assert target.startswith(f"{prefix}/"), (prefix, target)
+                assert live.ask(server, target).status == 200, target
     index.close()
 
 

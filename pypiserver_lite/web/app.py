@@ -107,12 +107,16 @@ class PypiServerLite(direct.Direct):
         self, method: str, path: str, action: str | None, handler: Callable[..., object] | str, *, human: bool = False
     ) -> None:
         call = getattr(self, handler) if isinstance(handler, str) else handler
+        home = (method, path) == ("GET", "/")
 
         def answer(environ: dict[str, Any], arguments: Mapping[str, str]) -> object:
             try:
                 self._guard.check(action, environ)
                 if action is not None:
                     environ["pypiserver_lite.user"] = self.admit(action, environ)
+                if home and not environ["bottle.raw_path"]:
+                    # Links of the page would lead out of the place that the application is mounted at.
+                    return plain.redirect(self._address().rstrip("/").rsplit("/", 1)[-1] + "/", 302)
                 if not self.site.remotes:
                     return call(**arguments)
                 # What goes up says whom the request has passed; one that has passed us is refused.
@@ -121,18 +125,14 @@ class PypiServerLite(direct.Direct):
             except PypiServerLiteError as error:
                 refusal = self.refusal(error)
                 if human and api.prefers_html(environ.get("HTTP_ACCEPT", "")):
-                    return self.human.refusal(refusal, str(error), bottle.request.path)
+                    return self.human.refusal(refusal, str(error), self._path())
                 return refusal
 
         self.answer_with(method, path, answer, foreign=getattr(call, "__module__", None) != __name__)
 
     def root(self) -> object:
         """The home page. Override it to give the index another one; text is sent as HTML."""
-        environ = bottle.request.environ
-        address = self._address()
-        if not environ["bottle.raw_path"]:
-            return plain.redirect(address.rstrip("/").rsplit("/", 1)[-1] + "/", 302)
-        return self.human.home(address).answer(environ)
+        return self.human.home(self._address()).answer(bottle.request.environ)
 
     def search(self) -> object:
         """The projects that have all words of ``?q=`` in their name or summary, some on each page."""
@@ -162,8 +162,7 @@ class PypiServerLite(direct.Direct):
         base = self.site.config.server_base_url
         if not base.startswith("/"):
             return base
-        # A mount of Bottle's own leaves SCRIPT_NAME alone and keeps its prefix here.
-        return pages.own_address(bottle.request.environ) + str(self.config.get("_mount.prefix", "")).lstrip("/")
+        return pages.own_address(bottle.request.environ) + self._mounted().removeprefix("/")
 
     def render(self, template: str, **variables: object) -> str:
         """The text of the page `template` (a name without ``.tpl``) with these variables, and those of every page."""
@@ -331,11 +330,15 @@ class PypiServerLite(direct.Direct):
             500: "a fault of ours; see the log",
         }
         text = texts.get(res.status_code, "the request cannot be answered")
+        route = bottle.request.environ.get("bottle.route")
+        if res.exception is None and res.body and isinstance(res.body, str) and getattr(route, "app", None) is self:
+            # A route's own words: Bottle has some of its own only where there is none.
+            text = res.body
         bottle.request.environ["pypiserver_lite.error"] = text
         answer = plain.text(text)
         if api.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
             answer = send.Answer(status=res.status_line, headers=answer.headers)
-            answer = self.human.refusal(answer, text, bottle.request.path)
+            answer = self.human.refusal(answer, text, self._path())
         for name, value in answer.headers:
             bottle.response.headers[name] = value
         return cast("bytes", answer.body)
@@ -382,9 +385,24 @@ class PypiServerLite(direct.Direct):
             raise Missing(self.site.reserved.refuses(name) or f"no project {name} here{elsewhere}")
         return project
 
+    def _mounted(self) -> str:
+        """Where this index is mounted in the Bottle that was asked, with a last slash; a mount leaves SCRIPT_NAME alone.
+
+        Nothing for a request that came here by itself: an application may stand in several places.
+        """
+        prefix, app, asked = "", self, bottle.request.environ["bottle.app"]
+        while app is not asked and "_mount.app" in app.config:
+            prefix = app.config["_mount.prefix"].removesuffix("/") + prefix
+            app = app.config["_mount.app"]
+        return f"{prefix}/" if prefix else ""
+
+    def _path(self) -> str:
+        """The path asked for, from the root of the index on."""
+        return "/" + str(bottle.request.path).removeprefix(self._mounted()).lstrip("/")
+
     def _root(self) -> str:
         """From the page asked for up to the root of the index."""
-        return "../" * (str(bottle.request.path).count("/") - 1)
+        return "../" * (self._path().count("/") - 1)
 
     def _form(self) -> simple.Form:
         environ = bottle.request.environ
