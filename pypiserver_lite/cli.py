@@ -113,6 +113,8 @@ def _options(settings: config.Config) -> servers.Options:
 
 
 def _announce(settings: config.Config, host: str, port: int) -> None:
+    if settings.quiet:
+        return
     folders = ", ".join(str(path) for path in settings.packages)
     shown = f"[{host}]" if ":" in host else host
     note = " (this machine only; --host 0.0.0.0 lets others in)" if is_loopback(host) else ""
@@ -192,7 +194,9 @@ def _release_parser(verb: str, description: str) -> config.Parser:
     parser = config.make_parser(f"pypiserver-lite {verb}", description, names=["follow_links"])
     parser.add_argument("name", metavar="NAME", help="the project")
     parser.add_argument("version", metavar="VERSION", help="the release")
-    parser.add_argument("packages", nargs="*", metavar="PACKAGES", help="folders that are served (default: as for run)")
+    parser.add_argument(
+        "packages", nargs="*", default=[], metavar="PACKAGES", help="folders that are served (default: as for run)"
+    )
     return parser
 
 
@@ -223,7 +227,7 @@ Running servers notice by themselves. The names are written in .pypiserver-lite/
 def names(argv: Sequence[str]) -> int:
     """``names``: list the names that are kept without files, or release them."""
     parser = config.make_parser("pypiserver-lite names", _NAMES, names=["cache_dir", "follow_links"])
-    parser.add_argument("action", choices=("list", "release"), help="what to do")
+    parser.add_argument("action", choices=("list", "release"), metavar="{list,release}", help="what to do")
     parser.add_argument("names", nargs="*", default=[], metavar="NAME", help="for release: which")
     parser.add_argument("--all", action="store_true", default=False, help="for release: all names without files")
     parser.add_argument("--json", action="store_true", default=False, help="for list: print a JSON array")
@@ -274,7 +278,8 @@ def cache(argv: Sequence[str]) -> int:
     """``cache``: show, prune, clear or fill what is kept of the upstream."""
     parser = config.make_parser("pypiserver-lite cache", _CACHE, names=_CACHE_SETTINGS)
     parser.usage = "%(prog)s {show,prune,clear,warm} [OPTIONS]"
-    parser.add_argument("action", choices=("show", "prune", "clear", "warm"), help="what to do")
+    actions = ("show", "prune", "clear", "warm")
+    parser.add_argument("action", choices=actions, metavar="{show,prune,clear,warm}", help="what to do")
     parser.add_argument("-r", "--requirements", metavar="FILE", type=Path, default=None, help="for warm: what to fetch")
     parser.add_argument("--every", action="store_true", default=False, help="for warm: all files of a release")
     given = vars(parser.parse_args(list(argv)))
@@ -351,13 +356,32 @@ def _help() -> str:
 
 
 _MEANT = {
+    "adduser": "passwd",
     "help": "--help",
+    "htpasswd": "passwd",
     "serve": "run",
     "server": "run",
     "start": "run",
-    "update": "",
 }
-"""Words that others use as verbs, and what is meant here; nothing if it cannot be done."""
+"""Words that others use as verbs, and what is meant here."""
+
+_REMOVE = "remove the file from its folder, or hide a release with 'pypiserver-lite yank'; a running server sees both."
+_UPLOAD = "publish with 'twine upload --repository-url http://HOST:PORT/ FILES'."
+_INSTALL = "install with 'pip install --index-url http://HOST:PORT/simple/ PROJECT'."
+_ELSEWHERE = {
+    "delete": _REMOVE,
+    "download": _INSTALL,
+    "install": _INSTALL,
+    "list": "a running server lists what it has at / and /simple/.",
+    "publish": _UPLOAD,
+    "push": _UPLOAD,
+    "remove": _REMOVE,
+    "rm": _REMOVE,
+    "search": "a running server has a search at /search.",
+    "update": "updating as pypiserver does is not here yet.",
+    "upload": _UPLOAD,
+}
+"""Words that others use as verbs, and how it is done where it is no verb here."""
 
 
 def _verb(words: list[str]) -> tuple[str, list[str]]:
@@ -371,11 +395,12 @@ def _verb(words: list[str]) -> tuple[str, list[str]]:
     first = words[at] if at < len(words) else "run"
     if first in _VERBS:
         return first, words[:at] + words[at + 1 :]
-    near = difflib.get_close_matches(first.lower(), [*_VERBS, *_MEANT], 1, 0.75)
+    word = first.lower()
+    near = [word] if word in _ELSEWHERE else difflib.get_close_matches(word, [*_VERBS, *_MEANT, "update"], 1, 0.75)
+    near += [verb for verb in _VERBS if sorted(verb) == sorted(word)]
     if not near or not first.isalpha():
         return "run", words
-    meant = _MEANT.get(near[0], near[0])
-    hint = f"did you mean 'pypiserver-lite {meant}'?" if meant else "updating as pypiserver does is not here yet."
+    hint = _ELSEWHERE.get(near[0], f"did you mean 'pypiserver-lite {_MEANT.get(near[0], near[0])}'?")
     raise ConfigError(f"there is no verb {first!r}; {hint} A folder of that name is ./{first}")
 
 

@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import difflib
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -471,7 +472,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         """What argparse calls for a wrong command line."""
-        raise ConfigError(message)
+        wrong = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        near = difflib.get_close_matches(wrong[1], self._option_string_actions, 1) if wrong else []
+        raise ConfigError(f"{message}; " + (f"did you mean {near[0]}?" if near else f"see '{self.prog} --help'"))
 
 
 def make_parser(prog: str, description: str, epilog: str = "", names: Iterable[str] | None = None) -> Parser:

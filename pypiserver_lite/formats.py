@@ -186,8 +186,6 @@ def parse_endpoint(value: object) -> str:
     path = str(value)
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path, re.ASCII):
         raise ValueError(f"{path[:50]!r} is not a path such as /health")
-    if path.startswith(("/simple", "/packages")):
-        raise ValueError(f"{path[:50]!r} would hide a page of the index; take another path")
     return path
 
 

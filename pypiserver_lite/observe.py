@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from http.client import responses
 
 from .config import Config
 from .errors import ConfigError
@@ -95,8 +96,12 @@ def note(
     error: str,
     began: float,
 ) -> None:
-    """Log an answer to the request of `values` that came at `began` (`time.monotonic`)."""
+    """Log an answer to the request of `values` that came at `began` (`time.monotonic`), and ours as errors."""
+    failed = status[:1] in "45"
+    if failed:  # our own phrases are what is wrong, in short
+        status = f"{status[:3]} {responses.get(int(status[:3]), '')}".rstrip()
     sizes = [value for name, value in headers if name.lower() == "content-length"]
     values.update(status=status, size=sizes[0] if sizes else "-", error=error)
     values["ms"] = int((time.monotonic() - began) * 1000)
-    access.info("%s", fill(config.log_err_frmt if status[:1] in "45" else config.log_res_frmt, values))
+    level = logging.ERROR if status[:1] == "5" else logging.INFO
+    access.log(level, "%s", fill(config.log_err_frmt if failed else config.log_res_frmt, values))

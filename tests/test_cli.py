@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urljoin
@@ -57,6 +58,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+OURS = (
+    *("/", "/simple/", "/simple", "/simple/health", "/packages/health", "/search", "/project/x", "/pypi/x/json"),
+    *("/x/json", "/robots.txt", "/-/style.css", "/RPC2"),
+)
+"""Paths that have another use."""
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -84,6 +92,7 @@ def folder(tmp_path: Path) -> Path:
         (["run", "--private", "acme/*", "packages"], "--private"),
         (["run", "x" * 300], "reached"),
         (["run", "--health-endpoint", "health", "packages"], "--health-endpoint"),
+        *((["run", "--health-endpoint", path, "packages"], "--health-endpoint") for path in OURS),
         (["run", "--welcome", "no-such-page.tpl", "packages"], "no-such-page.tpl"),
         (["run", "--welcome", "broken.tpl", "packages"], "broken.tpl, line 2"),
         (["run", "--welcome", "failing.tpl", "packages"], "failing.tpl, line 3"),
@@ -105,7 +114,19 @@ def folder(tmp_path: Path) -> Path:
         (["updat", "packages"], "./updat"),
         (["-v", "serve"], "run"),
         (["--port", "8080", "cahce"], "cache"),
-        (["yank", "ours"], "VERSION"),
+        (["rnu", "packages"], "did you mean 'pypiserver-lite run'"),
+        (["list"], "/simple/"),
+        (["remove", "ours"], "yank"),
+        (["rm", "ours"], "yank"),
+        (["search", "ours"], "/search"),
+        (["upload", "ours-1.0.tar.gz"], "twine upload"),
+        (["install", "ours"], "pip install"),
+        (["adduser", "ann"], "passwd"),
+        (["yank", "ours"], "required: VERSION; see"),
+        (["names"], "{list,release}"),
+        (["cache", "sow"], "'show'"),
+        (["run", "--prot", "8080", "packages"], "did you mean --port"),
+        (["--prot", "8080", "packages"], "did you mean --port"),
         (["yank", "ours", "1.0", "no-such-folder"], "no-such-folder"),
     ],
 )
@@ -199,6 +220,42 @@ def test_the_index_stands_under_its_base_url_too(folder: Path, base: str, shown:
         fields = {":action": "remove_pkg", "name": "ours", "version": "1.0"}
         assert requests.post(f"{server.url}a/py/", data=fields, timeout=20).status_code == 200
         assert live.ask(server, "/a/py/simple/ours/").status == 404
+
+
+def test_quiet_is_quiet(folder: Path) -> None:
+    environ = live.bare_environ(folder / "home", PYTHONPATH=str(ROOT))
+    port = live.free_port()
+    command = [sys.executable, "-m", "pypiserver_lite", "run", "-q", "-p", str(port), "packages"]
+    with live.spawn(command, environ, "", folder, port) as server:
+        until = time.monotonic() + 30
+        answer = None
+        while answer is None:
+            assert time.monotonic() < until, server.log()
+            with contextlib.suppress(OSError):
+                answer = live.ask(server, "/simple/ours/")
+        assert answer.status == 200
+        assert live.ask(server, "/simple/!/").status == 404
+        assert server.log() == ""
+
+
+def test_verbose_says_what_is_wrong_once(folder: Path) -> None:
+    with live.serve("-v", packages=[folder / "packages"], disable_fallback=True) as server:
+        assert live.ask(server, "/simple/!/").status == 404
+        assert live.ask(server, "/", "POST").status == 403
+        assert live.ask(server, "/simple/", "POST", b"x" * 100_000).status == 403
+        (folder / "packages").rename(folder / "gone")
+        until = time.monotonic() + 30
+        while live.ask(server, "/simple/nobodys/").status != 503:
+            assert time.monotonic() < until
+        (folder / "gone").rename(folder / "packages")
+        said = [line.split("|", 4)[1:] for line in server.log().splitlines() if "|" in line]
+    refusals = [(level, text) for _, level, _, text in said if re.match("[45]", text)]
+    assert [(level, text[:40]) for level, text in refusals] == [
+        ("INFO", "404 Not Found GET /simple/!/: no such pr"),
+        ("INFO", "403 Forbidden POST /: uploads are switch"),
+        ("INFO", "403 Forbidden POST /simple/: uploads are"),
+        ("ERROR", "503 Service Unavailable GET /simple/nobo"),
+    ]
 
 
 def test_a_port_in_use_is_said(folder: Path) -> None:

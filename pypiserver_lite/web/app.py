@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
@@ -21,7 +22,7 @@ from packaging.utils import NormalizedName
 
 from .. import about, config, observe, simple, site, upload
 from ..dists import try_normalize
-from ..errors import Missing, PypiServerLiteError, TooLarge
+from ..errors import ConfigError, Missing, PypiServerLiteError, TooLarge
 from ..kept import Kept, Turnstile
 from ..model import Project, User
 from ..search import LONGEST_QUERY
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("pypiserver_lite")
 
 UPLOAD_PATHS = ("/", "/legacy", "/legacy/", "/simple", "/simple/")
+_LONGEST_VERSION = 255  # bytes of the file name that it would be a part of
+_NOTED = "pypiserver_lite.noted"  # in the environment of a request whose answer is a line of the log
 _SMALL = 64 * 1024  # bytes: the largest body anything but an upload has a use for
 
 
@@ -64,10 +67,10 @@ class PypiServerLite(direct.Direct):
         self._downloads = Downloads(self.site)
         try:
             self.human = human.HumanPages(self.site, self.templates, waiting)
+            self._add_routes()
         except BaseException:
             self.site.close()
             raise
-        self._add_routes()
         self.site.folder.read_ahead()
 
     # -- routes ---------------------------------------------------------------------------------------------------
@@ -88,7 +91,6 @@ class PypiServerLite(direct.Direct):
         for path in ("/RPC2", "/pypi", "/pypi/"):
             self._route("POST", path, "list", self.xml_rpc)
         self._route("GET", "/RPC2", "list", self.only_called)
-        self._route("GET", self.site.config.health_endpoint, None, self.health)
         self._route("GET", "/", "list", "root", human=True)
         self._route("GET", "/search", "list", "search", human=True)
         self._route("GET", "/project/<name>", "list", self.add_slash, human=True)
@@ -98,10 +100,18 @@ class PypiServerLite(direct.Direct):
         self._route("GET", "/-/<filename>", None, self.asset)
         self._route("GET", "/favicon.ico", None, self.nothing)
         self._route("GET", "/robots.txt", None, self.nothing)
-        # The widest patterns last: they would match the others.
         self._route("GET", "/<name>/json", "list", self.project_json)
+        self._add_health(self.site.config.health_endpoint)
+        # The widest patterns last: they would match the others.
         self._route("GET", "/<name>", "list", self.to_simple)
         self._route("GET", "/<name>/", "list", self.to_simple)
+
+    def _add_health(self, path: str) -> None:
+        """Where monitoring asks. Raises ConfigError for a path that has another use."""
+        with suppress(bottle.HTTPError):
+            self.router.match({"REQUEST_METHOD": "GET", "PATH_INFO": path})
+            raise ConfigError(f"--health-endpoint: {path!r} is a page of the index; take another path")
+        self._route("GET", path, None, self.health)
 
     def _route(
         self, method: str, path: str, action: str | None, handler: Callable[..., object] | str, *, human: bool = False
@@ -291,8 +301,8 @@ class PypiServerLite(direct.Direct):
 
     def add_slash(self, name: str = "", version: str = "") -> send.Answer:
         """From a page's address without its last slash to the one with it (PEP 503)."""
-        last = version or (try_normalize(name) or name if name else bottle.request.path.rsplit("/", 1)[-1])
-        return plain.redirect(f"{quote(last, safe='+')}/", 301)
+        last = self._name(name) if name else self._path().rsplit("/", 1)[-1]
+        return plain.redirect(_segment(version) or f"{last}/", 301)
 
     def to_simple(self, name: str) -> send.Answer:
         """From an index URL without ``simple/`` to the project's page."""
@@ -313,10 +323,10 @@ class PypiServerLite(direct.Direct):
         return self.site.gate.check(action, environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
 
     def refusal(self, error: PypiServerLiteError) -> send.Answer:
-        """The answer that says what is wrong and what to do; our own failures go to the log too."""
+        """The answer that says what is wrong and what to do; our own failures go to the log, if no answer does."""
         bottle.request.environ["pypiserver_lite.error"] = str(error)
         answer = plain.refusal(error)
-        if answer.status.startswith("5"):
+        if answer.status.startswith("5") and not bottle.request.environ.get(_NOTED):
             log.error("%s %s: %s", answer.status[:3], observe.clean(bottle.request.path), observe.clean(error))
         return answer
 
@@ -363,8 +373,9 @@ class PypiServerLite(direct.Direct):
                 # Chunks have no length: whoever may send nothing here could fill the disk where bodies wait.
                 raise TooLarge(f"only an upload to this index's / may have more than {_SMALL} bytes, or no length")
         except PypiServerLiteError as error:
+            environ[_NOTED] = observe.access.isEnabledFor(logging.INFO)
             answer = self.refusal(error)
-            if observe.access.isEnabledFor(logging.INFO):
+            if environ[_NOTED]:
                 values = observe.request_values(environ)
                 observe.note(self.site.config, values, answer.status, answer.headers, str(error), time.monotonic())
             return answer.status, answer.headers, cast("bytes", answer.body)
@@ -386,7 +397,7 @@ class PypiServerLite(direct.Direct):
         return project
 
     def _mounted(self) -> str:
-        """Where this index is mounted in the Bottle that was asked, with a last slash; a mount leaves SCRIPT_NAME alone.
+        """Where this index is mounted in the Bottle that was asked, with a last slash; SCRIPT_NAME does not tell.
 
         Nothing for a request that came here by itself: an application may stand in several places.
         """
@@ -438,6 +449,7 @@ class PypiServerLite(direct.Direct):
     def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
         """Log the request; what is returned logs the answer as it starts."""
         values = observe.request_values(environ)
+        environ[_NOTED] = True
         observe.access.info("%s", observe.fill(self.site.config.log_req_frmt, values))
         began = time.monotonic()
 
@@ -465,8 +477,10 @@ def _is_elsewhere(project: Project) -> bool:
 
 
 def _segment(version: str | None) -> str:
-    """The part of a relative address that names a release; none for ``None``."""
-    return "" if version is None else f"{quote(version, safe='+!')}/"
+    """The part of a relative address that names a release; none for none. Raises Missing for what is too long."""
+    if version and len(version) > _LONGEST_VERSION:
+        raise Missing("there is no such release")
+    return f"{quote(version, safe='+!')}/" if version else ""
 
 
 def make_app(*packages: object, **settings: object) -> PypiServerLite:
