@@ -112,6 +112,10 @@ def test_a_server_on_a_loopback_address_answers_to_local_names_only(packages: Pa
             for path in ("/simple/", "/simple/ours/", "/packages/ours-1.0-py3-none-any.whl", "/health", "/"):
                 assert {answers(server, host, path) for host in ELSEWHERE} == {400}, path
         assert answers(server, "evil.example.test", "/", "POST") == 400
+        # No browser leaves it out, which HTTP/1.0 allows; HTTP/1.1 does not.
+        for protocol, status in (("1.0", b"200"), ("1.1", b"400")):
+            asked = f"GET /simple/ HTTP/{protocol}\r\nConnection: close\r\n\r\n".encode()
+            assert live.raw(server, asked).split()[1] == status
         with live.connect(server) as connection:
             connection.sendall(b"GET /simple/ HTTP/1.1\r\nHost: evil.example.test\r\nConnection: close\r\n\r\n")
             said = connection.makefile("rb").read()

@@ -256,6 +256,13 @@ def test_other_spellings_lead_to_the_page(client: Client, path: str, location: s
     assert answer.follow(location).status == 200
 
 
+@pytest.mark.parametrize("path", ["/simple/{}", "/project/{}", "/project/acme-client/{}", "/project/Acme.Client/{}/"])
+def test_no_redirect_repeats_what_can_be_no_name(client: Client, path: str) -> None:
+    for odd in ("x" * 5000, "x" * 300, "a%0d%0ab"):
+        answer = client.request(path.format(odd), status=None)
+        assert answer.status == 404 or len(answer.headers["Location"]) < 300, path
+
+
 def test_an_index_address_without_simple_still_finds_a_project_called_project(client: Client) -> None:
     assert field(client.get("/project/", 302), "Location") == "../simple/project/"
 

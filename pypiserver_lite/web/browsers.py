@@ -77,6 +77,8 @@ class Hosts:
     def check(self, environ: Mapping[str, Any]) -> None:
         """Raise Invalid for a request to another host."""
         host = environ.get("HTTP_HOST")
+        if not host and environ.get("SERVER_PROTOCOL") in ("HTTP/1.0", "HTTP/1"):  # the latter is granian's word
+            return  # it may be left out, of which some servers make an empty one; browsers never do
         if host is not None and (len(host) > _LONGEST or not self._known(host)):
             raise Invalid(
                 f"this server is for this machine alone and does not answer as {host[:100]!a}; "
