@@ -8,6 +8,7 @@ setting it was.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ def parse_text(value: object) -> str:
 
 def parse_path(value: object) -> Path:
     """A path; ``~`` is the user's home."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(f"{value!r} is not a path")
     return Path(parse_text(value)).expanduser()
 
 

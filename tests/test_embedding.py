@@ -248,6 +248,31 @@ def test_subclass_may_guard_and_change_any_page(packages: Path, tmp_path: Path) 
         assert live.ask(server, "/simple/ours/").status == 200
 
 
+def test_what_own_code_raises_of_ours_is_answered_as_we_do(packages: Path, tmp_path: Path) -> None:
+    passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="pw")
+
+    class Careful(PypiServerLite):
+        def simple_names(self) -> Any:
+            raise pypiserver_lite.PypiServerLiteError("not on Sundays")
+
+        def report(self) -> str:
+            self.admit("list", bottle.request.environ)
+            return "secret"
+
+    app = Careful(
+        packages, disable_fallback=True, passwords=passwords, authenticate="list", cache_dir=tmp_path / "facts"
+    )
+    app.get("/own/report", callback=app.report)
+    with live.in_thread(app) as server:
+        for _ in range(2):
+            answer = live.ask(server, "/simple/", Authorization="Basic YW5uOnB3")
+            assert (answer.status, answer.text) == (500, "not on Sundays\n")
+            answer = live.ask(server, "/own/report")
+            assert answer.status == 401 and answer.headers["www-authenticate"].startswith("Basic ")
+            assert live.ask(server, "/own/report", Authorization="Basic YW5uOnB3").text == "secret"
+    app.close()
+
+
 def test_app_is_a_bottle_that_can_be_mounted_in_another(packages: Path, tmp_path: Path) -> None:
     make_wheel(packages, "ours", "1.0")
     index = make_app(packages, disable_fallback=True, cache_dir=tmp_path / "facts")
@@ -292,6 +317,20 @@ def test_wrong_setting_is_refused_with_the_nearest_right_one(packages: Path) -> 
         make_app(packages, disable_fallbak=True)
     with pytest.raises(ConfigError, match="does not exist"):
         make_app(packages / "nowhere")
+    for odd in (5, b"packages", [packages, [packages]]):
+        with pytest.raises(ConfigError, match="is not a path"):
+            make_app(odd)
+    # Nothing that is said is left out.
+    with pytest.raises(ConfigError, match="'config'"):
+        make_app(packages, config="index.toml")
+    with pytest.raises(ConfigError, match="twice"):
+        make_app(packages, packages=packages)
+
+
+def test_folders_may_be_listed(packages: Path, tmp_path: Path) -> None:
+    app = make_app([packages, str(tmp_path)], disable_fallback=True, cache_dir=tmp_path / "facts")
+    assert app.site.config.packages == (packages, tmp_path)
+    app.close()
 
 
 def test_importing_does_nothing(tmp_path: Path, shell: live.Shell) -> None:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
@@ -51,11 +51,14 @@ class PypiServerLite(direct.Direct):
     """
 
     def __init__(self, *packages: object, **settings: object) -> None:
-        super().__init__()
+        super().__init__(self._refusing)
+        if packages and "packages" in settings:
+            raise ConfigError("the packages folders are given twice")
         if packages:
-            settings["packages"] = packages
-        given = settings.pop("config", None)
-        checked = given if isinstance(given, config.Config) else config.from_settings(settings)
+            settings["packages"] = packages[0] if len(packages) == 1 else packages
+        given = settings.get("config")
+        alone = isinstance(given, config.Config) and len(settings) == 1
+        checked = cast("config.Config", given) if alone else config.from_settings(settings)
         self._base_path = urlsplit(checked.server_base_url).path.rstrip("/")
         self.templates = pages.Templates(folder=checked.templates, welcome=checked.welcome)
         self.site = site.build(checked)
@@ -133,10 +136,7 @@ class PypiServerLite(direct.Direct):
                 with hops.carrying(environ.get("HTTP_VIA")):
                     return call(**arguments)
             except PypiServerLiteError as error:
-                refusal = self.refusal(error)
-                if human and api.prefers_html(environ.get("HTTP_ACCEPT", "")):
-                    return self.human.refusal(refusal, str(error), self._path())
-                return refusal
+                return self._refuse(error, human=human)
 
         self.answer_with(method, path, answer, foreign=getattr(call, "__module__", None) != __name__)
 
@@ -328,6 +328,25 @@ class PypiServerLite(direct.Direct):
         answer = plain.refusal(error)
         if answer.status.startswith("5") and not bottle.request.environ.get(_NOTED):
             log.error("%s %s: %s", answer.status[:3], observe.clean(bottle.request.path), observe.clean(error))
+        return answer
+
+    def _refuse(self, error: PypiServerLiteError, *, human: bool) -> send.Answer:
+        refusal = self.refusal(error)
+        if human and api.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
+            return self.human.refusal(refusal, str(error), self._path())
+        return refusal
+
+    def _refusing(self, callback: Callable[..., object]) -> Callable[..., object]:
+        """A plug-in of Bottle's: what a route that others add raises of ours is answered as in a route of ours."""
+
+        @wraps(callback)
+        def answer(*args: object, **arguments: object) -> object:
+            try:
+                return callback(*args, **arguments)
+            except PypiServerLiteError as error:
+                refusal = self._refuse(error, human=True)
+                return bottle.HTTPResponse(refusal.body, refusal.status, refusal.headers)
+
         return answer
 
     def default_error_handler(self, res: bottle.HTTPError) -> bytes:

@@ -36,10 +36,14 @@ class _Way(NamedTuple):
 
 
 class Direct(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
-    """A Bottle with routes that return an `Answer`, or anything that Bottle can send."""
+    """A Bottle with routes that return an `Answer`, or anything that Bottle can send.
 
-    def __init__(self) -> None:
+    `plugin` is for the routes that others add.
+    """
+
+    def __init__(self, plugin: Callable[[Callable[..., object]], Callable[..., object]]) -> None:
         super().__init__()
+        self.install(plugin)
         self._own_plugins = len(self.plugins)
         self._answers: dict[Callable[..., object], tuple[Answering, bool]] = {}
         self._ways = Kept[_Way | None](lambda way: 0, most_bytes=_BYTES)

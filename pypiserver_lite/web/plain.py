@@ -40,6 +40,7 @@ STATUS: Mapping[type[PypiServerLiteError], int] = {
     DiskFailed: 503,
     NoSpace: 507,
     Loop: 508,
+    PypiServerLiteError: 500,
 }
 REALM = "pypiserver-lite"
 
