@@ -636,6 +636,17 @@ def test_a_refusal_is_an_answer_and_not_a_broken_connection(
         content.read(0, None)  # before the first byte
 
 
+@pytest.mark.parametrize("length", ["-5", "0x10", "", "five", "9" * 30])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_length_that_is_none_is_refused(make: Make, server: faulty.FaultyUpstream, mode: str, length: str) -> None:
+    path = server.add("foo", SDIST, b"data", hashes={}, size=False)
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode()
+    server.fault(path, lambda handler: handler.raw(head))
+    remote = make(mode)
+    with pytest.raises(Unavailable, match="Content-Length"):
+        read(remote.open(FOO, SDIST))
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_halves_are_joined_only_if_something_tells_that_they_belong_together(
     make: Make, server: faulty.FaultyUpstream, mode: str, tmp_path: Path

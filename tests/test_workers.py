@@ -234,17 +234,26 @@ def _cpu(server: live.Server) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def test_readers_of_a_file_that_is_wrong_see_it_break(server: faulty.FaultyUpstream, folder: Path) -> None:
+@pytest.mark.parametrize("mode", ["proxy", "cache"])
+def test_readers_of_a_file_that_is_wrong_see_it_break_and_the_log_says_why_in_one_line(
+    mode: str, server: faulty.FaultyUpstream, folder: Path
+) -> None:
     data = os.urandom(1_000_000)
     path = server.add("big", "big-1.0.tar.gz", data, hashes={"sha256": "0" * 64})
     server.stored[path].speed = 1e6
-    with live.serve(packages=[folder], fallback_url=server.url, fallback_mode="cache") as ours:
+    url = server.url.replace("//", "//user:s3cret@")
+    with live.serve(packages=[folder], fallback_url=url, fallback_mode=mode) as ours:
         answer = live.raw(ours, b"GET /packages/big-1.0.tar.gz HTTP/1.1\r\nHost: x\r\n\r\n")
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 ")
         assert data.startswith(body)
         assert 0 < len(body) < len(data)
+        until(lambda: live.sha256(data) in ours.log())
+        said = [line for line in ours.log().splitlines() if "big-1.0.tar.gz" in line]
+        assert len(said) == 1
+        assert all(part in said[0] for part in (live.sha256(data), "0" * 64, f"127.0.0.1:{server.port}"))
         assert "Traceback" not in ours.log()
+        assert "s3cret" not in ours.log()
 
 
 def test_readers_that_go_away_make_way(server: faulty.FaultyUpstream, folder: Path) -> None:

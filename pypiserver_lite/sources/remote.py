@@ -163,7 +163,7 @@ class Remote:
         whole = start == 0 and stop in (None, size)
         body = self.upstream.open(file.url, named=_named(project), start=start, stop=None if whole else stop)
         try:
-            check = Check(file.hashes, size)
+            check = self._check(file, size)
             if size is not None:
                 check.expect(body)
         except BaseException:
@@ -172,6 +172,9 @@ class Remote:
         if whole:
             return checked(unbroken(self.upstream, file.url, _named(project), body, check), check)
         return _part(body, start, size if stop is None else stop, self.upstream.rate.take)
+
+    def _check(self, file: File, size: int | None) -> Check:
+        return Check(file.hashes, size, file.filename, self.upstream.origin.label)
 
     # --- files, kept
 
@@ -302,7 +305,7 @@ class Remote:
                 self.upstream,
                 file.url,
                 named=_named(project),
-                check=Check(file.hashes, file.size),
+                check=self._check(file, file.size),
                 growing=growing,
                 ended=partial(self._ended, key),
             )

@@ -112,5 +112,9 @@ def field(value: str | None) -> str | None:
 
 
 def number(value: str | None) -> int | None:
-    """A number of bytes in a header field, or nothing."""
-    return int(value) if value and re.fullmatch(r"[0-9]{1,18}", value.strip(), re.ASCII) else None
+    """A number of bytes in a header field, or nothing. Raises Unavailable if it is there and no such number."""
+    if value is None:
+        return None
+    if re.fullmatch(r"[0-9]{1,18}", value.strip(), re.ASCII) is None:
+        raise Unavailable(f"the upstream states a Content-Length that is no number of bytes: {value[:40]!a}")
+    return int(value)

@@ -246,6 +246,8 @@ class Upstream:
         with Call(seconds if begun else min(seconds, hops.left())) as call, self._turnstile.inside():
             response, at = self._send(method, url, headers, named, call)
             with closing(response):
+                # Without a proper one, an answer that broke off would look whole.
+                number(response.headers.get("Content-Length"))
                 yield _Answer(response, at, call)
 
     def _send(

@@ -55,9 +55,13 @@ def strongest(hashes: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 class Check:
-    """Whether bytes are those of a known digest, and how many they are."""
+    """Whether bytes are those of a known digest, and how many they are.
 
-    def __init__(self, hashes: Mapping[str, str], size: int | None) -> None:
+    What is wrong with them is said of the file `name` and the upstream at `host`.
+    """
+
+    def __init__(self, hashes: Mapping[str, str], size: int | None, name: str, host: str) -> None:
+        self._name, self._upstream = name, f"the upstream {host}"
         self._known = strongest(hashes)
         self._digester = hashlib.new(self._known[0], usedforsecurity=False) if self._known else None
         self.size = size
@@ -77,23 +81,28 @@ class Check:
         """Compare with what the upstream says before it sends anything. Raises Unavailable."""
         if body.size is not None:
             if self.size not in (None, body.size):
-                raise Unavailable("the upstream sends a file of another size than its page states")
+                raise self._wrong(f"sends {self._name} with {body.size} bytes, its page states {self.size}")
             self.size = body.size
 
     def update(self, data: bytes) -> None:
         """Take note of the next bytes. Raises Unavailable once they are too many."""
         self.seen += len(data)
         if self.size is not None and self.seen > self.size:
-            raise Unavailable("the upstream sent more than the file has")
+            raise self._wrong(f"sent more than the {self.size} bytes of {self._name}")
         if self._digester is not None:
             self._digester.update(data)
 
     def finish(self) -> None:
         """All bytes are in. Raises Unavailable if they are not those that were expected."""
         if self.size is not None and self.seen != self.size:
-            raise Unavailable("the upstream sent less than the file has")
+            raise self._wrong(f"sent {self.seen} of the {self.size} bytes of {self._name}")
         if self._known and self._digester and not hmac.compare_digest(self._digester.hexdigest(), self._known[1]):
-            raise Unavailable("the upstream sent a file whose digest is not the one its page states")
+            algorithm, stated = self._known
+            got = self._digester.hexdigest()
+            raise self._wrong(f"sent {self._name} with the {algorithm} {got}, its page states {stated}")
+
+    def _wrong(self, what: str) -> Unavailable:
+        return Unavailable(f"{self._upstream} {what}")
 
 
 def unbroken(upstream: Upstream, url: str, named: Named, body: Body, check: Check) -> Iterator[bytes]:

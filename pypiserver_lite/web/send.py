@@ -6,9 +6,11 @@ Follows RFC 9110 (conditional requests, ranges) and RFC 9111 (caching).
 from __future__ import annotations
 
 import email.utils
+import errno
 import functools
 import gzip
 import hashlib
+import logging
 import os
 import re
 import stat
@@ -17,13 +19,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
-from .. import disk
-from ..errors import Missing
+from .. import disk, observe
+from ..errors import Missing, PypiServerLiteError
 from ..formats import Sendfile
 from ..model import HandOver, LocalFile, Stream
 
 Headers = list[tuple[str, str]]
 More = tuple[tuple[str, str], ...]
+_log = logging.getLogger(__name__)
+
 _AT_ONCE = 64 * 1024  # bytes: reading a short file costs less than having it sent
 _GZIP_FROM = 1000  # bytes; below, a packet is a packet
 
@@ -247,8 +251,13 @@ def _unless_head(environ: Mapping[str, Any], content: Stream, start: int, stop: 
 
 
 def _sent(first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces. Raises ConnectionResetError, which servers take for the end of a connection and no fault of ours."""
     yield first
-    yield from pieces
+    try:
+        yield from pieces
+    except PypiServerLiteError as error:
+        _log.error("broke off an answer: %s", observe.clean(error))
+        raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
 
 
 def local_file(environ: Mapping[str, str], content: LocalFile, *, filename: str, cache_control: str) -> Answer:
