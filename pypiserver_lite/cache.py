@@ -1,7 +1,8 @@
 """What came from upstreams, kept on disk within a bound, shared by any number of processes.
 
 Layout under the root: ``KIND/aa/KEY``, where every key is a digest that we
-made, and ``tmp/`` for what is being written. Small entries (pages, metadata)
+made, and ``tmp/`` for what is being written: ``KIND-KEY.half`` if it is gone
+on with after a crash or restart, ``KIND-KEY.part`` if not. Small entries (pages, metadata)
 carry a checksum, files are checked before they get their name. So a torn or
 foreign file is never taken for the real one, and anything here may be deleted
 at any time: that costs speed only.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+import math
 import os
 import re
 import secrets
@@ -48,6 +50,8 @@ _LAYOUT = "2"
 _TOUCH = 5.0
 _ROOM_TO_LEAVE = 64 * 2**20
 _STEP = 16 * 2**20  # bytes that a growing file gets between two looks at the disk
+_PART, _HALF = ".part", ".half"
+_HALF_AGE = 7 * 86400.0  # seconds
 _KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _log = logging.getLogger(__name__)
 
@@ -182,8 +186,11 @@ class Cache:
         self._touch(path, facts)
         return FileState.of(path, facts)
 
-    def begin(self, kind: Kind, key: str, expected: int | None) -> Growing | None:
+    def begin(self, kind: Kind, key: str, expected: int | None, *, resumable: bool = False) -> Growing | None:
         """A file to fill that others can read meanwhile; ``None`` if another process is filling it: `follow` that.
+
+        If `resumable`, it has what a dead process left of it (`Growing.size`): for
+        those who know how long it will be, and can tell at the end whether it is right.
 
         Raises OSError if the disk refuses, or if `expected` bytes are more
         than the cache or the disk can hold, also with all that this process
@@ -192,7 +199,7 @@ class Cache:
         folder = self._folder("tmp")
         self.reserve(expected or 0)
         try:
-            growing = self._begin(folder, kind, key, expected)
+            growing = self._begin(folder, kind, key, expected, resumable)
         except BaseException:
             self.release(expected or 0)
             raise
@@ -200,14 +207,14 @@ class Cache:
             self.release(expected or 0)
         return growing
 
-    def _begin(self, folder: Path, kind: Kind, key: str, expected: int | None) -> Growing | None:
+    def _begin(self, folder: Path, kind: Kind, key: str, expected: int | None, resumable: bool) -> Growing | None:
         # Little gives way to what is merely announced, but what never can come need not begin.
         self.make_room(min(expected or 0, _STEP))
         short = (expected or 0) + _ROOM_TO_LEAVE - self._free(folder)
         if short > 0 and short > self.usage().size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         suffix = f"-{os.getpid()}-{secrets.token_hex(4)}" if fcntl is None else ""
-        path = folder / f"{kind}-{key}{suffix}.part"
+        path = folder / f"{kind}-{key}{suffix}{_HALF if resumable and fcntl is not None else _PART}"
         while True:
             handle = os.open(path, _CREATE, 0o666)
             if not _lock(handle):
@@ -216,8 +223,12 @@ class Cache:
             if _is(path, handle):  # not one that another process has finished in this moment
                 break
             os.close(handle)
-        os.ftruncate(handle, 0)
-        return Growing(handle, path, self, kind, key, expected or 0)
+        here = os.fstat(handle).st_size if path.suffix == _HALF else 0
+        if here >= (expected or 0):
+            here = 0
+        os.ftruncate(handle, here)
+        os.lseek(handle, here, os.SEEK_SET)
+        return Growing(handle, path, self, kind, key, expected or 0, here)
 
     def reserve(self, size: int) -> None:
         """Of the bound, take `size` more bytes for a file that is being filled, until `release`.
@@ -240,18 +251,20 @@ class Cache:
         folder = self._folder("tmp")
         short = size + _ROOM_TO_LEAVE - self._free(folder)
         if short > 0:
-            self.trim(max(self.usage().size + sum(self._parts()) - short, 0))
+            here = self.usage().size + sum(size for _, size, _ in self._written())
+            self.trim(max(here - short, 0))
             if self._free(folder) < size + _ROOM_TO_LEAVE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def follow(self, kind: Kind, key: str) -> Followed | None:
         """The file that another process is filling; ``None`` if it has just ended."""
-        path = self.root / "tmp" / f"{kind}-{key}.part"
-        try:
-            handle = os.open(path, _READ)
-        except OSError:
-            return None
-        return Followed(handle, path, self._path(kind, key))
+        for suffix in (_HALF, _PART):
+            path = self.root / "tmp" / f"{kind}-{key}{suffix}"
+            try:
+                return Followed(os.open(path, _READ), path, self._path(kind, key))
+            except OSError:
+                continue
+        return None
 
     def keep(self, kind: Kind, key: str, part: Path, handle: int) -> None:
         """Publish a filled and checked file."""
@@ -290,16 +303,19 @@ class Cache:
         most, freed, removed = size if most is None else most, 0, 0
         try:
             with disk.exclusive(self._folder("tmp")):
-                entries = sorted(self._entries(KINDS))
-                total = sum(entry[1] for entry in entries) + sum(self._parts())
+                written, kept = list(self._written()), list(self._entries(KINDS))
+                total = sum(length for _, length, _ in written + kept)
                 if total <= most:
                     return Freed(size=0, entries=0)
-                for _, length, path in entries:
+                for _, length, path in sorted(kept + [entry for entry in written if entry[2].endswith(_HALF)]):
                     left = total - freed
                     if left <= size or (left <= most and length > most - size):
                         break
                     try:
-                        Path(path).unlink(missing_ok=True)
+                        if not path.endswith(_HALF):
+                            Path(path).unlink(missing_ok=True)
+                        elif not _remove_abandoned(path):
+                            continue
                     except PermissionError as error:  # on Windows, because somebody reads it
                         self._failed(error)
                         continue
@@ -318,6 +334,9 @@ class Cache:
             Path(path).unlink(missing_ok=True)
             freed += length
             removed += 1
+        for _, _, path in self._written():
+            if path.endswith(_HALF):
+                _remove_abandoned(path)
         return Freed(size=freed, entries=removed)
 
     # --- inside
@@ -365,13 +384,14 @@ class Cache:
                     if _KEY.fullmatch(entry.name):
                         yield max(facts.st_atime, facts.st_mtime), facts.st_size, entry.path
 
-    def _parts(self) -> Iterator[int]:
-        """Bytes of each file that is being filled."""
+    def _written(self) -> Iterator[tuple[float, int, str]]:
+        """Last change, size and path of every file that is being written, or was."""
         for entry in _scan(self.root / "tmp"):
             try:
-                yield entry.stat(follow_symlinks=False).st_size
+                facts = entry.stat(follow_symlinks=False)
             except OSError:
                 continue  # done in this moment
+            yield facts.st_mtime, facts.st_size, entry.path
 
     def keep_bound(self) -> None:
         """Look whether there is more than the bound allows, in a thread: it may have been another before."""
@@ -406,19 +426,12 @@ class Cache:
                 _log.info("removed %d entries with %d bytes from the cache", freed.entries, freed.size)
 
     def _sweep(self) -> None:
-        """Remove what dead processes left half written."""
-        folder = self.root / "tmp"
-        disk.sweep(folder)
-        for entry in _scan(folder):
-            if not entry.name.endswith(".part"):
-                continue
-            handle = os.open(entry.path, _READ)
-            try:
-                old = time.time() - os.fstat(handle).st_mtime > 3600
-                if _lock(handle) and (fcntl is not None or old):
-                    Path(entry.path).unlink(missing_ok=True)
-            finally:
-                os.close(handle)
+        """Remove what dead processes left half written, unless it can be gone on with."""
+        disk.sweep(self.root / "tmp")
+        patience = {_PART: 3600.0 if fcntl is None else -math.inf, _HALF: _HALF_AGE}
+        for changed, _, path in self._written():
+            if time.time() - changed > patience.get(os.path.splitext(path)[1], math.inf):
+                _remove_abandoned(path)
 
     def _clear_old_layout(self) -> None:
         """Remove what lies here under keys that nobody asks for any more."""
@@ -438,13 +451,14 @@ class Cache:
 class Growing:
     """A file of the cache that is being filled. Reading needs no name on disk: it works after any of them is gone."""
 
-    def __init__(self, handle: int, path: Path, cache: Cache, kind: Kind, key: str, reserved: int) -> None:
+    def __init__(self, handle: int, path: Path, cache: Cache, kind: Kind, key: str, reserved: int, size: int) -> None:
         self._handle = handle
         self._path = path
         self._cache = cache
         self._kind: Kind = kind
         self._key = key
-        self._size = self._allowed = 0
+        self.size = self._allowed = size
+        """Bytes that are here."""
         self._reserved = reserved
         self._ended = False
         # Readers may outlive the download; the last one to let go closes the file.
@@ -452,13 +466,13 @@ class Growing:
 
     def write(self, data: bytes) -> None:
         """Append bytes. Raises OSError when the disk refuses, or the file becomes larger than the cache may be."""
-        self._size += len(data)
-        if self._size > self._reserved:
-            self._cache.reserve(self._size - self._reserved)
-            self._reserved = self._size
-        if self._size > self._allowed:
+        self.size += len(data)
+        if self.size > self._reserved:
+            self._cache.reserve(self.size - self._reserved)
+            self._reserved = self.size
+        if self.size > self._allowed:
             self._cache.make_room(len(data))
-            self._allowed = self._size + _STEP
+            self._allowed = self.size + _STEP
         self._cache.account(len(data))
         view = memoryview(data)
         while view:
@@ -473,14 +487,14 @@ class Growing:
         self._cache.keep(self._kind, self._key, self._path, self._handle)
         self.discard()
 
-    def discard(self) -> None:
-        """Remove the name under which it was being filled, and let others fill it."""
+    def discard(self, *, keep: bool = False) -> None:
+        """Remove the name under which it was being filled, unless to `keep` what is resumable; let others fill it."""
         if self._ended:
             return
         self._ended = True
         self._cache.release(self._reserved)
         try:
-            if _is(self._path, self._handle):
+            if not (keep and self._path.suffix == _HALF) and _is(self._path, self._handle):
                 self._path.unlink(missing_ok=True)
         except OSError:
             _log.debug("a partial file stays until the next start")
@@ -535,6 +549,21 @@ def read_at(handle: int, size: int, at: int) -> bytes:
             return os.read(handle, size)
         finally:
             os.lseek(handle, before, os.SEEK_SET)
+
+
+def _remove_abandoned(path: str) -> bool:
+    """Remove a half written file unless somebody writes it; whether it is gone."""
+    try:
+        handle = os.open(path, _READ)
+    except FileNotFoundError:
+        return True
+    try:
+        if not _lock(handle):
+            return False
+        Path(path).unlink(missing_ok=True)
+        return True
+    finally:
+        os.close(handle)
 
 
 def _lock(handle: int) -> bool:

@@ -180,6 +180,31 @@ def test_a_file_that_nearly_fills_the_cache_stays(tmp_path: Path) -> None:
     assert here(cache, "ab") == "b"
 
 
+def test_a_half_file_stays_for_a_week_and_makes_way_as_others_do(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c", 1000)
+    growing = cache.begin("files", key("a"), 600, resumable=True)
+    assert growing is not None
+    growing.write(bytes(300))
+    half = cache.root / "tmp" / f"files-{key('a')}.half"
+    assert cache.trim(0).entries == 0  # somebody writes it
+    growing.discard(keep=True)
+    Cache(tmp_path / "c")
+    assert half.exists()
+    again = cache.begin("files", key("a"), 600, resumable=True)
+    assert again is not None
+    assert again.size == 300
+    again.discard(keep=True)
+    assert cache.trim(299).size == 300
+    assert not half.exists()
+    half.write_bytes(bytes(300))
+    cache.clear()
+    assert not half.exists()
+    half.write_bytes(bytes(300))
+    os.utime(half, (time.time() - 8 * 86400,) * 2)
+    Cache(tmp_path / "c")
+    assert not half.exists()
+
+
 def test_what_is_being_written_counts(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c", 1000)
     add(cache, "a", bytes(500))

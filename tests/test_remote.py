@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -1012,27 +1013,78 @@ def test_a_process_goes_on_where_another_one_died(server: faulty.FaultyUpstream,
     settle(remote, SDIST)
 
 
-def test_kill_9_while_caching_leaves_nothing_wrong(make: Make, server: faulty.FaultyUpstream, tmp_path: Path) -> None:
-    data = data_of(1_000_000)
-    path = server.add("foo", SDIST, data)
-    command = [sys.executable, "-c", _ANOTHER, server.url, str(tmp_path / "cache"), SDIST]
-    server.stored[path].speed = 1e6
+def killed_while_caching(server: faulty.FaultyUpstream, cache: Path, path: str) -> Path:
+    """What a process leaves that is killed while it fetches a file."""
+    command = [sys.executable, "-c", _ANOTHER, server.url, str(cache), SDIST]
+    server.stored[path].speed = 5e5
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdout.readline()
         process.stdin.write("go\n")
         process.stdin.flush()
-        while server.count(path) == 0:
+        deadline = time.monotonic() + 20
+        while not any(entry.stat().st_size > 50_000 for entry in (cache / "tmp").iterdir()):
+            assert time.monotonic() < deadline
             time.sleep(0.01)
-        time.sleep(0.2)
         process.kill()
-    assert len(list((tmp_path / "cache" / "tmp").iterdir())) == 1
     server.stored[path].speed = None
+    (left,) = (cache / "tmp").iterdir()
+    return left
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_download_goes_on_after_kill_9_and_a_restart(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path, ranges: bool
+) -> None:
+    data = data_of(1_000_000)
+    path = server.add("foo", SDIST, data)
+    left = killed_while_caching(server, tmp_path / "cache", path)
+    server.stored[path].ranges = ranges
+    size = left.stat().st_size
     remote = make()
-    assert list((tmp_path / "cache" / "tmp").iterdir()) == []
     assert read(remote.open(FOO, SDIST)) == data
     assert settle(remote, SDIST).path.read_bytes() == data
+    asked = [request.headers.get("range") for request in server.requests if request.path == path]
+    assert asked == [None, f"bytes={size}-"]
+    quiet(remote)
+    assert list((tmp_path / "cache" / "tmp").iterdir()) == []
+
+
+def test_a_half_that_is_wrong_or_cannot_be_gone_on_with_is_in_nobodys_way_for_long(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    data = data_of(1_000_000)
+    path = server.add("foo", SDIST, data)
+    left = killed_while_caching(server, tmp_path / "cache", path)
+    left.write_bytes(bytes(left.stat().st_size))  # as a crash of the machine may tear it
+    got = b""
+    remote = make()
+    with pytest.raises(Unavailable):
+        for piece in remote.open(FOO, SDIST).read(0, None):  # type: ignore[union-attr]
+            got += piece
+    assert len(got) < len(data)
+    quiet(remote)
+    left.write_bytes(data[:60_000])
+    server.fault(path, faulty.status(503), times=2)  # for the moment
+    with pytest.raises(Unavailable):
+        read(remote.open(FOO, SDIST))
+    server.fault(path, faulty.status(416), times=1)
+    with contextlib.suppress(Unavailable):
+        read(remote.open(FOO, SDIST))
+    assert read(remote.open(FOO, SDIST)) == data
+
+
+def test_without_a_digest_nothing_is_gone_on_with_after_a_restart(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    data = data_of(1_000_000)
+    path = server.add("foo", SDIST, data, hashes={})
+    left = killed_while_caching(server, tmp_path / "cache", path)
+    remote = make()
+    assert not left.exists()
+    assert read(remote.open(FOO, SDIST)) == data
+    assert "range" not in server.requests[-1].headers
 
 
 # --- core metadata (D1-D4)

@@ -29,10 +29,10 @@ from .. import about
 from ..archives import core_metadata
 from ..cache import Cache, Growing
 from ..dists import same_version, try_normalize
-from ..errors import ConfigError, Missing, Unavailable
+from ..errors import Busy, ConfigError, Late, Missing, Unavailable
 from ..kept import Flights, Turnstile
 from ..model import NO_HASHES, Content, File, HandOver, LocalFile, Project, Side, Stream
-from ..upstream.addresses import origin_of
+from ..upstream.addresses import Unreachable, origin_of
 from ..upstream.bodies import Body
 from ..upstream.client import Upstream
 from ..upstream.download import Borrowed, Check, Download, Source, Whole, checked, pieces, strongest, unbroken
@@ -287,7 +287,9 @@ class Remote:
                 found = cache.find("files", key, file.size)
                 if found is not None:
                     return Whole(found.path)
-                growing = cache.begin("files", key, file.size)
+                # Only a digest tells whether what a process before us left is the beginning.
+                resumable = file.size is not None and strongest(file.hashes) is not None
+                growing = cache.begin("files", key, file.size, resumable=resumable)
             except OSError as error:
                 _log.warning("the cache cannot take %s (%s); it is passed through", file.filename, error.strerror)
                 return None
@@ -310,9 +312,10 @@ class Remote:
                 ended=partial(self._ended, key),
             )
             download.start()
-        except BaseException:
+        except BaseException as error:
             self._downloads.pop(key, None)
-            growing.discard()
+            # What a process before us left is of use when the upstream answers again, unless it refuses to go on there.
+            growing.discard(keep=isinstance(error, (Late, Busy, Unreachable)))
             raise
         return download
 

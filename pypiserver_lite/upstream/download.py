@@ -106,12 +106,12 @@ class Check:
 
 
 def unbroken(upstream: Upstream, url: str, named: Named, body: Body, check: Check) -> Iterator[bytes]:
-    """The bytes of a whole file, from `body` on, noted in `check`; where they break off, the rest is asked for.
+    """The bytes of a file that `check` has not seen, from `body` on; where they break off, the rest is asked for.
 
     A digest, or the upstream's own name for the bytes, must tell that it belongs to the beginning. Until the first
     byte is here, this takes no longer than the request in hand has left (`hops`). Raises Unavailable, Missing.
     """
-    validator, failures, at = body.validator, 0, 0
+    validator, failures, at = body.validator, 0, check.seen
     while True:
         try:
             if failures:
@@ -200,8 +200,9 @@ class Download:
 
     Made when the upstream has begun to answer, so that its refusal (Missing,
     Unavailable, Late, Busy, Loop) is the asker's answer and not a broken
-    connection. `start` lets it run in a thread of its own; `ended` is called
-    when it is over, with whether the file was whole and right.
+    connection. What is in `growing` already is taken for its beginning, which
+    `check` has to confirm by a digest. `start` lets it run in a thread of its own;
+    `ended` is called when it is over, with whether the file was whole and right.
     """
 
     tells = True
@@ -229,7 +230,7 @@ class Download:
         self._watchers: set[Callable[[], object]] = set()
         self.size = check.size
         self._claimed = False
-        self._body = upstream.open(url, named=named)
+        self._body = upstream.open(url, named=named, start=growing.size)
         try:
             self._check.expect(self._body)
         except BaseException:
@@ -282,6 +283,7 @@ class Download:
     def _run(self, body: Body) -> None:
         error: Unavailable | Missing | None = Unavailable("a download failed")
         try:
+            self._take_up(self._growing.size)
             for data in unbroken(self._upstream, self._url, self._named, body, self._check):
                 self._growing.write(data)
                 short = self.size is not None and self._check.seen < self.size
@@ -295,6 +297,15 @@ class Download:
             error = NoSpace("the disk of the cache is full or broken")
         finally:
             self._end(error)
+
+    def _take_up(self, size: int) -> None:
+        """What a process before this one left, whatever it is: the digest tells at the end."""
+        while self._check.seen < size:
+            data = self._growing.read(min(2**20, size - self._check.seen), self._check.seen)
+            if not data:
+                raise Unavailable("the cache lost a file while it was being read")
+            self._check.update(data)
+            self._advance(self._check.seen)
 
     def _end(self, error: Unavailable | Missing | None) -> None:
         right = error is None and self._check.certain
