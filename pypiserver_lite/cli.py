@@ -48,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--version", action="version", version=VERSION)
     settings = config.load(parser, argv, os.environ)
     observe.set_up(settings)
-    for remark in _remarks(settings):
+    for remark in remarks(settings):
         observe.log.warning("%s", remark)
     with _there_to_stay():
         app = PypiServerLite(config=settings)
@@ -68,13 +68,22 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _remarks(settings: config.Config) -> Iterator[str]:
+_ASKING = ("cache_size", "cache_ttl", "fallback_rate", "fallback_host", "fallback_ca", "fallback_proxy", "netrc")
+"""Settings of how this server asks an upstream."""
+
+
+def remarks(settings: config.Config) -> Iterator[str]:
     """What may not be meant, and what has no effect."""
     if settings.server in config.OTHER_SERVERS:
         yield f"--server {settings.server}: waitress runs instead"
     if settings.backend is not None:
         yield f"--backend {settings.backend} has no effect: the folder is always kept indexed"
-    for url in settings.fallback_url:
+    idle: tuple[str, ...] = ("fallback_url", "fallback_mode", *_ASKING) if settings.disable_fallback else ()
+    idle = idle or (_ASKING if settings.fallback_mode == "redirect" else ())
+    if given := [name for name in idle if getattr(settings, name) != config.default(name)]:
+        why = "--disable-fallback" if settings.disable_fallback else "--fallback-mode redirect"
+        yield f"{', '.join(map(config.flag, given))}: without effect, for with {why} this server asks no upstream"
+    for url in () if settings.disable_fallback else settings.fallback_url:
         if not url.endswith(("/simple/", "/+simple/")):
             yield f"--fallback-url {url!r}: this is asked for NAME/ below it; most indexes have that below /simple/"
     if settings.passwords == NO_PASSWORDS and not is_loopback(settings.host):
@@ -221,7 +230,8 @@ with 404 instead of being looked for upstream, where anybody may have taken that
   pypiserver-lite names release --all       all of them; also says that an empty folder is meant to be empty, where a
                                             server takes it for a disk that is not mounted and answers 503
 
-Running servers notice by themselves. The names are written in .pypiserver-lite/names in the first packages folder."""
+Of several folders, name all as for run and in that order: --in ./a --in ./b. Running servers notice by themselves. The
+names are written in .pypiserver-lite/names in the first packages folder."""
 
 
 def names(argv: Sequence[str]) -> int:
@@ -362,6 +372,7 @@ _MEANT = {
     "serve": "run",
     "server": "run",
     "start": "run",
+    "version": "--version",
 }
 """Words that others use as verbs, and what is meant here."""
 

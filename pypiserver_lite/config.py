@@ -29,6 +29,7 @@ from .formats import (
     parse_count,
     parse_endpoint,
     parse_hash_algo,
+    parse_hosts,
     parse_passwords,
     parse_path,
     parse_paths,
@@ -193,7 +194,7 @@ class Config:
 
     allow_host: tuple[str, ...] = _row(
         (),
-        parse_words,
+        parse_hosts,
         "further name that a server on a loopback address answers to, or '*' for any; may be repeated "
         "(default: names of this machine)",
         "--allow-host",
@@ -455,10 +456,15 @@ def from_settings(settings: Mapping[str, object], *, label: Callable[[str], str]
             values[name] = None if value is None else SETTINGS[name].parse(value)
         except ValueError as error:
             raise ConfigError(f"{label(name)}: {error}") from error
-        if value is None and Config.__dataclass_fields__[name].default is not None:
+        if value is None and default(name) is not None:
             del values[name]
-    values.setdefault("packages", parse_paths(Config.__dataclass_fields__["packages"].default))  # its ~ is expanded
+    values.setdefault("packages", parse_paths(default("packages")))  # its ~ is expanded
     return Config(**values)
+
+
+def default(name: str) -> object:
+    """What a field is without being given."""
+    return Config.__dataclass_fields__[name].default
 
 
 def flag(name: str) -> str:

@@ -106,6 +106,15 @@ def parse_words(value: object) -> tuple[str, ...]:
     return tuple(word for item in _listed(value) for word in re.split(r"[,\s]+", str(item)) if word)
 
 
+def parse_hosts(value: object) -> tuple[str, ...]:
+    """One or several host names without a port, listed or separated by commas or white space; ``*`` is any."""
+    names = parse_words(value)
+    for name in names:
+        if not re.fullmatch(r"\*|[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", name, re.ASCII):
+            raise ValueError(f"{name[:50]!r} is not a host's name, without http:// and port")
+    return names
+
+
 def parse_passwords(value: object) -> Path:
     """The htpasswd file, or ``.`` for none."""
     return NO_PASSWORDS if str(value) == "." else parse_path(value)

@@ -85,6 +85,8 @@ OURS = (
         (["run", "--hash-algo", "crc", "packages"], "--hash-algo"),
         (["run", "--fallback-url", "ftp://example.test/", "packages"], "--fallback-url"),
         (["run", "--server", "guess", "packages"], "--server"),
+        (["run", "--allow-host", "http://index.test/", "packages"], "--allow-host"),
+        (["run", "--allow-host", "index.test:8080", "packages"], "--allow-host"),
         (["run", "--backend", "fast-dir", "packages"], "--backend"),
         (["run", "--server-base-url", "ftp://x/", "packages"], "--server-base-url"),
         (["run", "--server-base-url", "/../x", "packages"], "--server-base-url"),
@@ -122,6 +124,7 @@ OURS = (
         (["upload", "ours-1.0.tar.gz"], "twine upload"),
         (["install", "ours"], "pip install"),
         (["adduser", "ann"], "passwd"),
+        (["version"], "--version"),
         (["yank", "ours"], "required: VERSION; see"),
         (["names"], "{list,release}"),
         (["cache", "sow"], "'show'"),
@@ -185,6 +188,22 @@ def test_what_is_accepted_without_effect_or_may_not_be_meant_is_a_line_in_the_lo
         assert named in line
     assert "project.tpl" in lines[4] and "secret" not in log
     assert set(lines) <= set((folder / "log").read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], []),
+        (["--disable-fallback"], []),
+        (["--fallback-url", "http://x.test/simple/", "--fallback-mode", "cache", "--cache-ttl", "5"], []),
+        (["--fallback-proxy", "http://x.test:1", "--cache-ttl", "5"], ["--cache-ttl, --fallback-proxy"]),
+        (["--disable-fallback", "--fallback-url", "http://x.test/"], ["--fallback-url"]),
+        (["--disable-fallback", "--fallback-mode", "proxy", "--netrc", "file"], ["--fallback-mode, --netrc"]),
+    ],
+)
+def test_options_for_an_upstream_that_is_not_asked_are_said(words: list[str], said: list[str]) -> None:
+    remarks = list(cli.remarks(config.load(config.make_parser("", ""), words, {})))
+    assert [remark.partition(":")[0] for remark in remarks] == said
 
 
 def test_every_server_of_bottle_and_pypiserver_is_accepted() -> None:
