@@ -89,12 +89,18 @@ def test_every_link_works_under_any_prefix(prefix: str, packages: Path, tmp_path
     app.close()
 
 
-def test_mount_point_without_slash_leads_to_the_home_page(packages: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:bottle")
+@pytest.mark.parametrize("kind", ["dispatcher", "bottle"])
+def test_mount_point_without_slash_leads_to_the_home_page(packages: Path, tmp_path: Path, kind: str) -> None:
     app = make_app(packages, disable_fallback=True, cache_dir=tmp_path / "facts")
-    with live.in_thread(DispatcherMiddleware(nothing, {"/pypi": app})) as server:
+    site: Any = bottle.Bottle() if kind == "bottle" else DispatcherMiddleware(nothing, {"/pypi": app})
+    if kind == "bottle":
+        site.mount("/pypi", app)
+    with live.in_thread(site) as server:
         answer = live.ask(server, "/pypi")
         assert 300 < answer.status < 309
         assert urljoin(server.url + "pypi", answer.headers["location"]) == server.url + "pypi/"
+        assert live.ask(server, "/pypi/").status == 200
     app.close()
 
 

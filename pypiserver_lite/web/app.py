@@ -457,6 +457,8 @@ class PypiServerLite(direct.Direct):
 
         A proxy in front may have taken it away already; then it is only named.
         """
+        if environ.get("PATH_INFO") == "/" and not environ.get("bottle.raw_path", "/").endswith("/"):
+            environ["PATH_INFO"] = ""  # a Bottle that we are mounted in made a slash where none was asked
         if not self._base_path:
             return
         path, prefix = environ.get("PATH_INFO", ""), environ.get("SCRIPT_NAME", "")
