@@ -494,7 +494,7 @@ class Growing:
         self._ended = True
         self._cache.release(self._reserved)
         try:
-            if not (keep and self._path.suffix == _HALF) and _is(self._path, self._handle):
+            if not (keep and self.size and self._path.suffix == _HALF) and _is(self._path, self._handle):
                 self._path.unlink(missing_ok=True)
         except OSError:
             _log.debug("a partial file stays until the next start")

@@ -227,6 +227,39 @@ def test_readers_of_a_file_that_stalls_are_patient_and_cost_nothing(
         assert server.count(path) == 2
 
 
+@pytest.mark.parametrize("dies", [True, False])
+def test_readers_of_what_another_server_fetches_into_the_same_cache_keep_no_thread(
+    server: faulty.FaultyUpstream, folder: Path, tmp_path: Path, dies: bool
+) -> None:
+    data = os.urandom(30_000_000)
+    path = server.add("big", "big-1.0.tar.gz", data)
+    server.stored[path].speed = 6e6
+    server.add("new", "new-1.0.tar.gz", b"new")
+    big = "/packages/big-1.0.tar.gz"
+    settings = {"fallback_url": server.url, "fallback_mode": "cache", "cache_dir": tmp_path / "cache", "threads": 4}
+    with (
+        live.serve(packages=[folder], **settings) as first,  # type: ignore[arg-type]
+        live.serve(packages=[folder], **settings) as second,  # type: ignore[arg-type]
+        readers(first, big, 1),
+    ):
+        until(lambda: server.count(path) == 1)
+        with readers(second, big, 2) as askers:
+            until(lambda: all_status(askers) == {200})
+            until(lambda: live.ask(second, "/simple/new/").status == 200)
+            if dies:
+                live.kill(first)
+            for asker in askers:
+                asker.settimeout(20)
+                parts = [asker.recv(2**16).partition(b"\r\n\r\n")[2]]
+                left = len(data) - len(parts[0])
+                while left and parts[-1]:
+                    parts.append(asker.recv(2**20))
+                    left -= len(parts[-1])
+                assert b"".join(parts) == data
+        assert server.count(path) == (2 if dies else 1)
+        live.kill(first)
+
+
 def _cpu(server: live.Server) -> float:
     """Seconds that a server has computed."""
     assert server.process is not None

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 from urllib.parse import urlsplit, urlunsplit
+from weakref import WeakValueDictionary
 
 from packaging.utils import NormalizedName
 
@@ -96,6 +97,7 @@ class Remote:
         self._starts: Flights[str, Source | None] = Flights()
         self._makings: Flights[str, bytes | None] = Flights()
         self._downloads: dict[str, Download] = {}
+        self._borrowed: WeakValueDictionary[str, Borrowed] = WeakValueDictionary()
         self._sizes: dict[str, int | None] = {}
 
     def __repr__(self) -> str:
@@ -295,9 +297,14 @@ class Remote:
                 return None
             if growing is not None:
                 return self._download(project, file, growing)
+            borrowed = self._borrowed.get(key)
+            if borrowed is not None and borrowed.alive:
+                return borrowed
             followed = cache.follow("files", key)
             if followed is not None:
-                return Borrowed(followed, file.size)
+                again = partial(self._source, cache, project, file) if strongest(file.hashes) else None
+                borrowed = self._borrowed[key] = Borrowed(followed, file.size, again)
+                return borrowed
         raise Unavailable("another process was downloading this file and gave up; try again")
 
     def _download(self, project: Project, file: File, growing: Growing) -> Download:

@@ -162,8 +162,6 @@ class Source(Followable, Protocol):
     """A file that grows under its readers."""
 
     size: int | None
-    tells: bool
-    """Whether those who `watch` are told; others must `wait`, unless it is whole."""
 
     def wait(self, at: int) -> tuple[int, bool]:
         """Wait until more than `at` bytes may be read; how many, and whether that is all. Raises Unavailable."""
@@ -174,7 +172,7 @@ def pieces(
 ) -> Iterator[bytes]:
     """The half-open range of a growing file, as soon as its bytes are there.
 
-    What comes after the first piece goes to `hand_over`, if there is one and nobody need wait here for more.
+    What comes after the first piece goes to `hand_over`, if there is one, and nobody waits here for more.
     """
     at, last = start, source.size if stop is None else stop
     while stop is None or at < stop:
@@ -187,7 +185,7 @@ def pieces(
             at += len(data)
             count(len(data))
             yield data
-            if hand_over is not None and last is not None and at < last and (complete or source.tells):
+            if hand_over is not None and last is not None and at < last:
                 count(last - at)
                 yield hand_over(source, at, last)
                 return
@@ -204,8 +202,6 @@ class Download:
     `check` has to confirm by a digest. `start` lets it run in a thread of its own;
     `ended` is called when it is over, with whether the file was whole and right.
     """
-
-    tells = True
 
     def __init__(
         self,
@@ -345,27 +341,35 @@ class Download:
             wake()
 
 
-class _Untold:
-    """What those who `watch` need not be told of, for they come when it is whole."""
+class Borrowed:
+    """A download that another process makes, followed on disk.
 
-    tells = False
-    size: int | None
+    Gives up `patience` seconds after the last new byte, and when that process
+    does; those who `watch` then go on with the file that `again` returns, if
+    there is one. One may serve any number of readers.
+    """
 
-    def ready(self, at: int) -> int:
-        """As `Followable` has it, of a whole file."""
-        return (self.size or 0) - at
-
-    def watch(self, wake: Callable[[], object]) -> None:
-        """As `Followable` has it."""
-
-
-class Borrowed(_Untold):
-    """A download that another process makes, followed on disk. Gives up `patience` seconds after the last new byte."""
-
-    def __init__(self, followed: Followed, size: int | None, patience: float = 60.0) -> None:
+    def __init__(
+        self,
+        followed: Followed,
+        size: int | None,
+        again: Callable[[], Source | None] | None = None,
+        patience: float = 60.0,
+    ) -> None:
         self._followed = followed
+        self._again = again
         self._patience = patience
+        self._lock = threading.Lock()
+        self._watchers: set[Callable[[], object]] = set()
+        self._successor: Source | None = None
+        self._known = 0
+        self._error: Unavailable | Missing | None = None
         self.size = size
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is worth to be followed."""
+        return self._error is None and self._followed.state()[1] is not None
 
     def wait(self, at: int) -> tuple[int, bool]:
         """As `Source` has it."""
@@ -373,7 +377,6 @@ class Borrowed(_Untold):
         while True:
             size, complete = self._followed.state()
             if complete:
-                self.size = size
                 return size, True
             if complete is None:
                 raise Unavailable("the process that was downloading this file gave up")
@@ -388,23 +391,68 @@ class Borrowed(_Untold):
                 raise Late("the process that is downloading this file does not go on")
             time.sleep(_POLL)
 
+    def ready(self, at: int) -> int:
+        """As `Followable` has it."""
+        error = self._error
+        if self._known <= at and error is not None:
+            raise type(error)(str(error))
+        return self._known - at
+
     def read(self, size: int, at: int) -> bytes:
         """As `Source` has it."""
-        return self._followed.read(size, at)
+        return (self._successor or self._followed).read(size, at)
+
+    def watch(self, wake: Callable[[], object]) -> None:
+        """As `Followable` has it. The first has a thread look at the file; raises Busy if there is none left."""
+        with self._lock:
+            if not self._watchers:
+                start("following", contextvars.copy_context().run, self._follow)
+            self._watchers.add(wake)
+
+    def _follow(self) -> None:
+        complete = False
+        while not complete and self._error is None:
+            try:
+                self._known, complete = (self._successor or self).wait(self._known)
+            except (Unavailable, Missing) as error:
+                self._succeed(error)
+            with self._lock:
+                watchers = tuple(self._watchers)
+            for wake in watchers:
+                wake()
+
+    def _succeed(self, error: Unavailable | Missing) -> None:
+        """Have a successor, or else fail."""
+        try:
+            if self._again is None or self._successor is not None:
+                raise error
+            self._successor = self._again()
+            if self._successor is None:
+                raise error
+        except (Unavailable, Missing) as raised:
+            self._error = raised
 
 
-class Whole(_Untold):
+class Whole:
     """A file that lies in the cache, read as if it grew. Raises OSError if it is gone."""
 
     def __init__(self, path: str) -> None:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
         weakref.finalize(self, os.close, handle)
         self._handle = handle
-        self.size = os.fstat(handle).st_size
+        self._size = os.fstat(handle).st_size
+        self.size: int | None = self._size
 
     def wait(self, at: int) -> tuple[int, bool]:
         """As `Source` has it."""
-        return self.size or 0, True
+        return self._size, True
+
+    def ready(self, at: int) -> int:
+        """As `Followable` has it."""
+        return self._size - at
+
+    def watch(self, wake: Callable[[], object]) -> None:
+        """As `Followable` has it: all is here."""
 
     def read(self, size: int, at: int) -> bytes:
         """As `Source` has it."""
