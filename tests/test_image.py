@@ -138,7 +138,7 @@ def test_the_image_serves_takes_uploads_and_writes_only_to_its_volumes(image: Im
 def test_the_image_takes_a_verb_or_no_words_at_all(image: Image, tmp_path: Path) -> None:
     assert "CMD" not in [keyword for keyword, _ in stages()[-1]]
     entry, environ = json.loads(last("ENTRYPOINT")), {**image.environ, "PYPISERVER_LITE_PORT": "0"}
-    for words in ([], ["run", "-q"]):
+    for words in ([], ["run", "-v"]):
         with spawn([*entry, *words], environ, r"http://(?P<host>0\.0\.0\.0):(?P<port>[0-9]+)/", tmp_path) as server:
             assert ask(server, "/simple/").status == 200
     file = tmp_path / "htpasswd.txt"
