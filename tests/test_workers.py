@@ -212,6 +212,23 @@ def test_slow_readers_of_a_file_that_became_whole_get_all_of_it(server: faulty.F
         assert "Traceback" not in ours.log()
 
 
+def test_readers_of_a_file_that_comes_slowly_leave_connections_to_others(
+    server: faulty.FaultyUpstream, folder: Path
+) -> None:
+    data = os.urandom(1_000_000)
+    server.fault(server.add("big", "big-1.0.tar.gz", data), faulty.stall(data, 2_000, 60))
+    big, options = "/packages/big-1.0.tar.gz", {"connection_limit": 40, "threads": 8}
+    with (
+        live.serve(packages=[folder], fallback_url=server.url, fallback_mode="cache", **options) as ours,  # type: ignore[arg-type]
+        readers(ours, big, 1) as askers,
+    ):
+        until(lambda: all_status(askers) == {200})
+        with readers(ours, big, 60):
+            answers = [live.ask(ours, "/simple/ours/").status for _ in range(5)]
+            assert answers == [200] * 5
+        live.kill(ours)
+
+
 def test_readers_of_a_file_that_stalls_are_patient_and_cost_nothing(
     server: faulty.FaultyUpstream, folder: Path
 ) -> None:

@@ -249,28 +249,35 @@ class GrowingBody(ReadOnlyFileBasedBuffer):  # type: ignore[misc] # waitress shi
 
     def __init__(self, file: Followable, at: int, end: int) -> None:
         self._file: Followable | None = file
-        self._at = at
+        self._start = self._at = at
         self.remain = end - at
+        self.began = time.time()
 
     @property
     def dry(self) -> bool:
         """Whether nothing can be sent before the file grows."""
+        file = self._file  # a worker that sent the last of it may close it now
         try:
-            return self._file is not None and self.remain > 0 and self._file.ready(self._at) <= 0
+            return file is not None and self.remain > 0 and file.ready(self._at) <= 0
         except PypiServerLiteError:
             return False  # `get` tells
 
+    def pace(self, now: float) -> float:
+        """Bytes a second that were sent, whoever was the slow one."""
+        return (self._at - self._start) / max(now - self.began, 1)
+
     def get(self, numbytes: int = -1, skip: bool = False) -> bytes:
         """The next bytes, none if they are not there yet. Raises OSError, which closes the connection, if none come."""
-        if self._file is None or not self.remain:
+        file = self._file
+        if file is None or not self.remain:
             return b""
         try:
-            size = min(self._file.ready(self._at), self.remain)
+            size = min(file.ready(self._at), self.remain)
         except PypiServerLiteError as error:
             raise OSError(errno.EIO, str(error)) from error
         if size <= 0:
             return b""
-        data = self._file.read(size if numbytes < 0 else min(size, numbytes), self._at)
+        data = file.read(size if numbytes < 0 else min(size, numbytes), self._at)
         if not data:
             raise OSError(errno.EIO, "a file became shorter while it was being sent")
         if skip:
@@ -435,7 +442,14 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         return now - self.last_activity > patience or now - self._since > patience + 1
 
     def gives_way(self, now: float) -> bool:
-        """Whether the client is so slow, for the time it has had, that another may take its place."""
+        """Whether the client is so slow, for the time it has had, that another may take its place.
+
+        So may who waits for a file that comes as slowly: an upstream must not fill all places.
+        """
+        first = self.outbufs[0]
+        if isinstance(first, GrowingBody) and first.dry:
+            lasted = now - first.began
+            return lasted > GIVES_WAY_AFTER and first.pace(now) < GIVES_WAY_RATE * lasted
         lasted = now - self._since
         return not self.working and lasted > GIVES_WAY_AFTER and self.pace(now) < GIVES_WAY_RATE * lasted
 
