@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import operator
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
@@ -33,7 +32,14 @@ class _Flight(Generic[V]):
     def __init__(self) -> None:
         self.landed = threading.Event()
         self.value: list[V] = []
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
+
+
+def _again(error: BaseException) -> Exception:
+    """The error for another thread. The same one would hold all frames it passed, and they the flight: in a circle."""
+    if isinstance(error, (PypiServerLiteError, OSError)):
+        return type(error)(*error.args)
+    return Unavailable("somebody else asked for the same, and failed")
 
 
 class Flights(Generic[K, V]):
@@ -94,7 +100,7 @@ class Flights(Generic[K, V]):
         return value
 
     def _land(self, key: K, flight: _Flight[V], error: BaseException | None) -> None:
-        flight.error = error
+        flight.error = None if error is None else _again(error)
         with self._lock:
             del self._flights[key]
         flight.landed.set()
@@ -102,12 +108,9 @@ class Flights(Generic[K, V]):
     def _wait(self, flight: _Flight[V], patience: float) -> V:
         if not flight.landed.wait(patience):
             raise Late("somebody else asked for this a while ago, and has no answer yet")
-        if flight.value:
-            return flight.value[0]
-        if isinstance(flight.error, (PypiServerLiteError, OSError)):
-            # Not the same object: each thread adds its own traceback.
-            raise type(flight.error)(*flight.error.args) from flight.error
-        raise Unavailable("somebody else asked for the same, and failed") from flight.error
+        if flight.error is not None:
+            raise _again(flight.error)
+        return flight.value[0]
 
 
 class Turnstile:
@@ -206,6 +209,18 @@ class _Pieces(Iterator[bytes]):
             close()
 
 
+def _reference(source: object) -> Callable[[], object]:
+    """What returns the source, and keeps it only if it must: that may be larger than what is made of it."""
+    try:
+        return weakref.ref(source)
+    except TypeError:
+        return lambda: source
+
+
+def _are(references: tuple[Callable[[], object], ...], sources: tuple[object, ...]) -> bool:
+    return not sources or all(reference() is source for reference, source in zip(references, sources, strict=True))
+
+
 _EACH = 500  # bytes that an entry takes besides its thing and the texts in its key
 
 
@@ -214,7 +229,8 @@ class Kept(Generic[V]):
 
     Together with their keys they have at most `most_bytes`, or are one;
     `weigh` tells how many a thing has, nearly. A key holds texts, and objects
-    that are there anyway. Whoever asks for a thing that is being made waits
+    that are there anyway; so do not tuples, but projects, end when nobody
+    else has them. Whoever asks for a thing that is being made waits
     for it, and passes `waiting` meanwhile. Safe for threads.
     """
 
@@ -222,7 +238,7 @@ class Kept(Generic[V]):
         self, weigh: Callable[[V], int], most_bytes: int = 32 * 2**20, waiting: Turnstile | None = None
     ) -> None:
         self._weigh, self._most = weigh, most_bytes
-        self._things: dict[tuple[object, ...], tuple[tuple[object, ...], V, int]] = {}
+        self._things: dict[tuple[object, ...], tuple[tuple[Callable[[], object], ...], V, int]] = {}
         self._flights: Flights[tuple[object, ...], V] = Flights(waiting=waiting)
         self._lock = threading.Lock()
         self.weight = 0
@@ -234,12 +250,12 @@ class Kept(Generic[V]):
         Raises what `make` raises, and Busy where too many wait; then nothing is kept.
         """
         found = self._things.get(key)
-        if found is not None and (not sources or all(map(operator.is_, found[0], sources))):
+        if found is not None and _are(found[0], sources):
             return found[1]
 
         def made() -> V:
             found = self._things.get(key)
-            if found is not None and all(map(operator.is_, found[0], sources)):
+            if found is not None and _are(found[0], sources):
                 return found[1]
             thing = make(*given)
             self._keep(key, sources, thing)
@@ -251,7 +267,7 @@ class Kept(Generic[V]):
         weight = self._weigh(thing) + _EACH + sum(4 * len(part) for part in key if isinstance(part, str))
         with self._lock:
             self._forget(key)
-            self._things[key] = sources, thing, weight
+            self._things[key] = tuple(map(_reference, sources)), thing, weight
             self.weight += weight
             # The oldest go first: what is still asked for is soon made again. One that is too large alone may stay.
             while self.weight > self._most and len(self._things) > 1:

@@ -57,8 +57,14 @@ class File:
     """Where its own source gets it. Never shown to a client."""
 
 
+class _Followed:
+    """What others may refer to without keeping it; from Python 3.11 on, dataclasses have a word for this."""
+
+    __slots__ = ("__weakref__",)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
+class Project(_Followed):
     """A project and its files. The same facts are the same object: what is rendered from it is kept by identity."""
 
     name: NormalizedName

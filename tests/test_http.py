@@ -12,6 +12,7 @@ import re
 import threading
 import time
 import tracemalloc
+import weakref
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -23,12 +24,13 @@ import bottle
 import live
 import pytest
 from builders import make_sdist, make_wheel
+from packaging.utils import NormalizedName
 from wsgi_client import Answer, Client
 
 import pypiserver_lite
 from pypiserver_lite.errors import Busy, Denied, Missing
 from pypiserver_lite.kept import Kept, Turnstile
-from pypiserver_lite.model import LocalFile
+from pypiserver_lite.model import LocalFile, Project
 from pypiserver_lite.web import send
 
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -589,6 +591,15 @@ def test_a_thing_is_made_once_for_all_who_ask_and_the_oldest_go() -> None:
     assert len(made) == 2  # it had to go
     kept.get(("a",), (object(),), make)
     assert len(made) == 3
+
+
+def test_what_is_made_of_a_project_does_not_keep_it() -> None:
+    kept, project = Kept[bytes](len), Project(name=NormalizedName("foo"))
+    gone = weakref.ref(project)
+    assert kept.get(("a",), (project,), lambda: b"page") == kept.get(("a",), (project,), lambda: b"other") == b"page"
+    del project
+    assert gone() is None
+    assert kept.get(("a",), (Project(name=NormalizedName("foo")),), lambda: b"anew") == b"anew"
 
 
 def test_every_html_page_says_what_a_browser_may_do_with_it(client: Client) -> None:

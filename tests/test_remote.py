@@ -27,7 +27,7 @@ from pypiserver_lite.errors import Busy, ConfigError, Late, Loop, Missing, NoSpa
 from pypiserver_lite.kept import Turnstile
 from pypiserver_lite.model import Content, LocalFile, Stream
 from pypiserver_lite.sources.remote import Remote
-from pypiserver_lite.upstream import hops
+from pypiserver_lite.upstream import hops, pages
 from pypiserver_lite.upstream.client import Upstream
 from pypiserver_lite.upstream.download import Borrowed
 from pypiserver_lite.upstream.ranged import TAIL, RangedFile
@@ -64,8 +64,10 @@ def clock() -> Clock:
 def make(server: faulty.FaultyUpstream, tmp_path: Path, clock: Clock) -> Callable[..., Remote]:
     """A source over the upstream; one made later is like the same one after a restart."""
 
-    def make(mode: Any = "cache", *, rate: int | None = None, size: int | None = None, **times: Any) -> Remote:
-        upstream = Upstream(server.url, connect=1.0, read=0.4, page=0.8, pause=0.0, rate=Rate(rate))
+    def make(
+        mode: Any = "cache", *, rate: int | None = None, size: int | None = None, page: float = 0.8, **times: Any
+    ) -> Remote:
+        upstream = Upstream(server.url, connect=1.0, read=page / 2, page=page, pause=0.0, rate=Rate(rate))
         cache = Cache(tmp_path / "cache", size, clock=clock) if mode == "cache" else None
         return Remote(upstream, mode=mode, cache=cache, clock=clock, **times)
 
@@ -104,6 +106,57 @@ def quiet(remote: Remote) -> None:
 
 
 # --- pages
+
+
+def many(server: faulty.FaultyUpstream, *names: str, length: int = 40) -> None:
+    """A page for each name, of 26,000 files of so many characters."""
+    for name in names:
+        found = [f"{name}-{number:0{length}}.zip" for number in range(26_000)]
+        server.page(name, [{"filename": filename, "url": filename, "size": 3} for filename in found])
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a turn at large pages."""
+    monkeypatch.setattr(pages, "_large", Turnstile(1))
+
+
+@pytest.mark.usefixtures("turns")
+@pytest.mark.parametrize("mode", MODES)
+def test_of_pages_too_large_to_be_kept_one_is_in_memory(make: Make, server: faulty.FaultyUpstream, mode: str) -> None:
+    many(server, "foo", "bar")
+    server.add("small", "small-1.0.zip", b"abc")
+    remote = make(mode, page=30.0, patience=30.0, memory=2**20, ttl=0 if mode == "cache" else 600)
+    small = remote.project(NormalizedName("small"))
+    for first, second in (("foo", "bar"), ("bar", "foo")):
+        held = remote.project(NormalizedName(first))
+        assert held is not None and len(held.files) == 26_000
+        with pytest.raises(Busy):
+            remote.project(NormalizedName(second))
+        assert remote.project(NormalizedName("small")) is small  # neither does it wait, nor had it to go
+        del held
+        many(server, first, length=41)
+        changed = remote.project(NormalizedName(first))  # its older state on disk has its turn already
+        assert mode == "proxy" or (changed and len(changed.files[0].filename) == len(f"{first}-.zip") + 41)
+        many(server, first)
+        del changed
+    content = remote.open(FOO, "foo-" + "0" * 40 + ".zip")
+    assert remote.project(NormalizedName("bar")) is not None  # who reads a file does not hold its page
+    assert content is not None
+
+
+@pytest.mark.usefixtures("turns")
+def test_long_pages_are_read_one_at_a_time(make: Make, server: faulty.FaultyUpstream) -> None:
+    many(server, "foo", length=200)
+    server.add("small", "small-1.0.zip", b"abc")
+    remote = make("proxy", page=30.0)
+    with pages._large.inside():
+        with pytest.raises(Busy):
+            remote.project(FOO)
+        assert remote.traffic.snapshot().received < 8 * 2**20 < 26_000 * 400
+        assert remote.project(NormalizedName("small")) is not None
+    assert remote.stale(NormalizedName("small")) is None
+    assert remote.project(FOO) is not None
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -628,6 +628,20 @@ def test_what_is_not_a_page_is_not_taken_for_an_empty_one(data: bytes, content_t
     assert time.process_time() - started < 2
 
 
+@pytest.mark.parametrize("form", ["escaped", "JSON", "HTML"])
+def test_a_page_of_more_files_than_any_project_has_is_refused(form: str) -> None:
+    names = [f"foo-{number}.zip" for number in range(100_001)]
+    if form == "HTML":
+        data, kind = "".join(f"<a href={name}></a>" for name in names).encode(), HTML.value
+    else:
+        text = json.dumps(
+            {"meta": {"api-version": "1.0"}, "files": [{"filename": name, "url": name} for name in names]}
+        )
+        data, kind = text.replace('"file', '"\\u0066ile' if form == "escaped" else '"file').encode(), JSON.value
+    with pytest.raises(Unavailable, match="too many files"):
+        parse_project(data, kind, BASE, FOO)
+
+
 _HEAD = b'{"meta": {"api-version": "1.0"}, "files": ['
 BOMBS = {
     "dictionaries": (_HEAD + b",".join([b'{"a":1}'] * 1_500_000) + b"]}", JSON.value),

@@ -35,7 +35,7 @@ from ..kept import Flights, Turnstile
 from ..model import NO_HASHES, Content, File, HandOver, LocalFile, Project, Side, Stream
 from ..upstream.addresses import Unreachable, origin_of
 from ..upstream.bodies import Body
-from ..upstream.client import Upstream
+from ..upstream.client import Named, Upstream
 from ..upstream.download import Borrowed, Check, Download, Source, Whole, checked, pieces, strongest, unbroken
 from ..upstream.pages import Archive, Shelf, Times
 from ..upstream.ranged import TAIL, RangedFile
@@ -132,9 +132,13 @@ class Remote:
         if file is None:
             raise Missing(f"{name} has no file of that name")
         if side == "":
-            return self._file(project, file) if self._cache is None else self._cached_file(self._cache, project, file)
+            return (
+                self._file(_named(project), file)
+                if self._cache is None
+                else self._cached_file(self._cache, project, file)
+            )
         if side == ".metadata" and file.core_metadata is not None:
-            return _of_bytes(self._metadata(project, file))
+            return _of_bytes(self._metadata(_named(project), file))
         if side == ".asc" and file.has_signature:
             with self._turnstile.inside():
                 data = self.upstream.small(_beside(file.url, ".asc"), named=_named(project), limit=_SIGNATURE_LIMIT)
@@ -148,22 +152,22 @@ class Remote:
 
     # --- files, passed through
 
-    def _file(self, project: Project, file: File) -> Stream:
-        size = file.size if file.size is not None else self._size_of(project, file)
-        return self._stream(file, size, partial(self._passed, project, file, size))
+    def _file(self, named: Named, file: File) -> Stream:
+        size = file.size if file.size is not None else self._size_of(named, file)
+        return self._stream(file, size, partial(self._passed, named, file, size))
 
-    def _size_of(self, project: Project, file: File) -> int | None:
+    def _size_of(self, named: Named, file: File) -> int | None:
         if file.url not in self._sizes:
             if len(self._sizes) >= _MOST_SIZES:
                 self._sizes.clear()
             with self._turnstile.inside():
-                self._sizes[file.url] = self.upstream.size(file.url, named=_named(project))
+                self._sizes[file.url] = self.upstream.size(file.url, named=named)
         return self._sizes[file.url]
 
-    def _passed(self, project: Project, file: File, size: int | None, start: int, stop: int | None) -> Iterator[bytes]:
+    def _passed(self, named: Named, file: File, size: int | None, start: int, stop: int | None) -> Iterator[bytes]:
         """The half-open range of a file as it comes. The upstream is asked before this returns."""
         whole = start == 0 and stop in (None, size)
-        body = self.upstream.open(file.url, named=_named(project), start=start, stop=None if whole else stop)
+        body = self.upstream.open(file.url, named=named, start=start, stop=None if whole else stop)
         try:
             check = self._check(file, size)
             if size is not None:
@@ -172,7 +176,7 @@ class Remote:
             body.close()
             raise
         if whole:
-            return checked(unbroken(self.upstream, file.url, _named(project), body, check), check)
+            return checked(unbroken(self.upstream, file.url, named, body, check), check)
         return _part(body, start, size if stop is None else stop, self.upstream.rate.take)
 
     def _check(self, file: File, size: int | None) -> Check:
@@ -185,13 +189,13 @@ class Remote:
         if kept is not None and kept.seen is not None:
             self.traffic.cached(kept.seen.size)
             return kept
-        size, source = file.size, None
+        named, size, source = _named(project), file.size, None
         if size is None:
             # Only the answer tells how much it will be.
             with self._turnstile.inside():
-                source = self._source(cache, project, file)
-            size = source.size if source else self._size_of(project, file)
-        filled = partial(self._filled, cache, project, file, size, source)
+                source = self._source(cache, named, file)
+            size = source.size if source else self._size_of(named, file)
+        filled = partial(self._filled, cache, named, file, size, source)
         stream = self._stream(file, size, filled)
 
         def read_or_hand(start: int, stop: int | None, hand_over: HandOver) -> Iterator[bytes]:
@@ -230,7 +234,7 @@ class Remote:
     def _filled(
         self,
         cache: Cache,
-        project: Project,
+        named: Named,
         file: File,
         size: int | None,
         source: Source | None,
@@ -242,15 +246,15 @@ class Remote:
         key = self._key(file)
         small = stop is not None and size is not None and stop - start <= min(_SMALL_RANGE, size // 2)
         if source is None and (not small or key in self._downloads or cache.find("files", key, size) is not None):
-            source = self._source(cache, project, file)
+            source = self._source(cache, named, file)
         if source is None:
-            return self._passed(project, file, size, start, stop)
-        return self._followed(cache, project, file, source, start, stop, hand_over)
+            return self._passed(named, file, size, start, stop)
+        return self._followed(cache, named, file, source, start, stop, hand_over)
 
     def _followed(
         self,
         cache: Cache,
-        project: Project,
+        named: Named,
         file: File,
         source: Source,
         start: int,
@@ -270,16 +274,16 @@ class Remote:
                 # A digest says that the rest will belong to what was sent already.
                 if not isinstance(source, Borrowed) or strongest(file.hashes) is None:
                     raise
-            source = self._source(cache, project, file) or source
+            source = self._source(cache, named, file) or source
         raise Unavailable("no process manages to fetch this file")
 
-    def _source(self, cache: Cache, project: Project, file: File) -> Source | None:
+    def _source(self, cache: Cache, named: Named, file: File) -> Source | None:
         """The file as it grows in the cache; ``None`` if the disk refuses to hold it."""
         key = self._key(file)
         running = self._downloads.get(key)
-        return running or self._starts.do(key, lambda: self._begin(cache, project, file))
+        return running or self._starts.do(key, lambda: self._begin(cache, named, file))
 
-    def _begin(self, cache: Cache, project: Project, file: File) -> Source | None:
+    def _begin(self, cache: Cache, named: Named, file: File) -> Source | None:
         key = self._key(file)
         for _ in range(_TRIES):
             running = self._downloads.get(key)
@@ -296,24 +300,24 @@ class Remote:
                 _log.warning("the cache cannot take %s (%s); it is passed through", file.filename, error.strerror)
                 return None
             if growing is not None:
-                return self._download(project, file, growing)
+                return self._download(named, file, growing)
             borrowed = self._borrowed.get(key)
             if borrowed is not None and borrowed.alive:
                 return borrowed
             followed = cache.follow("files", key)
             if followed is not None:
-                again = partial(self._source, cache, project, file) if strongest(file.hashes) else None
+                again = partial(self._source, cache, named, file) if strongest(file.hashes) else None
                 borrowed = self._borrowed[key] = Borrowed(followed, file.size, again)
                 return borrowed
         raise Unavailable("another process was downloading this file and gave up; try again")
 
-    def _download(self, project: Project, file: File, growing: Growing) -> Download:
+    def _download(self, named: Named, file: File, growing: Growing) -> Download:
         key = self._key(file)
         try:
             download = self._downloads[key] = Download(
                 self.upstream,
                 file.url,
-                named=_named(project),
+                named=named,
                 check=self._check(file, file.size),
                 growing=growing,
                 ended=partial(self._ended, key),
@@ -331,7 +335,7 @@ class Remote:
 
     # --- core metadata
 
-    def _metadata(self, project: Project, file: File) -> bytes:
+    def _metadata(self, named: Named, file: File) -> bytes:
         """The core metadata that the page promises, byte for byte. Raises Missing, Unavailable."""
         key = self._key(file)
         known = self._cache.get("metadata", key) if self._cache else None
@@ -339,37 +343,37 @@ class Remote:
             self.traffic.cached(len(known))
             return known
         with self._turnstile.inside():
-            data = self._makings.do(key, lambda: self._obtain(project, file))
+            data = self._makings.do(key, lambda: self._obtain(named, file))
         if data is None:
-            self._shelf.withdraw(project.name, file.filename)
+            self._shelf.withdraw(file.project, file.filename)
             raise Missing("this file has no readable core metadata")
         if self._cache:
             self._cache.put("metadata", key, data)
         return data
 
-    def _obtain(self, project: Project, file: File) -> bytes | None:
-        if self._cache is None or not self._shelf.is_silent(project.name):
-            data = self.upstream.small(_beside(file.url, ".metadata"), named=_named(project), limit=_METADATA_LIMIT)
+    def _obtain(self, named: Named, file: File) -> bytes | None:
+        if self._cache is None or not self._shelf.is_silent(file.project):
+            data = self.upstream.small(_beside(file.url, ".metadata"), named=named, limit=_METADATA_LIMIT)
             if data is not None and _right(data, file):
                 return data
             if self._cache is None:
                 raise Unavailable("the upstream announces core metadata that it does not have")
             _log.warning("the upstream announces core metadata of %s that it does not have", file.filename)
-        data = self._made(self._cache, project, file)
+        data = self._made(self._cache, named, file)
         return data if data is not None and _right(data, file) else None
 
-    def _made(self, cache: Cache, project: Project, file: File) -> bytes | None:
+    def _made(self, cache: Cache, named: Named, file: File) -> bytes | None:
         """From the file itself, with as little of it as will do. Raises Unavailable."""
         here = cache.find("files", self._key(file), file.size) is not None
         if not here and file.filename.endswith(".whl") and file.size is not None and file.size > 2 * TAIL:
             broken: list[Unavailable] = []
             data = core_metadata(
-                cast("BinaryIO", RangedFile(file.size, partial(self._range, project, file, broken))), file.filename
+                cast("BinaryIO", RangedFile(file.size, partial(self._range, named, file, broken))), file.filename
             )
             if not broken:
                 return data
             _log.info("looking into %s did not work, fetching it: %s", file.filename, broken[0])
-        source = self._source(cache, project, file)
+        source = self._source(cache, named, file)
         if source is None:
             raise Unavailable("the cache cannot take this file, so its core metadata cannot be made")
         available, complete = 0, False
@@ -378,10 +382,10 @@ class Remote:
         whole = RangedFile(available, lambda start, stop: source.read(stop - start, start))
         return core_metadata(cast("BinaryIO", whole), file.filename)
 
-    def _range(self, project: Project, file: File, broken: list[Unavailable], start: int, stop: int) -> bytes:
+    def _range(self, named: Named, file: File, broken: list[Unavailable], start: int, stop: int) -> bytes:
         """Exactly these bytes. A failure is noted in `broken`, for the reader of archives takes it for a bad one."""
         try:
-            body = self.upstream.open(file.url, named=_named(project), start=start, stop=stop)
+            body = self.upstream.open(file.url, named=named, start=start, stop=stop)
             try:
                 if body.start != start or body.size != file.size:
                     raise Unavailable("the upstream does not send parts of files")
@@ -448,14 +452,11 @@ def _beside(url: str, side: str) -> str:
     return urlunsplit(parts._replace(path=parts.path + side))
 
 
-def _named(project: Project) -> Callable[[], frozenset[tuple[str, int]]]:
-    """The hosts that the project's page names; found out only when a redirect asks."""
-
-    def named() -> frozenset[tuple[str, int]]:
-        origins = (origin_of(file.url) for file in project.files)
-        return frozenset((origin.host, origin.port) for origin in origins)
-
-    return named
+def _named(project: Project) -> Named:
+    """The hosts that the project's page names. Whoever reads a file holds these, and not the whole page."""
+    origins = {"/".join(file.url.split("/", 3)[:3]) for file in project.files}
+    named = frozenset((origin.host, origin.port) for origin in map(origin_of, origins))
+    return lambda: named
 
 
 def _ignore(size: int) -> None:

@@ -6,7 +6,7 @@ import http.client
 import re
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import urllib3
@@ -79,13 +79,17 @@ def closing(response: urllib3.BaseHTTPResponse) -> Iterator[None]:
             response.close()
 
 
-def joined(pieces: Iterator[bytes], limit: int) -> bytes:
-    """All of it, `limit` bytes at most. Raises Unavailable if it is more."""
+def joined(
+    pieces: Iterator[bytes], limit: int, large: int | None = None, on_large: Callable[[], object] | None = None
+) -> bytes:
+    """All of it, `limit` bytes at most; `on_large` is called before more than `large`. Raises Unavailable for more."""
     parts, size = [], 0
     for piece in pieces:
         size += len(piece)
         if size > limit:
             raise Unavailable("the upstream's answer is too long")
+        if on_large is not None and large is not None and size > large:
+            on_large()
         parts.append(piece)
     return b"".join(parts)
 

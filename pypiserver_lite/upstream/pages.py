@@ -19,12 +19,16 @@ Core metadata
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import hashlib
 import json
 import logging
 import threading
+import weakref
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -36,12 +40,18 @@ from ..errors import Busy, Unavailable
 from ..kept import Flights, Turnstile
 from ..model import NO_HASHES, File, Project
 from .client import UNCHANGED, Page, Upstream
-from .parse import PAGE_LIMIT, parse_project
+from .parse import LARGE_PAGE, PAGE_LIMIT, parse_project
 
 _MOST_ABSENCES = 10_000
 _GLANCE = 0.3
 _log = logging.getLogger(__name__)
-_FILE_WEIGHT, _PAGE_WEIGHT = 1000, 2000  # bytes of memory, measured on pages of the public index
+_FILE_WEIGHT, _PAGE_WEIGHT = 1200, 2000  # bytes of memory, measured on files with all that the public index says
+
+_LARGE_PARTS, _MIDDLE_PARTS = 25_000, 4_000  # brackets; a file has one to four, and takes twice its weight in between
+_PATIENCE, _WAITING = 8.0, 4
+# Of the process, for so is the memory: however many upstreams there are, a large page may take 300 MB.
+_large = Turnstile(1, _WAITING, _PATIENCE)
+_middle = Turnstile(2, 1000, _PATIENCE)
 
 
 class Known:
@@ -52,6 +62,7 @@ class Known:
         "etag",
         "failed",
         "modified",
+        "place",
         "project",
         "silent",
         "size",
@@ -70,11 +81,71 @@ class Known:
         """When the upstream last gave no answer about it; 0: it has given one since."""
         self.silent = False
         """Whether the upstream's page announces no core metadata at all."""
+        self.place: _Place | None = None
+        """That of a project too large to be kept."""
 
     @property
     def weight(self) -> int:
         """Bytes in memory, nearly."""
         return _PAGE_WEIGHT + max(_FILE_WEIGHT * len(self.project.files), self.size)
+
+
+@functools.cache
+def _trimmer() -> Callable[[int], object]:
+    """What gives free memory back to the system: glibc keeps some 30 MB for each thread that read a large page."""
+    try:
+        found: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
+    except (TypeError, AttributeError, OSError):  # another C library, which has other habits
+        return lambda keep: None
+    return found
+
+
+class _Place:
+    """The place of the one large page that may be in memory; given back when nobody holds it any more."""
+
+    def __init__(self) -> None:
+        _large.enter()
+        weakref.finalize(self, _large.leave).atexit = False
+        _trimmer()(0)
+
+
+class Turn:
+    """The turn of a page that takes much memory, taken when that shows; as a block, it is over at the end.
+
+    A `place` that is had already, for another state of the same page, will do.
+    """
+
+    def __init__(self, place: _Place | None) -> None:
+        self.place = place
+        self._held = ExitStack()
+
+    def __enter__(self) -> Turn:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.place = None
+        self._held.close()
+
+    def take(self) -> None:
+        """Be the only one with a large page from now on. Raises Busy."""
+        self.place = self.place or _Place()
+
+    def take_for(self, body: bytes) -> None:
+        """Take the turn that this page needs, if any. Raises Busy."""
+        parts = body.count(b"{") + body.count(b"[") + body.count(b"<")
+        if len(body) > LARGE_PAGE or parts > _LARGE_PARTS:
+            self.take()
+        elif parts > _MIDDLE_PARTS:
+            self._held.enter_context(_middle.inside())
+
+    def last(self, known: Known) -> None:
+        """The turn is not over before nobody holds this project any more."""
+        known.place = self.place
+        weakref.finalize(known.project, _held_until_now, self.place).atexit = False
+
+
+def _held_until_now(place: _Place | None) -> None:
+    """Called when a project is gone: what was held for it can be given back."""
 
 
 class Pages:
@@ -86,8 +157,11 @@ class Pages:
         self._weight = 0
         self._lock = threading.Lock()
 
-    def add(self, name: NormalizedName, page: Known) -> None:
-        """Keep a page, replacing the one of that name."""
+    def add(self, name: NormalizedName, page: Known) -> bool:
+        """Keep a page, replacing the one of that name, unless it alone is beyond the limit; whether it is kept."""
+        if page.weight > self._limit:
+            self.drop(name)
+            return False
         with self._lock:
             before = self.known.get(name)
             self.known[name] = page
@@ -98,6 +172,7 @@ class Pages:
                         break
                     del self.known[other]
                     self._weight -= old.weight
+        return True
 
     def drop(self, name: NormalizedName) -> None:
         """Forget a page."""
@@ -145,8 +220,8 @@ class Archive:
         record = json.dumps(head).encode() + b"\n" + zlib.compress(page.body, 1)
         self._cache.put("pages", self._key(name), record)
 
-    def load(self, name: NormalizedName, newer_than: float) -> tuple[Project, Page, float] | None:
-        """The project, its page and when it was confirmed, if that is later than `newer_than`."""
+    def load(self, name: NormalizedName, newer_than: float, turn: Turn) -> tuple[Project, Page, float] | None:
+        """The project, its page and when it was confirmed, if that is later than `newer_than`. Raises Busy."""
         stamp = self._cache.stamp("pages", self._key(name))
         if stamp is None or stamp <= newer_than:
             return None
@@ -156,7 +231,11 @@ class Archive:
         try:
             head, _, packed = record.partition(b"\n")
             fields = json.loads(head)
-            body = zlib.decompressobj().decompress(packed, PAGE_LIMIT)
+            unpacker = zlib.decompressobj()
+            body = unpacker.decompress(packed, LARGE_PAGE)
+            if unpacker.unconsumed_tail:
+                turn.take()
+                body += unpacker.decompress(unpacker.unconsumed_tail, PAGE_LIMIT - LARGE_PAGE)
             page = Page(
                 body=body,
                 content_type=fields["type"],
@@ -164,7 +243,9 @@ class Archive:
                 etag=fields["etag"],
                 modified=fields["modified"],
             )
-            return _parsed(name, page), page, stamp
+            return _parsed(name, page, turn), page, stamp
+        except Busy:
+            raise
         except (ValueError, KeyError, TypeError, zlib.error, Unavailable):
             self._cache.drop("pages", self._key(name))  # of another version of ours
             return None
@@ -187,7 +268,8 @@ class Archive:
         self._cache.put("pages", self._key(name, "bare"), "\n".join(sorted(self.bare(name) | set(filenames))).encode())
 
 
-def _parsed(name: NormalizedName, page: Page) -> Project:
+def _parsed(name: NormalizedName, page: Page, turn: Turn) -> Project:
+    turn.take_for(page.body)
     return parse_project(page.body, page.content_type, page.url, name)
 
 
@@ -270,8 +352,9 @@ class Shelf:
     def withdraw(self, name: NormalizedName, filename: str) -> None:
         """Announce this file's core metadata no more."""
         known = self._known.get(name)
-        if self._archive is not None and known is not None:
+        if self._archive is not None:
             self._archive.add_bare(name, [filename])
+        if known is not None:
             known.project = self._announced(known.project, known.silent)
 
     def _look_up(self, name: NormalizedName) -> Project | None:
@@ -302,8 +385,15 @@ class Shelf:
 
     def _ask(self, name: NormalizedName, known: Known | None) -> Project | None:
         """What the upstream says now, taken down. Raises Unavailable, Late, Busy, Loop."""
+        with Turn(known.place if known else None) as turn:
+            return self._asked(name, known, turn)
+
+    def _asked(self, name: NormalizedName, known: Known | None, turn: Turn) -> Project | None:
         answer = self._upstream.page(
-            name, etag=known.etag if known else None, modified=known.modified if known else None
+            name,
+            etag=known.etag if known else None,
+            modified=known.modified if known else None,
+            on_large=turn.take,
         )
         if answer is UNCHANGED and known is not None:
             self._succeeded()
@@ -319,21 +409,22 @@ class Shelf:
             if self._archive:
                 self._archive.drop(name)
             return None
-        project = parse_project(answer.body, answer.content_type, answer.url, name)
+        project = _parsed(name, answer, turn)
         self._succeeded()
         if self._archive:
             self._archive.save(name, answer)
-        return self._learn(name, project, answer, self._clock()).project
+        return self._learn(name, project, answer, self._clock(), turn).project
 
     def _from_disk(self, name: NormalizedName, now: float) -> Known | None:
         """What memory or disk knows, whichever was confirmed later: another process may have been there."""
         known = self._known.get(name)
         if self._archive is None or (known is not None and 0 <= now - known.checked < self._times.fresh):
             return known
-        found = self._archive.load(name, known.checked if known else 0.0)
-        return self._learn(name, *found) if found else known
+        with Turn(None) as turn:
+            found = self._archive.load(name, known.checked if known else 0.0, turn)
+            return self._learn(name, *found, turn) if found else known
 
-    def _learn(self, name: NormalizedName, project: Project, page: Page, checked: float) -> Known:
+    def _learn(self, name: NormalizedName, project: Project, page: Page, checked: float, turn: Turn) -> Known:
         silent = all(file.core_metadata is None for file in project.files)
         project = self._announced(project, silent)
         before = self._known.get(name)
@@ -342,7 +433,8 @@ class Shelf:
         known = Known(project, page, checked)
         known.silent = silent
         self._confirm(known, checked)
-        self._pages.add(name, known)
+        if not self._pages.add(name, known):
+            turn.last(known)
         self._absences.drop(name)
         return known
 
@@ -366,7 +458,9 @@ class Shelf:
         return replace(project, files=tuple(announce(file) for file in project.files))
 
     def _failed(self, name: NormalizedName, known: Known | None, error: Unavailable) -> None:
-        if self._outage is None:
+        if isinstance(error, Busy):
+            pass  # that is us
+        elif self._outage is None:
             self._outage = self._clock()
             _log.warning("%s (serving what is known until it recovers)", error)
         elif known is not None and not known.failed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from html.parser import HTMLParser
@@ -19,16 +19,20 @@ from packaging.utils import NormalizedName
 
 from ..dists import parse_filename, project_of, try_normalize, version_key
 from ..errors import Unavailable
-from ..model import File, Project, Status
+from ..model import NO_HASHES, File, Project, Status
 from ..simple import FORMS, Form, shown
 
 PAGE_LIMIT = 64 * 2**20
 """Bytes of the longest page, unpacked."""
+LARGE_PAGE = 4 * 2**20
+"""Bytes of a page of which not many should be in memory at once."""
 
 _MOST_TAGS = _MOST_BRACKETS = 250_000
 _MOST_ATTRIBUTES = _MOST_COMMAS = 1_000_000
 """Each costs up to a hundred bytes and microseconds, however short it is. A file has 4 brackets and some 12 commas."""
 
+_MOST_FILES = 100_000
+"""Of one project; with all that can be said of them, brackets allow 60,000. Each takes up to a kilobyte."""
 _TEXT_LIMIT = 2_000
 _URL_LIMIT = 8_000
 _CHARSETS = {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1", "windows-1252"}
@@ -64,8 +68,7 @@ def parse_project(data: bytes, content_type: str, base_url: str, name: Normalize
         page = _json_page(data)
         if "name" in page and (not isinstance(page["name"], str) or try_normalize(page["name"]) != name):
             raise Unavailable(f"the upstream answered with another project's page when asked for {name}")
-        entries = _listed(page, "files")
-        found = (_file_of_object(entry, base_url, name) for entry in entries)
+        found = (_file_of_object(entry, base_url, name) for entry in _taken(_listed(page, "files")))
         marker = page.get("project-status")
         status, reason = (marker.get("status"), marker.get("reason")) if isinstance(marker, dict) else (None, None)
     else:
@@ -106,6 +109,8 @@ def _in_order(files: Iterable[File]) -> tuple[File, ...]:
     named: dict[str, File] = {}
     for file in files:
         named.setdefault(file.filename, file)
+        if len(named) > _MOST_FILES:
+            raise Unavailable("the upstream's page has too many files")
     keys = {version: version_key(version) for version in {file.version for file in named.values()}}
     return tuple(sorted(named.values(), key=lambda file: keys[file.version]))
 
@@ -122,10 +127,10 @@ def _reason(value: object) -> str | None:
     return None if not isinstance(value, str) else shown(_LINE_ENDS.sub(" ", value))[:_TEXT_LIMIT]
 
 
-def _hashes(value: object) -> dict[str, str]:
+def _hashes(value: object) -> Mapping[str, str]:
     """Well-formed digests, sha256 first: that is the one an HTML link will show."""
-    if not isinstance(value, dict):
-        return {}
+    if not value or not isinstance(value, dict):
+        return NO_HASHES
     # What nearly every file of a page has.
     digest = value.get("sha256") if len(value) == 1 else None
     if isinstance(digest, str) and _SHA256.fullmatch(digest):
@@ -143,7 +148,7 @@ def _hashes(value: object) -> dict[str, str]:
     return {"sha256": found["sha256"]} | found if "sha256" in found else found
 
 
-def _written_hash(text: str) -> dict[str, str]:
+def _written_hash(text: str) -> Mapping[str, str]:
     """The digest of ``ALGORITHM=HEX``, as a dictionary with one entry or none."""
     algorithm, _, digest = text.partition("=")
     return _hashes({algorithm: digest.strip()})
@@ -204,13 +209,13 @@ def _resolved(link: str, base: str) -> str | None:
     return quote(url, safe="%/:=&?~#+!$,;'@()*[]")
 
 
-def _target(link: str, base: str) -> tuple[str, str, dict[str, str]]:
+def _target(link: str, base: str) -> tuple[str, str, Mapping[str, str]]:
     """Address without fragment, file name and digest of a link; empty if it leads nowhere sensible."""
     url = _url(link, base)
     if url is None:
-        return "", "", {}
+        return "", "", NO_HASHES
     url, _, fragment = url.partition("#")
-    hashes: dict[str, str] = {}
+    hashes: Mapping[str, str] = NO_HASHES
     for part in fragment.split("&")[:10]:
         hashes = hashes or _written_hash(part)
     return url, unquote(urlsplit(url).path.rpartition("/")[2]), hashes
@@ -227,6 +232,8 @@ def _provenance(value: object) -> str | None:
 def _json_page(data: bytes) -> dict[str, object]:
     if data.count(b"{") + data.count(b"[") > _MOST_BRACKETS or data.count(b",") > _MOST_COMMAS:
         raise Unavailable("the upstream's page has too many parts")
+    if data.count(b'"filename"') > _MOST_FILES:  # before it takes memory; `_in_order` counts them all
+        raise Unavailable("the upstream's page has too many files")
     try:
         page = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -243,6 +250,13 @@ def _listed(page: Mapping[str, object], key: str) -> list[object]:
     if not isinstance(entries, list):
         raise Unavailable(f"the upstream's JSON has no list of {key}")
     return entries
+
+
+def _taken(entries: list[object]) -> Iterator[object]:
+    """Each in its order; what has been taken is nowhere any more, so that a page is not there twice."""
+    entries.reverse()
+    while entries:
+        yield entries.pop()
 
 
 def _file_of_object(entry: object, base: str, name: NormalizedName) -> File | None:
