@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ import pytest
 from builders import make_wheel
 from packaging.utils import NormalizedName
 from source_contract import NOBODYS, OURS, staged
+from test_cli import ordinary
 from test_cli import run as command
 from test_faults import Mount, disk  # noqa: F401 - a fixture
 
@@ -340,6 +342,25 @@ def test_a_second_root_that_was_emptied_on_purpose(make: Make, packages: Path, t
         two.rmdir()
         (tmp_path / "disk").rename(two)
     assert folder.project(NOBODYS) is None and folder.had(OURS)
+
+
+def test_a_mark_that_cannot_be_reached_is_none(make: Make) -> None:
+    with tempfile.TemporaryDirectory() as name:  # where others may look
+        os.chmod(name, 0o755)
+        one, two = Path(name, "one"), Path(name, "two")
+        make_wheel(one, "other")
+        path = make_wheel(two)
+        make(one, two)
+        path.unlink()
+        (two / RECORDS.parent).chmod(0)
+        try:
+            with ordinary():
+                folder = make(one, two)
+                assert folder.project(OTHER) is not None
+                with pytest.raises(Unavailable):
+                    folder.project(OURS)
+        finally:
+            (two / RECORDS.parent).chmod(0o755)
 
 
 def test_what_is_said_of_a_lost_root_is_a_command_that_ends_it(

@@ -122,7 +122,7 @@ class Names:
 
     def marked(self, number: int) -> bool:
         """Whether the root of that number is one that had files: an empty one was emptied."""
-        return (self._path, *self._marks)[number].is_file()
+        return os.path.isfile((self._path, *self._marks)[number])  # false where that cannot be seen, either
 
     def misses(self, number: int) -> bool:
         """Whether the root of that number, which has no files, had some and is not marked as that one."""
