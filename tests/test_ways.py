@@ -131,6 +131,24 @@ def test_a_variable_that_names_no_authorities_is_told_by_its_name(
     find(None, None)
 
 
+@pytest.mark.parametrize("missing", STORES)
+def test_of_openssls_two_variables_one_that_leads_nowhere_is_left_out_with_a_line(
+    missing: str,
+    packages: Path,
+    secure: faulty.FaultyUpstream,
+    authority: tuple[Path, ssl.SSLContext],
+    tmp_path: Path,
+    shell: live.Shell,
+) -> None:
+    nowhere, words = str(tmp_path / "none"), ("-m", "pypiserver_lite", "run", "--fallback-mode", "proxy", "-p", "0")
+    named = {**dict.fromkeys(STORES, str(authority[0])), missing: nowhere}
+    with live.serve(packages=[packages], env=named, fallback_url=secure.url, fallback_mode="proxy") as server:
+        assert live.ask(server, "/simple/foo/").status == 200
+        assert [line.count(missing) for line in server.log().splitlines() if nowhere in line] == [1]
+    ran = shell.python(*words, packages, PYTHONPATH=str(live.SOURCE), **dict.fromkeys(STORES, nowhere))
+    assert ran.code == 2 and all(name in ran.said for name in STORES) and "Traceback" not in ran.said
+
+
 def test_what_is_no_tls_is_told_from_a_certificate_that_is_not_trusted(plain: faulty.FaultyUpstream) -> None:
     with pytest.raises(Unavailable, match="no TLS"):
         client(plain.url.replace("http:", "https:")).page(FOO)

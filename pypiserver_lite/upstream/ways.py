@@ -9,6 +9,7 @@ it, for these variables are not ours.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import ssl
 import urllib.request
@@ -27,6 +28,8 @@ BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables that name a file or folder of authorities, in the order in which they count."""
 STORES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 """OpenSSL's own, which count together, and after the others."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +86,17 @@ def find(authorities: Path | None, proxy: str | None) -> Ways:
 
 
 def _context(authorities: Path | None, environ: Mapping[str, str]) -> Callable[[], ssl.SSLContext]:
-    """What `Ways.context` shall be. Files are tried here: else every request would fail, and no start."""
+    """What `Ways.context` shall be. Files are tried here: else every request would fail, and no start.
+
+    Of OpenSSL's two variables one will do, as there. Raises ConfigError if none is usable.
+    """
     named = {"--fallback-ca": str(authorities)} if authorities is not None else {}
     for variables in (BUNDLES[:1], BUNDLES[1:], STORES):
         named = named or {variable: environ[variable] for variable in variables if environ.get(variable)}
     if not named:
         return _system
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unusable: list[str] = []
     for setting, place in named.items():
         folders = place.split(os.pathsep) if setting == "SSL_CERT_DIR" else [place]
         try:
@@ -99,7 +106,11 @@ def _context(authorities: Path | None, environ: Mapping[str, str]) -> Callable[[
                 context.load_verify_locations(cafile=place)
         except OSError as error:
             reason = "no certificates in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
-            raise ConfigError(f"{setting} {place}: {reason}") from error
+            unusable.append(f"{setting} {place}: {reason}")
+    if len(unusable) == len(named):
+        raise ConfigError("; ".join(unusable))
+    for left_out in unusable:
+        _log.warning("%s; it is left out", left_out)
     return lambda: context
 
 
