@@ -41,6 +41,8 @@ class ForwardProxy(socketserver.ThreadingTCPServer):
         """The status that everybody gets."""
         self.silent = threading.Event()
         """Set: accept, and say nothing."""
+        self.nonsense: bytes | None = None
+        """What everybody gets in the place of an answer."""
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
@@ -78,6 +80,10 @@ class Handler(BaseHTTPRequestHandler):
             self.server.silent.wait(0.1)
             if self.connection.recv(1) == b"":
                 return None
+        if self.server.nonsense is not None:
+            self.wfile.write(self.server.nonsense)
+            self.close_connection = True
+            return None
         status = self.server.refusal
         if self.server.password is not None and headers.get("proxy-authorization") != self.server.password:
             status = 407

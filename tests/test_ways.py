@@ -300,9 +300,15 @@ def test_a_proxy_that_refuses_is_named_and_not_shown(
             client(f"{scheme}://{HOST}/simple/").page(FOO)
         said.append(caught.value)
     proxy.refusal = None
+    for nonsense in (b"nonsense\r\n\r\n", b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", b""):
+        proxy.nonsense = nonsense
+        with pytest.raises(Unavailable, match=f"proxy that {variable} names") as odd:
+            client(f"{scheme}://{HOST}/simple/").page(FOO)
+        said.append(odd.value)
+    proxy.nonsense = None
     proxy.silent.set()
     before = time.monotonic()
-    with pytest.raises(Late) as caught:
+    with pytest.raises(Late, match=f"proxy that {variable} names") as caught:
         client(f"{scheme}://{HOST}/simple/", page=0.8).page(FOO)
     assert time.monotonic() - before < 3
     with socket.create_server(("127.0.0.1", 0)) as closed:

@@ -168,7 +168,7 @@ class Upstream:
             if response.status == 304 and (etag or modified):
                 return UNCHANGED
             if response.status != 200:
-                raise self._refusal(response.status)
+                raise self._refusal(response.status, answer.url)
             pieces = self._pieces(answer)
             if answer.coding in ("gzip", "x-gzip"):
                 pieces = unzipped(pieces)
@@ -225,19 +225,19 @@ class Upstream:
         if answer.response.status in (404, 410):
             raise Missing("the upstream lists this file, but does not have it")
         if answer.response.status not in (200, 206):
-            raise self._refusal(answer.response.status)
+            raise self._refusal(answer.response.status, answer.url)
         if answer.coding:
             raise Unavailable("the upstream packed a file that must come as it is")
 
-    def _refusal(self, status: int) -> Unavailable:
-        host = self.origin.label
+    def _refusal(self, status: int, url: str) -> Unavailable:
+        whose = _whose(self.origin, self._ways.proxy_for(origin_of(url)))
         if status == 508:
-            return Loop(f"the upstream {host} says that two indexes point at each other")
+            return Loop(f"{whose} says that two indexes point at each other")
         if status in (401, 403):
-            return Unavailable(f"the upstream {host} lets us in only with other credentials (status {status})")
+            return Unavailable(f"{whose} lets us in only with other credentials (status {status})")
         if status == 504:
-            return Late(f"the upstream {host} waits for somebody else (status 504)")
-        return Unavailable(f"the upstream {host} answered with status {status}")
+            return Late(f"{whose} waits for somebody else (status 504)")
+        return Unavailable(f"{whose} answered with status {status}")
 
     # --- one request, its redirects and its second try
 
@@ -272,7 +272,7 @@ class Upstream:
             if call.late:
                 break
             time.sleep(_PAUSE)
-        raise Late(f"the upstream {self.origin.label} did not answer in time")
+        raise Late(f"{_whose(self.origin, self._ways.proxy_for(self.origin))} did not answer in time")
 
     def _follow(
         self, method: str, url: str, headers: Mapping[str, str], named: Named, call: Call
@@ -362,7 +362,8 @@ class Upstream:
 
         Raises Unavailable unless it ends where it should.
         """
-        response, late = answer.response, Late(f"the upstream {self.origin.label} did not answer in time")
+        whose = _whose(self.origin, self._ways.proxy_for(origin_of(answer.url)))
+        response, late = answer.response, Late(f"{whose} did not answer in time")
         waited, came = 0.0, 0
         try:
             while True:
@@ -378,17 +379,17 @@ class Upstream:
                 came += len(data)
                 if waited > self._read:
                     if came < waited * _SLOWEST:
-                        raise Late(f"the upstream {self.origin.label} sends too slowly")
+                        raise Late(f"{whose} sends too slowly")
                     waited, came = 0.0, 0
                 yield data
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             if answer.call.late or isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError)):
                 raise late from error
-            raise Unavailable(f"the upstream {self.origin.label} broke off in the middle of an answer") from error
+            raise Unavailable(f"{whose} broke off in the middle of an answer") from error
         if answer.call.late:  # a body without a length ends like this too when it is cut
             raise late
         if response.length_remaining:
-            raise Unavailable(f"the upstream {self.origin.label} broke off in the middle of an answer")
+            raise Unavailable(f"{whose} broke off in the middle of an answer")
 
 
 def _meaning(error: BaseException, origin: Origin, proxy: Proxy | None, call: Call) -> Unavailable:
@@ -396,7 +397,7 @@ def _meaning(error: BaseException, origin: Origin, proxy: Proxy | None, call: Ca
         return error
     if isinstance(error, requests.RequestException):
         error = error.args[0] if error.args and isinstance(error.args[0], Exception) else ValueError()
-    whose = f"the upstream {origin.label}"
+    whose = _whose(origin, proxy)
     if isinstance(error, urllib3.exceptions.ProxyError) and proxy:
         error, whose = error.original_error, f"the proxy that {proxy.setting} names"
     if call.late or isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError)):
@@ -411,6 +412,11 @@ def _meaning(error: BaseException, origin: Origin, proxy: Proxy | None, call: Ca
     if isinstance(error, (OSError, http.client.HTTPException, urllib3.exceptions.ProtocolError)):
         return Unreachable(f"{whose} broke the connection")
     return Unavailable(f"{whose} gave no proper answer")
+
+
+def _whose(origin: Origin, proxy: Proxy | None) -> str:
+    """Who may be at fault: through a proxy, one does not see which of the two it was."""
+    return f"the upstream {origin.label}" + (f" through the proxy that {proxy.setting} names" if proxy else "")
 
 
 def _refused(origin: Origin, proxy: Proxy, status: int) -> Unavailable:
