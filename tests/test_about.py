@@ -101,6 +101,14 @@ def test_the_parser_sees_the_first_of_the_header_only(lines: list[str], seen: bo
     assert (said.text("name"), said.summary) == ("ours", "late" if seen else "")
 
 
+@pytest.mark.parametrize(("length", "seen"), [(3 * 2**19, True), (5 * 2**19, False)])
+def test_two_megabytes_of_metadata_are_read(length: int, seen: bool) -> None:
+    described = b"Description: " + b"\n        ".join([b"x" * 1000] * (length // 1009)) + b"\n"
+    said = about.parse(b"Metadata-Version: 1.2\nName: ours\n" + described + b"Summary: late\n")
+    assert (said.text("name"), said.summary) == ("ours", "late" if seen else "")
+    assert len(said.description) <= about.LONGEST_DESCRIPTION
+
+
 def test_metadata_is_offered_where_it_cannot_change() -> None:  # D1, D3
     def said(version: str, *dynamic: str) -> About:
         return About(fields={"metadata_version": version, "dynamic": dynamic})

@@ -16,7 +16,9 @@ from pathlib import Path
 import live
 import pytest
 from builders import make_wheel
+from wsgi_client import Client
 
+from pypiserver_lite import make_app
 from pypiserver_lite.about import About
 from pypiserver_lite.errors import Busy
 from pypiserver_lite.web import descriptions, readme
@@ -78,6 +80,46 @@ def test_a_renderer_that_fails_leaves_the_text_and_no_process(
     assert time.monotonic() - began < 20
     assert shown.html(said()) == PLAIN and calls(tmp_path) == 1  # a failure is remembered
     assert children(os.getpid()) <= before
+
+
+def test_what_failed_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    again = f"import os\nif os.path.getsize({str(tmp_path / 'calls')!r}) < 2: raise RuntimeError"
+    monkeypatch.syspath_prepend(renderer(tmp_path, again))
+    monkeypatch.setattr(descriptions, "_SECONDS", 60.0)
+    now = [1000.0]
+    shown = Descriptions(lambda: now[0])
+    for _ in range(2):
+        assert shown.html(said("*words*")) == '<pre class="plain">*words*</pre>' and calls(tmp_path) == 1
+    now[0] += 301
+    for _ in range(2):
+        assert shown.html(said("*words*")) == "*words*" and calls(tmp_path) == 2
+    monkeypatch.setattr(descriptions, "_rendered", lambda data, kind: None)
+    for number in range(5000):
+        shown.html(said(str(number)))
+    assert len(shown._failures) <= 4096
+
+
+def test_a_page_shows_what_could_be_rendered_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    again = f"import os\nif os.path.getsize({str(tmp_path / 'calls')!r}) < 2: raise RuntimeError"
+    monkeypatch.syspath_prepend(renderer(tmp_path, f"{again}\nreturn '<em>words</em>'"))
+    monkeypatch.setattr(descriptions, "_SECONDS", 60.0)
+    make_wheel(tmp_path / "p", "aa", "1.0", "Description-Content-Type: text/markdown", body="*words*")
+    app = make_app(tmp_path / "p", cache_dir=tmp_path / "c", disable_fallback=True)
+    app.human._descriptions = Descriptions(lambda: now[0])
+    client, now = Client(app), [1000.0]
+    for _ in range(2):
+        assert '<pre class="plain">*words*</pre>' in client.get("/project/aa/").text
+    now[0] += 301
+    assert "<em>words</em>" in client.get("/project/aa/").text
+    app.site.close()
+
+
+@linux
+def test_a_renderer_has_a_gigabyte_of_memory_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "try: bytes(1100 * 2**20)\nexcept MemoryError: return 'bounded'"
+    monkeypatch.syspath_prepend(renderer(tmp_path, code))
+    monkeypatch.setattr(descriptions, "_SECONDS", 60.0)
+    assert Descriptions().html(said()) == "bounded"
 
 
 @linux

@@ -7,9 +7,14 @@ that ends by the clock and takes no thread of the server along.
 
 from __future__ import annotations
 
+import hashlib
 import html
+import math
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ..about import About
@@ -19,6 +24,7 @@ from . import readme
 LONGEST = 50 * 2**10
 """Bytes of a description that are rendered, or shown; a longer one is shown as text, up to there."""
 _SECONDS = 2.0
+_AGAIN, _MOST_FAILURES = 300.0, 4096
 _AT_ONCE = 2  # processes; each holds a thread of the server, and a processor if it can
 
 # -I: neither the environment nor the folder in which the server was started bring modules in.
@@ -33,10 +39,20 @@ def plain(text: str) -> str:
     return f'<pre class="plain">{shown}</pre>' + (cut if len(data) > LONGEST else "") if text.strip() else ""
 
 
-class Descriptions:
-    """Renders descriptions; what failed is remembered like what worked."""
+class _Failed(Exception):
+    """It cannot be rendered, or could not this time."""
 
-    def __init__(self) -> None:
+
+class Descriptions:
+    """Renders descriptions; what failed, perhaps because the machine was busy, is tried again after five minutes.
+
+    `clock` counts seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures: dict[bytes, float] = {}
+        self._lock = threading.Lock()
         # Nobody waits for another's rendering: the text is there to be shown meanwhile.
         self._kept = Kept[str](lambda shown: 2 * len(shown), waiting=Turnstile(0))
         self._processes = Turnstile(_AT_ONCE)
@@ -52,12 +68,29 @@ class Descriptions:
         if kind not in readme.KINDS or not text.strip() or len(data) > LONGEST:
             return plain(text)
 
+        key = hashlib.sha256(f"{kind}\0".encode() + data).digest()
+        if self._clock() < self._failures.get(key, -math.inf) + _AGAIN:
+            return plain(text)
+
         def made() -> str:
             with self._processes.inside():
                 rendered = _rendered(data, kind)
-            return plain(text) if rendered is None else rendered
+            if rendered is None:
+                raise _Failed
+            return rendered
 
-        return self._kept.get((kind, text), (), made)
+        try:
+            return self._kept.get((kind, text), (), made)
+        except _Failed:
+            self._note(key)
+            return plain(text)
+
+    def _note(self, key: bytes) -> None:
+        with self._lock:
+            self._failures.pop(key, None)
+            self._failures[key] = self._clock()
+            if len(self._failures) > _MOST_FAILURES:
+                del self._failures[next(iter(self._failures))]
 
 
 def _rendered(data: bytes, kind: str) -> str | None:

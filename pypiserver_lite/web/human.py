@@ -221,8 +221,8 @@ class HumanPages:
                 origins = tuple(self._origin(file) for file in project.files if file.url and file.version == chosen)
                 return self._pages.get(
                     ("project", project.name, version),
-                    # The address is what the client wrote: it makes the page anew, and never one more.
-                    (project, names, sys.intern(address), *origins),
+                    # The address is what the client wrote: like the rendering, it makes the page anew, never one more.
+                    (project, names, sys.intern(address), sys.intern(shown), *origins),
                     lambda: self.page("project", self._project_variables(project, chosen, said, shown, up, address)),
                 )
         except Unavailable:
