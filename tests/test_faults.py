@@ -495,7 +495,8 @@ def test_where_the_disk_has_no_hard_links_one_writer_wins_and_nothing_is_replace
             assert sorted(answer.status for answer in answers) == [200] + [409] * 7
             winner = next(number for number, answer in enumerate(answers) if answer.status == 200)
             assert (packages / filename).read_bytes() == contents[winner]
-    assert "(INJECTED)" in (tmp_path / "trace 1").read_text()
+    # One of them may have been first each time; the other then sees the name, and tries no link.
+    assert "(INJECTED)" in "".join((tmp_path / f"trace {number}").read_text() for number in (1, 2))
     assert len(names(packages)) == 6
 
 
