@@ -6,8 +6,13 @@ from pathlib import Path
 
 import live
 import pytest
+from hypothesis import settings
 
 from pypiserver_lite.upstream.ways import BUNDLES, STORES
+
+# A busy machine is no failure; what must be quick has a test of its own.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

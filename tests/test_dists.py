@@ -9,16 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 
 from pypiserver_lite import dists
 from pypiserver_lite.errors import Invalid
-
-# A busy machine is no failure; what must be quick has a test of its own.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 # file name → project, version, kind; None: not a distribution
 NAMES: dict[str, tuple[str, str, str] | None] = {

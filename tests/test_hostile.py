@@ -315,7 +315,6 @@ def test_no_mixture_of_faults_hurts(target: Target) -> None:
 
 FUZZ = settings(
     max_examples=120,
-    deadline=None,
     database=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

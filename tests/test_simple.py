@@ -26,10 +26,6 @@ from pypiserver_lite.model import File, Project
 from pypiserver_lite.simple import Form
 from pypiserver_lite.upstream.parse import parse_project
 
-# A busy machine is no failure; what must be quick has a test of its own.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
-
 JSON, HTML, TEXT = Form
 BASE = "http://127.0.0.1:8080/prefix/simple/foo/"
 FOO = NormalizedName("foo")

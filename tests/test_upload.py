@@ -618,9 +618,7 @@ PIECES = [
     b"PK\x03\x04",
 ]
 VALID = encode(form(("attestations", "[{}]"), ("gpg_signature", b"x", "x.asc"), sha256_digest=SHA256))
-FUZZ = settings(
-    max_examples=400, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FUZZ = settings(max_examples=400, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def survives(folder: Path, body: bytes, piece: int, content_type: str = TYPE) -> None:
