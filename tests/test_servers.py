@@ -450,6 +450,123 @@ def test_a_piece_of_a_body_that_looks_like_the_begin_of_tls_is_a_piece_of_the_bo
         assert read_head(connection).startswith(b"HTTP/1.1 200 ")
 
 
+def test_a_body_in_chunks_may_end_anywhere_between_two_pieces(shared: Running) -> None:
+    for at in range(1, 12):
+        sent = CHUNKED + b"3\r\nabc\r\n0\r\n\r\n"
+        with shared.connect() as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(sent[:-at])
+            time.sleep(0.02)
+            connection.sendall(sent[-at:])
+            assert read_head(connection).startswith(b"HTTP/1.1 200 "), at
+
+
+def test_those_who_wait_for_100_continue_hear_it_once_and_then_their_answer(start: Start) -> None:
+    running, stop = start(), threading.Event()
+
+    def keep_busy() -> None:
+        client = running.client()
+        while not stop.is_set():
+            client.request("GET", "/page")
+            client.getresponse().read()
+        client.close()
+
+    def upload(turns: int) -> None:
+        for _ in range(turns):
+            with running.connect() as connection:
+                connection.sendall(POST + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+                assert read_head(connection) == b"HTTP/1.1 100 Continue\r\n\r\n"
+                connection.sendall(b"abc")
+                assert read_head(connection).startswith(b"HTTP/1.1 200 ")
+
+    busy = [threading.Thread(target=keep_busy) for _ in range(2)]
+    for thread in busy:
+        thread.start()
+    try:
+        with ThreadPoolExecutor(4) as clients:
+            list(clients.map(upload, [150] * 4))
+    finally:
+        stop.set()
+        for thread in busy:
+            thread.join()
+
+
+def test_who_hangs_up_instead_of_waiting_for_100_continue_leaves_no_trace(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = start()
+    for _ in range(200):
+        with running.connect() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(POST + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+    assert running.get("/page") == (200, PAGE)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_refusal_reaches_who_sends_all_of_a_body_first(start: Start, version: bytes) -> None:
+    """As nginx does, which speaks HTTP/1.0 unless it is told otherwise."""
+    running = start()
+    body = bytes(20 * MIB)
+    for _ in range(5):
+        with running.connect() as connection:
+            head = (
+                b"POST / HTTP/%s\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\nAuthorization: wrong\r\n\r\n"
+            )
+            connection.sendall(head % (version, len(body)) + body)
+            assert read_all(connection).partition(b" ")[2].startswith(b"401 ")
+
+
+@pytest.mark.parametrize("asked", [b"Content-Length: 25000000", b"Transfer-Encoding: chunked"])
+def test_a_refused_head_has_no_body(shared: Running, asked: bytes) -> None:
+    with shared.connect() as connection:
+        connection.sendall(b"HEAD / HTTP/1.1\r\nHost: x\r\nAuthorization: wrong\r\n" + asked + b"\r\n\r\n")
+        assert read_head(connection).startswith((b"HTTP/1.1 401 ", b"HTTP/1.1 413 "))
+        connection.sendall(b"0\r\n\r\n" if asked.endswith(b"chunked") else bytes(25_000_000))
+        connection.sendall(b"GET /empty HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_head(connection).startswith(b"HTTP/1.1 204 ")
+
+
+def test_blank_lines_before_a_request_cost_next_to_nothing(shared: Running) -> None:
+    began = time.process_time()
+    with shared.connect() as connection:
+        connection.sendall(b"\r\n" * 8_000_000)
+        connection.sendall(b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_head(connection).startswith(b"HTTP/1.1 200 ")
+    assert time.process_time() - began < 4  # a request of each took ten times as long
+
+
+def test_what_a_client_sent_before_it_stopped_sending_is_answered(start: Start) -> None:
+    running = start()
+    running.app.go_on.clear()
+    with running.connect() as connection:
+        # The answer is late, so that the end has come before the second body is taken up.
+        connection.sendall(POST + b"Content-Length: 3\r\nAuthorization: slow\r\n\r\nabc")
+        connection.shutdown(socket.SHUT_WR)
+        time.sleep(0.1)
+        running.app.go_on.set()
+        assert read_head(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_stop_answers_what_was_sent_before_it(start: Start) -> None:
+    running = start(grace=20)
+    asked = b"GET /empty HTTP/1.1\r\nHost: x\r\n\r\n"
+    with contextlib.ExitStack() as several:
+        slow, *others = (several.enter_context(running.connect()) for _ in range(60))
+        slow.sendall(POST + b"Content-Length: 3\r\nAuthorization: slow\r\n\r\nabc")
+        while not running.app.early:
+            time.sleep(0.01)
+        for connection in others:
+            connection.sendall(asked)
+        running.service.stop()
+        time.sleep(0.1)
+        running.app.go_on.set()  # only now it is decided that the body is wanted, which is there already
+        for connection in (slow, *others):
+            assert read_head(connection).startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 204 "))
+        running.thread.join(10)
+        assert not running.thread.is_alive()
+
+
 def test_a_refusal_comes_instead_of_100_continue(shared: Running) -> None:
     with shared.connect() as connection:
         connection.sendall(

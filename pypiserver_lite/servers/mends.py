@@ -67,8 +67,11 @@ UNSENT_BYTES = 128 * 1024
 """What the system takes of an answer before the network does; more would hide how slowly a client reads."""
 PART_BYTES = 512 * 1024
 """What is written goes into buffers of about this size; what a slow client leaves beyond it goes to a file."""
+_LOOKS = 3
+"""The pace of a client is told from so many last looks at it, a second apart."""
 _CONTROL_BYTES = 4096
 _USUAL_HEAD = 2000  # characters
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CHUNKED = "Transfer-Encoding: chunked\r\n"
 _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 _DISK = b"the disk that holds uploads while they arrive is full, or broken\n"
@@ -117,7 +120,7 @@ class Chunks(receiver.ChunkedReceiver):  # type: ignore[misc] # waitress ships n
             taken += super().received(data[taken : taken + _CONTROL_BYTES])
             if len(self.control_line) + len(self.trailer) > _CONTROL_BYTES:
                 self.error = BadRequest("a line between the chunks of the body is too long")
-            elif self.completed and self.trailer and not _FIELDS.fullmatch(self.trailer):
+            elif self.completed and self.trailer.strip(b"\r") and not _FIELDS.fullmatch(self.trailer):
                 self.error = BadRequest("what follows the last chunk are no header fields")
         return taken
 
@@ -141,12 +144,19 @@ class Request(HTTPRequestParser):  # type: ignore[misc] # waitress ships no type
         super().__init__(adj)
         self._channel = channel
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything of it has come but blank lines."""
+        return bool(self.header_plus or self.headers_finished)
+
     def received(self, data: bytes) -> int:
         """Take what belongs to this request; how many bytes are done with."""
-        if not (self.header_plus or self.headers_finished) and data[:2] == b"\x16\x03":
-            self.error, self.completed = BadRequest("this port speaks http, not https"), True
-            return len(data)
         taken: int = 0
+        if not self.begun:
+            if data[:2] == b"\x16\x03":
+                self.error, self.completed = BadRequest("this port speaks http, not https"), True
+                return len(data)
+            taken = len(data) - len(data.lstrip(b"\r\n"))  # all at once: waitress makes a request of each
         while taken < len(data) and not self.completed:
             in_header = not self.headers_finished
             try:
@@ -294,17 +304,24 @@ class GrowingBody(ReadOnlyFileBasedBuffer):  # type: ignore[misc] # waitress shi
         self._file, self.remain = None, 0
 
 
-class Task(WSGITask):  # type: ignore[misc] # waitress ships no types
-    """Calls the application and writes its answer."""
+class _Bodiless:
+    """What both kinds of answers know of HEAD."""
 
+    request: Request
     wrote_header = False
-    content_bytes_written = 0
 
     @property
     def has_body(self) -> bool:
         """Whether bytes may follow the header; an answer to HEAD has all of its fields."""
-        allowed: bool = super().has_body
-        return allowed and not (self.wrote_header and self.request.command == "HEAD")
+        allowed: bool = super().has_body  # type: ignore[misc] # of waitress's tasks
+        head = getattr(self.request, "command", "") == "HEAD"  # there is none where the first line could not be read
+        return allowed and not (head and self.wrote_header)
+
+
+class Task(_Bodiless, WSGITask):  # type: ignore[misc] # waitress ships no types
+    """Calls the application and writes its answer."""
+
+    content_bytes_written = 0
 
     def get_environment(self) -> dict[str, Any]:
         """The WSGI environ (PEP 3333), as a trusted proxy wants it understood."""
@@ -374,12 +391,15 @@ def _date(second: int) -> bytes:
     return f"Date: {build_http_date(second)}\r\n\r\n".encode()
 
 
-class ErrorAnswer(ErrorTask):  # type: ignore[misc] # waitress ships no types
+class ErrorAnswer(_Bodiless, ErrorTask):  # type: ignore[misc] # waitress ships no types
     """Writes what a request has as its `error`."""
 
     def set_close_on_finish(self) -> None:
-        """Close, unless the rest of a body still comes: closing would take the answer from a client that sends."""
-        if self.version == "1.0" or not self.request.unwanted:
+        """Close, unless the rest of a body still comes: closing would take the answer from a client that sends.
+
+        At the end of the body it is closed then, where it would be now.
+        """
+        if not self.request.unwanted:
             super().set_close_on_finish()
 
 
@@ -394,16 +414,21 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
     def __init__(self, server: Listener, sock: socket.socket, addr: Any, adj: Adjustments, map: Any = None) -> None:
         self.parser_class = functools.partial(Request, channel=self)
         self._ahead = b""
-        self._moved = 0
-        self._since = time.time()
+        self._restart(time.time())
         self._turn = TURN_BYTES
         super().__init__(server, sock, addr, adj, map=map)
         self.sendbuf_len = min(self.sendbuf_len, 2 * UNSENT_BYTES)
 
+    def _restart(self, now: float) -> None:
+        """From now on it is the client that is waited for."""
+        self._since, self._moved = now, 0
+        self._looks = deque([(now, 0)], maxlen=_LOOKS)
+
     @property
     def idle(self) -> bool:
         """Nothing has been asked, and nothing is still to be sent."""
-        return not (self.requests or self.request or self._ahead or self.total_outbufs_len or self.close_when_flushed)
+        asks = self.requests or self._ahead or (self.request is not None and self.request.begun)
+        return not (asks or self.total_outbufs_len or self.close_when_flushed)
 
     def asks_nothing(self, now: float) -> bool:
         """Whether this connection is between two requests, or has had its time for the first."""
@@ -420,25 +445,29 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         first = self.outbufs[0]
         return isinstance(first, GrowingBody) and first.dry
 
+    def readable(self) -> bool:
+        """Whether more may come: not before what came already is taken up, nor does its end."""
+        return not self._ahead and bool(super().readable())
+
     def writable(self) -> bool:
         """Whether there is something to send now."""
         return bool(super().writable()) and (self.will_close or not self._dry)
 
     def pace(self, now: float) -> float:
         """Bytes a second that the client has sent or taken of late, without those that only filled the system's."""
-        filled = 2 * UNSENT_BYTES if self.total_outbufs_len else 0
-        return (self._moved - filled) / max(now - self._since, 1)
+        since, moved = self._looks[0]
+        filled = 2 * UNSENT_BYTES if self.total_outbufs_len and not moved else 0
+        return (self._moved - moved - filled) / max(now - since, 1)
 
     def overdue(self, now: float) -> bool:
         """Whether this connection has had all the time it gets; asked about once a second."""
         patience: int = self.adj.channel_timeout
-        if self.idle or self.working:
-            self._since, self._moved = now, 0
+        waited = now - self._since
+        if self.idle or self.working or (waited > patience and self._moved >= LEAST_RATE * waited):
+            self._restart(now)
+        self._looks.append((now, self._moved))
         if self.working:
             return False
-        waited = now - self._since
-        if waited > patience and self._moved >= LEAST_RATE * waited:
-            self._since, self._moved = now, 0
         return now - self.last_activity > patience or now - self._since > patience + 1
 
     def gives_way(self, now: float) -> bool:
@@ -467,7 +496,7 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         """Go on with what came behind the request that was answered, once the answer is sent. Whether that is over."""
         if not self.connected or self.will_close or self.close_when_flushed:
             return True
-        if self._ahead and not self.readable():
+        if not super().readable():
             return False
         ahead, self._ahead = self._ahead, b""
         self.received(ahead)
@@ -497,10 +526,14 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         request.completed = False
         with self.requests_lock:
             self.request = request
-            self.requests.pop(0)
-            if request.expects and self.connected:
-                self._flush_exception(lambda do_close: self.send_continue())
+            if request.expects:
+                # The loop sends it: as soon as no request is worked on, it flushes without asking for the lock.
+                with self.outbuf_lock:
+                    self.outbufs[-1].append(_CONTINUE)
+                    self.current_outbuf_count += len(_CONTINUE)
+                    self.total_outbufs_len += len(_CONTINUE)
             request.expects = False
+            self.requests.pop(0)
         if self.connected:
             self.server.pull_trigger()
         else:
@@ -517,8 +550,6 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         """Read up to `size` bytes."""
         data: bytes = super().recv(size)
         self._moved += len(data)
-        if self._ahead and data:
-            data, self._ahead = self._ahead + data, b""
         return data
 
     def send(self, data: bytes, do_close: bool = True) -> int:
@@ -574,8 +605,8 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
         """The peer's address, IPv4 as IPv4 also on a socket for both."""
         return (addr[0].removeprefix("::ffff:"), *addr[1:]) if "." in addr[0] else addr
 
-    def readable(self) -> bool:
-        """Once a turn of the loop: take up what waits, close what is overdue; whether another connection may come."""
+    def look_after(self) -> None:
+        """Before each turn of the loop: take up what waits, and about once a second close what is overdue."""
         for _ in range(len(self.behind)):
             channel = self.behind.popleft()
             if not channel.take_up():
@@ -584,7 +615,11 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
         if now >= self.next_channel_cleanup:
             self.next_channel_cleanup = now + 1
             self.maintenance(now)
-        return self.accepting and (len(self._map) < self.adj.connection_limit or self._expendable(now) is not None)
+
+    def readable(self) -> bool:
+        """Whether another connection may come."""
+        full = len(self._map) >= self.adj.connection_limit
+        return self.accepting and (not full or self._expendable(time.time()) is not None)
 
     def maintenance(self, now: float) -> None:
         """Close the connections that are overdue."""
@@ -616,5 +651,10 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
                 self.pull_trigger()
 
     def stop_accepting(self) -> None:
-        """Close the listening socket; its connections live on."""
+        """Take the connections that wait, and close the listening socket; its connections live on."""
+        for _ in range(self.adj.backlog):
+            before = len(self._map)
+            self.handle_accept()
+            if len(self._map) <= before:
+                break
         wasyncore.dispatcher.close(self)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _FEW_UNSENT = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)
 
+_READS_ON = 0.2
+"""Seconds after a signal in which connections that seem to ask nothing are still read."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -85,6 +88,8 @@ class Service:
             self.close()
 
     def _turn(self, timeout: float) -> None:
+        for listener in self._listeners:
+            listener.look_after()
         # `poll`: the limit of `select` is 1024 descriptors, and it fails for all where one was closed meanwhile.
         wasyncore.loop(timeout, use_poll=True, map=self._map, count=1)
 
@@ -93,15 +98,15 @@ class Service:
         for listener in self._listeners:
             listener.draining = True
             listener.stop_accepting()
+        # What was sent before the signal is read before any connection counts as idle.
+        quiet = time.monotonic() + min(_READS_ON, self._options.grace)
         while self._stops < 2 and time.monotonic() < deadline:
+            self._turn(0.05)
             for channel in self._channels():
-                if channel.idle:
+                if channel.idle and time.monotonic() > quiet:
                     channel.handle_close()
             if not self._channels():
                 return
-            self._turn(0.1)
-            for listener in self._listeners:
-                listener.maintenance(time.time())
         cut = len(self._channels())
         if cut:
             _logger.warning("%d connection(s) cut, unfinished at the end of the grace period", cut)

@@ -24,26 +24,27 @@ def wrap(application: WSGIApplication, proxies: TrustedProxies) -> WSGIApplicati
 
     These servers close the connection when the application leaves a body
     unread, and the client, still sending, loses the answer. So the rest of a
-    refused body is read and thrown away first, within bounds.
+    refused body is read and thrown away first, within bounds; that of a GET too.
     """
 
     def wrapped(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         proxies.translate(environ)
-        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+        reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
+        if reading and environ.get("CONTENT_LENGTH", "") in ("", "0") and "HTTP_TRANSFER_ENCODING" not in environ:
             return application(environ, start_response)
-        refused = False
+        unread = False
         body = environ["wsgi.input"] = _Body(environ["wsgi.input"])
 
         def start(
             status: str, headers: list[tuple[str, str]], exc_info: _ExcInfo | None = None, /
         ) -> Callable[[bytes], object]:
-            nonlocal refused
-            refused = status.startswith(("4", "5"))
+            nonlocal unread
+            unread = reading or status.startswith(("4", "5"))
             return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
 
         answer = application(environ, start)
         # Who waits for "100 Continue" has not sent anything, and reading would ask for it.
-        if refused and not environ.get("HTTP_EXPECT"):
+        if unread and not environ.get("HTTP_EXPECT"):
             _discard(body)
         if body.broken:
             # What is left of it must not be read as the next request. Gunicorn offers no other way to say so.
