@@ -1311,6 +1311,24 @@ def test_another_server_serves_uploads_and_stops(process: Callable[..., Process]
     assert running.ended(15) == 0
 
 
+@others
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_body_that_nobody_reads_does_not_end_the_connection(
+    process: Callable[..., Process], server: str, method: str
+) -> None:
+    """Or a proxy in front would lose the answers of others to one client."""
+    running = process(server)
+    client = http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)
+    for _ in range(3):
+        client.request(method, "/page", body=bytes(500_000))
+        answer = client.getresponse()
+        answer.read()
+        assert answer.status == 200 and answer.getheader("Connection", "").lower() != "close"
+        client.request("GET", "/page")
+        assert client.getresponse().read() == PAGE
+    client.close()
+
+
 @pytest.mark.skipif("granian" not in INSTALLED, reason="granian is not installed")
 def test_granian_speaks_tls_and_http_2(process: Callable[..., Process], tmp_path: Path) -> None:
     cert, key = live.certificate(tmp_path, "localhost", "127.0.0.1")

@@ -447,7 +447,8 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
 
     def readable(self) -> bool:
         """Whether more may come: not before what came already is taken up, nor does its end."""
-        return not self._ahead and bool(super().readable())
+        # In this order: a worker puts bytes there before it lets go of the request before them.
+        return bool(super().readable()) and not self._ahead
 
     def writable(self) -> bool:
         """Whether there is something to send now."""
