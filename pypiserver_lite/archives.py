@@ -181,7 +181,11 @@ def _wheel_metadata(file: BinaryIO, project: NormalizedName, *, whole: bool) -> 
     for member in _zip_members(file):
         match = _DIST_INFO.fullmatch(member.name)
         # Two folders are enough to refuse, so many cannot pile up.
-        if match is None or len(folders) > 1 or try_normalize(_folder_name(match[1])) != project:
+        if match is None or len(folders) > 1:
+            continue
+        if try_normalize(_folder_name(match[1])) != project:
+            if whole:
+                raise Invalid("has a second .dist-info folder, of another project, and installers would refuse it")
             continue
         folders.add(match[1])
         if match[2] in (b"METADATA", b"WHEEL"):
@@ -297,6 +301,8 @@ def _tar_members(tape: _Tape) -> Iterator[tarfile.TarInfo]:
             if tape.block.strip(b"\0"):  # to tarfile, a broken header in the middle is an end like any other
                 raise Invalid("is not a readable tar archive")
             return
+        if member.size < 0:
+            raise Invalid("has members of negative sizes")
         archive.members.clear()  # type: ignore[attr-defined]  # where tarfile keeps every one it has seen
         yield member
         tape.allowed += 513  # one header, and one byte to see whether the data before it is there; the rest is names

@@ -40,6 +40,7 @@ from .formats import (
     parse_size,
     parse_switch,
     parse_text,
+    parse_threads,
     parse_url,
     parse_urls,
     parse_words,
@@ -144,7 +145,7 @@ class Config:
 
     threads: int | None = _row(
         None,
-        parse_count,
+        parse_threads,
         "requests worked on at once (default: 16, or 104 with --fallback-mode proxy or cache)",
         "--threads",
         metavar="N",

@@ -37,6 +37,14 @@ def parse_count(value: object) -> int:
     return count
 
 
+def parse_threads(value: object) -> int:
+    """How many threads, 1 to 1000."""
+    threads = _integer(value)
+    if not 1 <= threads <= 1000:
+        raise ValueError("a number of threads lies between 1 and 1000")
+    return threads
+
+
 def parse_seconds(value: object) -> int:
     """A whole number of seconds, 0 or more."""
     seconds = _integer(value)
@@ -164,6 +172,8 @@ def parse_base_url(value: object) -> str:
 def parse_patterns(value: object) -> tuple[str, ...]:
     """Names of projects, or patterns of them with ``*``, ``?`` and ``[abc]``."""
     words = parse_words(value)
+    if not all(str(item).strip() for item in _listed(value)):
+        raise ValueError("it is empty")
     for word in words:
         if not re.fullmatch(r"([A-Za-z0-9._*?-]|\[!?[A-Za-z0-9._-]+\])+", word, re.ASCII):
             raise ValueError(f"{word[:50]!r} is no name of a project, nor a pattern of names such as 'acme-*'")

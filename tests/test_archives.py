@@ -164,6 +164,18 @@ def spoiled(tmp_path: Path) -> dict[str, Path]:
     }
 
 
+def test_a_wheel_that_brings_what_another_project_says_of_itself_is_refused_and_read(tmp_path: Path) -> None:
+    info = "ours-1.0.dist-info"
+    members = [(f"{info}/METADATA", INFO), (f"{info}/WHEEL", b""), ("o-1.0.dist-info/METADATA", b"no")]
+    path = tmp_path / "ours-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    assert archives.core_metadata(path, path.name) == INFO
+    with pytest.raises(Invalid, match="of another project"):
+        check(path)
+
+
 def test_archives_that_are_not_fit_are_refused_with_a_reason(tmp_path: Path) -> None:  # V5, V6
     for kind, path in spoiled(tmp_path).items():
         with pytest.raises(Invalid, match=r"^'ours-1\.0.+build it again$"):
@@ -271,11 +283,12 @@ def overlapping_wheel(folder: Path) -> bytes:
 
 
 SMALL_TARS = {
-    "a negative size": ("overlap|readable", lambda: tarred((b"0", -512, b""))),
-    "a size back to the start": ("overlap", lambda: tarred((b"0", 0, b""), (b"0", -1536, b""))),
+    "a small negative size": ("negative", lambda: tarred((b"0", -1, b""))),
+    "a negative size": ("overlap|readable|negative", lambda: tarred((b"0", -512, b""))),
+    "a size back to the start": ("negative", lambda: tarred((b"0", 0, b""), (b"0", -1536, b""))),
     "a negative long name": ("overlap", lambda: tarred((b"L", -1024, b""))),
     "a negative pax header": ("overlap", lambda: tarred((b"g", -1024, b""))),
-    "a negative size in pax": ("overlap", lambda: tarred(pax(record(b"size", b"-1024")), (b"0", 0, b""))),
+    "a negative size in pax": ("negative", lambda: tarred(pax(record(b"size", b"-1024")), (b"0", 0, b""))),
     "an endless size": ("no PKG-INFO among", lambda: tarred((b"0", 2**60, b""))),
     "an endless size in pax": ("no PKG-INFO among", lambda: tarred(pax(record(b"size", b"9" * 18)), (b"0", 0, b""))),
     "an endless long name": ("names too long", lambda: tarred((b"L", 2**60, b""))),

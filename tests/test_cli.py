@@ -92,6 +92,8 @@ OURS = (
         (["run", "--server-base-url", "/../x", "packages"], "--server-base-url"),
         (["run", "--private", "[", "packages"], "--private"),
         (["run", "--private", "acme/*", "packages"], "--private"),
+        (["run", "--private", "", "packages"], "--private: it is empty"),
+        (["run", "--threads", "1000000", "packages"], "--threads: a number of threads lies between 1 and 1000"),
         (["run", "x" * 300], "reached"),
         (["run", "--health-endpoint", "health", "packages"], "--health-endpoint"),
         *((["run", "--health-endpoint", path, "packages"], "--health-endpoint") for path in OURS),

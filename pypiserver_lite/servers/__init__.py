@@ -20,7 +20,7 @@ __all__ = ["SERVERS", "Options", "run"]
 
 SERVERS = {
     "waitress": "pip install waitress",
-    "granian": "pip install 'pypiserver-lite[fast]'",
+    "granian": "pip install granian, or this project with its extra 'fast'",
     "gunicorn": "pip install gunicorn",
 }
 """Every server there is code for, and how to get it."""
