@@ -129,6 +129,30 @@ def test_a_page_has_a_deadline_whatever_the_upstream_does(server: faulty.FaultyU
     assert time.monotonic() - before < 2.5
 
 
+@pytest.mark.parametrize(
+    ("head", "again"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["chunks of one byte", "trailers", "100 Continue"],
+)
+def test_an_upstream_of_many_small_pieces_takes_little_of_the_processor(
+    server: faulty.FaultyUpstream, head: bytes, again: bytes
+) -> None:
+    def fault(handler: faulty.Handler) -> None:
+        handler.wfile.write(head)
+        while True:
+            handler.wfile.write(again * 5000)
+
+    server.fault(PAGE, fault)
+    began = time.thread_time()
+    with pytest.raises(Late):
+        client(server, page=4.0).page(FOO)
+    assert time.thread_time() - began < 1.5  # 3 and more if it is read as fast as it comes
+
+
 def test_a_connection_that_is_used_again_has_a_deadline_too(server: faulty.FaultyUpstream) -> None:
     upstream = client(server, read=5.0)
     upstream.page(FOO)

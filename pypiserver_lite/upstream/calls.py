@@ -8,6 +8,8 @@ TLS's handshake too. So a call has one for everything, and is cut when it is ove
 from __future__ import annotations
 
 import heapq
+import http.client
+import io
 import itertools
 import os
 import socket
@@ -23,6 +25,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from ..errors import Late, Unavailable
 from ..kept import start
 from .addresses import Gate, Unreachable, connected, resolve
+from .rate import Rate
 from .ways import Proxy, Ways
 
 
@@ -133,6 +136,47 @@ current = _Current()
 """The call that this thread is making."""
 
 
+_line_rate = Rate(10_000)
+_LINES, _SHORT = 100, 512  # lines that are paid for together; fewer bytes than this for each, or they cost nothing
+
+
+class _Reader(io.BufferedReader):
+    """What comes through a connection, for one answer; ends when its call's time is up.
+
+    Each line (of a header, of a trailer, before a chunk) costs some 20 us of a processor, however little comes with
+    it. So all calls of this process share a budget of lines with little between them, or an upstream that sends
+    chunks of one byte, or ``100 Continue`` without end, would leave no time to anybody else.
+    """
+
+    def __init__(self, raw: io.RawIOBase, call: Call | None) -> None:
+        super().__init__(raw)
+        self._call = call
+        self._lines = self._bytes = 0
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """A line. Raises TimeoutError when the time is up: what had come before that may be read for long."""
+        self._lines += 1
+        if self._lines == _LINES:
+            if self._bytes < _LINES * _SHORT:
+                _line_rate.take(_LINES)
+            self._lines = self._bytes = 0
+        if self._call is not None and self._call.late:
+            raise TimeoutError
+        return super().readline(size)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """Some bytes, counted."""
+        data = super().read1(size)
+        self._bytes += len(data)
+        return data
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.fp = _Reader(self.fp.detach(), current.call)
+
+
 Dial = Callable[[str, int, float, Any], socket.socket]
 """A socket connected to host and port within so many seconds, with these options. Raises Unavailable, Late."""
 
@@ -146,6 +190,8 @@ def adapter(gate: Gate, ways: Ways, proxy: Proxy | None, connections: int) -> re
     dial: Dial = gate.connect if proxy is None else _to_proxy(proxy)
 
     class Timed(HTTPConnection):
+        response_class = _Response
+
         def _new_conn(self) -> socket.socket:
             call = current.call
             timeout = float(self.timeout or 10.0)

@@ -371,7 +371,7 @@ class Upstream:
                 data = response.read1(self.rate.piece, decode_content=False)
                 # Not what passes outside: a client may be slow, and a rate may be kept.
                 waited += time.monotonic() - before
-                if not data:
+                if not data or answer.call.late:  # what came before a cut may still be read
                     break
                 if not whole:
                     answer.call.unlimit()
