@@ -769,6 +769,30 @@ def test_a_stalled_download_is_given_up_and_goes_on_where_it_stalled(
         settle(remote, SDIST)
 
 
+@pytest.mark.parametrize(("piece", "tries"), [(1000, 5), (50_000, None)])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_download_that_hardly_gets_on_is_given_up(
+    make: Make, server: faulty.FaultyUpstream, mode: str, piece: int, tries: int | None
+) -> None:
+    data = data_of(400_000)
+    path = server.add("foo", SDIST, data)
+
+    def fault(handler: faulty.Handler) -> None:
+        start = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        part = f"206 P\r\nContent-Range: bytes {start}-{len(data) - 1}/{len(data)}" if start else "200 OK"
+        head = f"HTTP/1.1 {part}\r\nContent-Length: {len(data) - start}\r\n\r\n"
+        handler.raw(head.encode() + data[start : start + piece])
+
+    server.fault(path, fault)
+    remote = make(mode)
+    if tries is None:
+        assert read(remote.open(FOO, SDIST)) == data
+        return
+    with pytest.raises(Unavailable, match="have brought 5000 bytes"):
+        read(remote.open(FOO, SDIST))
+    assert server.count(path) == tries
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_page_and_file_share_the_time_until_the_first_byte(
     server: faulty.FaultyUpstream, mode: Any, tmp_path: Path

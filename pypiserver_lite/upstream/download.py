@@ -30,6 +30,7 @@ from .client import Named, Upstream
 _PIECE = 2**16  # bytes
 _PAUSES = (0.0, 0.2, 1.0, 2.0)
 _POLL = 0.02
+_PART = 2**20  # bytes that give all tries back, or a tenth of the file: less may come now and then for ever
 _STRENGTH = (
     "sha512",
     "sha384",
@@ -108,10 +109,12 @@ class Check:
 def unbroken(upstream: Upstream, url: str, named: Named, body: Body, check: Check) -> Iterator[bytes]:
     """The bytes of a file that `check` has not seen, from `body` on; where they break off, the rest is asked for.
 
-    A digest, or the upstream's own name for the bytes, must tell that it belongs to the beginning. Until the first
-    byte is here, this takes no longer than the request in hand has left (`hops`). Raises Unavailable, Missing.
+    A digest, or the upstream's own name for the bytes, must tell that it belongs to the beginning. A few tries in a
+    row must bring a real part of the file. Until the first byte is here, this takes no longer than the request in hand
+    has left (`hops`). Raises Unavailable, Missing.
     """
     validator, failures, at = body.validator, 0, check.seen
+    brought = at
     while True:
         try:
             if failures:
@@ -131,10 +134,14 @@ def unbroken(upstream: Upstream, url: str, named: Named, body: Body, check: Chec
                 return
             raise Unavailable("the upstream broke off in the middle of a file")
         except Unavailable as error:
-            failures = 1 if check.seen > at else failures + 1
             at = check.seen
+            if at - brought >= (_PART if check.size is None else min(_PART, max(check.size // 10, 1))):
+                brought, failures = at, 0
+            failures += 1
             sure = check.exact or validator is not None
             over = check.size is not None and at > check.size
+            if sure and not over and at and failures > len(_PAUSES):
+                raise type(error)(f"{error}, and {failures} tries have brought {at - brought} bytes") from error
             if not sure or over or failures > len(_PAUSES) or (not at and hops.left() <= 0):
                 raise
             _log.info("going on with a download at byte %d: %s", at, error)
