@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -423,9 +424,51 @@ def test_a_hot_server_sees_changes_within_about_a_second(make: Make, tmp_path: P
     make_wheel(tmp_path, "new")
     (tmp_path / "ours-1.0-py3-none-any.whl").write_bytes(b"rewritten")
     changed = clock.now
-    assert folder.project(NEW) is None  # it has looked so often that it does not look now
-    while folder.project(NEW) is None or project_in(folder).files[0].size != 9:
+    assert NEW not in folder.names()  # it has looked so often that it does not look now
+    while NEW not in folder.names() or project_in(folder).files[0].size != 9:
         assert clock.now < changed + 1.1
+
+
+def test_a_name_that_is_not_here_is_looked_for_at_once_however_hot_the_server(make: Make, tmp_path: Path) -> None:
+    clock = Clock()
+    make_wheel(tmp_path)
+    folder = make(tmp_path, clock=clock)
+    for number in range(20):
+        for _ in range(300):
+            folder.project(OURS)
+        name = NormalizedName(f"new{number}")
+        assert folder.project(name) is None
+        make_wheel(tmp_path, name)  # often within the tick of the one before
+        if number % 2:
+            assert folder.project(name) is not None
+        else:
+            assert folder.open(name, f"{name}-1.0-py3-none-any.whl") is not None
+
+
+def test_those_who_look_for_names_at_once_look_at_the_folders_together(make: Make, tmp_path: Path) -> None:
+    make_wheel(tmp_path)
+    folder = make(tmp_path)
+    snapshot = folder._snapshot
+
+    def looking() -> int:
+        frames = sys._current_frames()
+        stacks = [traceback.extract_stack(frames[thread.ident]) for thread in threads if thread.ident in frames]
+        return sum(any(frame.name == "_look" for frame in stack) for stack in stacks)
+
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(folder.project(NEW))) for _ in range(50)]
+    before = snapshot._looks
+    with snapshot._lock:  # nobody gets to list the folder
+        make_wheel(tmp_path, "new")
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + 20
+        while looking() < len(threads):
+            assert time.monotonic() < until
+    for thread in threads:
+        thread.join(20)
+    assert len(found) == 50 and None not in found
+    assert 1 <= snapshot._looks - before <= 5
 
 
 def test_two_servers_on_one_folder_see_each_others_changes(make: Make, tmp_path: Path) -> None:  # P6

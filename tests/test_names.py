@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import forms
 import live
@@ -449,6 +452,56 @@ def test_no_address_of_a_removed_project_reaches_the_upstream(packages: Path, tm
         assert live.ask(server, "/").status == 200
         assert len(upstream.asked()) == before  # the home page is about what is here
         assert live.ask(server, "/simple/ours/").status == (302 if mode == "redirect" else 200)
+
+
+@pytest.mark.parametrize("mode", ["redirect", "proxy", "cache"])
+@pytest.mark.parametrize("way", ["dropped in", "another server", "another worker"])
+def test_a_name_is_ours_from_its_first_file_on_however_busy_the_server(
+    packages: Path, tmp_path: Path, mode: str, way: str
+) -> None:
+    names = [f"new{number}" for number in range(20)]
+    for name in names:
+        make_wheel(tmp_path / "theirs", name, "99.0")
+    theirs = make_app(tmp_path / "theirs", disable_fallback=True, cache_dir=tmp_path / "their cache")
+    more: dict[str, Any] = {"server": "granian", "workers": 2} if way == "another worker" else {}
+    with ExitStack() as stack:
+        upstream = stack.enter_context(live.in_thread(theirs))
+        servers = [
+            stack.enter_context(
+                live.serve(packages=[packages], fallback_url=upstream.simple, fallback_mode=mode, **forms.OPEN, **more)
+            )
+            for _ in range(2 if way == "another server" else 1)
+        ]
+
+        reads = [0]
+
+        def read(over: threading.Event) -> None:
+            connections = [http.client.HTTPConnection(server.host, server.port, timeout=20) for server in servers]
+            while not over.is_set():
+                for connection in connections:
+                    connection.request("GET", "/simple/other/")
+                    assert connection.getresponse().read()
+                reads[0] += 1
+            for connection in connections:
+                connection.close()
+
+        readers = stack.enter_context(live.meanwhile(read, 4))
+        for name in names:
+            enough = reads[0] + 100
+            while reads[0] < enough:  # whatever was saved up for looking at the folder is spent
+                assert not any(reader.done() for reader in readers)
+                time.sleep(0.01)
+            if way == "dropped in":
+                make_wheel(packages, name)
+            else:
+                form = forms.upload(forms.wheel(name), f"{name}-1.0-py3-none-any.whl")
+                assert forms.post(servers[0], form).status == 200
+            for server in servers * (6 if way == "another worker" else 1):
+                answer = live.ask(server, f"/simple/{name}/")
+                assert answer.status == 200 and f"{name}-1.0-" in answer.text, name
+        assert not [path for path in upstream.asked() if "new" in path]
+    for reader in readers:
+        reader.result()
 
 
 def test_a_disk_that_is_not_mounted_at_the_start_is_503_until_it_is(packages: Path, tmp_path: Path) -> None:

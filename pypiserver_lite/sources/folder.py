@@ -104,7 +104,7 @@ class Folder:
 
         Raises Missing if the project has no such file, Unavailable as `project` does.
         """
-        self._snapshot.refresh(self._clock())
+        self._snapshot.refresh(self._clock(), name)
         if name not in self._snapshot.projects:
             self._check_roots()
             return None

@@ -85,9 +85,7 @@ class Names:
             ) from error
 
     def keeps(self, name: NormalizedName) -> bool:
-        """Whether a name that has no files now was had once and never released."""
-        if name not in self._kept:
-            return False
+        """Whether a name that has no files now was had once and never released, as of this moment."""
         self.look()
         return name in self._kept
 
@@ -177,10 +175,11 @@ class Names:
     def _read(self) -> None:
         """Take in what is new in the file. Raises OSError, ValueError if it is damaged."""
         try:
+            status = os.lstat(self._path)
+            if ((status.st_dev, status.st_ino), status.st_size) == (self._file, self._end):
+                return
             with _opened(self._path) as file:
                 status = os.fstat(file.fileno())
-                if ((status.st_dev, status.st_ino), status.st_size) == (self._file, self._end):
-                    return
                 if (status.st_dev, status.st_ino) == self._file and status.st_size > self._end:
                     start, before = self._end, set[NormalizedName]()
                 else:

@@ -137,10 +137,11 @@ class Projects:
         `now` is of the snapshot's clock. Raises Unavailable if its files, or a root that may hold some, cannot be read.
         """
         snapshot = self._snapshot
-        due = now >= snapshot.idle_until
-        if due:
-            snapshot.refresh(now)
-        built, entries = self._built.get(name), snapshot.projects.get(name)
+        due, entries = now >= snapshot.idle_until, snapshot.projects.get(name)
+        if due or entries is None:
+            snapshot.refresh(now, name)
+            entries = snapshot.projects.get(name)
+        built = self._built.get(name)
         if built is not None and built.entries is entries:
             # No check is due: nothing is asked of the disk, no lock is taken.
             if not due and now - built.checked < MAX_AGE:

@@ -83,6 +83,9 @@ class Snapshot:
         self.clock = clock
         """What tells seconds, of an arbitrary beginning."""
         self._lock = threading.Lock()
+        self._looking = threading.Condition()
+        self._looks = self._looked = 0
+        self._under_way = False
         self._checks = Budget(_CHECK_SHARE, _CHECK_BURST)
         self._listings = Budget(_LIST_SHARE, _LIST_BURST)
         self._complaints: set[str] = set()
@@ -111,8 +114,14 @@ class Snapshot:
 
     # --- asking
 
-    def refresh(self, now: float) -> None:
-        """See what changed, if a check is due at `now`; afterwards the snapshot is current."""
+    def refresh(self, now: float, name: NormalizedName | None = None) -> None:
+        """See what changed, if a check is due at `now`; it always is for a project `name` that is not known here.
+
+        Nothing of the latter is put off: whoever is told that a name is not here may take it from somebody else.
+        """
+        if name is not None and name not in self.projects:
+            self._look()
+            return
         if now < self.idle_until:
             return
         stale = self._stale(now)
@@ -122,6 +131,27 @@ class Snapshot:
             with self._lock:
                 if stale := self._stale(now):  # nobody else saw to it while we waited
                     self._list(stale)
+
+    def _look(self) -> None:
+        """See all that changed before this was called; of many who ask at once, one looks for all."""
+        with self._looking:
+            # The next to begin: one that is under way may have looked where something changed since.
+            wanted = self._looks + 1
+            self._looking.wait_for(lambda: self._looked >= wanted or not self._under_way)
+            if self._looked >= wanted:
+                return
+            self._under_way, self._looks = True, self._looks + 1
+        done = self._looked
+        try:
+            if self._stale(None):
+                with self._lock:
+                    if stale := self._stale(None):
+                        self._list(stale)
+            done = self._looks
+        finally:
+            with self._looking:
+                self._under_way, self._looked = False, done
+                self._looking.notify_all()
 
     def charge(self, began: float, looks: int) -> None:
         """Account for a check of so many folders or files that `began` then and ends now."""
@@ -291,14 +321,19 @@ class Snapshot:
 
     # --- listing
 
-    def _stale(self, now: float) -> list[Listing]:
-        """The folders that must be listed now: they changed, or may have, and the budget allows it."""
+    def _stale(self, now: float | None) -> list[Listing]:
+        """The folders that changed, or may have: those that are due at `now`, or with ``None`` all of them."""
         found = []
         for listing in self.folders.values():
             try:
                 same = listing.stamp == stamp_of(os.stat(listing.path))
             except OSError:
                 same = listing.stamp is None
+            if now is None:
+                # What failed and is as it was fails again, and says so of itself.
+                if not same or listing.young:
+                    found.append(listing)
+                continue
             # To be young is a doubt only: the request that just listed a large folder does not wait for that again.
             doubtful = listing.young and now - listing.listed > 2 * listing.cost
             if (not same or doubtful or listing.failed) and now >= self._due(listing):
@@ -397,7 +432,7 @@ class Snapshot:
 
     def after_fork(self) -> None:
         """In a child process: whoever held the lock is not here."""
-        self._lock = threading.Lock()
+        self._lock, self._looking, self._under_way = threading.Lock(), threading.Condition(), False
         self._had.after_fork()
 
 
