@@ -391,6 +391,83 @@ def test_a_former_first_folder_gives_its_names_to_a_new_one(make: Make, packages
         assert make(*roots).had(OURS)
 
 
+def test_every_folder_that_is_served_gives_its_names_whatever_the_order(make: Make, packages: Path) -> None:
+    """The first has a record of its own, from when it was served alone."""
+    first = packages.parent / "first"
+    make_wheel(first, "new")
+    make_wheel(packages)
+    make(packages).remove(OURS, "1.0")
+    make(first)
+    folder = make(first, packages)
+    assert folder.had(OURS) and folder.kept() == (OURS,) and not folder.had(NOBODYS)
+    assert make(first).had(OURS)  # what was taken in is written down
+    # What is released holds for both, also at the next start, and does not come back from the other's file.
+    folder.release([OURS])
+    for asked in (folder, make(first, packages)):
+        assert not asked.had(OURS) and asked.kept() == ()
+    assert make(packages).had(OURS)
+    make_wheel(packages)
+    assert folder.project(OURS) is not None
+    folder.remove(OURS, "1.0")
+    for asked in (folder, make(first, packages)):
+        assert asked.kept() == (OURS,)
+    folder.release(None)
+    for asked in (folder, make(first, packages)):
+        assert asked.kept() == ()
+
+
+def test_a_name_that_came_and_went_with_another_server_of_one_of_the_folders_is_kept(
+    make: Make, packages: Path
+) -> None:
+    first = packages.parent / "first"
+    make_wheel(first, "new")
+    both, alone = make(first, packages), make(packages)
+    assert both.project(OURS) is None
+    alone.add(staged(alone, make_wheel(packages.parent)))
+    alone.remove(OURS, "1.0")
+    assert both.project(OURS) is None and both.had(OURS)
+
+
+def test_where_a_record_cannot_be_read_what_is_not_here_is_refused(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tempfile.TemporaryDirectory() as name:  # where others may look
+        os.chmod(name, 0o755)
+        one, two = Path(name, "one"), Path(name, "two")
+        make_wheel(one, "other")
+        make_wheel(two, "two")
+        make_wheel(two)
+        make(one)
+        make(two).remove(OURS, "1.0")
+        (two / RECORDS.parent).chmod(0)
+        try:
+            with ordinary():
+                folder = make(one, two)
+                assert folder.project(OTHER) is not None
+                with pytest.raises(Unavailable):
+                    folder.project(OURS)
+                assert [line for line in caplog.messages if str(two) in line and "refused" in line]
+        finally:
+            (two / RECORDS.parent).chmod(0o755)
+        assert folder.project(OURS) is None and folder.had(OURS)
+
+
+@pytest.mark.parametrize("mode", ["redirect", "cache"])
+def test_a_served_folder_keeps_its_names_behind_another_one(packages: Path, tmp_path: Path, mode: str) -> None:
+    make_wheel(tmp_path / "theirs", "ours", "99.0")
+    theirs = make_app(tmp_path / "theirs", disable_fallback=True, cache_dir=tmp_path / "their cache")
+    make_wheel(first := tmp_path / "first", "new")
+    path = make_wheel(packages)
+    with live.in_thread(theirs) as upstream:
+        for roots in ([packages], [first], [first, packages]):
+            with live.serve(packages=roots, fallback_url=upstream.simple, fallback_mode=mode) as server:
+                upstream.forget()
+                answer = live.ask(server, "/simple/ours/")
+                assert answer.status == (200 if roots == [packages] else answer.status)
+            path.unlink(missing_ok=True)
+        assert answer.status == 404 and not upstream.asked()
+
+
 def test_a_fresh_empty_folder_is_empty(make: Make, tmp_path: Path) -> None:
     assert not lost(make(tmp_path, database=tmp_path.with_suffix(".facts")))
     assert list(tmp_path.iterdir()) == []

@@ -12,6 +12,12 @@ and read by its new lines alone.
 ``*DIGEST`` stands for a folder but the first that had files. Each of those
 is marked with such a file of its own, with the first folder in it: one that
 had files and is now empty without its mark is not the folder that it was.
+
+A folder that is not the first may have been the first elsewhere, or be so
+for another server. What its file keeps is kept here too, and written in the
+first's, unless the first's has that name already: what the first's says last
+of a name holds. So a release holds for all folders that are served together,
+and is none for whoever serves one of the others alone.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from threading import Lock
@@ -31,7 +37,7 @@ from .. import disk
 from ..errors import ConfigError, Unavailable
 
 FOLDER, FILE = ".pypiserver-lite", "names"
-"""Where the file lies below a packages folder; the first one's is the record, the others' are marks."""
+"""Where the file lies below a packages folder; the first's is the record, the others' are marks, or were records."""
 
 _HEAD = b"# Names that this index has or had; nobody else is asked for them. See: pypiserver-lite names --help\n"
 _MARK = b"# Marks a packages folder; where it is missing, an empty folder may be one whose disk is not mounted.\n"
@@ -55,12 +61,16 @@ class Names:
         self._kept: set[NormalizedName] = set()
         self._unwritten: set[NormalizedName] = set()
         self._full: set[NormalizedName] = set()
+        self._released: set[NormalizedName] = set()
         self._unmarked: list[Path] = []
+        self._taken: dict[Path, tuple[int, int, int]] = {}
         self._file: tuple[int, int] | None = None
         self._end = 0
         self._said: set[str] = set()
         self.cleared = 0
         """How often an operator said that the folders are meant to be as they are."""
+        self.unsure = False
+        """Whether another root has a file that could never be read: nobody can say which names it keeps."""
 
     @property
     def recorded(self) -> bool:
@@ -76,8 +86,11 @@ class Names:
                 self._read()
                 for path in self._marks:
                     disk.sweep(path.parent)
-                    if not self.recorded:
+                    try:
                         self._adopt(path)
+                    except OSError as error:
+                        self.unsure = True
+                        self._say(path, _reason(error), "what is not here is refused, for it may keep that name")
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{path} tells which names are this index's own, and {_reason(error)}; mend it. Without it, "
@@ -129,6 +142,14 @@ class Names:
     def look(self) -> None:
         """See what other processes, and operators, wrote."""
         self._attempt(self._read)
+        for path in self._marks:
+            try:
+                with self._lock:
+                    self._adopt(path)
+            except (OSError, ValueError) as error:
+                self._say(path, _reason(error), "names that it keeps from now on are not known")
+                return
+        self.unsure = False
 
     def write(self) -> None:
         """Record what is not recorded yet, and mark the roots that are recorded."""
@@ -168,9 +189,12 @@ class Names:
             with self._lock:
                 work()
         except (OSError, ValueError, Unavailable) as error:
-            if (problem := _reason(error)) not in self._said:
-                self._said.add(problem)
-                _log.warning("%s %s; names whose last file goes are kept until this process ends", self._path, problem)
+            self._say(self._path, _reason(error), "names whose last file goes are kept until this process ends")
+
+    def _say(self, path: Path, problem: str, result: str) -> None:
+        if (said := f"{path} {problem}") not in self._said:
+            self._said.add(said)
+            _log.warning("%s; %s", said, result)
 
     def _read(self) -> None:
         """Take in what is new in the file. Raises OSError, ValueError if it is damaged."""
@@ -202,32 +226,48 @@ class Names:
         self._unwritten |= lost
 
     def _adopt(self, path: Path) -> None:
-        """Take in what another root has, where the first has nothing: it was the first once, or knows that one.
-
-        Raises OSError, ValueError if it is damaged.
-        """
+        """Take in what is new in another root's file. Raises OSError, ValueError if it is damaged."""
         try:
+            status = os.lstat(path)
+            seen = status.st_dev, status.st_ino, status.st_size
+            if self._taken.get(path) == seen:
+                return
             with _opened(path) as file:
-                self._take(_lines(file.read(), 0)[0])
+                lines, _ = _lines(file.read(), 0)
         except (FileNotFoundError, NotADirectoryError):
             return
-        self._unwritten |= self._kept
+        theirs: set[NormalizedName] = set()
+        for signed, names in _steps(lines):
+            if not signed:
+                theirs |= names
+            elif _ALL in names:
+                theirs.clear()
+            else:
+                theirs -= _unsigned(names)
+        if self.recorded:  # where roots are marked, the record tells; without one, the marks tell what was the first
+            theirs = {name for name in theirs if name[0] != "*"}
+        new = theirs.difference(self._live, self._full, self._kept, self._released)
+        self._kept |= new
+        self._unwritten |= new
+        self._taken[path] = seen
 
     def _take(self, lines: Iterable[str]) -> None:
-        """Do as the lines say, one after the other; names that follow each other at once, for they may be many."""
-        for signed, group in groupby(lines, lambda line: line[0] == "-"):
-            names = set(map(NormalizedName, group))
+        """Do as the lines say, one after the other."""
+        for signed, names in _steps(lines):
             if not signed:
                 self._unwritten -= names
+                self._released -= names
                 self._kept |= names.difference(self._live, self._full)
             elif _ALL in names:
+                self._released |= self._kept
                 self._kept.clear()
                 self._unwritten = {*self._live, *self._full}
                 self.cleared += 1
             else:
-                released = {NormalizedName(name[1:]) for name in names}
+                released = _unsigned(names)
                 self._kept -= released
                 self._unwritten -= released
+                self._released |= released
 
     def _append(self, lines: Iterable[str] = ()) -> None:
         """Add what is not written yet, and these lines; then take them in. Raises OSError, ValueError, Busy."""
@@ -271,6 +311,16 @@ class Names:
 def _sign(root: str) -> NormalizedName:
     """What stands for a root among the names."""
     return NormalizedName(f"*{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}")
+
+
+def _steps(lines: Iterable[str]) -> Iterator[tuple[bool, set[NormalizedName]]]:
+    """What the lines say, one after the other: whether names are released, and which; many at once, for they may be."""
+    for signed, group in groupby(lines, lambda line: line[0] == "-"):
+        yield signed, set(map(NormalizedName, group))
+
+
+def _unsigned(names: Iterable[str]) -> set[NormalizedName]:
+    return {NormalizedName(name[1:]) for name in names}
 
 
 def _opened(path: Path) -> BinaryIO:

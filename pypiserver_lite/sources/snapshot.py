@@ -160,13 +160,13 @@ class Snapshot:
         self.idle_until = min(self._checks.empty_until, self._checked + MAX_AGE)
 
     def lost(self) -> bool:
-        """Whether a root cannot be read now, or was replaced by an empty one: nobody can say what is not here."""
-        if self._emptied:
+        """Whether a root or its names cannot be read now, or an empty one replaced it: nobody can say what is not here."""
+        if self._emptied or self._had.unsure:
             self._had.look()
             if self._had.cleared > min(self._emptied.values(), default=0):
                 self._emptied.clear()
                 self._filled.clear()
-        return self._unknown or bool(self._emptied)
+        return self._unknown or bool(self._emptied) or self._had.unsure
 
     def had(self, name: NormalizedName) -> bool:
         """Whether the name is ours: it has files, or had some once and was not released."""
@@ -316,7 +316,7 @@ class Snapshot:
 
     def _record(self) -> None:
         """Write down new names, but nothing where a disk may be missing."""
-        if not self.lost():
+        if not self._unknown and not self._emptied:
             self._had.write()
 
     # --- listing
