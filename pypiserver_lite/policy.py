@@ -31,7 +31,10 @@ class Reserved:
         if self._match is not None and self._match(name) is not None:
             return f"{name} is reserved for this index (--private), and has no files here"
         if self._had(name):
-            return f"{name} was here and has no files any more; 'pypiserver-lite names' can let it go"
+            return (
+                f"{name} was here and has no files any more, or links that are not served (see the log); "
+                "'pypiserver-lite names' can let it go"
+            )
         return None
 
 

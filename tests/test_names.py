@@ -452,6 +452,43 @@ def test_where_a_record_cannot_be_read_what_is_not_here_is_refused(
         assert folder.project(OURS) is None and folder.had(OURS)
 
 
+@pytest.mark.parametrize("way", ["file", "folder", "deep folder", "dangling", "dangling, followed"])
+def test_the_name_of_a_link_that_is_not_served_is_ours_and_said(packages: Path, tmp_path: Path, way: str) -> None:
+    outside = tmp_path / "outside"
+    path = make_wheel(outside / "deep" if way == "deep folder" else outside)
+    link = packages / (path.name if "folder" not in way else "sub")
+    link.symlink_to(outside if "folder" in way else path)
+    if "dangling" in way:
+        path.unlink()
+    with live.serve(
+        packages=[packages], fallback_url="http://127.0.0.1:9/simple/", follow_links=way == "dangling, followed"
+    ) as server:
+        assert live.ask(server, "/simple/other/").status == 200
+        assert live.ask(server, "/simple/ours/").status == 404
+        assert live.ask(server, "/simple/nobodys/").status == 302
+        assert "ours" not in live.ask(server, "/simple/").text
+        if "folder" in way:  # also of what comes later
+            make_wheel(path.parent, "later")
+            assert live.ask(server, "/simple/later/").status == 404
+        for name in ("one", "two"):
+            (packages / f"{name}-1.0.tar.gz").symlink_to(tmp_path / "nowhere")
+            assert live.ask(server, f"/simple/{name}/").status == 404
+        assert len([line for line in server.log().splitlines() if "--follow-links" in line]) == 1
+        link.unlink()
+        assert live.ask(server, "/simple/ours/").status == 302
+
+
+def test_links_to_everything_and_to_roots_harm_nobody(make: Make, packages: Path, tmp_path: Path) -> None:
+    make_wheel(two := tmp_path / "two")
+    (packages / "up").symlink_to(tmp_path)
+    (packages / "disk").symlink_to("/")
+    (packages / "two").symlink_to(two)
+    folder = make(packages, two)
+    assert folder.names() == ("other", "ours") and folder.project(NOBODYS) is None
+    two.joinpath("ours-1.0-py3-none-any.whl").unlink()
+    assert folder.names() == ("other",) and folder.kept() == (OURS,)
+
+
 @pytest.mark.parametrize("mode", ["redirect", "cache"])
 def test_a_served_folder_keeps_its_names_behind_another_one(packages: Path, tmp_path: Path, mode: str) -> None:
     make_wheel(tmp_path / "theirs", "ours", "99.0")

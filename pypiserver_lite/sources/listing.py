@@ -25,6 +25,7 @@ Order = tuple[int, tuple[str, ...]]
 Stamp = tuple[int, int, int, int]
 
 _DEPTH = 32
+_MOST_CLOSED = 1000  # folders outside the roots; a link may lead to the whole disk
 _FEW = 200  # names that are looked at one by one in less time than it takes to list a large folder
 
 
@@ -54,6 +55,12 @@ class Listing:
     sides: set[str] = field(default_factory=set)
     folders: dict[str, str] = field(default_factory=dict)
     """Name → resolved path of the folders in it."""
+    closed: bool = False
+    """Whether it lies outside the roots, and only a link leads to it: nothing in it is served."""
+    held: set[NormalizedName] = field(default_factory=set)
+    """Projects of which something lies here that is not served, for a link leads out of the roots, or nowhere."""
+    said: bool = False
+    """Whether that was said."""
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
@@ -132,25 +139,38 @@ class Walk:
         self.leftovers: dict[str, list[str]] = {}
         self._gone: dict[NormalizedName, set[Entry]] = {}
         self._touched: set[NormalizedName] = set()
+        self._closed = 0
 
     def visit(self, path: str, real: str, order: Order) -> None:
         """Take in the folder at `path`, which is `real` when resolved, and what is below it."""
         if real in self.found or len(order[1]) > _DEPTH:
             return
+        if closed := self._outside(real):
+            self._closed += 1
+            if self._closed > _MOST_CLOSED:
+                self._complain(
+                    order[1][0], f"it leads to more than {_MOST_CLOSED} folders; not all their names are kept"
+                )
+                return
         listing = self._known.get(real)
         if listing is None or real in self._stale or listing.path != path:
-            listing = self._list(path, real, order, listing)
+            listing = self._list(path, real, order, listing, closed)
         if listing is None:
             return
         self.found[real] = listing
         for name in sorted(listing.folders):
             self.visit(os.path.join(listing.real, name), listing.folders[name], (order[0], (*order[1], name)))
 
-    def _list(self, path: str, real: str, order: Order, old: Listing | None) -> Listing | None:
-        listing = Listing(path, real, order)
+    def _outside(self, real: str) -> bool:
+        """Whether a folder is neither a root nor in one."""
+        return not self._inside(real + os.sep)
+
+    def _list(self, path: str, real: str, order: Order, old: Listing | None, closed: bool) -> Listing | None:
+        listing = Listing(path, real, order, closed=closed)
         listing.listed = self._clock()
         if old is not None:
             listing.files, listing.sides, listing.folders = old.files, old.sides, old.folders
+            listing.held, listing.said = old.held, old.said
         try:
             now = time.time_ns()
             status = os.stat(path)
@@ -164,8 +184,10 @@ class Walk:
             self._complain(path, str(error.strerror))
         except OSError as error:
             # What somebody closed to us (lost+found, for one) is left out; of what failed nobody knows what is in it.
-            listing.failed, listing.lost = True, not (order[1] and isinstance(error, PermissionError))
-            self._complain(path, str(error.strerror))
+            listing.failed = True
+            listing.lost = not closed and not (order[1] and isinstance(error, PermissionError))
+            if not closed:  # the link to it is said to be left out, with all there is behind it
+                self._complain(path, str(error.strerror))
         listing.cost = self._clock() - listing.listed
         return listing
 
@@ -183,6 +205,8 @@ class Walk:
                 gone = [name for name in known if name not in names]
         fresh: dict[str, NormalizedName] = {}
         folders: dict[str, str] = {}
+        held: set[NormalizedName] = set()
+        left_out = ""
         project_of = dists.project_of
         for entry in _entries(listing.real, unknown):
             name = entry.name
@@ -191,14 +215,22 @@ class Walk:
                     self.leftovers.setdefault(listing.real, []).append(name)
                 continue
             try:
-                folder = "" if entry.is_file(follow_symlinks=False) else self._folder(entry)
+                folder = "" if entry.is_file(follow_symlinks=False) else self._folder(entry, listing.closed)
             except OSError as error:
                 # It is there all the same: its page will say that it cannot be read, and not be shorter.
                 folder = ""
                 self._complain(entry.path, str(error.strerror))
             if folder:
                 folders[name] = folder
-            elif folder is not None:
+                if not listing.closed and self._outside(folder):
+                    left_out = name
+            elif folder is None or listing.closed:
+                # It is visibly here: nobody else is asked for that name.
+                project = project_of(name)
+                if project is not None and (folder is not None or entry.is_symlink()):
+                    held.add(project)
+                    left_out = name
+            else:
                 project = project_of(name)
                 if project is not None:
                     fresh[name] = project
@@ -207,14 +239,30 @@ class Walk:
                 elif not name.isprintable():
                     self._complain(entry.path, "its name cannot be written in a page")
         self._update(listing, fresh, gone, sides, folders)
+        listing.held = held
+        if left_out and not listing.closed and not listing.said:
+            listing.said = True
+            self._complain(
+                os.path.join(listing.real, left_out),
+                "this link, and maybe others beside it, leads nowhere, or out of the packages folders, where it is "
+                "followed with --follow-links alone; the names are kept from upstreams",
+            )
 
-    def _folder(self, entry: _Entry) -> str | None:
-        """The folder that an entry is or leads to, resolved; empty for a file, ``None`` for nothing of ours."""
+    def _folder(self, entry: _Entry, closed: bool) -> str | None:
+        """The folder that an entry is or leads to, resolved; empty for a file, ``None`` for nothing of ours.
+
+        A folder outside the roots is looked at too, but no link in it is followed, and no way back.
+        """
         if not entry.is_symlink():
-            return entry.path if entry.is_dir(follow_symlinks=False) else None
+            folder = entry.is_dir(follow_symlinks=False)
+            return entry.path if folder and (not closed or self._outside(entry.path)) else None
+        if closed:
+            return None
         real = os.path.realpath(entry.path)
-        mode = _mode(real) if self._inside(real) else 0
-        return real if stat.S_ISDIR(mode) else "" if stat.S_ISREG(mode) else None
+        if self._inside(real):
+            mode = _mode(real)
+            return real if stat.S_ISDIR(mode) else "" if stat.S_ISREG(mode) else None
+        return real if self._outside(real) and os.path.isdir(real) else None
 
     def _update(
         self,

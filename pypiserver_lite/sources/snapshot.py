@@ -104,6 +104,7 @@ class Snapshot:
         self._unknown = False
         self._filled: dict[int, tuple[int, ...]] = {}
         self._emptied: dict[int, int] = {}
+        self._held: set[NormalizedName] = set()
         self._had = Names(self._roots, self.projects)
         self._had.load()
         self._list([], first=True)
@@ -160,7 +161,7 @@ class Snapshot:
         self.idle_until = min(self._checks.empty_until, self._checked + MAX_AGE)
 
     def lost(self) -> bool:
-        """Whether a root or its names cannot be read now, or an empty one replaced it: nobody can say what is not here."""
+        """Whether a root or its names cannot be read, or an empty one replaced it: nobody can say what is not here."""
         if self._emptied or self._had.unsure:
             self._had.look()
             if self._had.cleared > min(self._emptied.values(), default=0):
@@ -169,8 +170,8 @@ class Snapshot:
         return self._unknown or bool(self._emptied) or self._had.unsure
 
     def had(self, name: NormalizedName) -> bool:
-        """Whether the name is ours: it has files, or had some once and was not released."""
-        return name in self.projects or self._had.keeps(name)
+        """Whether the name is ours: it has files, or had some once and was not released, or a link for one is here."""
+        return name in self.projects or name in self._held or self._had.keeps(name)
 
     def kept(self) -> tuple[NormalizedName, ...]:
         """The names that are ours without having files, sorted."""
@@ -364,7 +365,8 @@ class Snapshot:
             self._put(some)
             changed = True
         self.folders = walk.found
-        stamps = [listing.stamp for listing in self.folders.values() if listing.stamp is not None]
+        self._held = set().union(*(listing.held for listing in self.folders.values()))
+        stamps = [each.stamp for each in self.folders.values() if each.stamp is not None and not each.closed]
         self._advance(stamps, changed=changed)
         for listing in self.folders.values():
             if listing.stamp is not None and not listing.failed:
