@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
@@ -135,24 +136,24 @@ class Turnstile:
         if self._within is not None:
             self._within.after_fork()
 
-    def enter(self) -> None:
-        """Get through. Raises Busy; otherwise `leave` must follow."""
+    def enter(self, most: float = math.inf) -> None:
+        """Get through, after `most` seconds at most. Raises Busy; otherwise `leave` must follow."""
         if self._within is None:
-            self._enter()
+            self._enter(most)
             return
-        self._within.enter()
+        self._within.enter(most)
         try:
-            self._enter()
+            self._enter(most)
         except BaseException:
             self._within.leave()
             raise
 
-    def _enter(self) -> None:
+    def _enter(self, most: float) -> None:
         if self._free.acquire(blocking=False):
             return
         if self._seats is not None and self._seats.acquire(blocking=False):
             try:
-                if self._free.acquire(timeout=self._patience):
+                if self._free.acquire(timeout=max(min(self._patience, most), 0.0)):
                     return
             finally:
                 self._seats.release()

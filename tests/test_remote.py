@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,47 @@ def test_long_pages_are_read_one_at_a_time(make: Make, server: faulty.FaultyUpst
         assert remote.project(NormalizedName("small")) is not None
     assert remote.stale(NormalizedName("small")) is None
     assert remote.project(FOO) is not None
+
+
+@pytest.mark.usefixtures("turns")
+def test_pages_that_come_in_at_once_take_bounded_memory_together(make: Make, server: faulty.FaultyUpstream) -> None:
+    body, go_on = b"x" * 3 * 2**20, threading.Event()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body) + 1}\r\n\r\n".encode()
+
+    def fault(handler: faulty.Handler) -> None:
+        handler.wfile.write(head)
+        handler.wfile.write(body)
+        go_on.wait(60)
+        handler.wfile.write(b"x")
+
+    for number in range(20):
+        server.fault(f"/simple/n{number}/", fault)
+    many(server, "foo", length=60)  # a megabyte or more
+    server.add("small", "small-1.0.zip", b"abc")
+    remote = make("proxy", page=60.0)
+    with pages._large.inside(), ThreadPoolExecutor(20) as askers:
+        asked = [askers.submit(remote.project, NormalizedName(f"n{number}")) for number in range(20)]
+        deadline = time.monotonic() + 40
+        while sum(one.done() for one in asked) < 10 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert pages._coming.size <= 32 * 2**20 + 20 * 2**18
+        assert remote.project(NormalizedName("small")) is not None
+        go_on.set()
+        errors = [one.exception(60) for one in asked]
+    assert sum(isinstance(error, Busy) for error in errors) >= 10
+    assert pages._coming.size == 0
+    assert remote.project(FOO) is not None
+
+
+def test_nobody_waits_for_the_turn_of_a_large_page_longer_than_the_request_has_left(
+    make: Make, server: faulty.FaultyUpstream
+) -> None:
+    many(server, "foo")
+    remote = make("proxy", page=30.0)
+    before = time.monotonic()
+    with pages._large.inside(), hops.carrying(None, 2.0), pytest.raises(Unavailable):
+        remote.project(FOO)
+    assert time.monotonic() - before < 7
 
 
 @pytest.mark.parametrize("mode", MODES)

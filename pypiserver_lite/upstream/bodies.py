@@ -79,19 +79,23 @@ def closing(response: urllib3.BaseHTTPResponse) -> Iterator[None]:
             response.close()
 
 
-def joined(
-    pieces: Iterator[bytes], limit: int, large: int | None = None, on_large: Callable[[], object] | None = None
-) -> bytes:
-    """All of it, `limit` bytes at most; `on_large` is called before more than `large`. Raises Unavailable for more."""
-    parts, size = [], 0
-    for piece in pieces:
-        size += len(piece)
-        if size > limit:
-            raise Unavailable("the upstream's answer is too long")
-        if on_large is not None and large is not None and size > large:
-            on_large()
-        parts.append(piece)
-    return b"".join(parts)
+def joined(pieces: Iterator[bytes], limit: int, on_size: Callable[[int], object] | None = None) -> bytes:
+    """All of it, `limit` bytes at most; `on_size` is told how many will be held, before they are.
+
+    Raises Unavailable for more, and what `on_size` raises.
+    """
+    whole = bytearray()  # which is one block, not many: the system's library gives such a one back
+    try:
+        for piece in pieces:
+            size = len(whole) + len(piece)
+            if size > limit:
+                raise Unavailable("the upstream's answer is too long")
+            if on_size is not None:
+                on_size(size)
+            whole += piece
+        return bytes(whole)
+    finally:
+        whole.clear()  # or an error would hold it
 
 
 def unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:

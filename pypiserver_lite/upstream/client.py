@@ -31,7 +31,7 @@ from .addresses import Forbidden, Gate, Origin, Unreachable, origin_of
 from .bodies import Body, closing, field, joined, number, unzipped
 from .calls import Call, adapter, current
 from .credentials import basic, read_netrc, split_credentials
-from .parse import LARGE_PAGE, PAGE_LIMIT
+from .parse import PAGE_LIMIT
 from .rate import Rate, Traffic
 from .ways import Proxy, Ways
 
@@ -151,11 +151,11 @@ class Upstream:
         *,
         etag: str | None = None,
         modified: str | None = None,
-        on_large: Callable[[], object] | None = None,
+        on_size: Callable[[int], object] | None = None,
     ) -> Page | Unchanged | None:
         """The page of a project, UNCHANGED if it is still the one of these validators, ``None`` if there is none.
 
-        `on_large` is called before more than LARGE_PAGE bytes of it are held.
+        `on_size` is told how many bytes of it will be held, before they are.
         Raises what that does, Unavailable, Late, Busy, Loop.
         """
         headers = {"Accept": ACCEPT, "Accept-Encoding": "gzip"}
@@ -175,7 +175,7 @@ class Upstream:
             elif answer.coding:
                 raise Unavailable("the upstream packed its page in a way we did not ask for")
             return Page(
-                body=joined(pieces, PAGE_LIMIT, LARGE_PAGE, on_large),
+                body=joined(pieces, PAGE_LIMIT, on_size),
                 content_type=response.headers.get("Content-Type", "")[:200],
                 url=answer.url,
                 etag=field(response.headers.get("ETag")),

@@ -24,6 +24,7 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import threading
 import weakref
 import zlib
@@ -39,6 +40,7 @@ from ..cache import Cache
 from ..errors import Busy, Unavailable
 from ..kept import Flights, Turnstile
 from ..model import NO_HASHES, File, Project
+from . import hops
 from .client import UNCHANGED, Page, Upstream
 from .parse import LARGE_PAGE, PAGE_LIMIT, parse_project
 
@@ -48,6 +50,7 @@ _log = logging.getLogger(__name__)
 _FILE_WEIGHT, _PAGE_WEIGHT = 1200, 2000  # bytes of memory, measured on files with all that the public index says
 
 _LARGE_PARTS, _MIDDLE_PARTS = 25_000, 4_000  # brackets; a file has one to four, and takes twice its weight in between
+_SMALL_PAGE, _TOGETHER = 2**18, 32 * 2**20  # bytes of one that always comes in; of all that are coming in
 _PATIENCE, _WAITING = 8.0, 4
 # Of the process, for so is the memory: however many upstreams there are, a large page may take 300 MB.
 _large = Turnstile(1, _WAITING, _PATIENCE)
@@ -90,21 +93,48 @@ class Known:
         return _PAGE_WEIGHT + max(_FILE_WEIGHT * len(self.project.files), self.size)
 
 
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
+
+
 @functools.cache
 def _trimmer() -> Callable[[int], object]:
-    """What gives free memory back to the system: glibc keeps some 30 MB for each thread that read a large page."""
+    """What gives free memory back to the system: glibc keeps some 30 MB for each thread that read a large page.
+
+    From the first call on it also keeps no block of a large page's size, as it would after it has seen some.
+    """
     try:
-        found: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
+        library = ctypes.CDLL(None)
+        found: Callable[[int], object] = library.malloc_trim
+        library.mallopt(_MMAP_THRESHOLD, _SMALL_PAGE)
     except (TypeError, AttributeError, OSError):  # another C library, which has other habits
         return lambda keep: None
     return found
+
+
+class _Coming:
+    """The bytes of all pages that are coming in."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._lock = threading.Lock()
+
+    def change(self, by: int, most: float = math.inf) -> bool:
+        """Count so many more, unless they are then more than `most`; whether they are counted."""
+        with self._lock:
+            if self.size + by > most:
+                return False
+            self.size += by
+            return True
+
+
+_coming = _Coming()
 
 
 class _Place:
     """The place of the one large page that may be in memory; given back when nobody holds it any more."""
 
     def __init__(self) -> None:
-        _large.enter()
+        _large.enter(hops.left())
         weakref.finalize(self, _large.leave).atexit = False
         _trimmer()(0)
 
@@ -117,6 +147,7 @@ class Turn:
 
     def __init__(self, place: _Place | None) -> None:
         self.place = place
+        self._size = 0
         self._held = ExitStack()
 
     def __enter__(self) -> Turn:
@@ -125,6 +156,23 @@ class Turn:
     def __exit__(self, *_: object) -> None:
         self.place = None
         self._held.close()
+        _coming.change(-self._size)
+        if self._size > _SMALL_PAGE:
+            _trimmer()(0)
+
+    def hold(self, size: int) -> None:
+        """Have so many bytes of a page in memory; beyond what one may have, or all together, take the turn.
+
+        Raises Busy.
+        """
+        if self.place is not None:
+            return
+        if size > _SMALL_PAGE:
+            _trimmer()
+        if size <= LARGE_PAGE and _coming.change(size - self._size, math.inf if size <= _SMALL_PAGE else _TOGETHER):
+            self._size = size
+        else:
+            self.take()
 
     def take(self) -> None:
         """Be the only one with a large page from now on. Raises Busy."""
@@ -393,7 +441,7 @@ class Shelf:
             name,
             etag=known.etag if known else None,
             modified=known.modified if known else None,
-            on_large=turn.take,
+            on_size=turn.hold,
         )
         if answer is UNCHANGED and known is not None:
             self._succeeded()
