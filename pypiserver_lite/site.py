@@ -152,6 +152,7 @@ def build_folder(config: Config, slow: Turnstile | None = None) -> Folder:
         workers=threads(config),
         within=slow,
         follow_links=config.follow_links,
+        copies=_cache_dir(config) / "names",
     )
 
 

@@ -53,8 +53,8 @@ class Make:
         self.now += 10
         return self.now
 
-    def __call__(self, *roots: Path, database: Path | None = None) -> Folder:
-        folder = Folder(roots, Memory(database), clock=self.clock)
+    def __call__(self, *roots: Path, database: Path | None = None, copies: Path | None = None) -> Folder:
+        folder = Folder(roots, Memory(database), copies=copies, clock=self.clock)
         self._stack.callback(folder.close)
         return folder
 
@@ -200,6 +200,62 @@ def test_where_nothing_can_be_written_names_are_kept_in_memory(
     with pytest.raises(Unavailable):
         folder.release([OURS])
     assert len([line for line in caplog.messages if str(packages) in line]) == 1
+
+
+def test_where_nothing_can_be_written_names_are_kept_in_the_cache_folder(
+    make: Make, packages: Path, tmp_path: Path
+) -> None:
+    path, copies = make_wheel(packages), tmp_path / "copies"
+    (packages / RECORDS.parent).touch()  # nothing can be made below a file, whoever we are
+    folder = make(packages, copies=copies)
+    path.unlink()
+    for asked in (folder, make(packages, copies=copies)):
+        assert asked.project(OURS) is None and asked.had(OURS) and not asked.had(NOBODYS)
+    assert not make(packages).had(OURS) and not make(tmp_path, copies=copies).kept()
+    # What is released there is heard by all, and stays so.
+    running = make(packages, copies=copies)
+    folder.release([OURS])
+    for asked in (folder, running, make(packages, copies=copies)):
+        assert not asked.had(OURS) and asked.had(OTHER)
+    # Once the folder can be written, its file has it all.
+    make_wheel(packages)
+    assert folder.project(OURS) is not None
+    path.unlink()
+    assert folder.project(OURS) is None
+    (packages / RECORDS.parent).unlink()
+    assert make(packages, copies=copies).had(OURS)
+    shutil.rmtree(copies)
+    again = make(packages, copies=copies)
+    assert again.kept() == (OURS,) and not copies.exists()
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_all_names_of_a_copy_can_be_released(make: Make, packages: Path, tmp_path: Path, every: bool) -> None:
+    path, copies = make_wheel(packages), tmp_path / "copies"
+    (packages / RECORDS.parent).touch()
+    folder = make(packages, copies=copies)
+    path.unlink()
+    assert folder.kept() == (OURS,)
+    folder.release(None if every else [OURS])
+    assert folder.kept() == make(packages, copies=copies).kept() == ()
+    make_wheel(packages)
+    assert folder.project(OURS) is not None
+    path.unlink()
+    assert folder.kept() == make(packages, copies=copies).kept() == (OURS,)
+
+
+def test_a_name_of_a_folder_that_cannot_be_written_stays_ours_after_a_restart(packages: Path, tmp_path: Path) -> None:
+    path = make_wheel(packages)
+    (packages / RECORDS.parent).touch()
+    settings: dict[str, Any] = {"fallback_url": "http://127.0.0.1:9/simple/", "cache_dir": tmp_path / "cache"}
+    for status in (200, 404):
+        with live.serve(packages=[packages], **settings) as server:
+            assert live.ask(server, "/simple/ours/").status == status
+        path.unlink(missing_ok=True)
+    said = command("names", "release", "ours", "--in", packages, "--cache-dir", tmp_path / "cache", cwd=tmp_path)
+    assert (said.returncode, said.stdout) == (0, "ours: released\n")
+    with live.serve(packages=[packages], **settings) as server:
+        assert live.ask(server, "/simple/ours/").status == 302
 
 
 def test_a_release_names_what_is_wrong(make: Make, packages: Path) -> None:

@@ -41,7 +41,8 @@ class Folder:
 
     `memory` keeps what was read from files; `hash_algo` is the digest that
     pages show first, ``None`` for no digests at all; with `follow_links`,
-    links may lead out of the roots; `clock` tells seconds. Leftovers of
+    links may lead out of the roots; below `copies` names once had are kept
+    where the first root cannot be written; `clock` tells seconds. Leftovers of
     crashed uploads are removed at the start. A root that cannot be read
     raises nothing here: what it may hold is Unavailable until it is back. Of
     `workers` threads that serve, a quarter at most reads files at a time.
@@ -57,6 +58,7 @@ class Folder:
         follow_links: bool = False,
         workers: int = 16,
         within: Turnstile | None = None,
+        copies: Path | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._memory, self._clock = memory, clock
@@ -67,6 +69,7 @@ class Folder:
             self._appeared,
             remembered=lambda root: bool(memory.paths(root, limit=1)),
             follow_links=follow_links,
+            copies=copies,
             clock=clock,
         )
         self._projects = Projects(self._snapshot, self._reader, Turnstile(max(1, workers // 4), within=within))

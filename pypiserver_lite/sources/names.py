@@ -18,6 +18,10 @@ for another server. What its file keeps is kept here too, and written in the
 first's, unless the first's has that name already: what the first's says last
 of a name holds. So a release holds for all folders that are served together,
 and is none for whoever serves one of the others alone.
+
+Where the first folder cannot be written, what its file lacks is in a copy in
+the cache folder, which is taken in like another folder's file. It holds the
+names alone; what is released is not in it any more.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from threading import Lock
@@ -51,19 +56,21 @@ class Names:
 
     `live` holds the names that have files now; whoever changes it says so
     with `went` and `came`, and with `filled` which folders have any. Where the file cannot be written, names are kept
-    in this process's memory, and that is said once.
+    in a copy below the folder `copies`, or without one in this process's memory, and that is said once.
     """
 
-    def __init__(self, roots: Sequence[str], live: Mapping[NormalizedName, object]) -> None:
+    def __init__(self, roots: Sequence[str], live: Mapping[NormalizedName, object], copies: Path | None = None) -> None:
         self._roots, self._live = tuple(map(_sign, roots)), live
         self._path, *self._marks = (Path(root, FOLDER, FILE) for root in roots)
+        self._copy = copies / self._roots[0][1:] / FILE if copies is not None else None
+        self._copied: set[NormalizedName] = set()
         self._lock = Lock()
         self._kept: set[NormalizedName] = set()
         self._unwritten: set[NormalizedName] = set()
         self._full: set[NormalizedName] = set()
         self._released: set[NormalizedName] = set()
         self._unmarked: list[Path] = []
-        self._taken: dict[Path, tuple[int, int, int]] = {}
+        self._taken: dict[Path, tuple[int, int, int, int]] = {}
         self._file: tuple[int, int] | None = None
         self._end = 0
         self._said: set[str] = set()
@@ -91,6 +98,10 @@ class Names:
                     except OSError as error:
                         self.unsure = True
                         self._say(path, _reason(error), "what is not here is refused, for it may keep that name")
+                if self._copy is not None:
+                    path = self._copy
+                    disk.sweep(path.parent)
+                    self._adopt(path)
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{path} tells which names are this index's own, and {_reason(error)}; mend it. Without it, "
@@ -142,7 +153,7 @@ class Names:
     def look(self) -> None:
         """See what other processes, and operators, wrote."""
         self._attempt(self._read)
-        for path in self._marks:
+        for path in (*self._marks, *([] if self._copy is None else [self._copy])):
             try:
                 with self._lock:
                     self._adopt(path)
@@ -153,8 +164,8 @@ class Names:
 
     def write(self) -> None:
         """Record what is not recorded yet, and mark the roots that are recorded."""
-        if self._unwritten:
-            self._attempt(self._append)
+        if self._unwritten and not self._attempt(self._append) and self._copy is not None:
+            self._attempt(partial(self._write_copy, self._copy))
         while self._unmarked and self.recorded:
             path = self._unmarked.pop()
             try:
@@ -166,14 +177,17 @@ class Names:
     def release(self, names: Iterable[NormalizedName] | None) -> None:
         """Keep these names no more, or with ``None`` none that has no files now.
 
-        Raises Unavailable if the file cannot be written.
+        Raises Unavailable if the file cannot be written, and is there or has no copy.
         """
+        names = None if names is None else set(names)
         lines = [_ALL, *sorted(self._live), *sorted(self._full)] if names is None else [f"-{name}" for name in names]
         try:
             with self._lock:
                 self._append(lines)
         except OSError as error:
-            raise disk.translate(error) from error
+            if self._copy is None or self.recorded:
+                raise disk.translate(error) from error
+            self._release_copied(self._copy, names)
         except ValueError as error:
             raise Unavailable(f"the file of names {_reason(error)}") from error
 
@@ -183,13 +197,16 @@ class Names:
 
     # --- the file
 
-    def _attempt(self, work: Callable[[], None]) -> None:
-        """Do it, or go on with what is in memory and say once why."""
+    def _attempt(self, work: Callable[[], None]) -> bool:
+        """Do it, or go on with what is in memory, say once why, and return false."""
         try:
             with self._lock:
                 work()
         except (OSError, ValueError, Unavailable) as error:
-            self._say(self._path, _reason(error), "names whose last file goes are kept until this process ends")
+            where = "until this process ends" if self._copy is None else f"with the help of {self._copy}, if it can be"
+            self._say(self._path, _reason(error), f"names whose last file goes are kept {where}")
+            return False
+        return True
 
     def _say(self, path: Path, problem: str, result: str) -> None:
         if (said := f"{path} {problem}") not in self._said:
@@ -226,10 +243,10 @@ class Names:
         self._unwritten |= lost
 
     def _adopt(self, path: Path) -> None:
-        """Take in what is new in another root's file. Raises OSError, ValueError if it is damaged."""
+        """Take in what is new in another root's file, or in the copy. Raises OSError, ValueError if it is damaged."""
         try:
             status = os.lstat(path)
-            seen = status.st_dev, status.st_ino, status.st_size
+            seen = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
             if self._taken.get(path) == seen:
                 return
             with _opened(path) as file:
@@ -244,6 +261,12 @@ class Names:
                 theirs.clear()
             else:
                 theirs -= _unsigned(names)
+        if path == self._copy:
+            # Nobody but whoever released a name takes it out of there.
+            gone = self._copied - theirs
+            self._kept -= gone
+            self._released |= gone
+            self._copied = theirs.copy()
         if self.recorded:  # where roots are marked, the record tells; without one, the marks tell what was the first
             theirs = {name for name in theirs if name[0] != "*"}
         new = theirs.difference(self._live, self._full, self._kept, self._released)
@@ -281,6 +304,37 @@ class Names:
             elif text:
                 self._extend(text)
             self._read()
+
+    def _write_copy(self, path: Path, released: set[NormalizedName] | None = None) -> None:
+        """Have all that is not written yet in the copy, and `released` not. Raises OSError, ValueError, Busy."""
+        folder = path.parent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with disk.exclusive(folder):
+            self._adopt(path)
+            names = (self._copied | self._unwritten) - (released or set())
+            if names == self._copied:
+                return
+            with disk.Staged(folder) as staged:
+                staged.write(_HEAD + "".join(f"{name}\n" for name in sorted(names)).encode("ascii"))
+                staged.commit()
+                disk.place(staged.path, path, overwrite=True)
+            disk.sync_folder(folder)
+            self._adopt(path)
+
+    def _release_copied(self, copy: Path, names: set[NormalizedName] | None) -> None:
+        """Release where there is nothing but the copy. Raises Unavailable if it cannot be written."""
+        try:
+            with self._lock:
+                released = (self._kept | self._copied).difference(self._live, self._full) if names is None else names
+                self._write_copy(copy, released)
+                self._kept -= released
+                self._unwritten -= released
+                self._released |= released
+                self.cleared += names is None
+        except OSError as error:
+            raise disk.translate(error) from error
+        except ValueError as error:
+            raise Unavailable(f"the copy of the file of names {_reason(error)}") from error
 
     def _mark(self, path: Path) -> None:
         """Mark a root. Raises OSError."""

@@ -63,7 +63,8 @@ class Snapshot:
 
     `added` is told of files that appear after the start; it must be quick.
     `remembered` tells whether files below a (resolved) folder were ever read.
-    With `follow_links`, links may lead out of the roots. Raises ConfigError
+    Names once had are in a copy below `copies` where they cannot be written
+    in the folders. With `follow_links`, links may lead out of the roots. Raises ConfigError
     if the file of names once had is damaged.
     """
 
@@ -74,6 +75,7 @@ class Snapshot:
         *,
         remembered: Callable[[str], bool],
         follow_links: bool = False,
+        copies: Path | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         # Not resolved: a root may be a link that is pointed elsewhere while we serve.
@@ -105,7 +107,7 @@ class Snapshot:
         self._filled: dict[int, tuple[int, ...]] = {}
         self._emptied: dict[int, int] = {}
         self._held: set[NormalizedName] = set()
-        self._had = Names(self._roots, self.projects)
+        self._had = Names(self._roots, self.projects, copies)
         self._had.load()
         self._list([], first=True)
         for number, real in enumerate(self.real_roots()):
