@@ -338,6 +338,21 @@ def test_an_emptied_folder_that_is_still_itself_is_empty_and_keeps_its_names(mak
         assert not lost(asked) and asked.names() == () and asked.kept() == (OURS,)
 
 
+def test_a_link_that_leads_to_an_empty_folder_at_the_next_start_is_lost(make: Make, tmp_path: Path) -> None:
+    root, copies = tmp_path / "root", tmp_path / "copies"
+    make_wheel(tmp_path / "one")
+    (tmp_path / "two").mkdir()
+    root.symlink_to("one")
+    assert make(root, copies=copies).project(OURS) is not None
+    root.unlink()
+    root.symlink_to("two")
+    folder = make(root, copies=copies)
+    assert lost(folder)
+    assert not list((tmp_path / "two").iterdir())
+    folder.release(None)
+    assert not lost(folder) and not lost(make(root, copies=copies))
+
+
 def test_the_second_of_two_roots_may_be_lost(make: Make, packages: Path, tmp_path: Path) -> None:
     make_wheel(tmp_path / "two")
     folder = make(packages, tmp_path / "two")

@@ -21,7 +21,9 @@ and is none for whoever serves one of the others alone.
 
 Where the first folder cannot be written, what its file lacks is in a copy in
 the cache folder, which is taken in like another folder's file. It holds the
-names alone; what is released is not in it any more.
+names alone; what is released is not in it any more. A mark beside it stands
+for a folder that a link leads to and that had files: the link may lead to
+another one at the next start.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -44,6 +46,7 @@ from ..errors import ConfigError, Unavailable
 FOLDER, FILE = ".pypiserver-lite", "names"
 """Where the file lies below a packages folder; the first's is the record, the others' are marks, or were records."""
 
+_HAD_FILES = "had-files"
 _HEAD = b"# Names that this index has or had; nobody else is asked for them. See: pypiserver-lite names --help\n"
 _MARK = b"# Marks a packages folder; where it is missing, an empty folder may be one whose disk is not mounted.\n"
 _ALL = "-*"
@@ -63,6 +66,11 @@ class Names:
         self._roots, self._live = tuple(map(_sign, roots)), live
         self._path, *self._marks = (Path(root, FOLDER, FILE) for root in roots)
         self._copy = copies / self._roots[0][1:] / FILE if copies is not None else None
+        self._links = [
+            copies / sign[1:] / _HAD_FILES if copies is not None and os.path.realpath(root) != root else None
+            for sign, root in zip(self._roots, roots, strict=True)
+        ]
+        self._unlinked: set[Path] = set()
         self._copied: set[NormalizedName] = set()
         self._lock = Lock()
         self._kept: set[NormalizedName] = set()
@@ -132,8 +140,9 @@ class Names:
             if not self._kept:
                 self._kept = set()  # which gives back the room of a hundred thousand, as a set that shrinks does not
 
-    def filled(self, numbers: Iterable[int]) -> None:
+    def filled(self, numbers: Collection[int]) -> None:
         """These roots have files now, and no others."""
+        self._unlinked = {path for number in numbers if (path := self._links[number]) is not None}
         numbers = {number for number in numbers if number}
         full = {self._roots[number] for number in numbers}
         gone, new = self._full - full, full - self._full
@@ -149,6 +158,11 @@ class Names:
     def misses(self, number: int) -> bool:
         """Whether the root of that number, which has no files, had some and is not marked as that one."""
         return self._roots[number] in self._kept and not self.marked(number)
+
+    def was_linked(self, number: int) -> bool:
+        """Whether the root of that number is reached by a link that led to files once."""
+        path = self._links[number]
+        return path is not None and path.exists()
 
     def look(self) -> None:
         """See what other processes, and operators, wrote."""
@@ -166,6 +180,14 @@ class Names:
         """Record what is not recorded yet, and mark the roots that are recorded."""
         if self._unwritten and not self._attempt(self._append) and self._copy is not None:
             self._attempt(partial(self._write_copy, self._copy))
+        while self._unlinked:
+            path = self._unlinked.pop()
+            try:
+                if not path.exists():
+                    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    path.touch()
+            except OSError as error:
+                self._say(path, _reason(error), "should its link lead to an empty folder one day, nobody notices")
         while self._unmarked and self.recorded:
             path = self._unmarked.pop()
             try:
@@ -180,6 +202,9 @@ class Names:
         Raises Unavailable if the file cannot be written, and is there or has no copy.
         """
         names = None if names is None else set(names)
+        for link in self._links if names is None else ():
+            if link is not None:
+                _forget(link)
         lines = [_ALL, *sorted(self._live), *sorted(self._full)] if names is None else [f"-{name}" for name in names]
         try:
             with self._lock:
@@ -375,6 +400,14 @@ def _steps(lines: Iterable[str]) -> Iterator[tuple[bool, set[NormalizedName]]]:
 
 def _unsigned(names: Iterable[str]) -> set[NormalizedName]:
     return {NormalizedName(name[1:]) for name in names}
+
+
+def _forget(path: Path) -> None:
+    """Remove a mark. Raises Unavailable."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk.translate(error) from error
 
 
 def _opened(path: Path) -> BinaryIO:

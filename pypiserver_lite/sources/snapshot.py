@@ -111,7 +111,8 @@ class Snapshot:
         self._had.load()
         self._list([], first=True)
         for number, real in enumerate(self.real_roots()):
-            if not self._had.recorded and number not in self._filled and remembered(real):
+            known = self._had.recorded or number in self._filled
+            if not known and (remembered(real) or self._had.was_linked(number)):
                 self._is_emptied(number)
         self._record()
 
