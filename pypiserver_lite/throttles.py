@@ -21,6 +21,8 @@ class Network(NamedTuple):
     """An IPv4 address, a whole /64 of IPv6."""
     wide: str
     """The same, but a /48 of IPv6: customers get one of these or less."""
+    block: str
+    """A /16 of IPv4, a /32 of IPv6: seldom more than one provider's."""
 
 
 def network_of(address: str) -> Network:
@@ -28,13 +30,13 @@ def network_of(address: str) -> Network:
     try:
         parsed = ipaddress.ip_address(address[:64])
     except ValueError:
-        return Network(address[:64], address[:64])
+        return Network(address[:64], address[:64], address[:64])
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
         bits = int(parsed)
-        own, wide = (ipaddress.IPv6Address(bits >> free << free) for free in (64, 80))
-        return Network(f"{own}/64", f"{wide}/48")
+        own, wide, block = (ipaddress.IPv6Address(bits >> free << free) for free in (64, 80, 96))
+        return Network(f"{own}/64", f"{wide}/48", f"{block}/32")
     text = str(getattr(parsed, "ipv4_mapped", None) or parsed)
-    return Network(text, text)
+    return Network(text, text, ".".join(text.split(".")[:2]))
 
 
 class Allowance:
@@ -87,10 +89,11 @@ class Desk:
     the server's threads; `within` is a turnstile that they pass besides. Half
     of the places, one at least, are for different logins from one network, or
     from all that sent wrong ones lately. Whoever sent the fewest of those is
-    next; when there is no room, whoever sent the most gives way, and among
-    equals whoever has others here. So those who guess, from however many
-    addresses, keep out one another, and nobody else. Bounded as `Allowance`
-    is.
+    next, counting what came from its wider networks too; when there is no
+    room, whoever sent the most gives way, and among equals whoever has others
+    here, then the latest. So those who guess, from however many addresses,
+    keep out one another, and of others only whom nothing tells from them: new
+    ones of a block like theirs. Bounded as `Allowance` is.
     """
 
     def __init__(
@@ -104,7 +107,7 @@ class Desk:
         self._places, self._share, self._patience = places, max(1, places // 2), patience
         self._at_once = min(at_once, max(1, places - 1))  # so that there is a place to wait in
         self._clock, self._within = clock, within
-        self._own, self._wide = (Allowance(_RECORD, _RECORD * _FORGIVEN) for _ in range(2))
+        self._own, self._wide, self._block = (Allowance(_RECORD, _RECORD * _FORGIVEN) for _ in range(3))
         self._here: list[_Caller] = []  # in the order in which they came
         self._lock = threading.Lock()
 
@@ -137,10 +140,15 @@ class Desk:
                 for one in [one for one in self._here if one.login == caller.login]:
                     one.answer = caller.answer
                     if one.answer is False:
-                        self._own.note(one.network.own, self._clock())
-                        self._wide.note(one.network.wide, self._clock())
+                        self._note(one.network)
                     self._let_go(one)
                 self._call()
+
+    def _note(self, network: Network) -> None:
+        now = self._clock()
+        self._own.note(network.own, now)
+        self._wide.note(network.wide, now)
+        self._block.note(network.block, now)
 
     def _let_in(self, caller: _Caller) -> None:
         """Give a place, if need be that of another who waits. Raises Busy if all of those have more right to theirs."""
@@ -180,12 +188,17 @@ class Desk:
         return True
 
     def _ranks(self, callers: list[_Caller]) -> dict[_Caller, tuple[float, ...]]:
-        """The lower, the sooner: wrong logins, those of the wider network, others of the same one, who came when."""
+        """The lower, the sooner: wrong logins, its own and the wider networks', others of the same, who came when.
+
+        Each guess may come from another address of a block, while anybody mistypes now and then: so the sum counts,
+        and the own ones only among equals.
+        """
         now, before = self._clock(), Counter[str]()
         ranks: dict[_Caller, tuple[float, ...]] = {}
         for number, one in enumerate(callers):
-            own, wide = one.network
-            ranks[one] = self._own.debt(own, now), self._wide.debt(wide, now), before[own], number
+            own, wide, block = one.network
+            debt = self._own.debt(own, now)
+            ranks[one] = debt + self._wide.debt(wide, now) + self._block.debt(block, now), debt, before[own], number
             before[own] += 1
         return ranks
 

@@ -536,7 +536,7 @@ def test_tables_stay_small_whoever_asks(file: Path) -> None:
     gate = Gate(Passwords(file), frozenset({"update"}))
     for turn in range(6000):
         assert not enters(gate, "eve", str(turn), f"10.0.{turn >> 8}.{turn & 255}")
-    tables = gate._by_address, gate._by_user, gate._desk._own, gate._desk._wide
+    tables = gate._by_address, gate._by_user, gate._desk._own, gate._desk._wide, gate._desk._block
     assert all(len(table._debts) <= 4096 for table in tables)
     book = gate._passwords.book() if gate._passwords else None
     assert book is not None and not gate._desk._here
@@ -627,6 +627,32 @@ def test_a_new_login_is_next_however_many_addresses_guess(count: int, failed: bo
         assert new.result(30)
     assert book.asked[1] == "ann"
     assert book.gate._desk._here == []
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+@pytest.mark.parametrize("mistyped", [False, True])
+@pytest.mark.parametrize(
+    ("seen", "guessers", "user"),
+    [("198.51.0.1", "198.51.{}.7", "192.0.2.2"), ("2001:db8:ffff::", "2001:db8:{}::7", "2001:db9::1")],
+)
+def test_a_new_login_is_next_though_each_guess_comes_from_another_address(
+    seen: str, guessers: str, user: str, mistyped: bool
+) -> None:
+    book = Counted({"ann": SHA_SECRET}, workers=16)
+    for guess in range(5):
+        assert not enters(book.gate, f"eve{guess}", "guess", seen)
+    assert not mistyped or not enters(book.gate, "ann", "secert", user)
+    book.may.clear()
+    book.asked.clear()
+    with ThreadPoolExecutor(25) as workers:
+        flood = held(book, workers, [(f"user{number}", guessers.format(number + 1)) for number in range(24)])
+        assert finished(flood, 16)
+        new = workers.submit(enters, book.gate, "ann", "secret", user)
+        assert finished([*flood, new], 17)  # a guess has to go
+        assert not new.done()
+        book.may.set()
+        assert new.result(30)
+    assert book.asked[1] == "ann"
 
 
 @pytest.mark.usefixtures("one_at_a_time")
