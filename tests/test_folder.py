@@ -143,6 +143,22 @@ def test_what_is_no_distribution_is_neither_listed_nor_served(
     assert not any("\n" in text or "\udcff" in text for text in messages)
 
 
+@pytest.mark.parametrize("path", ["ours-1.0.TAR.GZ", "ours-1.0.win32.exe", "ours.zip", "d/" * 33 + "x-1.0.tar.gz"])
+def test_what_looks_like_a_package_and_is_not_served_is_said_at_the_start(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    make_wheel(tmp_path)
+    (tmp_path / "README.txt").touch()
+    make(tmp_path)
+    assert not caplog.messages
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).touch()
+    folder = make(tmp_path)
+    assert folder.names() == ("ours",) and folder.progress()[1] == 1
+    (line,) = caplog.messages
+    assert line.startswith("1 files or folders are not served") and str(tmp_path) in line
+
+
 @posix
 def test_links_inside_the_roots_are_followed_and_resolved(make: Make, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"

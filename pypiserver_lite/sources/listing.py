@@ -24,7 +24,9 @@ Order = tuple[int, tuple[str, ...]]
 """Where a folder stands among all: the number of its root and the names that lead to it. The first wins."""
 Stamp = tuple[int, int, int, int]
 
-_DEPTH = 32
+DEPTH = 32
+"""Folders below each other that are looked at."""
+_LIKE_PACKAGES = (".whl", ".egg", ".zip", ".gz", ".bz2", ".xz", ".tgz", ".tar", ".z", ".exe", ".msi")
 _MOST_CLOSED = 1000  # folders outside the roots; a link may lead to the whole disk
 _FEW = 200  # names that are looked at one by one in less time than it takes to list a large folder
 
@@ -136,6 +138,10 @@ class Walk:
         self._clock = clock
         self.found: dict[str, Listing] = {}
         self.appeared: defaultdict[NormalizedName, list[Entry]] = defaultdict(list)
+        self.unserved = 0
+        """How many files that look like packages, and folders that lie too deep, were seen and are not served."""
+        self.example = ""
+        """One of them."""
         self.leftovers: dict[str, list[str]] = {}
         self._gone: dict[NormalizedName, set[Entry]] = {}
         self._touched: set[NormalizedName] = set()
@@ -143,7 +149,10 @@ class Walk:
 
     def visit(self, path: str, real: str, order: Order) -> None:
         """Take in the folder at `path`, which is `real` when resolved, and what is below it."""
-        if real in self.found or len(order[1]) > _DEPTH:
+        if real in self.found:
+            return
+        if len(order[1]) > DEPTH:
+            self._leave(path)
             return
         if closed := self._outside(real):
             self._closed += 1
@@ -160,6 +169,10 @@ class Walk:
         self.found[real] = listing
         for name in sorted(listing.folders):
             self.visit(os.path.join(listing.real, name), listing.folders[name], (order[0], (*order[1], name)))
+
+    def _leave(self, path: str) -> None:
+        self.unserved += 1
+        self.example = self.example or path
 
     def _outside(self, real: str) -> bool:
         """Whether a folder is neither a root nor in one."""
@@ -238,6 +251,8 @@ class Walk:
                     sides.add(name)
                 elif not name.isprintable():
                     self._complain(entry.path, "its name cannot be written in a page")
+                elif name.lower().endswith(_LIKE_PACKAGES):
+                    self._leave(entry.path)
         self._update(listing, fresh, gone, sides, folders)
         listing.held = held
         if left_out and not listing.closed and not listing.said:

@@ -24,7 +24,7 @@ from packaging.utils import NormalizedName
 from .. import dists
 from ..disk import Budget, sweep
 from ..errors import DiskFailed
-from .listing import Entry, Listing, Stamp, Walk, base_of, stamp_of
+from .listing import DEPTH, Entry, Listing, Stamp, Walk, base_of, stamp_of
 from .names import Names
 
 _log = logging.getLogger(__name__)
@@ -376,6 +376,15 @@ class Snapshot:
                 # It is in order: should it fail again, that is worth another line.
                 self._complaints.discard(listing.path)
         if first:
+            if walk.unserved:
+                _log.warning(
+                    "%d files or folders are not served, nor are their names kept from upstreams; %a for one: served "
+                    "are wheels, eggs and sdists by their usual names, with endings in small letters, at most %d folders "
+                    "deep",
+                    walk.unserved,
+                    walk.example,
+                    DEPTH,
+                )
             for folder, names in walk.leftovers.items():
                 sweep(Path(folder), names)
             return
