@@ -379,8 +379,8 @@ class Snapshot:
             if walk.unserved:
                 _log.warning(
                     "%d files or folders are not served, nor are their names kept from upstreams; %a for one: served "
-                    "are wheels, eggs and sdists by their usual names, with endings in small letters, at most %d folders "
-                    "deep",
+                    "are wheels, eggs and sdists by their usual names, with endings in small letters, and at most %d "
+                    "folders deep",
                     walk.unserved,
                     walk.example,
                     DEPTH,
