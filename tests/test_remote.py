@@ -1268,8 +1268,12 @@ def test_metadata_that_is_announced_and_not_there_is_made(
     if trouble == "missing":
         del server.stored[path + ".metadata"]
     assert read(make().open(FOO, wheel.name, ".metadata")) == metadata
-    with pytest.raises(Unavailable):
-        make("proxy").open(FOO, wheel.name, ".metadata")
+    proxy = make("proxy", ttl=0)
+    with pytest.raises(Missing):
+        proxy.open(FOO, wheel.name, ".metadata")
+    assert [file.core_metadata for file in _files(proxy)] == [None]  # so that a client takes the wheel
+    server.stored["/simple/foo/"].etag = '"another"'
+    assert [file.core_metadata for file in _files(proxy)] == [None]
 
 
 def test_a_wheel_is_not_read_here_and_there_without_end() -> None:

@@ -356,9 +356,9 @@ class Remote:
             data = self.upstream.small(_beside(file.url, ".metadata"), named=named, limit=_METADATA_LIMIT)
             if data is not None and _right(data, file):
                 return data
-            if self._cache is None:
-                raise Unavailable("the upstream announces core metadata that it does not have")
             _log.warning("the upstream announces core metadata of %s that it does not have", file.filename)
+            if self._cache is None:
+                return None
         data = self._made(self._cache, named, file)
         return data if data is not None and _right(data, file) else None
 

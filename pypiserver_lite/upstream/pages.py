@@ -4,7 +4,8 @@ Core metadata
 (PEP 658) is announced as follows:
 
 - The upstream announces it: so do we, with the same digests. If it then turns
-  out to be missing or wrong, it is made from the wheel.
+  out to be missing or wrong, it is made from the wheel; where nothing may be
+  kept, it is no longer announced, so that clients take the wheel.
 - The upstream announces it for no file of the project, and we may keep
   things (``cache``): we announce it for every wheel with a sha256, without a
   digest (``true``), since nothing is known of it yet. When asked for, it is
@@ -61,6 +62,7 @@ class Known:
     """A project as the upstream last described it, and how current that is."""
 
     __slots__ = (
+        "bare",
         "checked",
         "etag",
         "failed",
@@ -84,6 +86,8 @@ class Known:
         """When the upstream last gave no answer about it; 0: it has given one since."""
         self.silent = False
         """Whether the upstream's page announces no core metadata at all."""
+        self.bare: frozenset[str] = frozenset()
+        """Files whose core metadata could not be had, where no archive remembers them."""
         self.place: _Place | None = None
         """That of a project too large to be kept."""
 
@@ -402,8 +406,10 @@ class Shelf:
         known = self._known.get(name)
         if self._archive is not None:
             self._archive.add_bare(name, [filename])
+        elif known is not None:
+            known.bare |= {filename}
         if known is not None:
-            known.project = self._announced(known.project, known.silent)
+            known.project = self._announced(known.project, known.silent, known.bare)
 
     def _look_up(self, name: NormalizedName) -> Project | None:
         now = self._clock()
@@ -474,12 +480,13 @@ class Shelf:
 
     def _learn(self, name: NormalizedName, project: Project, page: Page, checked: float, turn: Turn) -> Known:
         silent = all(file.core_metadata is None for file in project.files)
-        project = self._announced(project, silent)
         before = self._known.get(name)
+        bare = before.bare if before else frozenset[str]()
+        project = self._announced(project, silent, bare)
         if before is not None and before.project == project:
             project = before.project  # the same facts are the same object
         known = Known(project, page, checked)
-        known.silent = silent
+        known.silent, known.bare = silent, bare
         self._confirm(known, checked)
         if not self._pages.add(name, known):
             turn.last(known)
@@ -489,10 +496,11 @@ class Shelf:
     def _confirm(self, known: Known, checked: float) -> None:
         known.checked, known.failed, known.used = checked, 0.0, self._clock()
 
-    def _announced(self, project: Project, silent: bool) -> Project:
+    def _announced(self, project: Project, silent: bool, bare: frozenset[str]) -> Project:
         if self._archive is None:
-            return project
-        bare = self._archive.bare(project.name)
+            silent = False  # nothing can be made of wheels here
+        else:
+            bare = self._archive.bare(project.name)
         if not silent and not bare:
             return project
 
