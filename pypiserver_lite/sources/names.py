@@ -228,7 +228,7 @@ class Names:
             with self._lock:
                 work()
         except (OSError, ValueError, Unavailable) as error:
-            where = "until this process ends" if self._copy is None else f"with the help of {self._copy}, if it can be"
+            where = "until this process ends" if self._copy is None else f"in {self._copy}"
             self._say(self._path, _reason(error), f"names whose last file goes are kept {where}")
             return False
         return True
