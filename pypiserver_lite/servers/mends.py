@@ -128,7 +128,7 @@ class Chunks(receiver.ChunkedReceiver):  # type: ignore[misc] # waitress ships n
 class Request(HTTPRequestParser):  # type: ignore[misc] # waitress ships no types
     """One request as it arrives; what follows it on the connection ends up in `rest`."""
 
-    path = ""  # waitress's log lines ask for it, also of what could not be read
+    path = command = ""  # which are asked for also where the first line could not be read
     rest = b""
     body_rcv: Any
     error: Error | None
@@ -314,8 +314,7 @@ class _Bodiless:
     def has_body(self) -> bool:
         """Whether bytes may follow the header; an answer to HEAD has all of its fields."""
         allowed: bool = super().has_body  # type: ignore[misc] # of waitress's tasks
-        head = getattr(self.request, "command", "") == "HEAD"  # there is none where the first line could not be read
-        return allowed and not (head and self.wrote_header)
+        return allowed and not (self.wrote_header and self.request.command == "HEAD")
 
 
 class Task(_Bodiless, WSGITask):  # type: ignore[misc] # waitress ships no types
@@ -366,7 +365,8 @@ class Task(_Bodiless, WSGITask):  # type: ignore[misc] # waitress ships no types
                 self.channel.write_soon(head + data)
                 return
             self.channel.write_soon(head)
-        super().write(data)
+        if data:
+            super().write(data)
 
 
 def head_of(status: str, fields: tuple[tuple[str, str], ...], length: str | None) -> bytes:
@@ -448,11 +448,11 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
     def readable(self) -> bool:
         """Whether more may come: not before what came already is taken up, nor does its end."""
         # In this order: a worker puts bytes there before it lets go of the request before them.
-        return bool(super().readable()) and not self._ahead
+        return HTTPChannel.readable(self) and not self._ahead
 
     def writable(self) -> bool:
         """Whether there is something to send now."""
-        return bool(super().writable()) and (self.will_close or not self._dry)
+        return bool(HTTPChannel.writable(self) and (self.will_close or not self._dry))
 
     def pace(self, now: float) -> float:
         """Bytes a second that the client has sent or taken of late, without those that only filled the system's."""
@@ -497,7 +497,7 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         """Go on with what came behind the request that was answered, once the answer is sent. Whether that is over."""
         if not self.connected or self.will_close or self.close_when_flushed:
             return True
-        if not super().readable():
+        if not HTTPChannel.readable(self):
             return False
         ahead, self._ahead = self._ahead, b""
         self.received(ahead)
