@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Literal
 import platformdirs
 from packaging.utils import NormalizedName
 
-from .auth import Gate, Passwords
-from .config import Config
+from .config.settings import Config
+from .config.values import NO_PASSWORDS, Sendfile
 from .errors import ConfigError
-from .facts import Memory
-from .formats import NO_PASSWORDS, Sendfile
+from .folder.facts import Memory
+from .folder.store import Folder
 from .index import Index
 from .kept import Turnstile
 from .model import Source, Store
-from .policy import Reserved, Withheld
-from .sources.folder import Folder
+from .policy.rules import Reserved, Withheld
+from .rights.gate import Gate
+from .rights.who import Passwords
 
 if TYPE_CHECKING:
-    from .cache import Cache
-    from .sources.remote import Remote
+    from .upstream.cache import Cache
+    from .upstream.source import Remote
 
 VERSION = "0.1.0"
 """Of this package; pyproject.toml reads it here."""
@@ -217,7 +218,7 @@ def _memory(config: Config) -> Memory:
 
 def build_cache(config: Config) -> Cache:
     """Where the upstreams' pages and files are kept."""
-    from .cache import Cache
+    from .upstream.cache import Cache
 
     return Cache(_cache_dir(config) / "upstream", config.cache_size)
 
@@ -236,9 +237,9 @@ def build_remotes(config: Config, slow: Turnstile | None = None) -> tuple[Remote
             )
         return ()
     # An HTTP client takes longer to import than everything else together.
-    from .sources.remote import Remote
     from .upstream.client import Upstream
     from .upstream.rate import Rate, Traffic
+    from .upstream.source import Remote
     from .upstream.ways import find
 
     rate, traffic = Rate(config.fallback_rate), Traffic()

@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 from packaging.version import InvalidVersion, Version
 
-from . import about, archives, dists
+from . import archives, dists, metadata
 from .disk import Staged, translate
 from .errors import Invalid, TooLarge
 from .model import Upload
@@ -315,8 +315,8 @@ class _Form:
         for algorithm, claim in claims.items():
             if not hmac.compare_digest(digests[algorithm], claim):
                 raise Invalid(f"{algorithm}_digest: the file received has another digest; send it again")
-        metadata = archives.check_archive(content.staged.path, content.parsed)
-        said = about.parse(metadata)
+        core = archives.check_archive(content.staged.path, content.parsed)
+        said = metadata.parse(core)
         _check_metadata_version("Metadata-Version in the file", said.text("metadata_version") or "nothing")
         _check_same("the metadata in the file", said.text("name"), said.text("version"), content.parsed)
         content.staged.commit()  # last, because it waits for the disk
@@ -327,7 +327,7 @@ class _Form:
             body=content.staged.path,
             size=content.size,
             digests=digests,
-            metadata=metadata,
+            metadata=core,
             signature=self._signature(),
             provenance=provenance,
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from . import observe
-from .config import from_environ
+from .config.settings import from_environ
 from .web import PypiServerLite
 
 if TYPE_CHECKING:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 
 import pytest
-from builders import metadata
+from builders import metadata as written
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.metadata import parse_email
 
-from pypiserver_lite import about
-from pypiserver_lite.about import About
+from pypiserver_lite import metadata
+from pypiserver_lite.metadata import About
 
 
 def test_the_fields_an_index_needs_are_read() -> None:  # H10
-    data = metadata(
+    data = written(
         "Ours", "1.0", "Requires-Python: >=3.8,<4", "Dynamic: Version", "dynamic: Classifier", "Summary: Ä\n  b"
     )
-    said = about.parse(data + b"\nRequires-Python: no\n")
+    said = metadata.parse(data + b"\nRequires-Python: no\n")
     assert [said.text(name) for name in ("metadata_version", "name", "version")] == ["2.1", "Ours", "1.0"]
     assert (said.requires_python, said.summary) == (">=3.8,<4", "Ä b")
     assert said.listed("dynamic") == ("Version", "Classifier")
@@ -26,18 +26,18 @@ def test_the_fields_an_index_needs_are_read() -> None:  # H10
 
 
 def test_of_a_field_that_must_not_repeat_the_first_counts() -> None:
-    said = about.parse(metadata("ours", "1.0", "Name: theirs", "Summary: \xff", "Summary: b", "Requires-Python: >=3"))
+    said = metadata.parse(written("ours", "1.0", "Name: theirs", "Summary: \xff", "Summary: b", "Requires-Python: >=3"))
     assert (said.text("name"), said.summary, said.requires_python) == ("ours", "\xff", ">=3")
 
 
 @pytest.mark.parametrize("text", [">=3\0", "x" * 3_000, "", " "])
 def test_a_specifier_that_cannot_stand_in_a_page_is_none(text: str) -> None:
-    assert about.parse(metadata("ours", "1.0", f"Requires-Python: {text}")).requires_python is None
+    assert metadata.parse(written("ours", "1.0", f"Requires-Python: {text}")).requires_python is None
 
 
 def test_a_description_among_the_fields_hides_none_of_them() -> None:  # metadata 1.x
     lines = "\n".join(f"        line {number}" for number in range(5_000))
-    said = about.parse(metadata("ours", "1.0", f"Description: first\n{lines}", "Requires-Python: >=3"))
+    said = metadata.parse(written("ours", "1.0", f"Description: first\n{lines}", "Requires-Python: >=3"))
     assert said.description.startswith("first\nline 0\nline 1\n") and said.description.endswith("line 4999")
     assert said.requires_python == ">=3" and "description" not in said.fields
 
@@ -57,7 +57,7 @@ LINES = st.lists(
 
 @given(st.builds("\n".join, LINES))
 def test_metadata_is_read_as_the_packaging_library_reads_it(text: str) -> None:
-    ours = about.parse(text.encode())
+    ours = metadata.parse(text.encode())
     theirs, unread = parse_email(text.encode())
     # It gives no value to fields that come twice.
     if not {"name", "requires-python", "description"} & unread.keys():
@@ -69,9 +69,9 @@ def test_metadata_is_read_as_the_packaging_library_reads_it(text: str) -> None:
 
 @given(st.binary(max_size=300))
 def test_metadata_of_any_bytes_raises_nothing_and_holds_no_control_characters(data: bytes) -> None:
-    said = about.parse(b"Name: x" + data)
-    assert not about.CONTROLS.search(said.text("name") + said.description)
-    assert about.parse(data).summary.isprintable() and (said.requires_python or "").isprintable()
+    said = metadata.parse(b"Name: x" + data)
+    assert not metadata.CONTROLS.search(said.text("name") + said.description)
+    assert metadata.parse(data).summary.isprintable() and (said.requires_python or "").isprintable()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_metadata_of_any_bytes_raises_nothing_and_holds_no_control_characters(da
 )
 def test_long_metadata_costs_little(data: bytes) -> None:
     started = time.process_time()
-    said = about.parse(b"Metadata-Version: 2.1\nName: ours\n" + data)
+    said = metadata.parse(b"Metadata-Version: 2.1\nName: ours\n" + data)
     assert time.process_time() - started < 10  # half a second on a quiet machine
     assert said.text("name") == "ours" and said.weight < 2**23
 
@@ -97,16 +97,16 @@ def test_long_metadata_costs_little(data: bytes) -> None:
     ("lines", "seen"), [(["X: a"] * 990, True), (["X: a"] * 1_000, False), ([f"X: {'a' * 60_000}"] * 2, False)]
 )
 def test_the_parser_sees_the_first_of_the_header_only(lines: list[str], seen: bool) -> None:
-    said = about.parse(metadata("ours", "1.0", *lines, "Summary: late", body="Described"))
+    said = metadata.parse(written("ours", "1.0", *lines, "Summary: late", body="Described"))
     assert (said.text("name"), said.summary) == ("ours", "late" if seen else "")
 
 
 @pytest.mark.parametrize(("length", "seen"), [(3 * 2**19, True), (5 * 2**19, False)])
 def test_two_megabytes_of_metadata_are_read(length: int, seen: bool) -> None:
     described = b"Description: " + b"\n        ".join([b"x" * 1000] * (length // 1009)) + b"\n"
-    said = about.parse(b"Metadata-Version: 1.2\nName: ours\n" + described + b"Summary: late\n")
+    said = metadata.parse(b"Metadata-Version: 1.2\nName: ours\n" + described + b"Summary: late\n")
     assert (said.text("name"), said.summary) == ("ours", "late" if seen else "")
-    assert len(said.description) <= about.LONGEST_DESCRIPTION
+    assert len(said.description) <= metadata.LONGEST_DESCRIPTION
 
 
 def test_metadata_is_offered_where_it_cannot_change() -> None:  # D1, D3
@@ -122,7 +122,7 @@ def test_metadata_is_offered_where_it_cannot_change() -> None:  # D1, D3
 
 
 def test_addresses_nested_without_end_are_nobody() -> None:
-    what = about.parse(
+    what = metadata.parse(
         f"Metadata-Version: 2.1\nName: a\nVersion: 1\nAuthor: Ann\nMaintainer-Email: {'(' * 1900}\n".encode()
     )
     assert [person.name for person in what.people()] == ["Ann"]

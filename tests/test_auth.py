@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from pypiserver_lite import auth
-from pypiserver_lite.auth import Book, Gate, Passwords
 from pypiserver_lite.errors import Busy, ConfigError, Denied, TooMany
+from pypiserver_lite.rights import who
+from pypiserver_lite.rights.gate import Gate
+from pypiserver_lite.rights.who import Book, Passwords
 
 # Written by Apache's htpasswd and openssl passwd for the password "secret"; {SHA} follows from RFC 3174.
 SECRET = {
@@ -90,7 +91,7 @@ def test_bcrypt_opens_in_every_spelling(tmp_path: Path, ident: str) -> None:
 
 
 def test_bcrypt_reads_72_bytes_of_a_longer_password_as_apache_does(tmp_path: Path) -> None:
-    hashed = auth.crypt_context().handler("bcrypt").using(ident="2y", rounds=4).hash("x" * 72)
+    hashed = who.crypt_context().handler("bcrypt").using(ident="2y", rounds=4).hash("x" * 72)
     gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}")), frozenset({"update"}))
     assert enters(gate, "ann", "x" * 72)
     assert enters(gate, "ann", "x" * 80)
@@ -177,7 +178,7 @@ def b64(text: str | bytes) -> str:
     ],
 )
 def test_logins_are_understood(header: str, user: str, password: bytes) -> None:
-    assert auth.parse_basic(header) == (user, password)
+    assert who.parse_basic(header) == (user, password)
 
 
 MALFORMED = [
@@ -435,7 +436,7 @@ def test_readers_see_old_or_new_users_while_the_file_is_replaced(file: Path) -> 
 
 
 def test_unknown_users_cost_what_known_ones_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hashed = auth.crypt_context().handler("bcrypt").using(rounds=4).hash("secret")
+    hashed = who.crypt_context().handler("bcrypt").using(rounds=4).hash("secret")
     book = Passwords(write(tmp_path / "f", f"ann:{hashed}", f"bob:{SHA_SECRET}", f"cat:{hashed}")).book()
     tried: list[str] = []
 
@@ -443,7 +444,7 @@ def test_unknown_users_cost_what_known_ones_do(tmp_path: Path, monkeypatch: pyte
         tried.append(against)
         return True
 
-    monkeypatch.setattr(auth, "_matches", matches)
+    monkeypatch.setattr(who, "_matches", matches)
     assert book.verify("ann", b"wrong")
     assert not book.verify("nobody", b"wrong")
     assert tried == [hashed, hashed]
@@ -692,9 +693,9 @@ def test_many_connections_of_one_user_are_verified_once() -> None:
 @pytest.mark.parametrize("version", ["1.7.4", "1.8", "0.9", "nonsense", ""])
 def test_the_old_passlib_is_refused_with_the_command_that_mends_it(version: str) -> None:
     with pytest.raises(ConfigError, match="pip uninstall"):
-        auth.require_libpass(version)
+        who.require_libpass(version)
 
 
 @pytest.mark.parametrize("version", ["1.9.0", "1.9.4.post1", "1.10", "2.0"])
 def test_libpass_is_accepted(version: str) -> None:
-    auth.require_libpass(version)
+    who.require_libpass(version)

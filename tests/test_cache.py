@@ -19,12 +19,12 @@ import live
 import pytest
 from packaging.utils import NormalizedName
 
-from pypiserver_lite.cache import Cache, Growing
 from pypiserver_lite.errors import ConfigError
+from pypiserver_lite.jobs import warm as tool
 from pypiserver_lite.model import LocalFile
-from pypiserver_lite.sources.remote import Remote
-from pypiserver_lite.tools import cache as tool
+from pypiserver_lite.upstream.cache import Cache, Growing
 from pypiserver_lite.upstream.client import Upstream
+from pypiserver_lite.upstream.source import Remote
 
 
 def key(text: str) -> str:
@@ -349,7 +349,7 @@ def test_keys_are_digests_and_nothing_else(tmp_path: Path) -> None:
 _FILLING = """
 import sys, time
 from pathlib import Path
-from pypiserver_lite.cache import Cache
+from pypiserver_lite.upstream.cache import Cache
 cache = Cache(Path(sys.argv[1]))
 growing = cache.begin("files", sys.argv[2], 10)
 growing.write(b"half")

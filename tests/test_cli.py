@@ -19,7 +19,9 @@ import pytest
 import requests
 from builders import make_wheel
 
-from pypiserver_lite import cli, config, formats, site
+from pypiserver_lite import cli, site
+from pypiserver_lite.cli.serve import remarks
+from pypiserver_lite.config import settings, values
 from pypiserver_lite.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -157,11 +159,11 @@ def ordinary() -> Iterator[None]:
 
 
 def test_a_folder_that_cannot_be_reached_is_said(folder: Path) -> None:
-    settings = config.from_settings({"packages": folder / "packages", "cache_dir": folder / "cache"})
+    config = settings.from_settings({"packages": folder / "packages", "cache_dir": folder / "cache"})
     folder.chmod(0)
     try:
         with ordinary(), pytest.raises(ConfigError, match=r"packages.*cannot be reached"):
-            site.build_folder(settings)
+            site.build_folder(config)
     finally:
         folder.chmod(0o700)
 
@@ -204,14 +206,14 @@ def test_what_is_accepted_without_effect_or_may_not_be_meant_is_a_line_in_the_lo
     ],
 )
 def test_options_for_an_upstream_that_is_not_asked_are_said(words: list[str], said: list[str]) -> None:
-    remarks = list(cli.remarks(config.load(config.make_parser("", ""), words, {})))
-    assert [remark.partition(":")[0] for remark in remarks] == said
+    found = list(remarks(settings.load(settings.make_parser("", ""), words, {})))
+    assert [remark.partition(":")[0] for remark in found] == said
 
 
 def test_every_server_of_bottle_and_pypiserver_is_accepted() -> None:
     names = {*bottle.server_names, "auto", "cherrypy", "gevent", "gunicorn", "paste", "twisted", "wsgiref"}
     for name in names:
-        assert config.from_settings({"server": name}).server == name.lower()
+        assert settings.from_settings({"server": name}).server == name.lower()
 
 
 def test_options_may_stand_before_the_verb_and_the_verb_may_be_left_out(folder: Path) -> None:
@@ -300,18 +302,18 @@ def test_help_explains_every_verb_and_flag(folder: Path) -> None:
         text = run(verb, "--help", cwd=folder).stdout
         assert f"\n  pypiserver-lite {verb} " in text  # an example
     text = run("run", "--help", cwd=folder).stdout
-    for setting in config.SETTINGS.values():
+    for setting in settings.SETTINGS.values():
         for flag in setting.flags:
             assert flag in text
 
 
 def test_flags_win_over_variables_and_variables_over_defaults() -> None:
-    parser = config.make_parser("", "")
+    parser = settings.make_parser("", "")
     environ = {"PYPISERVER_LITE_PORT": "1", "PYPISERVER_LITE_HOST": "::1", "PYPISERVER_LITE_PACKAGES": "a:b"}
-    settings = config.load(parser, ["-p", "2", "-o"], environ)
-    assert (settings.port, settings.host, settings.overwrite, settings.cache_control) == (2, "::1", True, None)
-    assert [path.name for path in settings.packages] == ["a", "b"]
-    assert config.load(parser, ["c"], environ).packages == (Path("c"),)
+    config = settings.load(parser, ["-p", "2", "-o"], environ)
+    assert (config.port, config.host, config.overwrite, config.cache_control) == (2, "::1", True, None)
+    assert [path.name for path in config.packages] == ["a", "b"]
+    assert settings.load(parser, ["c"], environ).packages == (Path("c"),)
 
 
 @pytest.mark.parametrize(
@@ -323,20 +325,20 @@ def test_flags_win_over_variables_and_variables_over_defaults() -> None:
     ],
 )
 def test_settings_survive_the_environment(words: list[str]) -> None:
-    settings = config.load(config.make_parser("", ""), words, {})
-    assert config.from_environ(config.variables(settings)) == settings
+    config = settings.load(settings.make_parser("", ""), words, {})
+    assert settings.from_environ(settings.variables(config)) == config
 
 
 @pytest.mark.parametrize("text", ["0", "12k", "1.5MB", "10GB", "2GiB", "7 tb"])
 def test_sizes_have_units(text: str) -> None:
     expected = {"0": 0, "12k": 12_000, "1.5MB": 1_500_000, "10GB": 10**10, "2GiB": 2**31, "7 tb": 7 * 10**12}
-    assert formats.parse_size(text) == expected[text]
+    assert values.parse_size(text) == expected[text]
 
 
-@pytest.mark.parametrize("settings", [{"prot": 1}, {"port": "x"}, {"authenticate": ["fly"]}, {"fallback_url": "x"}])
-def test_wrong_settings_of_a_host_are_config_errors(settings: dict[str, object]) -> None:
+@pytest.mark.parametrize("config", [{"prot": 1}, {"port": "x"}, {"authenticate": ["fly"]}, {"fallback_url": "x"}])
+def test_wrong_settings_of_a_host_are_config_errors(config: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        config.from_settings(settings)
+        settings.from_settings(config)
 
 
 def test_a_password_is_set_changed_and_deleted(folder: Path) -> None:

@@ -10,17 +10,17 @@ import faulty_upstream as faulty
 import pytest
 from source_contract import OTHER, OURS, SourceContract, StoreContract
 
-from pypiserver_lite import about
+from pypiserver_lite import metadata
 from pypiserver_lite.archives import core_metadata
-from pypiserver_lite.cache import Cache
 from pypiserver_lite.errors import Missing
-from pypiserver_lite.facts import Memory
+from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder.store import Folder
 from pypiserver_lite.index import Index
 from pypiserver_lite.model import Source, Store
-from pypiserver_lite.policy import Reserved, Withheld
-from pypiserver_lite.sources.folder import Folder
-from pypiserver_lite.sources.remote import Remote
+from pypiserver_lite.policy.rules import Reserved, Withheld
+from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.upstream.client import Upstream
+from pypiserver_lite.upstream.source import Remote
 
 
 class Folders:
@@ -76,14 +76,14 @@ class UpstreamContract(Folders, SourceContract):
         server = self.stack.enter_context(faulty.upstream())
         for path in sorted(files.iterdir()):
             with path.open("rb") as file:
-                metadata = core_metadata(file, path.name) if path.suffix == ".whl" else None
+                core = core_metadata(file, path.name) if path.suffix == ".whl" else None
             server.add(
                 OTHER if path.name.startswith("other") else OURS,
                 path.name,
                 path.read_bytes(),
-                metadata=metadata,
+                metadata=core,
                 upload_time="2026-01-02T03:04:05.678Z",
-                requires_python=metadata and about.parse(metadata).requires_python,
+                requires_python=core and metadata.parse(core).requires_python,
             )
         upstream = Upstream(server.url)
         self.stack.callback(upstream.close)

@@ -19,8 +19,8 @@ from builders import make_wheel
 from wsgi_client import Client
 
 from pypiserver_lite import make_app
-from pypiserver_lite.about import About
 from pypiserver_lite.errors import Busy
+from pypiserver_lite.metadata import About
 from pypiserver_lite.web import descriptions, readme
 from pypiserver_lite.web.descriptions import LONGEST, Descriptions
 

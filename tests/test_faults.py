@@ -22,9 +22,9 @@ import forms
 import live
 import pytest
 
-from pypiserver_lite.facts import Memory
-from pypiserver_lite.sources.folder import Folder
-from pypiserver_lite.sources.listing import stamp_of
+from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder.listing import stamp_of
+from pypiserver_lite.folder.store import Folder
 
 MIB = 2**20
 

@@ -24,10 +24,10 @@ from source_contract import OURS, read, staged
 
 from pypiserver_lite.disk import Budget
 from pypiserver_lite.errors import Conflict, DiskFailed, Invalid, Missing, Unavailable
-from pypiserver_lite.facts import Memory
+from pypiserver_lite.folder import projects
+from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder.store import Folder
 from pypiserver_lite.model import File, LocalFile, Project
-from pypiserver_lite.sources import projects
-from pypiserver_lite.sources.folder import Folder
 
 Make = Callable[..., Folder]
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links as POSIX has them")
@@ -796,9 +796,9 @@ def test_new_files_are_read_ahead_and_vanished_ones_forgotten(make: Make, tmp_pa
 _FORKS = """
 import os, sys, time, warnings
 from pathlib import Path
-from pypiserver_lite.facts import Memory
-from pypiserver_lite.sources import projects
-from pypiserver_lite.sources.folder import Folder
+from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder import projects
+from pypiserver_lite.folder.store import Folder
 warnings.simplefilter("ignore")
 folder = Folder([Path(sys.argv[1])], Memory(Path(sys.argv[2])), hash_algo="sha256")
 folder.read_ahead()

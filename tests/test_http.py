@@ -31,7 +31,7 @@ import pypiserver_lite
 from pypiserver_lite.errors import Busy, Denied, Missing
 from pypiserver_lite.kept import Kept, Turnstile
 from pypiserver_lite.model import LocalFile, Project
-from pypiserver_lite.web import send
+from pypiserver_lite.web import answers
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
@@ -676,6 +676,6 @@ def test_a_link_put_in_place_of_a_file_that_was_looked_up_is_not_followed(tmp_pa
     (tmp_path / "secret").write_bytes(b"secret")
     (tmp_path / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(Missing):
-        send.local_file(
+        answers.local_file(
             {"REQUEST_METHOD": "GET"}, LocalFile(path=tmp_path / "link"), filename="link", cache_control="no-cache"
         )

@@ -21,7 +21,7 @@ from builders import make_wheel
 from installs import BACKEND, FAST, NEEDED, ROOT, add_path, provide
 from live import Shell, ask, spawn, stop
 
-from pypiserver_lite.config import ENV_PREFIX, SETTINGS
+from pypiserver_lite.config.settings import ENV_PREFIX, SETTINGS
 
 pytestmark = pytest.mark.xdist_group("packaging")
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from builders import make_wheel
 
-from pypiserver_lite.facts import Memory
+from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder.store import Folder
 from pypiserver_lite.index import Index
-from pypiserver_lite.sources.folder import Folder
 
 
 @pytest.fixture

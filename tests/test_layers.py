@@ -12,12 +12,13 @@ PACKAGE = "pypiserver_lite"
 ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 
 LAYERS = (
-    ("errors", "model", "kept", "formats", "config"),  # values: no input, no output
-    ("dists", "archives", "simple", "policy", "index", "search", "about"),  # pure: data in, data out
-    # edges: files, network, clocks
-    ("disk", "upload", "facts", "cache", "upstream", "throttles", "auth", "observe", "sources"),
+    ("errors", "model", "kept"),  # values: no input, no output
+    ("config",),  # settings
+    ("dists", "archives", "metadata", "simple", "index", "search", "policy"),  # pure: data in, data out
+    ("disk", "upload", "observe", "rights", "folder", "upstream"),  # edges: files, network, clocks
     ("site",),  # the one place that names concrete classes
-    ("web", "tools", "servers", "cli"),  # faces
+    ("jobs", "web", "servers"),  # what works on a site
+    ("cli",),  # the one place that prints
     ("__init__", "wsgi", "__main__"),  # doors
 )
 """A unit imports units of earlier rows, and in its own row those to its left. A folder is one unit."""
@@ -30,8 +31,8 @@ KEPT_TO = {
     "requests": {"upstream"},
     "urllib3": {"upstream"},
     "waitress": {"servers"},
-    "passlib": {"auth"},
-    "sqlite3": {"facts"},
+    "passlib": {"rights"},
+    "sqlite3": {"folder.facts"},
     "multipart": {"upload"},
     "os.environ": {"cli", "wsgi", "upstream.ways"},
     "print": {"cli"},
@@ -119,14 +120,14 @@ def test_inside_a_unit_no_modules_import_each_other_in_a_circle() -> None:
         ("dists", "import pypiserver_lite.disk"),
         ("disk", "from .upload import receive"),
         ("index", "from . import make_app"),
-        ("sources.folder", "from ..site import build"),
+        ("folder.store", "from ..site import build"),
         ("site", "import bottle"),
         ("web.api", "import requests.adapters"),
         ("site", "import urllib3.util"),
         ("upstream.client", "import os\nos.environ['A']"),
         ("observe", "import os\nos.environ['A']"),
         ("servers", "from os import getenv"),
-        ("tools.yank", "print('done')"),
+        ("jobs.warm", "print('done')"),
         ("helpers", ""),
     ],
 )
@@ -138,7 +139,7 @@ def test_these_rules_notice_a_breach(module: str, text: str) -> None:
     ("module", "text"),
     [
         ("web.api", "import bottle\nfrom .. import site, upload\nfrom ..errors import Invalid\nfrom . import send"),
-        ("sources.folder", "from ..facts import Memory\nfrom .. import disk"),
+        ("folder.store", "from ..upload import receive\nfrom .. import disk"),
         ("cli", "import os\nfrom .web import make_app\nprint(os.environ)"),
         ("wsgi", "import os\nfrom . import make_app\nos.environ"),
         ("upstream.ways", "import os\nos.environ"),

@@ -19,8 +19,8 @@ from builders import make_sdist, make_wheel
 from wsgi_client import Client
 
 import pypiserver_lite
-from pypiserver_lite.facts import Memory
-from pypiserver_lite.sources.folder import Folder
+from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder.store import Folder
 
 JSON = "application/vnd.pypi.simple.v1+json"
 MOMENT = datetime(2024, 2, 29, 12, 30, 15, 250000, tzinfo=timezone.utc)

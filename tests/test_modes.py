@@ -17,7 +17,8 @@ import live
 import pytest
 from builders import make_wheel, metadata
 
-from pypiserver_lite import ConfigError, PypiServerLite, config, make_app, site
+from pypiserver_lite import ConfigError, PypiServerLite, make_app, site
+from pypiserver_lite.config import settings
 from pypiserver_lite.upstream import hops
 
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -310,11 +311,11 @@ def test_upstream_passwords_are_shown_to_nobody(upstream: faulty.FaultyUpstream,
     assert not [text for text in seen if "s3cr3t" in text or "dXBsaW5r" in text]
     kept = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
     assert not [data for data in kept if b"s3cr3t" in data or b"dXBsaW5r" in data]
-    assert "s3cr3t" not in repr(config.from_settings({"fallback_url": url}))
+    assert "s3cr3t" not in repr(settings.from_settings({"fallback_url": url}))
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"),
+    ("config", "named"),
     [
         ({"fallback_url": ["http://a.invalid/", "http://b.invalid/"]}, "--fallback-mode"),
         ({"fallback_url": "http://user:pass@a.invalid/"}, "--fallback-url"),
@@ -323,9 +324,9 @@ def test_upstream_passwords_are_shown_to_nobody(upstream: faulty.FaultyUpstream,
         ({"cache_size": "lots"}, "cache_size"),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(settings: dict[str, object], named: str, folder: Path) -> None:
+def test_settings_that_do_not_go_together_are_refused(config: dict[str, object], named: str, folder: Path) -> None:
     with pytest.raises(ConfigError, match=named) as caught:
-        site.build(config.from_settings({"packages": folder, **settings}))
+        site.build(settings.from_settings({"packages": folder, **config}))
     assert "pass@" not in str(caught.value)
 
 

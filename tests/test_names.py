@@ -28,8 +28,8 @@ from test_faults import Mount, disk  # noqa: F401 - a fixture
 
 from pypiserver_lite import make_app
 from pypiserver_lite.errors import ConfigError, Conflict, Missing, Unavailable
-from pypiserver_lite.facts import Memory
-from pypiserver_lite.sources.folder import Folder
+from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder.store import Folder
 
 OTHER = NormalizedName("other")
 RECORDS = Path(".pypiserver-lite", "names")

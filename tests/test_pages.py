@@ -21,7 +21,7 @@ from wsgi_client import Answer, Client
 
 import pypiserver_lite
 from pypiserver_lite import ConfigError, make_app
-from pypiserver_lite.about import About
+from pypiserver_lite.metadata import About
 from pypiserver_lite.web import readme
 from pypiserver_lite.web.descriptions import Descriptions
 

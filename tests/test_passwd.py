@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pypiserver_lite.auth import Gate, Passwords, parse_basic
 from pypiserver_lite.errors import ConfigError, Invalid
-from pypiserver_lite.tools import passwd
+from pypiserver_lite.rights import htpasswd
+from pypiserver_lite.rights.gate import Gate
+from pypiserver_lite.rights.who import Passwords, parse_basic
 
 OTHERS = b"# our users\n\n  # indented\nbob:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/\nnonsense \xff\n\nzoe:!\n"
 
@@ -23,14 +24,14 @@ def verifies(path: Path, user: str, password: str) -> bool:
 @pytest.mark.parametrize("password", ["sécret: 1", "x" * 72])
 def test_what_is_written_lets_the_user_in_and_is_bcrypt_as_apache_spells_it(tmp_path: Path, password: str) -> None:
     path = tmp_path / "htpasswd"
-    passwd.set_password(path, "ann", password)
+    htpasswd.set_password(path, "ann", password)
     assert verifies(path, "ann", password)
     assert not verifies(path, "ann", "other")
     assert path.read_text().startswith("ann:$2y$10$")
 
 
 def test_a_new_file_is_for_its_owner_only(tmp_path: Path) -> None:
-    passwd.set_password(tmp_path / "f", "ann", "secret")
+    htpasswd.set_password(tmp_path / "f", "ann", "secret")
     assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o600
     assert os.listdir(tmp_path) == ["f"]
 
@@ -40,15 +41,15 @@ def test_everything_else_in_the_file_stays_as_it_is(tmp_path: Path) -> None:
     path.write_bytes(OTHERS)
     path.chmod(0o640)
     os.chown(path, os.getuid(), os.getgid())
-    passwd.set_password(path, "ann", "secret")
+    htpasswd.set_password(path, "ann", "secret")
     assert path.read_bytes().startswith(OTHERS + b"ann:$2y$")
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    passwd.set_password(path, "bob", "secret")
+    htpasswd.set_password(path, "bob", "secret")
     lines = path.read_bytes().split(b"\n")
     assert lines[:3] == OTHERS.split(b"\n")[:3] and lines[3].startswith(b"bob:") and len(lines) == 9
-    passwd.set_password(path, "bob", "secret")
-    passwd.delete_user(path, "ann")
-    passwd.delete_user(path, "bob")
+    htpasswd.set_password(path, "bob", "secret")
+    htpasswd.delete_user(path, "ann")
+    htpasswd.delete_user(path, "bob")
     assert path.read_bytes() == OTHERS.replace(b"bob:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/\n", b"")
 
 
@@ -66,7 +67,7 @@ def test_everything_else_in_the_file_stays_as_it_is(tmp_path: Path) -> None:
 def test_the_users_line_is_replaced_or_added(tmp_path: Path, before: bytes, after: bytes) -> None:
     path = tmp_path / "f"
     path.write_bytes(before)
-    passwd.set_password(path, "ann", "secret")
+    htpasswd.set_password(path, "ann", "secret")
     data = path.read_bytes()
     begin = data.index(b"ann:$2y$") + 4
     assert data[:begin] + b"HASH" + data[begin + 60 :] == after
@@ -75,7 +76,7 @@ def test_the_users_line_is_replaced_or_added(tmp_path: Path, before: bytes, afte
 def test_a_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(OTHERS)
     (tmp_path / "link").symlink_to("real")
-    passwd.set_password(tmp_path / "link", "ann", "secret")
+    htpasswd.set_password(tmp_path / "link", "ann", "secret")
     assert (tmp_path / "link").is_symlink()
     assert verifies(tmp_path / "real", "ann", "secret")
 
@@ -85,16 +86,16 @@ def test_a_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
 )
 def test_names_that_could_never_log_in_are_refused(tmp_path: Path, user: str) -> None:
     with pytest.raises(Invalid):
-        passwd.set_password(tmp_path / "f", user, "secret")
+        htpasswd.set_password(tmp_path / "f", user, "secret")
     with pytest.raises(Invalid):
-        passwd.delete_user(tmp_path / "f", user)
+        htpasswd.delete_user(tmp_path / "f", user)
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("password", ["", "x" * 73, "é" * 37, "se\ncret", "sec\0ret", "\udcff"])
 def test_passwords_that_could_not_work_are_refused_and_not_quoted(tmp_path: Path, password: str) -> None:
     with pytest.raises(Invalid) as caught:
-        passwd.set_password(tmp_path / "f", "ann", password)
+        htpasswd.set_password(tmp_path / "f", "ann", password)
     assert not password or password not in str(caught.value)
     assert os.listdir(tmp_path) == []
 
@@ -104,25 +105,25 @@ def test_trouble_with_the_file_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "users").write_bytes(OTHERS)
     for path in (tmp_path / "none", tmp_path / "no" / "such", tmp_path / "folder", tmp_path / "users"):
         with pytest.raises(ConfigError, match=path.name) as caught:
-            passwd.delete_user(path, "ann")
+            htpasswd.delete_user(path, "ann")
         assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError):
-        passwd.set_password(tmp_path / "no" / "such", "ann", "secret")
+        htpasswd.set_password(tmp_path / "no" / "such", "ann", "secret")
     with pytest.raises(ConfigError):
-        passwd.set_password(tmp_path / "folder", "ann", "secret")
+        htpasswd.set_password(tmp_path / "folder", "ann", "secret")
     assert sorted(os.listdir(tmp_path)) == ["folder", "users"]
     assert (tmp_path / "users").read_bytes() == OTHERS
 
 
 def test_a_running_server_takes_new_users_and_drops_deleted_ones(tmp_path: Path) -> None:
     path = tmp_path / "f"
-    passwd.set_password(path, "ann", "secret")
+    htpasswd.set_password(path, "ann", "secret")
     passwords = Passwords(path)
     gate = Gate(passwords, frozenset({"update"}))
     assert gate.needs_login("update")
-    passwd.set_password(path, "bob", "other")
+    htpasswd.set_password(path, "bob", "other")
     assert passwords.book().verify("bob", b"other")
-    passwd.delete_user(path, "ann")
+    htpasswd.delete_user(path, "ann")
     assert not passwords.book().verify("ann", b"secret")
 
 
@@ -132,7 +133,7 @@ def test_several_editors_lose_no_user(tmp_path: Path) -> None:
 
     def add(number: int) -> None:
         for turn in range(3):
-            passwd.set_password(path, f"user{number}.{turn}", "secret")
+            htpasswd.set_password(path, f"user{number}.{turn}", "secret")
 
     threads = [threading.Thread(target=add, args=(number,)) for number in range(3)]
     for thread in threads:
@@ -145,7 +146,7 @@ def test_several_editors_lose_no_user(tmp_path: Path) -> None:
 def test_any_password_that_is_taken_can_be_sent(tmp_path: Path) -> None:
     import base64
 
-    passwd.set_password(tmp_path / "f", "jörg", "pä: 1")
+    htpasswd.set_password(tmp_path / "f", "jörg", "pä: 1")
     for encoding in ("utf-8", "latin-1"):
         header = "Basic " + base64.b64encode("jörg:pä: 1".encode(encoding)).decode()
         user, password = parse_basic(header)

@@ -16,7 +16,7 @@ from live import Shell
 from packaging.requirements import Requirement
 
 from pypiserver_lite import cli
-from pypiserver_lite.config import ENV_PREFIX, SETTINGS, Setting, load, make_parser
+from pypiserver_lite.config.settings import ENV_PREFIX, SETTINGS, Setting, load, make_parser
 
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
 

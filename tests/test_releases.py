@@ -104,8 +104,8 @@ from pathlib import Path
 sys.path[:0] = sys.argv[1:3]
 from source_contract import staged
 from pypiserver_lite.errors import Conflict
-from pypiserver_lite.facts import Memory
-from pypiserver_lite.sources.folder import Folder
+from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder.store import Folder
 
 folder = Folder([Path(sys.argv[3])], Memory(None))
 overwrite = sys.argv[4] == "overwrite"

@@ -23,16 +23,16 @@ import faulty_upstream as faulty
 import pytest
 from packaging.utils import NormalizedName
 
-from pypiserver_lite.cache import Cache
 from pypiserver_lite.errors import Busy, ConfigError, Late, Loop, Missing, NoSpace, Unavailable
 from pypiserver_lite.kept import Turnstile
 from pypiserver_lite.model import Content, LocalFile, Stream
-from pypiserver_lite.sources.remote import Remote
 from pypiserver_lite.upstream import hops, pages
+from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.upstream.client import Upstream
 from pypiserver_lite.upstream.download import Borrowed
 from pypiserver_lite.upstream.ranged import TAIL, RangedFile
 from pypiserver_lite.upstream.rate import Rate
+from pypiserver_lite.upstream.source import Remote
 
 FOO = NormalizedName("foo")
 PAGE = "/simple/foo/"
@@ -1052,9 +1052,9 @@ def test_where_too_many_wait_what_is_known_is_served_and_what_is_not_is_busy(
 _ANOTHER = """
 import hashlib, sys, time
 from pathlib import Path
-from pypiserver_lite.cache import Cache
+from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.model import LocalFile
-from pypiserver_lite.sources.remote import Remote
+from pypiserver_lite.upstream.source import Remote
 from pypiserver_lite.upstream.client import Upstream
 remote = Remote(Upstream(sys.argv[1]), mode="cache", cache=Cache(Path(sys.argv[2])))
 remote.project("foo")

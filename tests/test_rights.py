@@ -19,7 +19,7 @@ import live
 import pytest
 
 from pypiserver_lite import make_app
-from pypiserver_lite.tools.passwd import delete_user, set_password
+from pypiserver_lite.rights.htpasswd import delete_user, set_password
 
 WHEEL = "ours-1.0-py3-none-any.whl"
 ABSENT = "none-1.0-py3-none-any.whl"

@@ -15,8 +15,8 @@ import pytest
 from builders import make_wheel
 
 from pypiserver_lite import ConfigError, make_app
-from pypiserver_lite.config import Config, from_environ, from_settings, variables
-from pypiserver_lite.formats import Sendfile
+from pypiserver_lite.config.settings import Config, from_environ, from_settings, variables
+from pypiserver_lite.config.values import Sendfile
 
 NGINX = next(
     (path for path in ("/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx") if Path(path).exists()), ""

@@ -20,11 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.utils import NormalizedName
 
-from pypiserver_lite import dists, simple
+from pypiserver_lite import dists
 from pypiserver_lite.errors import NotAcceptable, Unavailable
 from pypiserver_lite.model import File, Project
-from pypiserver_lite.simple import Form
-from pypiserver_lite.upstream.parse import parse_project
+from pypiserver_lite.simple import render
+from pypiserver_lite.simple.negotiate import Form, negotiate
+from pypiserver_lite.simple.parse import parse_project
 
 JSON, HTML, TEXT = Form
 BASE = "http://127.0.0.1:8080/prefix/simple/foo/"
@@ -72,29 +73,29 @@ LATEST = "application/vnd.pypi.simple.latest"
     ],
 )
 def test_the_form_is_the_one_the_client_likes_best(accept: str | None, form: Form) -> None:
-    assert simple.negotiate(accept) is form
+    assert negotiate(accept) is form
 
 
 @pytest.mark.parametrize("accept", ["image/png", "text/html;q=0", "*/*;q=0", "application/json", f"{JSON.value}-x"])
 def test_a_client_that_takes_none_of_the_forms_is_told(accept: str) -> None:  # G7
     with pytest.raises(NotAcceptable, match=re.escape(JSON.value)):
-        simple.negotiate(accept)
+        negotiate(accept)
 
 
 def test_format_beats_accept() -> None:  # G9
     for form in Form:
-        assert simple.negotiate("image/png", form.value) is form
-        assert simple.negotiate(PIP, form.value.replace("+", " ")) is form
-    assert simple.negotiate("text/html", f"{LATEST}+json") is JSON
+        assert negotiate("image/png", form.value) is form
+        assert negotiate(PIP, form.value.replace("+", " ")) is form
+    assert negotiate("text/html", f"{LATEST}+json") is JSON
     for unknown in ("", "json", "*/*", "text/html;q=1", "text/plain"):
         with pytest.raises(NotAcceptable):
-            simple.negotiate("*/*", unknown)
+            negotiate("*/*", unknown)
 
 
 @given(st.text(st.sampled_from("aq*/;,=. 01+-ä\0") | st.characters()))
 def test_no_header_is_an_error_of_ours(accept: str) -> None:  # G8
     try:
-        assert simple.negotiate(accept) in Form
+        assert negotiate(accept) in Form
     except NotAcceptable:
         pass
 
@@ -131,14 +132,14 @@ FULL = wheel(
 
 
 def as_json(page: Project) -> dict[str, Any]:
-    found = json.loads(simple.render_project(page, JSON))
+    found = json.loads(render.render_project(page, JSON))
     assert isinstance(found, dict)
     return found
 
 
 def as_html(page: Project) -> str:
-    assert simple.render_project(page, HTML) == simple.render_project(page, TEXT)
-    return simple.render_project(page, HTML).decode()
+    assert render.render_project(page, HTML) == render.render_project(page, TEXT)
+    return render.render_project(page, HTML).decode()
 
 
 def test_json_page_says_everything() -> None:  # J1, J3, J4, J5, J6, J7, J8, J9, J10, J12, J13
@@ -203,12 +204,12 @@ def test_html_attributes_are_there_only_when_they_mean_something() -> None:  # H
 
 @pytest.mark.parametrize("form", Form)
 def test_status_is_told_unless_it_is_the_usual_one(form: Form) -> None:  # J11, Q2
-    assert b"status" not in simple.render_project(project(FULL), form)
+    assert b"status" not in render.render_project(project(FULL), form)
     archived = project(FULL, status="archived", reason='done > "over"')
-    page = simple.render_project(archived, form)
+    page = render.render_project(archived, form)
     if form is JSON:
         assert json.loads(page)["project-status"] == {"status": "archived", "reason": 'done > "over"'}
-        assert json.loads(simple.render_project(project(status="deprecated"), form))["project-status"] == {
+        assert json.loads(render.render_project(project(status="deprecated"), form))["project-status"] == {
             "status": "deprecated"
         }
     else:
@@ -218,7 +219,7 @@ def test_status_is_told_unless_it_is_the_usual_one(form: Form) -> None:  # J11, 
 
 @pytest.mark.parametrize("form", Form)
 def test_a_quarantined_project_offers_no_files(form: Form) -> None:  # Q1
-    page = simple.render_project(project(FULL, status="quarantined"), form)
+    page = render.render_project(project(FULL, status="quarantined"), form)
     assert b"foo-1.0" not in page and b"quarantined" in page
 
 
@@ -251,7 +252,7 @@ def test_a_file_name_that_reads_as_another_projects_is_linked_under_this_one() -
 def test_what_cannot_be_spelled_is_left_out(form: Form) -> None:  # U12
     files = [wheel(filename=f"foo-1.0{odd}.tar.gz") for odd in ("\udcff", "\n", "\0", "\x85", "\u2028")]
     odd_text = wheel(yanked="a\0b\udc80\x1b", requires_python=">=3\udc80")
-    page = simple.render_project(project(*files, odd_text, reason="\udc80", status="archived"), form)
+    page = render.render_project(project(*files, odd_text, reason="\udc80", status="archived"), form)
     read = parse_project(page, form.content_type, BASE, FOO)
     assert [(file.filename, file.yanked, file.requires_python) for file in read.files] == [(FULL.filename, "ab", ">=3")]
 
@@ -261,7 +262,7 @@ NAMES = (NormalizedName("a-b"), FOO, NormalizedName("x0"))
 
 @pytest.mark.parametrize("form", Form)
 def test_the_list_has_each_project_once(form: Form) -> None:  # U1, J2, H2
-    page = simple.render_names(NAMES, form, 7)
+    page = render.render_names(NAMES, form, 7)
     if form is JSON:
         projects = [{"name": name, "_last-serial": 7} for name in NAMES]
         assert json.loads(page) == {"meta": {"api-version": "1.4", "_last-serial": 7}, "projects": projects}
@@ -353,12 +354,12 @@ def in_html(page: Project) -> Project:
 
 @given(PROJECTS)
 def test_a_json_page_is_read_back_as_it_was(page: Project) -> None:
-    assert parse_project(simple.render_project(page, JSON), JSON.content_type, BASE, FOO) == offered(page)
+    assert parse_project(render.render_project(page, JSON), JSON.content_type, BASE, FOO) == offered(page)
 
 
 @given(PROJECTS, st.sampled_from([HTML, TEXT]))
 def test_an_html_page_is_read_back_as_far_as_html_goes(page: Project, form: Form) -> None:  # H9
-    assert parse_project(simple.render_project(page, form), form.content_type, BASE, FOO) == in_html(page)
+    assert parse_project(render.render_project(page, form), form.content_type, BASE, FOO) == in_html(page)
 
 
 @settings(max_examples=40)  # the other reader is slow
@@ -408,7 +409,7 @@ def test_a_page_of_two_thousand_files_is_quick() -> None:  # P11
     page = project(*files)
     for form in Form:
         started = time.process_time()
-        data = simple.render_project(page, form)
+        data = render.render_project(page, form)
         assert time.process_time() - started < 0.3  # about 15 ms
         started = time.process_time()
         assert parse_project(data, form.content_type, BASE, FOO) == page
@@ -749,4 +750,4 @@ def test_no_value_in_a_page_is_an_error_of_ours_and_none_could_leave_its_header_
         ):
             assert text is None or not re.search(r"[\x00-\x1f\x7f]", text)
     for form in Form:
-        simple.render_project(page, form)
+        render.render_project(page, form)

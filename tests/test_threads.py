@@ -15,12 +15,12 @@ from source_contract import read
 from wsgi_client import Client
 
 from pypiserver_lite import make_app
-from pypiserver_lite.cache import Cache
 from pypiserver_lite.errors import Busy
 from pypiserver_lite.kept import Flights
-from pypiserver_lite.sources.remote import Remote
 from pypiserver_lite.upstream import addresses
+from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.upstream.client import Upstream
+from pypiserver_lite.upstream.source import Remote
 
 
 @contextmanager

@@ -16,7 +16,8 @@ import faulty_upstream as faulty
 import pytest
 from packaging.utils import NormalizedName
 
-from pypiserver_lite import config, site
+from pypiserver_lite import site
+from pypiserver_lite.config import settings
 from pypiserver_lite.errors import Busy, ConfigError, Late, Loop, Missing, Unavailable
 from pypiserver_lite.kept import Turnstile
 from pypiserver_lite.upstream import default_upstream, hops
@@ -37,8 +38,8 @@ def server() -> Iterator[faulty.FaultyUpstream]:
 
 
 def client(server: faulty.FaultyUpstream, **options: object) -> Upstream:
-    settings: dict[str, object] = {"connect": 2.0, "read": 0.4, "page": 0.8, "pause": 0.0}
-    return Upstream(server.url, **(settings | options))  # type: ignore[arg-type]  # a table of options
+    config: dict[str, object] = {"connect": 2.0, "read": 0.4, "page": 0.8, "pause": 0.0}
+    return Upstream(server.url, **(config | options))  # type: ignore[arg-type]  # a table of options
 
 
 def test_the_default_upstream_is_a_simple_index_over_https() -> None:
@@ -378,8 +379,8 @@ def test_nothing_of_the_environment_or_of_earlier_answers_goes_up(
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login a password b\n")
     monkeypatch.setenv("HOME", str(tmp_path))
     server.stored[PAGE].extra["Set-Cookie"] = "a=b"
-    settings = {"packages": tmp_path, "fallback_url": server.url, "fallback_mode": "proxy", "cache_ttl": 0}
-    (remote,) = site.build_remotes(config.from_settings(settings))
+    config = {"packages": tmp_path, "fallback_url": server.url, "fallback_mode": "proxy", "cache_ttl": 0}
+    (remote,) = site.build_remotes(settings.from_settings(config))
     server.stored[PAGE].etag = None
     for _ in range(2):
         remote.project(FOO)

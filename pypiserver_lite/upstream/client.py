@@ -26,12 +26,12 @@ from packaging.utils import NormalizedName
 
 from ..errors import ConfigError, Late, Loop, Missing, Unavailable
 from ..kept import Turnstile
+from ..simple.parse import PAGE_LIMIT
 from . import hops
 from .addresses import Forbidden, Gate, Origin, Unreachable, origin_of
 from .bodies import Body, closing, field, joined, number, unzipped
 from .calls import Call, adapter, current
 from .credentials import basic, read_netrc, split_credentials
-from .parse import PAGE_LIMIT
 from .rate import Rate, Traffic
 from .ways import Proxy, Ways
 

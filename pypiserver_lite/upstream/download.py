@@ -19,12 +19,12 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
-from ..cache import Followed, Growing, read_at
 from ..errors import Busy, Late, Missing, NoSpace, Unavailable
 from ..kept import start
 from ..model import Followable, HandOver
 from . import hops
 from .bodies import Body
+from .cache import Followed, Growing, read_at
 from .client import Named, Upstream
 
 _PIECE = 2**16  # bytes

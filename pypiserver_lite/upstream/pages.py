@@ -37,13 +37,13 @@ from typing import NamedTuple
 
 from packaging.utils import NormalizedName
 
-from ..cache import Cache
 from ..errors import Busy, Unavailable
 from ..kept import Flights, Turnstile
 from ..model import NO_HASHES, File, Project
+from ..simple.parse import LARGE_PAGE, PAGE_LIMIT, parse_project
 from . import hops
+from .cache import Cache
 from .client import UNCHANGED, Page, Upstream
-from .parse import LARGE_PAGE, PAGE_LIMIT, parse_project
 
 _MOST_ABSENCES = 10_000
 _GLANCE = 0.3

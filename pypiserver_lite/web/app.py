@@ -20,14 +20,17 @@ from urllib.parse import quote, urlsplit
 import bottle
 from packaging.utils import NormalizedName
 
-from .. import about, config, observe, simple, site, upload
+from .. import metadata, observe, site, upload
+from ..config.settings import Config, from_settings
 from ..dists import try_normalize
 from ..errors import ConfigError, Missing, PypiServerLiteError, TooLarge
 from ..kept import Kept, Turnstile
 from ..model import Project, User
 from ..search import LONGEST_QUERY
+from ..simple import render
+from ..simple.negotiate import Form, negotiate
 from ..upstream import hops
-from . import api, browsers, direct, human, pages, plain, rpc, send
+from . import answers, browsers, legacy_json, pages, plain, ready, rpc, templates
 from .downloads import Downloads
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ _NOTED = "pypiserver_lite.noted"  # in the environment of a request whose answer
 _SMALL = 64 * 1024  # bytes: the largest body anything but an upload has a use for
 
 
-class PypiServerLite(direct.Direct):
+class PypiServerLite(ready.Direct):
     """The index as a WSGI application over the folders `packages`, with settings named as the flags.
 
     Subclass it to change a page: every route is a method. The home page is
@@ -57,19 +60,19 @@ class PypiServerLite(direct.Direct):
         if packages:
             settings["packages"] = packages[0] if len(packages) == 1 else packages
         given = settings.get("config")
-        alone = isinstance(given, config.Config) and len(settings) == 1
-        checked = cast("config.Config", given) if alone else config.from_settings(settings)
+        alone = isinstance(given, Config) and len(settings) == 1
+        checked = cast("Config", given) if alone else from_settings(settings)
         self._base_path = urlsplit(checked.server_base_url).path.rstrip("/")
-        self.templates = pages.Templates(folder=checked.templates, welcome=checked.welcome)
+        self.templates = templates.Templates(folder=checked.templates, welcome=checked.welcome)
         self.site = site.build(checked)
         self._guard = browsers.Guard()
         # Some of what is told of a project may have to come from an upstream first.
         waiting = Turnstile(max(1, site.threads(checked) // 4), room=site.threads(checked), patience=0.5)
-        self._pages = Kept[send.Page](lambda page: page.weight, waiting=waiting)
+        self._pages = Kept[answers.Page](lambda page: page.weight, waiting=waiting)
         self._lists = Kept[bytes](len)
         self._downloads = Downloads(self.site)
         try:
-            self.human = human.HumanPages(self.site, self.templates, waiting)
+            self.human = pages.HumanPages(self.site, self.templates, waiting)
             self._add_routes()
         except BaseException:
             self.site.close()
@@ -94,12 +97,12 @@ class PypiServerLite(direct.Direct):
         for path in ("/RPC2", "/pypi", "/pypi/"):
             self._route("POST", path, "list", self.xml_rpc)
         self._route("GET", "/RPC2", "list", self.only_called)
-        self._route("GET", "/", "list", "root", human=True)
-        self._route("GET", "/search", "list", "search", human=True)
-        self._route("GET", "/project/<name>", "list", self.add_slash, human=True)
-        self._route("GET", "/project/<name>/", "list", "project_page", human=True)
-        self._route("GET", "/project/<name>/<version>", "list", self.add_slash, human=True)
-        self._route("GET", "/project/<name>/<version>/", "list", "project_page", human=True)
+        self._route("GET", "/", "list", "root", people=True)
+        self._route("GET", "/search", "list", "search", people=True)
+        self._route("GET", "/project/<name>", "list", self.add_slash, people=True)
+        self._route("GET", "/project/<name>/", "list", "project_page", people=True)
+        self._route("GET", "/project/<name>/<version>", "list", self.add_slash, people=True)
+        self._route("GET", "/project/<name>/<version>/", "list", "project_page", people=True)
         self._route("GET", "/-/<filename>", None, self.asset)
         self._route("GET", "/favicon.ico", None, self.nothing)
         self._route("GET", "/robots.txt", None, self.nothing)
@@ -117,7 +120,7 @@ class PypiServerLite(direct.Direct):
         self._route("GET", path, None, self.health)
 
     def _route(
-        self, method: str, path: str, action: str | None, handler: Callable[..., object] | str, *, human: bool = False
+        self, method: str, path: str, action: str | None, handler: Callable[..., object] | str, *, people: bool = False
     ) -> None:
         call = getattr(self, handler) if isinstance(handler, str) else handler
         home = (method, path) == ("GET", "/")
@@ -136,7 +139,7 @@ class PypiServerLite(direct.Direct):
                 with hops.carrying(environ.get("HTTP_VIA")):
                     return call(**arguments)
             except PypiServerLiteError as error:
-                return self._refuse(error, human=human)
+                return self._refuse(error, people=people)
 
         self.answer_with(method, path, answer, foreign=getattr(call, "__module__", None) != __name__)
 
@@ -157,12 +160,12 @@ class PypiServerLite(direct.Direct):
         if project_name != name:
             return plain.redirect("../" * (1 if version is None else 2) + f"{project_name}/{_segment(version)}", 301)
         project = self._project(project_name)
-        spelled = None if version is None else about.release(project, version)
+        spelled = None if version is None else metadata.release(project, version)
         if spelled != version:
             return plain.redirect(f"../{_segment(spelled)}", 301)
         return self.human.project(project, spelled, self._address()).answer(bottle.request.environ)
 
-    def asset(self, filename: str) -> send.Answer:
+    def asset(self, filename: str) -> answers.Answer:
         """The style sheet, the script, and what else lies beside the templates."""
         page = self.templates.asset(filename, bottle.request.query.get("v", ""))
         return page.answer(bottle.request.environ)
@@ -172,23 +175,23 @@ class PypiServerLite(direct.Direct):
         base = self.site.config.server_base_url
         if not base.startswith("/"):
             return base
-        return pages.own_address(bottle.request.environ) + self._mounted().removeprefix("/")
+        return templates.own_address(bottle.request.environ) + self._mounted().removeprefix("/")
 
     def render(self, template: str, **variables: object) -> str:
         """The text of the page `template` (a name without ``.tpl``) with these variables, and those of every page."""
         return self.templates.render(template, {**self.human.common(self._root()), **variables})
 
-    def simple_names(self) -> send.Answer:
+    def simple_names(self) -> answers.Answer:
         """The list of all projects (PEP 503, 691)."""
         state, names, form = self.site.folder.state(), self.site.index.names(), self._form()
         page = self._pages.get(
             ("simple", form.value),
-            (names, state) if form is simple.Form.JSON else (names,),
-            lambda: self._simple(simple.render_names(names, form, state.serial), form),
+            (names, state) if form is Form.JSON else (names,),
+            lambda: self._simple(render.render_names(names, form, state.serial), form),
         )
         return page.answer(bottle.request.environ, _numbers(state.serial))
 
-    def simple_project(self, name: str) -> send.Answer:
+    def simple_project(self, name: str) -> answers.Answer:
         """A project's page (PEP 503, 691); a redirect to the upstream's if no folder has it."""
         project_name = self._name(name)
         if project_name != name:
@@ -206,85 +209,85 @@ class PypiServerLite(direct.Direct):
             return page.answer(environ, () if _is_elsewhere(project) else _numbers(state.serial))
         return page.answer(environ, (("Age", str(int(age))), ("Warning", '110 - "Response is Stale"')))
 
-    def _page_of(self, project: Project, form: simple.Form) -> send.Page:
-        return self._simple(simple.render_project(project, form), form)
+    def _page_of(self, project: Project, form: Form) -> answers.Page:
+        return self._simple(render.render_project(project, form), form)
 
-    def _simple(self, body: bytes, form: simple.Form) -> send.Page:
+    def _simple(self, body: bytes, form: Form) -> answers.Page:
         control = self.site.page_cache_control
-        return send.Page(body, form.content_type, cache_control=control, vary="Accept, Accept-Encoding")
+        return answers.Page(body, form.content_type, cache_control=control, vary="Accept, Accept-Encoding")
 
-    def package_files(self) -> send.Answer:
+    def package_files(self) -> answers.Answer:
         """A page with a link to each file of this index, as ``pip install --find-links`` reads it."""
         state, index = self.site.folder.state(), self.site.index
         page = self._pages.get(
             ("packages",),
             (index.names(), state),
-            lambda: self._plain("".join(api.file_links(index)), "text/html; charset=utf-8"),
+            lambda: self._plain("".join(legacy_json.file_links(index)), "text/html; charset=utf-8"),
         )
         return page.answer(bottle.request.environ)
 
-    def _plain(self, text: str, content_type: str) -> send.Page:
+    def _plain(self, text: str, content_type: str) -> answers.Page:
         body = text.encode("utf-8", "replace")
-        return send.Page(body, content_type, cache_control=self.site.page_cache_control, vary="Accept-Encoding")
+        return answers.Page(body, content_type, cache_control=self.site.page_cache_control, vary="Accept-Encoding")
 
-    def package(self, path: str) -> send.Answer:
+    def package(self, path: str) -> answers.Answer:
         """A file, or what belongs to it. The last segment names the file; one before it may name its project."""
         return self._downloads.answer(path, bottle.request.environ)
 
-    def project_json(self, name: str) -> send.Answer:
+    def project_json(self, name: str) -> answers.Answer:
         """Facts about a project and its latest release, in the shape of PyPI's JSON API."""
         project_name = self._name(name)
         if project_name != name:
             return plain.redirect(f"../{project_name}/json", 301)
         return self._facts(project_name, None)
 
-    def release_json(self, name: str, version: str) -> send.Answer:
+    def release_json(self, name: str, version: str) -> answers.Answer:
         """Facts about one release, in the shape of PyPI's JSON API."""
         return self._facts(self._name(name), version)
 
-    def _facts(self, name: NormalizedName, version: str | None) -> send.Answer:
+    def _facts(self, name: NormalizedName, version: str | None) -> answers.Answer:
         state, project, address = self.site.folder.state(), self._project(name), self._address()
-        spelled = None if version is None else about.release(project, version)
+        spelled = None if version is None else metadata.release(project, version)
 
-        def made() -> send.Page:
-            facts = api.project_json(project, spelled, self.site.index, address)
+        def made() -> answers.Page:
+            facts = legacy_json.project_json(project, spelled, self.site.index, address)
             return self._plain(json.dumps({**facts, "last_serial": state.serial}), "application/json")
 
         # The address is what the client wrote: it makes the page anew, and never one more.
         page = self._pages.get(("json", name, spelled), (project, state, sys.intern(address)), made)
         return page.answer(bottle.request.environ, () if _is_elsewhere(project) else _numbers(state.serial))
 
-    def change(self) -> send.Answer:
+    def change(self) -> answers.Answer:
         """The legacy upload API: a new file, or the removal or yank of a release (`:action`)."""
         environ = bottle.request.environ
         received = upload.receive(
-            api.request_body(environ),
+            legacy_json.request_body(environ),
             environ.get("CONTENT_TYPE"),
-            api.content_length(environ),
+            legacy_json.content_length(environ),
             stage=self.site.store.stage,
             limit=self.site.config.max_upload,
         )
         user = cast("User | None", environ.get("pypiserver_lite.user"))
-        return plain.text(api.carry_out(received, self.site, user.name if user else "anonymous"))
+        return plain.text(legacy_json.carry_out(received, self.site, user.name if user else "anonymous"))
 
-    def xml_rpc(self) -> send.Answer:
+    def xml_rpc(self) -> answers.Answer:
         """Old clients' XML-RPC calls, `search` above all."""
-        length = api.content_length(bottle.request.environ)
+        length = legacy_json.content_length(bottle.request.environ)
         if length is not None and length > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
-        body = api.request_body(bottle.request.environ).read(rpc.LONGEST + 1)
+        body = legacy_json.request_body(bottle.request.environ).read(rpc.LONGEST + 1)
         if len(body) > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
         state, address = self.site.folder.state(), self._address()
         calls = rpc.Calls(self.site.index, self.human.shelf, state, address, self._lists)
         return plain.content(calls.answer(body), "text/xml; charset=utf-8")
 
-    def only_called(self) -> send.Answer:
+    def only_called(self) -> answers.Answer:
         """XML-RPC's address, for those who do not call but look."""
         answer = plain.text("this address takes XML-RPC calls by POST", [("Allow", "POST")])
-        return send.Answer(status="405 Method Not Allowed", headers=answer.headers, body=answer.body)
+        return answers.Answer(status="405 Method Not Allowed", headers=answer.headers, body=answer.body)
 
-    def health(self) -> send.Answer:
+    def health(self) -> answers.Answer:
         """``Ok`` for monitoring; with ``Accept: application/json`` more, for those who may list."""
         if "application/json" not in bottle.request.environ.get("HTTP_ACCEPT", ""):
             return plain.content(b"Ok", "text/plain; charset=utf-8")
@@ -295,16 +298,16 @@ class PypiServerLite(direct.Direct):
         facts = {"status": "ok", "version": site.VERSION, "uptime": int(self.site.uptime())}
         return plain.as_json({**facts, **self.site.state()})
 
-    def nothing(self) -> send.Answer:
+    def nothing(self) -> answers.Answer:
         """Files that browsers and crawlers ask for and that no project may answer."""
         raise Missing("nothing here")
 
-    def add_slash(self, name: str = "", version: str = "") -> send.Answer:
+    def add_slash(self, name: str = "", version: str = "") -> answers.Answer:
         """From a page's address without its last slash to the one with it (PEP 503)."""
         last = self._name(name) if name else self._path().rsplit("/", 1)[-1]
         return plain.redirect(_segment(version) or f"{last}/", 301)
 
-    def to_simple(self, name: str) -> send.Answer:
+    def to_simple(self, name: str) -> answers.Answer:
         """From an index URL without ``simple/`` to the project's page."""
         up = "../" if bottle.request.path.endswith("/") else ""
         return plain.redirect(f"{up}simple/{self._name(name)}/", 302)
@@ -322,7 +325,7 @@ class PypiServerLite(direct.Direct):
         """Who asks, if they may do `action`. Raises Denied, TooMany or Busy."""
         return self.site.gate.check(action, environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
 
-    def refusal(self, error: PypiServerLiteError) -> send.Answer:
+    def refusal(self, error: PypiServerLiteError) -> answers.Answer:
         """The answer that says what is wrong and what to do; our own failures go to the log, if no answer does."""
         bottle.request.environ["pypiserver_lite.error"] = str(error)
         answer = plain.refusal(error)
@@ -330,9 +333,9 @@ class PypiServerLite(direct.Direct):
             log.error("%s %s: %s", answer.status[:3], observe.clean(bottle.request.path), observe.clean(error))
         return answer
 
-    def _refuse(self, error: PypiServerLiteError, *, human: bool) -> send.Answer:
+    def _refuse(self, error: PypiServerLiteError, *, people: bool) -> answers.Answer:
         refusal = self.refusal(error)
-        if human and api.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
+        if people and legacy_json.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
             return self.human.refusal(refusal, str(error), self._path())
         return refusal
 
@@ -344,7 +347,7 @@ class PypiServerLite(direct.Direct):
             try:
                 return callback(*args, **arguments)
             except PypiServerLiteError as error:
-                refusal = self._refuse(error, human=True)
+                refusal = self._refuse(error, people=True)
                 return bottle.HTTPResponse(refusal.body, refusal.status, refusal.headers)
 
         return answer
@@ -365,14 +368,14 @@ class PypiServerLite(direct.Direct):
             text = res.body
         bottle.request.environ["pypiserver_lite.error"] = text
         answer = plain.text(text)
-        if api.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
-            answer = send.Answer(status=res.status_line, headers=answer.headers)
+        if legacy_json.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
+            answer = answers.Answer(status=res.status_line, headers=answer.headers)
             answer = self.human.refusal(answer, text, self._path())
         for name, value in answer.headers:
             bottle.response.headers[name] = value
         return cast("bytes", answer.body)
 
-    def refuse_early(self, environ: dict[str, Any]) -> tuple[str, send.Headers, bytes] | None:
+    def refuse_early(self, environ: dict[str, Any]) -> tuple[str, answers.Headers, bytes] | None:
         """The refusal of a request with a body, decided from its headers alone; ``None`` lets it come.
 
         Servers that can ask before they read the body do (see `servers`).
@@ -380,7 +383,7 @@ class PypiServerLite(direct.Direct):
         self._enter(environ)
         bottle.request.bind(environ)
         path = environ.get("PATH_INFO")
-        length = api.content_length(environ)
+        length = legacy_json.content_length(environ)
         try:
             if environ["REQUEST_METHOD"] == "POST" and path in UPLOAD_PATHS:
                 self._guard.check("update", environ)
@@ -434,10 +437,10 @@ class PypiServerLite(direct.Direct):
         """From the page asked for up to the root of the index."""
         return "../" * (self._path().count("/") - 1)
 
-    def _form(self) -> simple.Form:
+    def _form(self) -> Form:
         environ = bottle.request.environ
         wanted = bottle.request.query.get("format") if environ.get("QUERY_STRING") else None
-        return simple.negotiate(environ.get("HTTP_ACCEPT"), wanted)
+        return negotiate(environ.get("HTTP_ACCEPT"), wanted)
 
     # -- WSGI -----------------------------------------------------------------------------------------------------
 
@@ -474,7 +477,7 @@ class PypiServerLite(direct.Direct):
         observe.access.info("%s", observe.fill(self.site.config.log_req_frmt, values))
         began = time.monotonic()
 
-        def note(status: str, headers: send.Headers, exc_info: Any = None) -> Callable[[bytes], object]:
+        def note(status: str, headers: answers.Headers, exc_info: Any = None) -> Callable[[bytes], object]:
             observe.note(self.site.config, values, status, headers, environ.get("pypiserver_lite.error", "-"), began)
             return start_response(status, headers, exc_info)
 
@@ -487,7 +490,7 @@ class PypiServerLite(direct.Direct):
 
 
 @lru_cache(maxsize=64)
-def _numbers(serial: int) -> send.More:
+def _numbers(serial: int) -> answers.More:
     """The header that mirrors go by: the very same object for the same serial."""
     return (("X-PyPI-Last-Serial", str(serial)),)
 

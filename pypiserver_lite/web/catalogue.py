@@ -24,9 +24,9 @@ from ..model import File
 from ..search import Catalogue
 
 if TYPE_CHECKING:
-    from ..facts import Note
+    from ..folder.facts import Note
+    from ..folder.store import Folder
     from ..model import Source
-    from ..sources.folder import Folder
 
 _CANDIDATES = 100  # newest files that are remembered; some may be gone, and many may be of one release
 _PATIENCE = 0.05  # seconds a request waits for notes that are being gathered

@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..about import About
 from ..kept import Kept, Turnstile
+from ..metadata import About
 from . import readme
 
 LONGEST = 50 * 2**10

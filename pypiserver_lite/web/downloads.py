@@ -11,7 +11,7 @@ from packaging.utils import NormalizedName
 from ..dists import parse_filename, project_of, try_normalize
 from ..errors import Missing
 from ..model import Content, FileState, LocalFile, Side
-from . import send
+from . import answers
 
 if TYPE_CHECKING:
     from ..site import Site
@@ -30,10 +30,10 @@ class Downloads:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._kept: dict[FileState, send.Ready] = {}
+        self._kept: dict[FileState, answers.Ready] = {}
         self._weight = 0
 
-    def answer(self, path: str, environ: Mapping[str, Any]) -> send.Answer:
+    def answer(self, path: str, environ: Mapping[str, Any]) -> answers.Answer:
         """The file that `path` names below ``/packages/``, or what belongs to it.
 
         The last segment is the file's name; one before it may name its
@@ -43,7 +43,7 @@ class Downloads:
         control = self._site.file_cache_control
         if isinstance(content, LocalFile):
             if self._site.sendfile is not None:
-                handed = send.handed_over(self._site.sendfile, content, filename=filename, cache_control=control)
+                handed = answers.handed_over(self._site.sendfile, content, filename=filename, cache_control=control)
                 if handed is not None:
                     return handed
             try:
@@ -53,20 +53,20 @@ class Downloads:
                 content, filename = _content(self._site, path)
                 if isinstance(content, LocalFile):
                     return self._local(content, filename, environ)
-        return send.stream(environ, content, filename=filename, cache_control=control)
+        return answers.stream(environ, content, filename=filename, cache_control=control)
 
-    def _local(self, content: LocalFile, filename: str, environ: Mapping[str, Any]) -> send.Answer:
+    def _local(self, content: LocalFile, filename: str, environ: Mapping[str, Any]) -> answers.Answer:
         seen = content.seen
         simple = "HTTP_RANGE" not in environ and "HTTP_IF_MODIFIED_SINCE" not in environ
         kept = self._kept.get(seen) if simple and seen is not None else None
         if kept is not None:
             return kept.answer(environ.get("HTTP_IF_NONE_MATCH"))
-        answer = send.local_file(environ, content, filename=filename, cache_control=self._site.file_cache_control)
+        answer = answers.local_file(environ, content, filename=filename, cache_control=self._site.file_cache_control)
         if simple and seen is not None and answer.status == "200 OK" and environ["REQUEST_METHOD"] == "GET":
             self._keep(seen, answer)
         return answer
 
-    def _keep(self, seen: FileState, answer: send.Answer) -> None:
+    def _keep(self, seen: FileState, answer: answers.Answer) -> None:
         body = answer.body
         if not isinstance(body, bytes) or not 0 < len(body) == seen.size <= _SMALL:
             return
@@ -74,7 +74,7 @@ class Downloads:
             return
         if self._weight > _MOST:
             self._kept, self._weight = {}, 0
-        self._kept[seen] = send.Ready([header for header in answer.headers if header[0] != "Content-Length"], body)
+        self._kept[seen] = answers.Ready([header for header in answer.headers if header[0] != "Content-Length"], body)
         self._weight += len(body) + 1000
 
 

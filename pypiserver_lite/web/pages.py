@@ -1,161 +1,394 @@
-"""The human pages: templates in Bottle's own language, found once, compiled once, overridable one by one."""
+"""The pages for people: what each shows, put together for its template and kept while it stays true.
+
+The variables of a template are named in the comment at its top. Links are
+relative; only texts to copy hold this index's address, so that pages are kept
+by that address too.
+"""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import importlib.resources
-import logging
 import re
-import traceback
-from collections.abc import Mapping
-from pathlib import Path, PurePath
+import shlex
+import sys
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
-import bottle
+from packaging.utils import NormalizedName
 
-from ..about import CONTROLS
-from ..errors import ConfigError, Missing
-from . import send
+from .. import metadata, site
+from ..errors import Unavailable
+from ..kept import Kept, Turnstile
+from ..metadata import About, Dependency
+from ..model import File, Project
+from ..search import Catalogue
+from . import descriptions, samples
+from .answers import Answer, Page
+from .catalogue import Newcomer, Shelf
+from .legacy_json import file_path
+from .templates import Templates
 
 if TYPE_CHECKING:
-    from importlib.abc import Traversable
+    from ..site import Site
 
-log = logging.getLogger("pypiserver_lite")
-
-_POLICY = (
-    "default-src 'none'; style-src {styles}; script-src 'self'; img-src 'self' data:; font-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-_FOREVER = "max-age=31536000, immutable"
-_ASSETS = {
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".webp": "image/webp",
-    ".ico": "image/x-icon",
-    ".woff2": "font/woff2",
-}
-"""What may lie beside templates and is served as it is, by its ending."""
+HITS = 25
+"""Projects on one page of a search."""
+NEWEST = 8
+"""Releases among the newest uploads on the home page."""
+_LONGEST_ADDRESS = 300  # characters; a longer one comes from no client that means well
+_MAY_LINK = 300  # dependencies that are looked up
 
 
-def built_in() -> Traversable:
-    """The folder of the built-in templates: in the installed package, zipped or not, or beside it in a checkout."""
-    installed = importlib.resources.files("pypiserver_lite") / "templates"
-    return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "templates"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A line to copy."""
+
+    tool: str
+    text: str
 
 
-class Templates:
-    """All human pages by name.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRow:
+    """A file of a release, as the template shows it."""
 
-    A template is looked for in `folder`, then among the built-in ones;
-    `welcome` is the home page's own file. Every one is compiled at once: a
-    broken one raises ConfigError with its file and line. Templates include
-    each other by name, and so get the one that replaces a built-in one.
-    Style sheets, scripts and pictures beside them are served as they are, and
-    replace built-in ones likewise.
-    """
+    file: File
+    href: str
+    size: str
+    digest: tuple[str, str] | None
+    """Algorithm and hex digest of the first hash."""
+    origin: str
 
-    def __init__(self, *, folder: Path | None = None, welcome: Path | None = None) -> None:
-        if folder is not None and not folder.is_dir():
-            raise ConfigError(f"--templates {folder}: there is no such folder")
-        self._compiled: dict[str, bottle.SimpleTemplate] = {}
-        self._assets: dict[str, tuple[str, send.Page, send.Page]] = {}
-        self._own: set[str] = set()
-        for place in (built_in(), folder):
-            pages = set(self._compiled)
-            for path in place.iterdir() if place is not None else ():
-                if path.name.endswith(".tpl"):
-                    name = path.name.removesuffix(".tpl")
-                    self._compile(name, path, "--templates")
-                    self._own |= {name} if place is folder else set()
-                    if name not in pages and (near := difflib.get_close_matches(name, pages, 1, 0.75)):
-                        log.warning("--templates: %s replaces no page; did you mean %s.tpl?", path, near[0])
-                elif PurePath(path.name).suffix in _ASSETS and path.is_file():
-                    self._load(path)
-        if welcome is not None:
-            self._compile("home", welcome, "--welcome")
-            self._own.add("home")
 
-    def _compile(self, name: str, path: Traversable, option: str) -> None:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{option} {path}: {getattr(error, 'strerror', None) or error}") from error
-        # A text ending in a newline is never taken for a file name.
-        template = bottle.SimpleTemplate(source=text + "\n")
-        template.filename = str(path)
-        template.cache = self._compiled
-        try:
-            template.co  # noqa: B018 - compiles
-        except SyntaxError as error:
-            raise ConfigError(f"{path}, line {error.lineno}: {error.msg}") from error
-        # Bottle looks here for what a template includes or rebases on, with or without the ending.
-        self._compiled[name] = self._compiled[f"{name}.tpl"] = template
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A version in the list of all."""
 
-    def _load(self, path: Traversable) -> None:
-        try:
-            body = path.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"--templates {path}: {error.strerror}") from error
-        kind = _ASSETS[PurePath(path.name).suffix]
-        more = [("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")]
-        asked, kept = (
-            send.Page(body, kind, cache_control=control, vary="Accept-Encoding", more=more)
-            for control in ("no-cache", _FOREVER)
+    version: str
+    href: str
+    uploaded: datetime | None
+    files: int
+    size: str
+    python: str
+    yanked: str | None
+    """``None``: at least one file is not yanked; otherwise the reason, which may be empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needed:
+    """Dependencies: of the project itself (no `extra`) or of one of its extras."""
+
+    extra: str
+    dependencies: Sequence[tuple[Dependency, bool]]
+    """Each with whether its project is here."""
+
+
+def size(count: int | None) -> str:
+    """Bytes as people read them; empty if unknown."""
+    if count is None:
+        return ""
+    amount = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            break
+        amount /= 1000
+    return f"{count} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+
+
+def releases(project: Project, here: str) -> tuple[Release, ...]:
+    """All versions, the newest first; `here` leads from the page to the project's."""
+    files: dict[str, list[File]] = {}
+    for file in project.files:
+        files.setdefault(file.version, []).append(file)
+    found = []
+    for version in reversed(project.versions):
+        some = files.get(version, [])
+        reasons = [file.yanked for file in some if file.yanked is not None]
+        sizes = [file.size for file in some if file.size is not None]
+        found.append(
+            Release(
+                version=version,
+                href=f"{here}{quote(version, safe='+!')}/",
+                uploaded=max((file.uploaded for file in some if file.uploaded), default=None),
+                files=len(some),
+                size=size(sum(sizes)) if sizes else "",
+                python=next((file.requires_python for file in some if file.requires_python), ""),
+                yanked=(next(filter(None, reasons), "")) if some and len(reasons) == len(some) else None,
+            )
         )
-        self._assets[path.name] = hashlib.sha256(body).hexdigest()[:12], asked, kept
+    return tuple(found)
 
-    def asset(self, name: str, version: str) -> send.Page:
-        """A style sheet, script or picture; to be kept for ever under its present version. Raises Missing."""
-        if name not in self._assets:
-            raise Missing("nothing here")
-        current, asked, kept = self._assets[name]
-        return kept if version == current else asked
 
-    def asset_link(self, name: str) -> str:
-        """From the index's root to an asset, as it is now."""
-        return f"-/{quote(name)}?v={self._assets[name][0]}" if name in self._assets else f"-/{quote(name)}"
+class HumanPages:
+    """Makes the pages of `site` from `templates`. Who waits for another's making of one passes `waiting`."""
 
-    def security(self, name: str) -> list[tuple[str, str]]:
-        """What a browser may do with the page `name`. Everything a page shows comes with the page; no script is inline.
+    def __init__(self, site: Site, templates: Templates, waiting: Turnstile) -> None:
+        self._site, self._templates = site, templates
+        self.shelf = Shelf(site.index, site.folder)
+        self._pages = Kept[Page](lambda page: page.weight, waiting=waiting)
+        self._about = Kept[About](lambda what: what.weight, waiting=waiting)
+        self._descriptions = descriptions.Descriptions()
+        self._control = "private, no-cache" if site.gate.needs_login("list") else "no-cache"
+        self._rehearse()
 
-        Nor is a style, but in the operator's own templates: they know what they put there.
+    def page(self, template: str, variables: Mapping[str, object]) -> Page:
+        """A page made from a template."""
+        body = self._templates.render(template, variables).encode("utf-8", "replace")
+        return Page(
+            body,
+            "text/html; charset=utf-8",
+            cache_control=self._control,
+            vary="Accept, Accept-Encoding",
+            more=self._templates.security(template),
+        )
+
+    # -- what the pages show --------------------------------------------------------------------------------------
+
+    def home_variables(self, address: str, newest: Sequence[Newcomer] | None = None) -> dict[str, object]:
+        """What every home page may use; the names in capitals are pypiserver's.
+
+        `newest` takes the place of what is asked of the index, for pages that are only tried.
         """
-        styles = "'self' 'unsafe-inline'" if name in self._own else "'self'"
-        return [
-            ("Content-Security-Policy", _POLICY.format(styles=styles)),
-            ("Referrer-Policy", "same-origin"),
-        ]
+        settings, host = self._site.config, re.sub(r"^https?://|/.*$", "", address)
+        return {
+            **self.common(""),
+            "URL": address,
+            "VERSION": site.VERSION,
+            "NUMPKGS": len(self._site.index.names() if newest is None else newest),
+            "PACKAGES": "packages/",
+            "SIMPLE": "simple/",
+            "host": host,
+            "secure": address.startswith("https:"),
+            "uploads": self._site.gate.open or settings.passwords is not None,
+            "login": sorted(settings.authenticate) if settings.passwords else [],
+            "fallback": not settings.disable_fallback,
+            "mode": settings.fallback_mode,
+            "upstreams": [_public(url) for url in self._site.upstreams()],
+            "traffic": self._site.traffic(),
+            "newest": self.shelf.newest(NEWEST) if newest is None else newest,
+            "install": _set_up(address),
+            "publish": _publishing(address),
+            "size": size,
+        }
 
-    def render(self, name: str, variables: Mapping[str, object]) -> str:
-        """The page `name` with these variables; whatever they hold is escaped unless the template says otherwise."""
-        text = str(self._compiled[name].render(**variables))
-        return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+    def home(self, address: str) -> Page:
+        """The home page as a client at `address` sees it."""
+        return self.page("home", self.home_variables(address))
 
-    def rehearse(self, name: str, variables: Mapping[str, object]) -> None:
-        """Render once for show. Raises ConfigError with file and line if the template fails, at start, not at night."""
+    def search(self, query: str, number: int) -> Page:
+        """One page of the projects that match."""
+        catalogue = self.shelf.catalogue()
+        number = min(max(number, 1), 1_000_000)
+        return self._pages.get(
+            ("search", query, str(number)),
+            (catalogue,),
+            lambda: self.page("search", self._search_variables(catalogue, query, number)),
+        )
+
+    def _search_variables(self, catalogue: Catalogue, query: str, number: int) -> dict[str, object]:
+        found = catalogue.find(query)
+        pages = max(1, -(-len(found) // HITS))
+        number = min(number, pages)
+        return {
+            **self.common(""),
+            "query": query,
+            "hits": [catalogue.hit(name) for name in found[(number - 1) * HITS : number * HITS]],
+            "count": len(found),
+            "page": number,
+            "pages": pages,
+            "first": (number - 1) * HITS + 1,
+            "fallback": not self._site.config.disable_fallback,
+            "link": lambda n: f"search?q={quote(query, safe='')}" + (f"&page={n}" if n > 1 else ""),
+        }
+
+    def project(self, project: Project, version: str | None, address: str) -> Page:
+        """A project with its newest release, or with the release `version` (spelled as the project does)."""
+        chosen = metadata.latest(project) if version is None else version
+        stale = self._site.stale(project.name)
+        names = self._site.index.names()
+        address = address if len(address) <= _LONGEST_ADDRESS else "/"
+        up = "../../" if version is None else "../../../"
+        what: About | None = None
         try:
-            self.render(name, variables)
-        except Exception as error:
-            files = {str(template.filename) for template in self._compiled.values()}
-            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
-            # The innermost: a page may fail in the layout it stands in.
-            where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else self._compiled[name].filename
-            raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
+            what = self._about.get(
+                (project.name, chosen), (project,), lambda: metadata.read(project, chosen, self._site.index)
+            )
+            shown = self._descriptions.html(what)
+            if stale is None:
+                said = what
+                origins = tuple(self._origin(file) for file in project.files if file.url and file.version == chosen)
+                return self._pages.get(
+                    ("project", project.name, version),
+                    # The address is what the client wrote: like the rendering, it makes the page anew, never one more.
+                    (project, names, sys.intern(address), sys.intern(shown), *origins),
+                    lambda: self.page("project", self._project_variables(project, chosen, said, shown, up, address)),
+                )
+        except Unavailable:
+            shown = descriptions.plain(what.description) if what is not None else ""
+        # Useful as it is, but it is not kept: the next one may say more.
+        return self.page("project", self._project_variables(project, chosen, what, shown, up, address, stale))
+
+    def _project_variables(
+        self,
+        project: Project,
+        version: str,
+        read: About | None,
+        description: str,
+        up: str,
+        address: str,
+        stale: float | None = None,
+        names: Sequence[NormalizedName] | None = None,
+    ) -> dict[str, object]:
+        """`names` takes the place of those of the index, for pages that are only tried."""
+        what = read or metadata.NOTHING
+        here = f"{up}project/{project.name}/"
+        every = releases(project, here)
+        chosen = next((release for release in every if release.version == version), None)
+        files = [file for file in project.files if file.version == version]
+        files.sort(key=lambda file: not file.filename.endswith(".whl"))  # what most people take comes first
+        return {
+            **self.common(up),
+            "project": project,
+            "name": _spelled(what, project.name),
+            "version": version,
+            "latest": metadata.latest(project),
+            "release": chosen,
+            "releases": every,
+            "about": what,
+            "description": description,
+            "unread": read is None,
+            "stale": None if stale is None else int(stale // 60),
+            "files": [self._file_row(file, up) for file in files],
+            "needed": self._needed(what, self._site.index.names() if names is None else names),
+            "install": _installing(project.name, version, address),
+            "here": here,
+            "json": f"{up}pypi/{project.name}/json",
+            "simple": f"{up}simple/{project.name}/",
+            "size": size,
+        }
+
+    def _file_row(self, file: File, up: str) -> FileRow:
+        return FileRow(
+            file=file,
+            href=f"{up}packages/{file_path(file.project, file.filename)}",
+            size=size(file.size),
+            digest=next(iter(file.hashes.items()), None),
+            origin=self._origin(file),
+        )
+
+    def _origin(self, file: File) -> str:
+        """Where a file comes from when it is asked for now."""
+        if not file.url:
+            return "this index"
+        return "the cache" if any(remote.keeps(file) for remote in self._site.remotes) else "the upstream"
+
+    def _needed(self, what: About, names: Sequence[NormalizedName]) -> list[Needed]:
+        groups: dict[str, list[tuple[Dependency, bool]]] = {}
+        for dependency in what.dependencies()[:_MAY_LINK]:
+            name = dependency.name
+            known = _holds(names, name) or (bool(self._site.remotes) and not self._site.reserved.refuses(name))
+            groups.setdefault(dependency.extra, []).append((dependency, known))
+        return [Needed(extra=extra, dependencies=groups[extra]) for extra in sorted(groups)]
+
+    def refusal(self, answer: Answer, text: str, path: str) -> Answer:
+        """A refusal that was plain text, as a page; its status and headers stay."""
+        code = int(answer.status[:3])
+        body = self._templates.render("error", self._error_variables(code, text, path)).encode("utf-8", "replace")
+        own = {name for name, _ in self._templates.security("error")} | {"Content-Type", "Content-Length"}
+        headers = [header for header in answer.headers if header[0] not in own]
+        headers += [
+            ("Content-Type", "text/html; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Vary", "Accept"),
+        ]
+        return Answer(status=answer.status, headers=[*headers, *self._templates.security("error")], body=body)
+
+    def _error_variables(self, code: int, text: str, path: str) -> dict[str, object]:
+        titles = {401: "Please log in", 403: "Not allowed", 404: "Not found", 429: "Too many tries"}
+        title = titles.get(code, "Something is wrong" if code >= 500 else "That did not work")
+        return {**self.common("../" * (path.count("/") - 1)), "code": code, "title": title, "text": text}
+
+    def common(self, root: str) -> dict[str, object]:
+        """What every page may use: `root` leads to the index's root, `asset` to a file that comes with the pages."""
+        return {"root": root, "query": "", "asset": lambda name: root + self._templates.asset_link(name)}
+
+    # -- at the start ---------------------------------------------------------------------------------------------
+
+    def _rehearse(self) -> None:
+        """Fill every template with samples. Raises ConfigError for one that fails, at start, not at night."""
+        address = "http://127.0.0.1:8080/"
+        one = [samples.NAME] * (2 * HITS)
+        catalogue = Catalogue(names=one, summaries={samples.NAME: "One line"})
+        newest = (Newcomer(name=samples.NAME, version="1.0", uploaded=samples.MOMENT),)
+        what = metadata.parse(samples.METADATA)
+        shown = descriptions.plain(what.description)
+        pages: list[tuple[str, dict[str, object]]] = [
+            ("home", {**self.home_variables(address, newest), "uploads": True}),
+            ("home", {**self.home_variables(address, ()), "uploads": False}),
+            ("search", self._search_variables(catalogue, "sam", 1)),
+            ("search", self._search_variables(Catalogue(names=()), "", 2)),
+            ("project", self._project_variables(samples.RICH, "1.0", what, shown, "../../", address, names=())),
+            ("project", self._project_variables(samples.BARE, "", None, "", "../../", address, names=())),
+            ("error", self._error_variables(404, "nothing here", "/project/sample/")),
+        ]
+        for template, variables in pages:
+            self._templates.rehearse(template, variables)
 
 
-def own_address(environ: Mapping[str, str]) -> str:
-    """This index's address as the client sees it, for text to copy; never for a link or a header.
+def _spelled(what: About, name: NormalizedName) -> str:
+    """The name as the project itself spells it, if it is this name."""
+    own = what.text("name")
+    return own if len(own) <= 200 and re.sub(r"[-_.]+", "-", own).lower() == name else name
 
-    A Host that is not one reads as this machine's name would: pages quote nothing odd.
-    """
-    scheme = environ.get("wsgi.url_scheme", "http")
-    host = environ.get("HTTP_HOST", "")
-    if not re.fullmatch(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?", host, re.ASCII):
-        host = f"{environ.get('SERVER_NAME', 'localhost')}:{environ.get('SERVER_PORT', '80')}"
-    prefix = environ.get("SCRIPT_NAME", "").encode("latin-1", "replace").decode("utf-8", "replace")
-    return f"{scheme}://{host}{prefix.rstrip('/')}/"
+
+def _holds(names: Sequence[NormalizedName], name: NormalizedName) -> bool:
+    """Whether a name is among others that are sorted."""
+    at = bisect_left(names, name)
+    return at < len(names) and names[at] == name
+
+
+def _public(url: str) -> str:
+    """An upstream's address without a password that may be in it."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _trust(address: str) -> str:
+    """What pip needs to hear about an address without TLS that is not this machine's."""
+    host = re.sub(r"^https?://|/.*$", "", address)
+    if address.startswith("https:") or host.startswith(("127.0.0.1", "localhost", "[::1]")):
+        return ""
+    return f" --trusted-host {re.sub(r':[0-9]+$', '', host)}"
+
+
+def _set_up(address: str) -> list[Command]:
+    return [
+        Command(tool="pip", text=f"pip install --index-url {address}simple/{_trust(address)} PROJECT"),
+        Command(tool="pip, from now on", text=f"pip config set global.index-url {address}simple/"),
+        Command(tool="uv", text=f"uv pip install --default-index {address}simple/ PROJECT"),
+        Command(tool="uv, in a project", text=f"uv add --default-index {address}simple/ PROJECT"),
+        Command(tool="Poetry", text=f"poetry source add --priority primary own {address}simple/"),
+        Command(tool="PDM", text=f"pdm config pypi.url {address}simple/"),
+    ]
+
+
+def _publishing(address: str) -> list[Command]:
+    return [
+        Command(tool="twine", text=f"twine upload --repository-url {address} dist/*"),
+        Command(tool="uv", text=f"uv publish --publish-url {address} --check-url {address}simple/ dist/*"),
+        Command(tool="Poetry", text=f"poetry config repositories.own {address}\npoetry publish --build -r own"),
+        Command(tool="PDM", text=f"pdm publish --repository {address}"),
+    ]
+
+
+def _installing(name: NormalizedName, version: str, address: str) -> list[Command]:
+    # A version is what a file name says: it must not be able to end the word in a shell.
+    exact = shlex.quote(f"{name}=={version}") if version else name
+    return [
+        Command(tool="pip", text=f"pip install --index-url {address}simple/{_trust(address)} {exact}"),
+        Command(tool="uv", text=f"uv add --default-index {address}simple/ {exact}"),
+        Command(tool="Poetry", text=f"poetry add {exact}"),
+        Command(tool="PDM", text=f"pdm add {exact}"),
+    ]

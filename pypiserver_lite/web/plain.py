@@ -22,8 +22,8 @@ from ..errors import (
     TooMany,
     Unavailable,
 )
-from .api import reason
-from .send import Answer, Headers
+from .answers import Answer, Headers
+from .legacy_json import reason
 
 STATUS: Mapping[type[PypiServerLiteError], int] = {
     Invalid: 400,

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import about
+from .. import metadata
 from ..dists import normalize, try_normalize
 from ..errors import Invalid, Missing
 from ..kept import Kept
 from ..model import Project, Source
 from ..search import MOST_WORDS, Catalogue
-from . import api
+from . import legacy_json
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-    from ..sources.snapshot import State
+    from ..folder.snapshot import State
     from .catalogue import Shelf
 
 LONGEST = 64 * 1024  # bytes of a request
@@ -112,13 +112,15 @@ class Calls:
         """The files of a release."""
         project, spelled = self._release(name, version)
         return (
-            [api.file_json(file, self._address) for file in project.files if file.version == spelled] if project else []
+            [legacy_json.file_json(file, self._address) for file in project.files if file.version == spelled]
+            if project
+            else []
         )
 
     def release_data(self, name: str, version: str) -> dict[str, object]:
         """What a release says of itself."""
         project, spelled = self._release(name, version)
-        return api.release_info(project, spelled, self._index, self._address) if project else {}
+        return legacy_json.release_info(project, spelled, self._index, self._address) if project else {}
 
     def _project(self, name: str) -> Project | None:
         return self._index.project(normalize(name)) if try_normalize(name) else None
@@ -126,7 +128,7 @@ class Calls:
     def _release(self, name: str, version: str) -> tuple[Project | None, str]:
         project = self._project(name)
         try:
-            return project, about.release(project, version) if project else ""
+            return project, metadata.release(project, version) if project else ""
         except Missing:
             return None, ""
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from . import about, archives, dists
-from .errors import Unavailable
-from .kept import Flights
-from .model import FileState
+from .. import archives, dists, metadata
+from ..errors import Unavailable
+from ..kept import Flights
+from ..model import FileState
 
 _log = logging.getLogger(__name__)
 
@@ -90,13 +90,13 @@ class Description(NamedTuple):
     summary: str = ""
 
 
-def describe(metadata: bytes | None, filename: str) -> Description:
+def describe(core: bytes | None, filename: str) -> Description:
     """What a file's core metadata says; its SHA-256 only if the metadata may be offered for this file."""
     parsed = dists.parse_filename(filename)
-    if metadata is None or parsed is None:
+    if core is None or parsed is None:
         return Description()
-    said = about.parse(metadata)
-    digest = hashlib.sha256(metadata).hexdigest() if said.holds_for(parsed.kind) else None
+    said = metadata.parse(core)
+    digest = hashlib.sha256(core).hexdigest() if said.holds_for(parsed.kind) else None
     return Description(digest, said.requires_python, said.summary)
 
 

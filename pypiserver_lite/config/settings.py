@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError
-from .formats import (
+from ..errors import ConfigError
+from .values import (
     NO_PASSWORDS,
     Sendfile,
     Url,

@@ -30,10 +30,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from . import disk
-from .errors import Busy
-from .kept import start
-from .model import FileState
+from .. import disk
+from ..errors import Busy
+from ..kept import start
+from ..model import FileState
 
 try:
     import fcntl

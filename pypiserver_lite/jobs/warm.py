@@ -15,9 +15,9 @@ from packaging.tags import Tag, sys_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from ..cache import Cache, Freed
 from ..errors import ConfigError, Missing, Unavailable
 from ..model import File, LocalFile, Project, Source, Stream
+from ..upstream.cache import Cache, Freed
 
 _LINE_LIMIT = 10_000
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from packaging.utils import NormalizedName
 
-from .. import about, dists
+from .. import dists, metadata
 from ..errors import Invalid
 from ..model import File, Project, Source
 
@@ -137,7 +137,7 @@ def project_json(project: Project, version: str | None, index: Source, address: 
     `address` is the index's own, with a slash at its end. Raises Unavailable
     if the source cannot say now.
     """
-    chosen = about.latest(project) if version is None else version
+    chosen = metadata.latest(project) if version is None else version
     releases: dict[str, list[dict[str, object]]] = {}
     for file in reversed(project.files):
         releases.setdefault(file.version, []).append(file_json(file, address))
@@ -151,7 +151,7 @@ def project_json(project: Project, version: str | None, index: Source, address: 
 
 def release_info(project: Project, version: str, index: Source, address: str) -> dict[str, object]:
     """What a release says of itself, by PyPI's names. Raises Unavailable if its source cannot say now."""
-    described = about.read(project, version, index)
+    described = metadata.read(project, version, index)
     files = [file for file in project.files if file.version == version]
     reasons = [file.yanked for file in files if file.yanked is not None]
     yanked = bool(files) and len(reasons) == len(files)

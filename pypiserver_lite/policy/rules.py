@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from packaging.utils import NormalizedName
 
-from .errors import Missing
-from .model import Content, Project, Side, Source
+from ..errors import Missing
+from ..model import Content, Project, Side, Source
 
 
 class Reserved:

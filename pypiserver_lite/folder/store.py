@@ -23,12 +23,13 @@ from time import monotonic
 from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
-from .. import disk, dists, facts
+from .. import disk, dists
 from ..errors import Conflict, Invalid, Missing
-from ..facts import Facts, Memory, Note, Reader
 from ..kept import Turnstile
 from ..model import Content, FileState, LocalFile, Project, Side, Stream, Upload
+from . import facts
 from .ahead import ReadAhead
+from .facts import Facts, Memory, Note, Reader
 from .listing import SIDES, Entry
 from .projects import REASON_LIMIT, Projects
 from .snapshot import Snapshot, State, lost

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from packaging.utils import NormalizedName
 
-from .. import dists, facts
+from .. import dists
 from ..disk import GONE, STAGED_PREFIX
+from . import facts
 
 SIDES = (".metadata", ".asc", ".provenance", ".yanked")
 """What may lie beside a distribution and belongs to it: its name and one of these."""

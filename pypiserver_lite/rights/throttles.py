@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-from .errors import Busy
-from .kept import Turnstile
+from ..errors import Busy
+from ..kept import Turnstile
 
 _RECORD, _FORGIVEN = 100, 600.0  # wrong logins that a record holds at most, and seconds until one of them is forgotten
 

@@ -16,9 +16,9 @@ from packaging.utils import NormalizedName
 
 from .. import archives, disk, dists
 from ..errors import DiskFailed
-from ..facts import Changing, Facts, Reader, describe, opened
 from ..kept import Turnstile
 from ..model import NO_HASHES, File, FileState, Project
+from .facts import Changing, Facts, Reader, describe, opened
 from .listing import Entry
 from .snapshot import MAX_AGE, Snapshot, lost
 

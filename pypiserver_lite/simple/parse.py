@@ -20,7 +20,8 @@ from packaging.utils import NormalizedName
 from ..dists import parse_filename, project_of, try_normalize, version_key
 from ..errors import Unavailable
 from ..model import NO_HASHES, File, Project, Status
-from ..simple import FORMS, Form, shown
+from .negotiate import FORMS, Form
+from .render import shown
 
 PAGE_LIMIT = 64 * 2**20
 """Bytes of the longest page, unpacked."""

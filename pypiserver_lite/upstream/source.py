@@ -26,19 +26,19 @@ from weakref import WeakValueDictionary
 
 from packaging.utils import NormalizedName
 
-from .. import about
+from .. import metadata
 from ..archives import core_metadata
-from ..cache import Cache, Growing
 from ..dists import same_version, try_normalize
 from ..errors import Busy, ConfigError, Late, Missing, Unavailable
 from ..kept import Flights, Turnstile
 from ..model import NO_HASHES, Content, File, HandOver, LocalFile, Project, Side, Stream
-from ..upstream.addresses import Unreachable, origin_of
-from ..upstream.bodies import Body
-from ..upstream.client import Named, Upstream
-from ..upstream.download import Borrowed, Check, Download, Source, Whole, checked, pieces, strongest, unbroken
-from ..upstream.pages import Archive, Shelf, Times
-from ..upstream.ranged import TAIL, RangedFile
+from .addresses import Unreachable, origin_of
+from .bodies import Body
+from .cache import Cache, Growing
+from .client import Named, Upstream
+from .download import Borrowed, Check, Download, Source, Whole, checked, pieces, strongest, unbroken
+from .pages import Archive, Shelf, Times
+from .ranged import TAIL, RangedFile
 
 _SMALL_RANGE = 2**20
 _METADATA_LIMIT = 8 * 2**20
@@ -436,7 +436,7 @@ def _right(data: bytes, file: File) -> bool:
 
     Installers believe the one and the other without looking into the file.
     """
-    said, known = about.parse(data), strongest(file.core_metadata or NO_HASHES)
+    said, known = metadata.parse(data), strongest(file.core_metadata or NO_HASHES)
     return (
         try_normalize(said.text("name")) == file.project
         and same_version(said.text("version"), file.version)

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
 from .. import disk, observe
+from ..config.values import Sendfile
 from ..errors import Missing, PypiServerLiteError
-from ..formats import Sendfile
 from ..model import HandOver, LocalFile, Stream
 
 Headers = list[tuple[str, str]]

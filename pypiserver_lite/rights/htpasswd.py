@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..auth import BCRYPT_BYTES, MAX_USER, crypt_context
 from ..errors import ConfigError, Invalid
+from .who import BCRYPT_BYTES, MAX_USER, crypt_context
 
 # bcrypt: ``$2y$`` is what Apache and nginx know. 2^10 rounds are what current advice asks for at least; each step more
 # doubles what a flood of wrong logins takes from the server's processors.

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 
 from ..errors import Busy, Unavailable
-from ..facts import Reader
 from ..kept import start
 from ..model import FileState
+from .facts import Reader
 from .listing import Entry
 
 _log = logging.getLogger(__name__)

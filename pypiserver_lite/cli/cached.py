@@ -1,0 +1,93 @@
+"""``cache``: what is kept of the upstream."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import observe, site
+from ..config import settings
+from ..config.settings import Config
+from ..errors import ConfigError
+from ..index import Index
+from ..jobs.warm import clear, prune, read_requirements, warm
+
+_CACHE = """Look after what 'run --fallback-mode cache' keeps of the upstream.
+
+  pypiserver-lite cache show                        how much there is
+  pypiserver-lite cache prune --cache-size 5GB      remove what was of use longest ago, down to this size
+  pypiserver-lite cache clear                       remove everything
+  pypiserver-lite cache warm -r requirements.txt    fetch what installing these needs, before anybody asks
+
+Name the same --cache-dir as for run, if you name one there."""
+
+_CACHE_SETTINGS = (
+    "cache_dir",
+    "cache_size",
+    "fallback_url",
+    "fallback_rate",
+    "fallback_host",
+    "fallback_ca",
+    "fallback_proxy",
+    "netrc",
+    "verbose",
+    "quiet",
+)
+
+
+def cache(argv: Sequence[str]) -> int:
+    """``cache``: show, prune, clear or fill what is kept of the upstream."""
+    parser = settings.make_parser("pypiserver-lite cache", _CACHE, names=_CACHE_SETTINGS)
+    parser.usage = "%(prog)s {show,prune,clear,warm} [OPTIONS]"
+    actions = ("show", "prune", "clear", "warm")
+    parser.add_argument("action", choices=actions, metavar="{show,prune,clear,warm}", help="what to do")
+    parser.add_argument("-r", "--requirements", metavar="FILE", type=Path, default=None, help="for warm: what to fetch")
+    parser.add_argument("--every", action="store_true", default=False, help="for warm: all files of a release")
+    given = vars(parser.parse_args(list(argv)))
+    action, requirements, every = given.pop("action"), given.pop("requirements"), given.pop("every")
+    config = settings.from_settings({**settings.from_variables(os.environ), **given, "fallback_mode": "cache"})
+    if action == "warm":
+        if requirements is None:
+            raise ConfigError("cache warm needs -r FILE, a requirements file such as pip freeze prints")
+        return _warm(config, requirements, every)
+    store = site.build_cache(config)
+    if action == "show":
+        usage = store.usage()
+        limit = "" if usage.limit is None else f" of {_bytes(usage.limit)}"
+        print(f"{store.root}: {usage.entries} entries, {_bytes(usage.size)}{limit}")
+        for kind, (entries, size) in usage.kinds.items():
+            print(f"  {kind:<10}{entries:>8}  {_bytes(size):>10}")
+        return 0
+    freed = clear(store) if action == "clear" else prune(store, config.cache_size)
+    print(f"{store.root}: {freed.entries} entries removed, {_bytes(freed.size)}")
+    return 0
+
+
+def _warm(config: Config, requirements: Path, every: bool) -> int:
+    from tqdm import tqdm
+
+    observe.set_up(config)
+    remotes = site.build_remotes(config)
+    failed = 0
+    # Drawn on a terminal only; in a pipe there is one line a file, and no bar.
+    with tqdm(unit="step", disable=None, file=sys.stderr) as bar:
+        for event in warm(Index(remotes), read_requirements(requirements), every=every):
+            bar.total, bar.n = event.total, event.done
+            bar.set_description_str(event.subject[:40])
+            bar.refresh()
+            failed += event.outcome == "failed"
+            if event.outcome != "chosen":
+                size = f" ({_bytes(event.size)})" if event.size else ""
+                tqdm.write(f"{event.subject}: {event.outcome}{size}{f': {event.text}' if event.text else ''}")
+    for remote in remotes:
+        remote.close()
+    return 1 if failed else 0
+
+
+def _bytes(size: int) -> str:
+    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= step:
+            return f"{size / step:.1f} {unit}"
+    return f"{size} bytes"

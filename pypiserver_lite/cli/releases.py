@@ -1,0 +1,97 @@
+"""``yank``, ``unyank`` and ``names``: what is offered of the packages folders, and what is kept from the upstream."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+
+from .. import site
+from ..config import settings
+from ..dists import normalize
+from ..errors import ConfigError
+
+_YANK = """Yank a release: installers pass over it, but for those who ask for exactly this version (PEP 592).
+
+  pypiserver-lite yank acme-tools 1.0 ./packages --reason "loses data on Sundays"
+
+The files stay where they are. A running server sees it at the next request."""
+
+_UNYANK = """Take a yank back.
+
+  pypiserver-lite unyank acme-tools 1.0 ./packages"""
+
+
+def yank(argv: Sequence[str]) -> int:
+    """``yank``: keep a release for those who pin it, and out of everybody else's way (PEP 592)."""
+    parser = _release_parser("yank", _YANK)
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why; shown to whoever installs it all the same")
+    return _yank(parser, argv, "yanked")
+
+
+def unyank(argv: Sequence[str]) -> int:
+    """``unyank``: undo ``yank``."""
+    return _yank(_release_parser("unyank", _UNYANK), argv, "no longer yanked")
+
+
+def _release_parser(verb: str, description: str) -> settings.Parser:
+    parser = settings.make_parser(f"pypiserver-lite {verb}", description, names=["follow_links"])
+    parser.add_argument("name", metavar="NAME", help="the project")
+    parser.add_argument("version", metavar="VERSION", help="the release")
+    parser.add_argument(
+        "packages", nargs="*", default=[], metavar="PACKAGES", help="folders that are served (default: as for run)"
+    )
+    return parser
+
+
+def _yank(parser: settings.Parser, argv: Sequence[str], done: str) -> int:
+    given = vars(parser.parse_intermixed_args(list(argv)))
+    name, version, reason = given.pop("name"), given.pop("version"), given.pop("reason", None)
+    given = {key: value for key, value in given.items() if value != []}
+    config = settings.from_settings({**settings.from_variables(os.environ, without=given), **given})
+    with contextlib.closing(site.build_folder(config)) as folder:
+        for filename in folder.yank(normalize(name), version, reason):
+            print(f"{filename}: {done}")
+    return 0
+
+
+_NAMES = """Show the names that are kept from the upstream though they have no files, or let them go.
+
+A name that ever had a file in the packages folders stays this index's own: when its last file is gone, it is answered
+with 404 instead of being looked for upstream, where anybody may have taken that name. This holds until you say:
+
+  pypiserver-lite names list                which names are kept
+  pypiserver-lite names release acme-lib    let it be looked for upstream again
+  pypiserver-lite names release --all       all of them; also says that an empty folder is meant to be empty, where a
+                                            server takes it for a disk that is not mounted and answers 503
+
+Of several folders, name all as for run and in that order: --in ./a --in ./b. Running servers notice by themselves. The
+names are written in .pypiserver-lite/names in the first packages folder."""
+
+
+def names(argv: Sequence[str]) -> int:
+    """``names``: list the names that are kept without files, or release them."""
+    parser = settings.make_parser("pypiserver-lite names", _NAMES, names=["cache_dir", "follow_links"])
+    parser.add_argument("action", choices=("list", "release"), metavar="{list,release}", help="what to do")
+    parser.add_argument("names", nargs="*", default=[], metavar="NAME", help="for release: which")
+    parser.add_argument("--all", action="store_true", default=False, help="for release: all names without files")
+    parser.add_argument("--json", action="store_true", default=False, help="for list: print a JSON array")
+    parser.add_argument(
+        "--in", dest="packages", action="append", metavar="PACKAGES", help="folder that is served (default: as for run)"
+    )
+    given = vars(parser.parse_intermixed_args(list(argv)))
+    action, some, every, as_json = (given.pop(key) for key in ("action", "names", "all", "json"))
+    if action == "list" and (some or every):
+        raise ConfigError("names list takes no names; it shows them all")
+    if action == "release" and bool(some) == every:
+        raise ConfigError("names release needs either names or --all; 'names list' shows them")
+    config = settings.from_settings({**settings.from_variables(os.environ, without=given), **given})
+    with contextlib.closing(site.build_folder(config)) as folder:
+        if action == "list":
+            kept = folder.kept()
+            print(json.dumps(kept) if as_json else "\n".join(kept), end="\n" if kept or as_json else "")
+            return 0
+        for name in folder.release(None if every else [normalize(name) for name in some]):
+            print(f"{name}: released")
+    return 0

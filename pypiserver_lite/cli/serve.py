@@ -1,0 +1,118 @@
+"""``run``: the server, from the command line to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections.abc import Iterator, Sequence
+
+from .. import observe, servers, site
+from ..config import settings
+from ..config.settings import Config
+from ..config.values import NO_PASSWORDS
+from ..site import VERSION
+from ..web import PypiServerLite
+from ..web.browsers import is_loopback
+
+_RUN = """Serve folders of wheels and sdists as a Python package index.
+
+  pypiserver-lite run ./packages
+  pip install --index-url http://127.0.0.1:8080/simple/ PROJECT
+
+  pypiserver-lite run --host 0.0.0.0 -P htpasswd.txt ./packages     for others too, who publish with a password
+  pypiserver-lite run --fallback-mode cache ./packages              keep what comes from PyPI
+
+Uploads need a password file (-P FILE); downloads are open unless -a says otherwise."""
+
+_RUN_END = "Every option is an environment variable too: --cache-control is PYPISERVER_LITE_CACHE_CONTROL."
+
+
+def run(argv: Sequence[str]) -> int:
+    """``run``: serve until told to stop."""
+    parser = settings.make_parser("pypiserver-lite run", _RUN, _RUN_END)
+    parser.usage = "%(prog)s [OPTIONS] [PACKAGES ...]"
+    parser.add_argument("--version", action="version", version=VERSION)
+    config = settings.load(parser, argv, os.environ)
+    observe.set_up(config)
+    for remark in remarks(config):
+        observe.log.warning("%s", remark)
+    with _there_to_stay():
+        app = PypiServerLite(config=config)
+    app.bound()
+    # For servers that make the application again, in processes of their own.
+    os.environ.update(settings.variables(config))
+    try:
+        servers.run(
+            "waitress" if config.server in settings.OTHER_SERVERS else config.server,
+            lambda: app,
+            "pypiserver_lite.wsgi:make_served",
+            _options(config),
+            lambda host, port: _announce(config, host, port),
+        )
+    finally:
+        app.close()
+    return 0
+
+
+_ASKING = ("cache_size", "cache_ttl", "fallback_rate", "fallback_host", "fallback_ca", "fallback_proxy", "netrc")
+"""Settings of how this server asks an upstream."""
+
+
+def remarks(config: Config) -> Iterator[str]:
+    """What may not be meant, and what has no effect."""
+    if config.server in settings.OTHER_SERVERS:
+        yield f"--server {config.server}: waitress runs instead"
+    if config.backend is not None:
+        yield f"--backend {config.backend} has no effect: the folder is always kept indexed"
+    idle: tuple[str, ...] = ("fallback_url", "fallback_mode", *_ASKING) if config.disable_fallback else ()
+    idle = idle or (_ASKING if config.fallback_mode == "redirect" else ())
+    if given := [name for name in idle if getattr(config, name) != settings.default(name)]:
+        why = "--disable-fallback" if config.disable_fallback else "--fallback-mode redirect"
+        yield f"{', '.join(map(settings.flag, given))}: without effect, for with {why} this server asks no upstream"
+    for url in () if config.disable_fallback else config.fallback_url:
+        if not url.endswith(("/simple/", "/+simple/")):
+            yield f"--fallback-url {url!r}: this is asked for NAME/ below it; most indexes have that below /simple/"
+    if config.passwords == NO_PASSWORDS and not is_loopback(config.host):
+        yield (
+            f"-P . -a . with --host {config.host}: whoever reaches this port may publish and remove packages; "
+            "name a password file with -P FILE, or listen on 127.0.0.1"
+        )
+
+
+@contextlib.contextmanager
+def _there_to_stay() -> Iterator[None]:
+    """Keep the collector of cycles from what is made meanwhile; a hundred thousand files are many objects."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
+
+
+def _options(config: Config) -> servers.Options:
+    return servers.Options(
+        host=config.host,
+        port=config.port,
+        threads=site.threads(config),
+        workers=config.workers,
+        connection_limit=config.connection_limit,
+        idle_timeout=config.idle_timeout,
+        max_header=config.max_header,
+        max_body=config.max_upload,
+        grace=config.grace,
+        trusted_proxy=config.trusted_proxy,
+        tls_cert=config.tls_cert,
+        tls_key=config.tls_key,
+    )
+
+
+def _announce(config: Config, host: str, port: int) -> None:
+    if config.quiet:
+        return
+    folders = ", ".join(str(path) for path in config.packages)
+    shown = f"[{host}]" if ":" in host else host
+    note = " (this machine only; --host 0.0.0.0 lets others in)" if is_loopback(host) else ""
+    scheme = "https" if config.tls_cert else "http"
+    print(f"pypiserver-lite {VERSION} serves {folders} on {scheme}://{shown}:{port}/{note}", flush=True)

@@ -1,0 +1,1 @@
+"""The simple repository API, both ways: which form a client wants, pages made, pages read."""

@@ -1,1 +1,0 @@
-"""What holds projects: one file for each kind of source."""

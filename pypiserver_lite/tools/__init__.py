@@ -1,1 +1,0 @@
-"""Verbs that work on sources, stores and files of ours; the command line shows what they do."""
