@@ -26,6 +26,9 @@ NAME_LIMIT = 200
 FILENAME_LIMIT = 255
 """Characters of a file name; no file system we know takes more bytes."""
 
+CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+"""What may not stand in HTML: controls but for tab and newline, surrogates, and what Unicode says is no character."""
+
 _HASH_CHUNK = 2**20
 
 # --- project names -------------------------------------------------------------------------------------------------

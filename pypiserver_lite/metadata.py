@@ -29,8 +29,6 @@ _LONGEST_HEADER, _MOST_LINES = 64 * 2**10, 1_000
 _LONGEST = 2_000  # characters of any other text
 _MOST = 500  # values of a field that may repeat
 
-CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-"""What may not stand in HTML: controls but for tab and newline, surrogates, and what Unicode says is no character."""
 _LINE = re.compile(rb"[^\r\n]*(\r\n|\r|\n|\Z)")
 _ONCE = ("metadata-version", "name", "version", "requires-python", "summary")
 _EXTRA = re.compile(r"""\bextra\s*==\s*['"]([A-Za-z0-9._-]{1,100})['"]""")
@@ -174,7 +172,7 @@ def parse(metadata: bytes) -> About:
     description = re.sub(r"\n {7}[ |]", "\n", body[:LONGEST_DESCRIPTION].decode("utf-8", "replace"))
     return About(
         fields=fields,
-        description=CONTROLS.sub("\N{REPLACEMENT CHARACTER}", description.replace("\r\n", "\n")).strip("\n"),
+        description=dists.CONTROLS.sub("\N{REPLACEMENT CHARACTER}", description.replace("\r\n", "\n")).strip("\n"),
         description_type=str(fields.get("description_content_type", "")).split(";")[0].strip().lower(),
     )
 
@@ -201,7 +199,7 @@ def _divided(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _clean(text: str) -> str:
-    return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text[:_LONGEST]).strip()
+    return dists.CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text[:_LONGEST]).strip()
 
 
 def _dependencies(lines: Iterable[str]) -> Iterator[Dependency]:

@@ -23,7 +23,6 @@ from typing import Any, NoReturn, Protocol
 from urllib.parse import parse_qsl
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
-from packaging.version import InvalidVersion, Version
 
 from . import archives, dists, metadata
 from .disk import Staged, translate
@@ -44,7 +43,6 @@ MAX_HEADER_LINE = 4096
 MAX_HEADERS = 8
 
 _CHUNK = 256 * 2**10
-_MAX_VERSION = 200
 
 _HEX_DIGITS = {"md5": 32, "sha256": 64, "blake2_256": 64}
 _FILETYPES = {"sdist": "sdist", "bdist_wheel": "wheel"}
@@ -102,7 +100,7 @@ def receive(
     if limit is not None and content_length is not None and content_length > limit:
         _refuse_size(limit)
     kind, options = parse_options_header((content_type or "")[:1024])
-    body = _Body(stream, content_length, limit)
+    body = Body(stream, content_length, limit)
     try:
         with _Form(stage) as form:
             if kind == "multipart/form-data":
@@ -120,14 +118,18 @@ def _refuse_size(limit: int) -> NoReturn:
     raise TooLarge(f"this index takes at most {limit} bytes at once (--max-upload)")
 
 
-class _Body:
-    """A body that is exactly as long as announced, and not longer than `limit`."""
+class Body:
+    """A request's body that is exactly as long as announced, if it was, and not longer than `limit`, if there is one.
+
+    Whatever the server does: some would wait for more.
+    """
 
     def __init__(self, stream: Readable, length: int | None, limit: int | None) -> None:
         self._stream, self._length, self._limit = stream, length, limit
         self._read = 0
 
     def read(self, size: int) -> bytes:
+        """Up to `size` bytes. Raises TooLarge, and Invalid where the body breaks off."""
         if self._length is not None:
             size = min(size, self._length - self._read)
         try:
@@ -142,7 +144,7 @@ class _Body:
         return data
 
 
-def _read_multipart(body: _Body, boundary: str, form: _Form) -> None:
+def _read_multipart(body: Body, boundary: str, form: _Form) -> None:
     if not _BOUNDARY.fullmatch(boundary):
         raise Invalid("Content-Type: multipart/form-data needs a boundary of 1 to 200 printable characters")
     parser = PushMultipartParser(
@@ -164,7 +166,7 @@ def _read_multipart(body: _Body, boundary: str, form: _Form) -> None:
         raise Invalid(f"the body is not a whole multipart/form-data: {error.args[0]}") from error
 
 
-def _read_urlencoded(body: _Body, form: _Form) -> None:
+def _read_urlencoded(body: Body, form: _Form) -> None:
     data = bytearray()
     while chunk := body.read(_CHUNK):
         data += chunk
@@ -389,17 +391,8 @@ def _check_same(where: str, name: str | None, version: str | None, parsed: dists
     """Check that a name and version, as far as given, are those of the file's name (V3, V4)."""
     if name is not None and dists.try_normalize(name) != parsed.project:
         raise Invalid(f"name: {where} says {_shown(name)}, the file name {parsed.project}; build the file again")
-    if version is not None and not _same_version(version, parsed.version):
+    if version is not None and not dists.same_version(version, parsed.version):
         raise Invalid(f"version: {where} says {_shown(version)}, the file name {parsed.version}; build the file again")
-
-
-def _same_version(one: str, other: str) -> bool:
-    if len(one) > _MAX_VERSION:
-        return False
-    try:
-        return Version(one) == Version(other)
-    except InvalidVersion:
-        return False
 
 
 def _claims(fields: Mapping[str, list[str]]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from .. import observe, site
 from ..config import settings
 from ..config.settings import Config
+from ..config.values import shown_size
 from ..errors import ConfigError
 from ..index import Index
 from ..jobs.warm import clear, prune, read_requirements, warm
@@ -55,13 +56,13 @@ def cache(argv: Sequence[str]) -> int:
     store = site.build_cache(config)
     if action == "show":
         usage = store.usage()
-        limit = "" if usage.limit is None else f" of {_bytes(usage.limit)}"
-        print(f"{store.root}: {usage.entries} entries, {_bytes(usage.size)}{limit}")
+        limit = "" if usage.limit is None else f" of {shown_size(usage.limit)}"
+        print(f"{store.root}: {usage.entries} entries, {shown_size(usage.size)}{limit}")
         for kind, (entries, size) in usage.kinds.items():
-            print(f"  {kind:<10}{entries:>8}  {_bytes(size):>10}")
+            print(f"  {kind:<10}{entries:>8}  {shown_size(size):>10}")
         return 0
     freed = clear(store) if action == "clear" else prune(store, config.cache_size)
-    print(f"{store.root}: {freed.entries} entries removed, {_bytes(freed.size)}")
+    print(f"{store.root}: {freed.entries} entries removed, {shown_size(freed.size)}")
     return 0
 
 
@@ -79,15 +80,8 @@ def _warm(config: Config, requirements: Path, every: bool) -> int:
             bar.refresh()
             failed += event.outcome == "failed"
             if event.outcome != "chosen":
-                size = f" ({_bytes(event.size)})" if event.size else ""
+                size = f" ({shown_size(event.size)})" if event.size else ""
                 tqdm.write(f"{event.subject}: {event.outcome}{size}{f': {event.text}' if event.text else ''}")
     for remote in remotes:
         remote.close()
     return 1 if failed else 0
-
-
-def _bytes(size: int) -> str:
-    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= step:
-            return f"{size / step:.1f} {unit}"
-    return f"{size} bytes"

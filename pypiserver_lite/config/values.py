@@ -73,6 +73,18 @@ def parse_size(value: object) -> int:
     return int(float(match[1]) * _UNITS[match[2] or ""])
 
 
+def shown_size(count: int | None) -> str:
+    """Bytes as people read them; empty if unknown."""
+    if count is None:
+        return ""
+    amount = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            break
+        amount /= 1000
+    return f"{count} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+
+
 def parse_switch(value: object) -> bool:
     """On or off."""
     if isinstance(value, bool):

@@ -25,9 +25,6 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError, Denied
 
-REALM = "pypiserver-lite"
-"""What `WWW-Authenticate` calls this server (RFC 7617)."""
-
 MAX_HEADER = 4096
 MAX_USER = 255
 MAX_PASSWORD = 1024

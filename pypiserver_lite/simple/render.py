@@ -7,21 +7,17 @@ API version 1.4 in JSON and HTML (PEP 503, 592, 629, 658, 691, 700, 714, 740,
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from urllib.parse import quote
 
 from packaging.utils import NormalizedName
 
-from ..dists import project_of
+from ..dists import CONTROLS, project_of
 from ..model import File, Project
 from .negotiate import Form
 
 API_VERSION = "1.4"
-
-# Characters that neither HTML nor a terminal can show; tab and line ends may stand in a reason.
-_UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def render_names(names: Iterable[NormalizedName], form: Form, serial: int) -> bytes:
@@ -70,7 +66,7 @@ def _html(title: str, metas: Iterable[tuple[str, str]], anchors: Iterable[str]) 
 
 def shown(text: str) -> str:
     """The text without the characters that nothing can show."""
-    return text if text.isprintable() else _UNSHOWN.sub("", text)
+    return text if text.isprintable() else CONTROLS.sub("", text)
 
 
 def _attribute(text: str) -> str:
@@ -78,10 +74,15 @@ def _attribute(text: str) -> str:
     return escape(shown(text)).replace("\n", "&#10;")
 
 
-def _link(file: File, name: NormalizedName) -> str:
+def file_path(name: NormalizedName, filename: str) -> str:
+    """A file's address below ``packages/``; its project stands before it where its name does not tell."""
     # The last segment, decoded, is the file name: pip takes the name from there.
-    quoted = quote(file.filename, safe="")
-    return f"../../packages/{quoted}" if project_of(file.filename) == name else f"../../packages/{name}/{quoted}"
+    quoted = quote(filename, safe="")
+    return quoted if project_of(filename) == name else f"{name}/{quoted}"
+
+
+def _link(file: File, name: NormalizedName) -> str:
+    return f"../../packages/{file_path(name, file.filename)}"
 
 
 def _project_object(project: Project, files: Sequence[File]) -> dict[str, object]:

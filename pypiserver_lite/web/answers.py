@@ -1,4 +1,4 @@
-"""Answers over HTTP: validators, ranges, compression and caching headers, decided here and nowhere else.
+"""Answers over HTTP: validators, ranges, compression, caching headers and refusals, decided here and nowhere else.
 
 Follows RFC 9110 (conditional requests, ranges) and RFC 9111 (caching).
 """
@@ -10,6 +10,7 @@ import errno
 import functools
 import gzip
 import hashlib
+import json
 import logging
 import os
 import re
@@ -21,7 +22,23 @@ from urllib.parse import quote
 
 from .. import disk, observe
 from ..config.values import Sendfile
-from ..errors import Missing, PypiServerLiteError
+from ..errors import (
+    Busy,
+    Conflict,
+    Denied,
+    DiskFailed,
+    Invalid,
+    Late,
+    Loop,
+    Missing,
+    NoSpace,
+    NotAcceptable,
+    PypiServerLiteError,
+    ReadOnly,
+    TooLarge,
+    TooMany,
+    Unavailable,
+)
 from ..model import HandOver, LocalFile, Stream
 
 Headers = list[tuple[str, str]]
@@ -410,3 +427,86 @@ class Slice:
     def __iter__(self) -> Iterator[bytes]:
         while block := self.read(1 << 16):
             yield block
+
+
+def reason(text: str) -> str:
+    """A text as a reason phrase: one line of printable ASCII, at most 150 characters (RFC 9112 section 4)."""
+    return re.sub(r"[^ -~]+", " ", text).strip()[:150] or "Refused"
+
+
+def prefers_html(accept: str) -> bool:
+    """Whether it is a browser that asks: it names HTML first, and other things after it.
+
+    Old installers ask for HTML too, but for nothing else; they want short plain words when something is wrong.
+    """
+    first, _, rest = accept.partition(",")
+    return first.strip().lower() == "text/html" and bool(rest)
+
+
+STATUS: Mapping[type[PypiServerLiteError], int] = {
+    Invalid: 400,
+    TooLarge: 413,
+    NotAcceptable: 406,
+    Missing: 404,
+    Conflict: 409,
+    Denied: 403,
+    TooMany: 429,
+    Unavailable: 502,
+    Late: 504,
+    Busy: 503,
+    ReadOnly: 503,
+    DiskFailed: 503,
+    NoSpace: 507,
+    Loop: 508,
+    PypiServerLiteError: 500,
+}
+
+REALM = "pypiserver-lite"
+"""What ``WWW-Authenticate`` calls this server (RFC 7617)."""
+
+_PHRASES = {301: "Moved Permanently", 302: "Found"}
+
+
+def content(body: bytes, content_type: str, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+    """A body that is made for each request."""
+    common = [
+        ("Content-Type", content_type),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-cache"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    return Answer(status="200 OK", headers=[*common, *headers], body=body)
+
+
+def text(words: str, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+    """A line of plain text."""
+    return content((words + "\n").encode("utf-8", "replace"), "text/plain; charset=utf-8", headers)
+
+
+def as_json(value: object) -> Answer:
+    """A value as JSON."""
+    return content(json.dumps(value).encode(), "application/json")
+
+
+def redirect(address: str, code: int) -> Answer:
+    """Elsewhere: 301 for good, 302 for now. `address` is relative where it is ours."""
+    answer = text(f"see {address}", [("Location", address)])
+    return Answer(status=f"{code} {_PHRASES[code]}", headers=answer.headers, body=answer.body)
+
+
+def refusal(error: PypiServerLiteError) -> Answer:
+    """The answer that says what is wrong and what to do: plain text, and in short the reason phrase.
+
+    twine shows only the reason phrase, flit only plain text.
+    """
+    code = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    headers: Headers = []
+    if isinstance(error, Denied) and error.challenge:
+        code = 401
+        headers.append(("WWW-Authenticate", f'Basic realm="{REALM}", charset="UTF-8"'))
+    if isinstance(error, (TooMany, Busy)):
+        headers.append(("Retry-After", str(error.retry_after if isinstance(error, TooMany) else 1)))
+    if isinstance(error, NotAcceptable):
+        headers.append(("Vary", "Accept, Accept-Encoding"))
+    answer = text(str(error), headers)
+    return Answer(status=f"{code} {reason(str(error))}", headers=answer.headers, body=answer.body)

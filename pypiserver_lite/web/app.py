@@ -30,7 +30,7 @@ from ..search import LONGEST_QUERY
 from ..simple import render
 from ..simple.negotiate import Form, negotiate
 from ..upstream import hops
-from . import answers, browsers, legacy_json, pages, plain, ready, rpc, templates
+from . import answers, browsers, changes, legacy_json, pages, ready, rpc, templates
 from .downloads import Downloads
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class PypiServerLite(ready.Direct):
                     environ["pypiserver_lite.user"] = self.admit(action, environ)
                 if home and not environ["bottle.raw_path"]:
                     # Links of the page would lead out of the place that the application is mounted at.
-                    return plain.redirect(self._address().rstrip("/").rsplit("/", 1)[-1] + "/", 302)
+                    return answers.redirect(self._address().rstrip("/").rsplit("/", 1)[-1] + "/", 302)
                 if not self.site.remotes:
                     return call(**arguments)
                 # What goes up says whom the request has passed; one that has passed us is refused.
@@ -158,11 +158,11 @@ class PypiServerLite(ready.Direct):
         """A project with its newest release, or one of its releases, for people."""
         project_name = self._name(name)
         if project_name != name:
-            return plain.redirect("../" * (1 if version is None else 2) + f"{project_name}/{_segment(version)}", 301)
+            return answers.redirect("../" * (1 if version is None else 2) + f"{project_name}/{_segment(version)}", 301)
         project = self._project(project_name)
         spelled = None if version is None else metadata.release(project, version)
         if spelled != version:
-            return plain.redirect(f"../{_segment(spelled)}", 301)
+            return answers.redirect(f"../{_segment(spelled)}", 301)
         return self.human.project(project, spelled, self._address()).answer(bottle.request.environ)
 
     def asset(self, filename: str) -> answers.Answer:
@@ -195,13 +195,13 @@ class PypiServerLite(ready.Direct):
         """A project's page (PEP 503, 691); a redirect to the upstream's if no folder has it."""
         project_name = self._name(name)
         if project_name != name:
-            return plain.redirect(f"../{project_name}/", 301)
+            return answers.redirect(f"../{project_name}/", 301)
         state, project = self.site.folder.state(), self.site.index.project(project_name)
         if project is None:
             address = self.site.fallback(project_name)
             if address is None:
                 raise Missing(self.site.reserved.refuses(project_name) or f"no project {project_name} here")
-            return plain.redirect(address, 302)
+            return answers.redirect(address, 302)
         form, environ = self._form(), bottle.request.environ
         page = self._pages.get((form, project_name), (project,), self._page_of, project, form)
         age = self.site.stale(project_name)
@@ -238,7 +238,7 @@ class PypiServerLite(ready.Direct):
         """Facts about a project and its latest release, in the shape of PyPI's JSON API."""
         project_name = self._name(name)
         if project_name != name:
-            return plain.redirect(f"../{project_name}/json", 301)
+            return answers.redirect(f"../{project_name}/json", 301)
         return self._facts(project_name, None)
 
     def release_json(self, name: str, version: str) -> answers.Answer:
@@ -261,42 +261,42 @@ class PypiServerLite(ready.Direct):
         """The legacy upload API: a new file, or the removal or yank of a release (`:action`)."""
         environ = bottle.request.environ
         received = upload.receive(
-            legacy_json.request_body(environ),
+            changes.request_body(environ),
             environ.get("CONTENT_TYPE"),
-            legacy_json.content_length(environ),
+            changes.content_length(environ),
             stage=self.site.store.stage,
             limit=self.site.config.max_upload,
         )
         user = cast("User | None", environ.get("pypiserver_lite.user"))
-        return plain.text(legacy_json.carry_out(received, self.site, user.name if user else "anonymous"))
+        return answers.text(changes.carry_out(received, self.site, user.name if user else "anonymous"))
 
     def xml_rpc(self) -> answers.Answer:
         """Old clients' XML-RPC calls, `search` above all."""
-        length = legacy_json.content_length(bottle.request.environ)
+        length = changes.content_length(bottle.request.environ)
         if length is not None and length > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
-        body = legacy_json.request_body(bottle.request.environ).read(rpc.LONGEST + 1)
+        body = upload.Body(changes.request_body(bottle.request.environ), length, None).read(rpc.LONGEST + 1)
         if len(body) > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
         state, address = self.site.folder.state(), self._address()
         calls = rpc.Calls(self.site.index, self.human.shelf, state, address, self._lists)
-        return plain.content(calls.answer(body), "text/xml; charset=utf-8")
+        return answers.content(calls.answer(body), "text/xml; charset=utf-8")
 
     def only_called(self) -> answers.Answer:
         """XML-RPC's address, for those who do not call but look."""
-        answer = plain.text("this address takes XML-RPC calls by POST", [("Allow", "POST")])
+        answer = answers.text("this address takes XML-RPC calls by POST", [("Allow", "POST")])
         return answers.Answer(status="405 Method Not Allowed", headers=answer.headers, body=answer.body)
 
     def health(self) -> answers.Answer:
         """``Ok`` for monitoring; with ``Accept: application/json`` more, for those who may list."""
         if "application/json" not in bottle.request.environ.get("HTTP_ACCEPT", ""):
-            return plain.content(b"Ok", "text/plain; charset=utf-8")
+            return answers.content(b"Ok", "text/plain; charset=utf-8")
         try:
             self.admit("list", bottle.request.environ)
         except PypiServerLiteError:
-            return plain.as_json({"status": "ok"})
+            return answers.as_json({"status": "ok"})
         facts = {"status": "ok", "version": site.VERSION, "uptime": int(self.site.uptime())}
-        return plain.as_json({**facts, **self.site.state()})
+        return answers.as_json({**facts, **self.site.state()})
 
     def nothing(self) -> answers.Answer:
         """Files that browsers and crawlers ask for and that no project may answer."""
@@ -305,12 +305,12 @@ class PypiServerLite(ready.Direct):
     def add_slash(self, name: str = "", version: str = "") -> answers.Answer:
         """From a page's address without its last slash to the one with it (PEP 503)."""
         last = self._name(name) if name else self._path().rsplit("/", 1)[-1]
-        return plain.redirect(_segment(version) or f"{last}/", 301)
+        return answers.redirect(_segment(version) or f"{last}/", 301)
 
     def to_simple(self, name: str) -> answers.Answer:
         """From an index URL without ``simple/`` to the project's page."""
         up = "../" if bottle.request.path.endswith("/") else ""
-        return plain.redirect(f"{up}simple/{self._name(name)}/", 302)
+        return answers.redirect(f"{up}simple/{self._name(name)}/", 302)
 
     def bound(self) -> None:
         """To be called by whoever has this application served on the address that its settings name.
@@ -328,14 +328,14 @@ class PypiServerLite(ready.Direct):
     def refusal(self, error: PypiServerLiteError) -> answers.Answer:
         """The answer that says what is wrong and what to do; our own failures go to the log, if no answer does."""
         bottle.request.environ["pypiserver_lite.error"] = str(error)
-        answer = plain.refusal(error)
+        answer = answers.refusal(error)
         if answer.status.startswith("5") and not bottle.request.environ.get(_NOTED):
             log.error("%s %s: %s", answer.status[:3], observe.clean(bottle.request.path), observe.clean(error))
         return answer
 
     def _refuse(self, error: PypiServerLiteError, *, people: bool) -> answers.Answer:
         refusal = self.refusal(error)
-        if people and legacy_json.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
+        if people and answers.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
             return self.human.refusal(refusal, str(error), self._path())
         return refusal
 
@@ -367,8 +367,8 @@ class PypiServerLite(ready.Direct):
             # A route's own words: Bottle has some of its own only where there is none.
             text = res.body
         bottle.request.environ["pypiserver_lite.error"] = text
-        answer = plain.text(text)
-        if legacy_json.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
+        answer = answers.text(text)
+        if answers.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
             answer = answers.Answer(status=res.status_line, headers=answer.headers)
             answer = self.human.refusal(answer, text, self._path())
         for name, value in answer.headers:
@@ -383,7 +383,7 @@ class PypiServerLite(ready.Direct):
         self._enter(environ)
         bottle.request.bind(environ)
         path = environ.get("PATH_INFO")
-        length = legacy_json.content_length(environ)
+        length = changes.content_length(environ)
         try:
             if environ["REQUEST_METHOD"] == "POST" and path in UPLOAD_PATHS:
                 self._guard.check("update", environ)

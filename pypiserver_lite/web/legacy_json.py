@@ -1,22 +1,18 @@
-"""What the machine routes say: lists of files, JSON facts, and carrying out a change."""
+"""Facts about projects and files in the shape of PyPI's JSON API, and the list of all files."""
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from packaging.utils import NormalizedName
-
-from .. import dists, metadata
-from ..errors import Invalid
+from .. import metadata
 from ..model import File, Project, Source
+from ..simple.render import file_path
 
 if TYPE_CHECKING:
-    from ..site import Site
-    from ..upload import Received
+    pass
 
 # The texts and lists that `info` has in PyPI's JSON API, besides those that are put together from more.
 _TEXTS = (
@@ -24,93 +20,6 @@ _TEXTS = (
     *("license_expression", "maintainer", "maintainer_email", "summary"),
 )
 _LISTS = ("classifiers", "dynamic", "license_files", "platforms", "provides_extra", "requires_dist")
-
-
-class Readable(Protocol):
-    """The one thing a request's body can do."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Up to `size` bytes; empty at the end."""
-
-
-class _Bounded:
-    """A body that ends where its Content-Length says, on servers that would wait for more.
-
-    Reading raises Invalid where the server cannot read on, because the client
-    hung up or sends nonsense.
-    """
-
-    def __init__(self, body: Readable, length: int | None) -> None:
-        self._body = body
-        self._left = length
-
-    def read(self, size: int = -1, /) -> bytes:
-        if self._left is not None:
-            size = self._left if size < 0 else min(size, self._left)
-        try:
-            data = b"" if size == 0 else self._body.read(size) if size > 0 else self._body.read()
-        except OSError as error:
-            raise Invalid("the request body broke off; send it again") from error
-        if self._left is not None:
-            self._left -= len(data)
-        return data
-
-
-def content_length(environ: Mapping[str, Any]) -> int | None:
-    """Bytes of the body as announced. Raises Invalid for what is no number."""
-    text = environ.get("CONTENT_LENGTH") or ""
-    if not text:
-        return None
-    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
-        raise Invalid("Content-Length must be a whole number")
-    return int(text)
-
-
-def request_body(environ: Mapping[str, Any]) -> Readable:
-    """The body of a request, ending where it ends whatever the server does."""
-    length = content_length(environ)
-    body = cast("BinaryIO", environ["wsgi.input"])
-    if length is None and not environ.get("wsgi.input_terminated"):
-        return io.BytesIO()
-    return _Bounded(body, length)
-
-
-def reason(text: str) -> str:
-    """A text as a reason phrase: one line of printable ASCII, at most 150 characters (RFC 9112 section 4)."""
-    return re.sub(r"[^ -~]+", " ", text).strip()[:150] or "Refused"
-
-
-def prefers_html(accept: str) -> bool:
-    """Whether it is a browser that asks: it names HTML first, and other things after it.
-
-    Old installers ask for HTML too, but for nothing else; they want short plain words when something is wrong.
-    """
-    first, _, rest = accept.partition(",")
-    return first.strip().lower() == "text/html" and bool(rest)
-
-
-def carry_out(received: Received, site: Site, user: str) -> str:
-    """Do what a request to the upload API asks for; a short text that says what was done.
-
-    Raises Invalid, Missing, Conflict or an Unavailable; then nothing has changed.
-    """
-    if received.upload is not None:
-        upload = received.upload
-        added = site.store.add(upload, overwrite=site.config.overwrite)
-        site.log.info("%s uploaded %s (%d bytes)%s", user, upload.filename, upload.size, "" if added else " again")
-        return "stored" if added else "these very bytes were here already"
-    if received.action in ("submit", "verify"):
-        return "nothing to register: upload the files"
-    name = dists.normalize(received.text("name"))
-    version = received.text("version")
-    if received.action == "remove_pkg":
-        files = site.store.remove(name, version)
-        site.log.warning("%s removed %s", user, ", ".join(files))
-        return f"removed {', '.join(files)}"
-    text = received.text("reason", "") if received.action == "yank" else None
-    files = site.store.yank(name, version, text)
-    site.log.warning("%s %sed %s", user, received.action, ", ".join(files))
-    return f"{received.action}ed {', '.join(files)}"
 
 
 def file_links(index: Source) -> Iterator[str]:
@@ -122,12 +31,6 @@ def file_links(index: Source) -> Iterator[str]:
         text = filename.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         yield f'<a href="{link}">{text}</a><br>\n'
     yield "</body></html>\n"
-
-
-def file_path(name: NormalizedName, filename: str) -> str:
-    """A file's address below ``packages/``; its project stands before it where its name does not tell."""
-    quoted = quote(filename, safe="")
-    return quoted if dists.project_of(filename) == name else f"{name}/{quoted}"
 
 
 def project_json(project: Project, version: str | None, index: Source, address: str) -> dict[str, object]:

@@ -20,15 +20,16 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from packaging.utils import NormalizedName
 
 from .. import metadata, site
+from ..config.values import shown_size
 from ..errors import Unavailable
 from ..kept import Kept, Turnstile
 from ..metadata import About, Dependency
 from ..model import File, Project
 from ..search import Catalogue
+from ..simple.render import file_path
 from . import descriptions, samples
 from .answers import Answer, Page
 from .catalogue import Newcomer, Shelf
-from .legacy_json import file_path
 from .templates import Templates
 
 if TYPE_CHECKING:
@@ -85,18 +86,6 @@ class Needed:
     """Each with whether its project is here."""
 
 
-def size(count: int | None) -> str:
-    """Bytes as people read them; empty if unknown."""
-    if count is None:
-        return ""
-    amount = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
-            break
-        amount /= 1000
-    return f"{count} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
-
-
 def releases(project: Project, here: str) -> tuple[Release, ...]:
     """All versions, the newest first; `here` leads from the page to the project's."""
     files: dict[str, list[File]] = {}
@@ -113,7 +102,7 @@ def releases(project: Project, here: str) -> tuple[Release, ...]:
                 href=f"{here}{quote(version, safe='+!')}/",
                 uploaded=max((file.uploaded for file in some if file.uploaded), default=None),
                 files=len(some),
-                size=size(sum(sizes)) if sizes else "",
+                size=shown_size(sum(sizes)) if sizes else "",
                 python=next((file.requires_python for file in some if file.requires_python), ""),
                 yanked=(next(filter(None, reasons), "")) if some and len(reasons) == len(some) else None,
             )
@@ -170,7 +159,7 @@ class HumanPages:
             "newest": self.shelf.newest(NEWEST) if newest is None else newest,
             "install": _set_up(address),
             "publish": _publishing(address),
-            "size": size,
+            "size": shown_size,
         }
 
     def home(self, address: str) -> Page:
@@ -266,14 +255,14 @@ class HumanPages:
             "here": here,
             "json": f"{up}pypi/{project.name}/json",
             "simple": f"{up}simple/{project.name}/",
-            "size": size,
+            "size": shown_size,
         }
 
     def _file_row(self, file: File, up: str) -> FileRow:
         return FileRow(
             file=file,
             href=f"{up}packages/{file_path(file.project, file.filename)}",
-            size=size(file.size),
+            size=shown_size(file.size),
             digest=next(iter(file.hashes.items()), None),
             origin=self._origin(file),
         )

@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 import bottle
 
+from ..dists import CONTROLS
 from ..errors import ConfigError, Missing
-from ..metadata import CONTROLS
 from . import answers
 
 if TYPE_CHECKING:

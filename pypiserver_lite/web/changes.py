@@ -1,0 +1,56 @@
+"""The upload API's side of a request: its body, and what it asks for, carried out."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from .. import dists
+from ..errors import Invalid
+
+if TYPE_CHECKING:
+    from ..site import Site
+    from ..upload import Readable, Received
+
+
+def content_length(environ: Mapping[str, Any]) -> int | None:
+    """Bytes of the body as announced. Raises Invalid for what is no number."""
+    text = environ.get("CONTENT_LENGTH") or ""
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
+        raise Invalid("Content-Length must be a whole number")
+    return int(text)
+
+
+def request_body(environ: Mapping[str, Any]) -> Readable:
+    """The body of a request as the server gives it; an empty one where nothing tells its end."""
+    if content_length(environ) is None and not environ.get("wsgi.input_terminated"):
+        return io.BytesIO()
+    return cast("Readable", environ["wsgi.input"])
+
+
+def carry_out(received: Received, site: Site, user: str) -> str:
+    """Do what a request to the upload API asks for; a short text that says what was done.
+
+    Raises Invalid, Missing, Conflict or an Unavailable; then nothing has changed.
+    """
+    if received.upload is not None:
+        upload = received.upload
+        added = site.store.add(upload, overwrite=site.config.overwrite)
+        site.log.info("%s uploaded %s (%d bytes)%s", user, upload.filename, upload.size, "" if added else " again")
+        return "stored" if added else "these very bytes were here already"
+    if received.action in ("submit", "verify"):
+        return "nothing to register: upload the files"
+    name = dists.normalize(received.text("name"))
+    version = received.text("version")
+    if received.action == "remove_pkg":
+        files = site.store.remove(name, version)
+        site.log.warning("%s removed %s", user, ", ".join(files))
+        return f"removed {', '.join(files)}"
+    text = received.text("reason", "") if received.action == "yank" else None
+    files = site.store.yank(name, version, text)
+    site.log.warning("%s %sed %s", user, received.action, ", ".join(files))
+    return f"{received.action}ed {', '.join(files)}"
