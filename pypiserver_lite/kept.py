@@ -8,7 +8,10 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from cachetools import LRUCache
 
 from .errors import Busy, Late, PypiServerLiteError, Unavailable
 
@@ -218,68 +221,102 @@ def _reference(source: object) -> Callable[[], object]:
         return lambda: source
 
 
-def _are(references: tuple[Callable[[], object], ...], sources: tuple[object, ...]) -> bool:
-    return not sources or all(reference() is source for reference, source in zip(references, sources, strict=True))
+@dataclass(frozen=True, slots=True)
+class _Entry(Generic[V]):
+    made_of: tuple[Callable[[], object], ...]
+    thing: V
+    weight: int
+
+    def is_of(self, sources: tuple[object, ...]) -> bool:
+        return not sources or all(made() is source for made, source in zip(self.made_of, sources, strict=True))
 
 
 _EACH = 500  # bytes that an entry takes besides its thing and the texts in its key
 
 
+def _weight_of_key(key: Hashable) -> int:
+    parts = key if isinstance(key, tuple) else (key,)
+    return sum(4 * len(part) for part in parts if isinstance(part, (str, bytes)))
+
+
 class Kept(Generic[V]):
-    """Things by key, each kept while what it was made of is the very same object.
+    """Things by key, each kept while what it was made of is the very same object, the most recently used first.
 
     Together with their keys they have at most `most_bytes`, or are one;
-    `weigh` tells how many a thing has, nearly. A key holds texts, and objects
-    that are there anyway; so do not tuples, but projects, end when nobody
-    else has them. Whoever asks for a thing that is being made waits
+    `weigh` tells how many a thing has, nearly. A key holds texts, bytes, and
+    objects that are there anyway; so do not tuples, but projects, end when
+    nobody else has them. Whoever asks for a thing that is being made waits
     for it, and passes `waiting` meanwhile. Safe for threads.
     """
 
     def __init__(
         self, weigh: Callable[[V], int], most_bytes: int = 32 * 2**20, waiting: Turnstile | None = None
     ) -> None:
-        self._weigh, self._most = weigh, most_bytes
-        self._things: dict[tuple[object, ...], tuple[tuple[Callable[[], object], ...], V, int]] = {}
+        self._weigh = weigh
+        self._things: LRUCache[Hashable, _Entry[V]] = LRUCache(most_bytes, getsizeof=lambda entry: entry.weight)
+        self._large: tuple[Hashable, _Entry[V]] | None = None
         self._flights: Flights[tuple[object, ...], V] = Flights(waiting=waiting)
         self._lock = threading.Lock()
-        self.weight = 0
+
+    @property
+    def weight(self) -> int:
         """Bytes of all that is kept, nearly."""
+        large = self._large
+        return int(self._things.currsize) + (0 if large is None else large[1].weight)
+
+    def find(self, key: Hashable, sources: tuple[object, ...] = ()) -> V | None:
+        """What is kept under `key`, if it was made of these very `sources`; ``None`` if there is nothing."""
+        with self._lock:
+            entry = self._things.get(key)
+        if entry is None:
+            large = self._large
+            entry = large[1] if large is not None and large[0] == key else None
+        return entry.thing if entry is not None and entry.is_of(sources) else None
+
+    def put(self, key: Hashable, thing: V, sources: tuple[object, ...] = ()) -> None:
+        """Keep a thing that was made of `sources`. One that is too large to be kept with others is kept alone."""
+        weight = self._weigh(thing) + _EACH + _weight_of_key(key)
+        entry = _Entry(tuple(map(_reference, sources)), thing, weight)
+        with self._lock:
+            self._forget(key)
+            if weight > self._things.maxsize:
+                self._things.clear()
+                self._large = key, entry
+            else:
+                self._large = None
+                self._things[key] = entry
 
     def get(self, key: tuple[object, ...], sources: tuple[object, ...], make: Callable[..., V], *given: object) -> V:
         """The thing made of `sources` under `key`, by `make(*given)`, anew when one of them is another object.
 
         Raises what `make` raises, and Busy where too many wait; then nothing is kept.
         """
-        found = self._things.get(key)
-        if found is not None and _are(found[0], sources):
-            return found[1]
+        found = self.find(key, sources)
+        if found is not None:
+            return found
 
         def made() -> V:
-            found = self._things.get(key)
-            if found is not None and _are(found[0], sources):
-                return found[1]
-            thing = make(*given)
-            self._keep(key, sources, thing)
-            return thing
+            found = self.find(key, sources)
+            if found is None:
+                found = make(*given)
+                if found is not None:
+                    self.put(key, found, sources)
+            return found
 
         return self._flights.do((*key, *map(id, sources)), made)
 
-    def _keep(self, key: tuple[object, ...], sources: tuple[object, ...], thing: V) -> None:
-        weight = self._weigh(thing) + _EACH + sum(4 * len(part) for part in key if isinstance(part, str))
+    def drop(self, key: Hashable) -> None:
+        """Forget one thing."""
         with self._lock:
             self._forget(key)
-            self._things[key] = tuple(map(_reference, sources)), thing, weight
-            self.weight += weight
-            # The oldest go first: what is still asked for is soon made again. One that is too large alone may stay.
-            while self.weight > self._most and len(self._things) > 1:
-                self._forget(next(iter(self._things)))
 
-    def _forget(self, key: tuple[object, ...]) -> None:
-        old = self._things.pop(key, None)
-        self.weight -= old[2] if old is not None else 0
+    def _forget(self, key: Hashable) -> None:
+        self._things.pop(key, None)
+        if self._large is not None and self._large[0] == key:
+            self._large = None
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             self._things.clear()
-            self.weight = 0
+            self._large = None

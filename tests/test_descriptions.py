@@ -96,7 +96,7 @@ def test_what_failed_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(descriptions, "_rendered", lambda data, kind: None)
     for number in range(5000):
         shown.html(said(str(number)))
-    assert len(shown._failures) <= 4096
+    assert shown._failures.weight <= 2 * 2**20
 
 
 def test_a_page_shows_what_could_be_rendered_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

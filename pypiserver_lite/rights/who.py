@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, Denied
+from ..kept import Kept
 
 MAX_HEADER = 4096
 MAX_USER = 255
@@ -37,6 +38,7 @@ _MAX_FILE = 16 * 2**20
 _SETTLED_NS = 2 * 10**9
 _FILLING_NS = 10**9
 _REPORTED_LINES = 20
+_REMEMBERED = 2 * 2**20  # bytes of logins that are known to be right, some 3,000
 
 # What Apache's htpasswd writes, and nothing else: a lock mark, an empty hash or a plain password matches no row, so
 # nobody gets in by it. Costs are bounded because a typing error there (bcrypt 31) would be hours of work a login.
@@ -106,13 +108,10 @@ def _cost(hashed: str) -> tuple[str, str]:
 class Book:
     """One state of the password file, and the logins that proved right against it."""
 
-    _REMEMBERED = 4096
-
     def __init__(self, hashes: Mapping[str, str | None]) -> None:
         """`hashes`: user → hash, ``None`` for a user whose line is broken and who therefore cannot log in."""
         self._hashes = hashes
-        self._known: dict[bytes, None] = {}
-        self._lock = threading.Lock()
+        self._known = Kept[bool](lambda right: 0, most_bytes=_REMEMBERED)
         usable = [hashed for hashed in hashes.values() if hashed is not None]
         # Somebody unknown is measured against a real hash of the commonest kind, so that the time of the answer does
         # not tell who exists. In a file of several kinds a user's kind still shows, but not whether they exist.
@@ -129,15 +128,12 @@ class Book:
         return False
 
     def remember(self, key: bytes) -> None:
-        """Keep that the credentials of this keyed hash are right. Bounded: the oldest are forgotten."""
-        with self._lock:
-            self._known[key] = None
-            if len(self._known) > self._REMEMBERED:
-                del self._known[next(iter(self._known))]
+        """Keep that the credentials of this keyed hash are right; of very many, those used last."""
+        self._known.put(key, True)
 
     def knows(self, key: bytes) -> bool:
         """Whether these credentials proved right."""
-        return key in self._known
+        return self._known.find(key) is not None
 
 
 class _State(NamedTuple):

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import html
-import math
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +22,8 @@ from . import readme
 LONGEST = 50 * 2**10
 """Bytes of a description that are rendered, or shown; a longer one is shown as text, up to there."""
 _SECONDS = 2.0
-_AGAIN, _MOST_FAILURES = 300.0, 4096
+_AGAIN = 300.0  # seconds
+_FAILURES = 2 * 2**20  # bytes of what is remembered of failures, some 3,000
 _AT_ONCE = 2  # processes; each holds a thread of the server, and a processor if it can
 
 # -I: neither the environment nor the folder in which the server was started bring modules in.
@@ -51,8 +50,7 @@ class Descriptions:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._failures: dict[bytes, float] = {}
-        self._lock = threading.Lock()
+        self._failures = Kept[float](lambda moment: 0, most_bytes=_FAILURES)
         # Nobody waits for another's rendering: the text is there to be shown meanwhile.
         self._kept = Kept[str](lambda shown: 2 * len(shown), waiting=Turnstile(0))
         self._processes = Turnstile(_AT_ONCE)
@@ -69,7 +67,8 @@ class Descriptions:
             return plain(text)
 
         key = hashlib.sha256(f"{kind}\0".encode() + data).digest()
-        if self._clock() < self._failures.get(key, -math.inf) + _AGAIN:
+        failed = self._failures.find(key)
+        if failed is not None and self._clock() < failed + _AGAIN:
             return plain(text)
 
         def made() -> str:
@@ -82,15 +81,8 @@ class Descriptions:
         try:
             return self._kept.get((kind, text), (), made)
         except _Failed:
-            self._note(key)
+            self._failures.put(key, self._clock())
             return plain(text)
-
-    def _note(self, key: bytes) -> None:
-        with self._lock:
-            self._failures.pop(key, None)
-            self._failures[key] = self._clock()
-            if len(self._failures) > _MOST_FAILURES:
-                del self._failures[next(iter(self._failures))]
 
 
 def _rendered(data: bytes, kind: str) -> str | None:

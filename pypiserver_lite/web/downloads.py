@@ -10,6 +10,7 @@ from packaging.utils import NormalizedName
 
 from ..dists import parse_filename, project_of, try_normalize
 from ..errors import Missing
+from ..kept import Kept
 from ..model import Content, FileState, LocalFile, Side
 from . import answers
 
@@ -30,8 +31,7 @@ class Downloads:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._kept: dict[FileState, answers.Ready] = {}
-        self._weight = 0
+        self._kept = Kept[answers.Ready](lambda ready: len(ready.body) + 1000, most_bytes=_MOST)
 
     def answer(self, path: str, environ: Mapping[str, Any]) -> answers.Answer:
         """The file that `path` names below ``/packages/``, or what belongs to it.
@@ -58,7 +58,7 @@ class Downloads:
     def _local(self, content: LocalFile, filename: str, environ: Mapping[str, Any]) -> answers.Answer:
         seen = content.seen
         simple = "HTTP_RANGE" not in environ and "HTTP_IF_MODIFIED_SINCE" not in environ
-        kept = self._kept.get(seen) if simple and seen is not None else None
+        kept = self._kept.find(seen) if simple and seen is not None else None
         if kept is not None:
             return kept.answer(environ.get("HTTP_IF_NONE_MATCH"))
         answer = answers.local_file(environ, content, filename=filename, cache_control=self._site.file_cache_control)
@@ -72,10 +72,8 @@ class Downloads:
             return
         if time.time_ns() - seen.mtime_ns < _SETTLED:
             return
-        if self._weight > _MOST:
-            self._kept, self._weight = {}, 0
-        self._kept[seen] = answers.Ready([header for header in answer.headers if header[0] != "Content-Length"], body)
-        self._weight += len(body) + 1000
+        headers = [header for header in answer.headers if header[0] != "Content-Length"]
+        self._kept.put(seen, answers.Ready(headers, body))
 
 
 def _content(site: Site, path: str) -> tuple[Content, str]:
