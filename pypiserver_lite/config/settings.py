@@ -81,8 +81,17 @@ class Setting:
         return not (self.switch or self.counted)
 
 
-def _row(default: Any, parse: Callable[[Any], Any], help: str, *flags: str, **more: Any) -> Any:
-    return field(default=default, metadata={"setting": Setting(parse, help, flags, **more)})
+def _row(
+    default: Any, parse: Callable[[Any], Any], help: str, *flags: str, note: str = "", shown: bool = True, **more: Any
+) -> Any:
+    """The field of a setting. A `default` in text is read as any other value, and stands in the help with its `note`.
+
+    ``None`` and empty ones do not; what they mean is for the help to say.
+    """
+    if shown and default:
+        help += f" (default: {default}{note})"
+    value = parse(default) if isinstance(default, str) else default
+    return field(default=value, metadata={"setting": Setting(parse, help, flags, **more)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,27 +102,29 @@ class Config:
         (Path("~/packages"),),
         parse_paths,
         "folders to serve; the first that has a file name wins, and uploads go to the first (default: ~/packages)",
+        shown=False,
     )
 
-    port: int = _row(8080, parse_port, "port to listen on; 0 takes a free one (default: 8080)", "-p", "--port")
+    port: int = _row(8080, parse_port, "port to listen on; 0 takes a free one", "-p", "--port")
     host: str = _row(
         "127.0.0.1",
         parse_text,
-        "address to listen on; 0.0.0.0 lets other machines in (default: 127.0.0.1, this machine only)",
+        "address to listen on; 0.0.0.0 lets other machines in",
         *("-i", "-H", "--interface", "--host"),
+        note=", this machine only",
     )
     server: str = _row(
         "waitress",
         choice("waitress", "granian", "gunicorn", also=OTHER_SERVERS),
         "WSGI server to run on: waitress, or granian or gunicorn if it is installed; for the others that pypiserver "
-        "knows, waitress runs (default: waitress)",
+        "knows, waitress runs",
         "--server",
     )
     server_base_url: str = _row(
         "/",
         parse_base_url,
         "address at which clients see this index behind a proxy, https://HOST/PATH/, or the path alone; what is asked "
-        "under that path is answered too (default: /)",
+        "under that path is answered too",
         "--server-base-url",
         metavar="URL",
     )
@@ -126,7 +137,7 @@ class Config:
     workers: int = _row(
         1,
         parse_count,
-        "processes, with granian and gunicorn (default: 1)",
+        "processes, with granian and gunicorn",
         "--workers",
         metavar="N",
         group="limits",
@@ -139,9 +150,7 @@ class Config:
         metavar="FILE",
     )
     tls_key: Path | None = _row(None, parse_path, "the certificate's key", "--tls-key", metavar="FILE")
-    health_endpoint: str = _row(
-        "/health", parse_endpoint, "where monitoring asks (default: /health)", "--health-endpoint", metavar="PATH"
-    )
+    health_endpoint: str = _row("/health", parse_endpoint, "where monitoring asks", "--health-endpoint", metavar="PATH")
 
     threads: int | None = _row(
         None,
@@ -154,7 +163,7 @@ class Config:
     connection_limit: int = _row(
         1000,
         parse_count,
-        "connections open at once; beyond it the longest idle give way, then the slowest (default: 1000)",
+        "connections open at once; beyond it the longest idle give way, then the slowest",
         "--connection-limit",
         metavar="N",
         group="limits",
@@ -162,7 +171,7 @@ class Config:
     idle_timeout: int = _row(
         120,
         parse_count,
-        "seconds after which a silent connection is closed (default: 120)",
+        "seconds after which a silent connection is closed",
         "--idle-timeout",
         metavar="SECONDS",
         group="limits",
@@ -170,15 +179,15 @@ class Config:
     grace: int = _row(
         10,
         parse_seconds,
-        "seconds that requests under way get when the server is told to stop (default: 10)",
+        "seconds that requests under way get when the server is told to stop",
         "--grace",
         metavar="SECONDS",
         group="limits",
     )
     max_header: int = _row(
-        64 * 1024,
+        "64KiB",
         parse_size,
-        "largest head of a request (default: 64KiB)",
+        "largest head of a request",
         "--max-header",
         metavar="SIZE",
         group="limits",
@@ -223,10 +232,9 @@ class Config:
         group="rights",
     )
     authenticate: frozenset[str] = _row(
-        frozenset({"update"}),
+        "update",
         parse_actions,
-        "comma-separated actions that need a login, of update, download and list; '.' for none, together with -P . "
-        "(default: update)",
+        "comma-separated actions that need a login, of update, download and list; '.' for none, together with -P .",
         *("-a", "--authenticate"),
         metavar="LIST",
         group="rights",
@@ -267,7 +275,7 @@ class Config:
         "redirect",
         choice("redirect", "proxy", "cache"),
         "redirect: clients go to the upstream themselves; proxy: it is asked for them, and nothing is kept; cache: its "
-        "pages and files are kept in --cache-dir (default: redirect)",
+        "pages and files are kept in --cache-dir",
         "--fallback-mode",
         metavar="MODE",
         group="upstream",
@@ -282,9 +290,9 @@ class Config:
         repeat=True,
     )
     cache_size: int = _row(
-        10 * 10**9,
+        "10GB",
         parse_size,
-        "most bytes of the upstream's files that are kept (default: 10GB)",
+        "most bytes of the upstream's files that are kept",
         "--cache-size",
         metavar="SIZE",
         group="upstream",
@@ -292,7 +300,7 @@ class Config:
     cache_ttl: int = _row(
         600,
         parse_seconds,
-        "seconds for which an upstream's page is believed before it is asked again (default: 600)",
+        "seconds for which an upstream's page is believed before it is asked again",
         "--cache-ttl",
         metavar="SECONDS",
         group="upstream",
@@ -345,7 +353,7 @@ class Config:
     hash_algo: str | None = _row(
         "sha256",
         parse_hash_algo,
-        "hash shown in links, or 'no' (default: sha256)",
+        "hash shown in links, or 'no'",
         "--hash-algo",
         metavar="NAME",
         group="pages",
@@ -397,7 +405,7 @@ class Config:
     log_stream: str = _row(
         "stderr",
         choice("stderr", "stdout", "none"),
-        "write the log to stderr, stdout or none (default: stderr)",
+        "write the log to stderr, stdout or none",
         "--log-stream",
         metavar="STREAM",
         group="log",
@@ -408,6 +416,7 @@ class Config:
         "format of log lines, as Python's logging has it",
         "--log-frmt",
         metavar="FORMAT",
+        shown=False,
         group="log",
     )
     log_req_frmt: str = _row(
@@ -416,6 +425,7 @@ class Config:
         "format of the line for each request; %%(NAME)s takes WSGI's variables",
         "--log-req-frmt",
         metavar="FORMAT",
+        shown=False,
         group="log",
     )
     log_res_frmt: str = _row(
@@ -424,6 +434,7 @@ class Config:
         "format of the line for each answer; also knows %%(status)s and %%(size)s",
         "--log-res-frmt",
         metavar="FORMAT",
+        shown=False,
         group="log",
     )
     log_err_frmt: str = _row(
@@ -432,6 +443,7 @@ class Config:
         "format of the line for each refusal or failure; also knows %%(error)s",
         "--log-err-frmt",
         metavar="FORMAT",
+        shown=False,
         group="log",
     )
 
