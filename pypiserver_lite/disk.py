@@ -61,17 +61,18 @@ def _spelled(segment: str) -> bool:
 
 
 class Staged:
-    """A new file under a temporary name in `folder`, to be published or discarded.
+    """A new file under a temporary name in `folder`, with the rights `mode` as the umask has them, to be published or
+    discarded.
 
     As a context manager it discards itself unless it was published. Raises
     OSError when the disk refuses; then nothing is left behind.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, mode: int = 0o666) -> None:
         self.path = folder / f"{STAGED_PREFIX}{os.getpid()}-{secrets.token_hex(8)}.tmp"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        # Readable for others as the umask has it: a web server beside us may send the file.
-        self._handle = os.open(self.path, flags, 0o666)
+        # 0o666: a web server beside us may send the file.
+        self._handle = os.open(self.path, flags, mode)
         # Tells `sweep`, also one in another container, that somebody is still writing.
         _try_lock(self._handle)
 
@@ -194,7 +195,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         deadline = time.monotonic() + _LOCK_PATIENCE
         while _try_lock(handle) is False:
             if time.monotonic() > deadline:
-                raise Busy("another change of the packages folder is under way; try again shortly")
+                raise Busy("another change of this folder is under way; try again shortly")
             time.sleep(0.002)
         _held.folders.add(folder)
         yield

@@ -11,10 +11,10 @@ import contextlib
 import os
 import re
 import stat
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+from .. import disk
 from ..errors import ConfigError, Invalid
 from .who import BCRYPT_BYTES, MAX_USER, crypt_context
 
@@ -96,28 +96,12 @@ def _edit(path: Path, change: Callable[[list[bytes]], list[bytes]], *, create: b
     """Replace the file by `change` of its lines (without their line feeds)."""
     try:
         target = Path(os.path.realpath(path))  # a link to the file stays a link
-        with _alone(target.parent):
+        with disk.exclusive(target.parent):  # two editors at once would lose a user
             status = _status(target, create)
             lines = change((target.read_bytes() if status else b"").split(b"\n"))
             _replace(target, b"\n".join(lines), status)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two editors at once would lose a user. The folder is locked, for the file is not the same one afterwards."""
-    try:
-        import fcntl
-    except ImportError:  # a system without such locks
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _status(target: Path, create: bool) -> os.stat_result | None:
@@ -133,24 +117,18 @@ def _status(target: Path, create: bool) -> os.stat_result | None:
 
 
 def _replace(target: Path, data: bytes, before: os.stat_result | None) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=".passwd-", suffix=".tmp", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            if before is not None:
-                _copy_rights(before, temporary)
-            os.fsync(handle)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with disk.Staged(target.parent, mode=0o600) as staged:
+        staged.write(data)
+        if before is not None:
+            _copy_rights(before, staged.path)
+        staged.commit()
+        disk.place(staged.path, target, overwrite=True)
 
 
-def _copy_rights(before: os.stat_result, temporary: str) -> None:
+def _copy_rights(before: os.stat_result, staged: Path) -> None:
     if hasattr(os, "chown"):
         for owner, group in ((-1, before.st_gid), (before.st_uid, -1)):
             # Only root may give a file away. Whoever else may write here keeps what can be kept.
             with contextlib.suppress(PermissionError):
-                os.chown(temporary, owner, group)
-    os.chmod(temporary, stat.S_IMODE(before.st_mode))
+                os.chown(staged, owner, group)
+    os.chmod(staged, stat.S_IMODE(before.st_mode))
