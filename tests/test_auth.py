@@ -538,7 +538,7 @@ def test_tables_stay_small_whoever_asks(file: Path) -> None:
     for turn in range(6000):
         assert not enters(gate, "eve", str(turn), f"10.0.{turn >> 8}.{turn & 255}")
     tables = gate._by_address, gate._by_user, gate._desk._own, gate._desk._wide, gate._desk._block
-    assert all(len(table._debts) <= 4096 for table in tables)
+    assert all(table._debts.weight <= 3 * 2**20 for table in tables)
     book = gate._passwords.book() if gate._passwords else None
     assert book is not None and not gate._desk._here
     for turn in range(6000):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from packaging.utils import NormalizedName
 
 from .. import archives, disk, dists
 from ..errors import DiskFailed
-from ..kept import Turnstile
+from ..kept import Kept, Turnstile
 from ..model import NO_HASHES, File, FileState, Project
 from .facts import Changing, Facts, Reader, describe, opened
 from .listing import Entry
@@ -66,8 +65,7 @@ class Projects:
         self._lock = threading.Lock()
         self._built: dict[NormalizedName, _Built] = {}
         self._kept = 0
-        self._metadata: OrderedDict[Seen, bytes] = OrderedDict()
-        self._metadata_bytes = 0
+        self._metadata = Kept[bytes](len, most_bytes=KEPT_METADATA)
 
     # --- one file
 
@@ -108,21 +106,16 @@ class Projects:
         seen = self._examine(entry)
         if seen is None:
             return None
-        with self._lock:
-            if seen in self._metadata:
-                self._metadata.move_to_end(seen)
-                return self._metadata[seen]
+        kept = self._metadata.find(seen)
+        if kept is not None:
+            return kept
         data = self._own_metadata(seen.key, entry[1]) if _is_wheel(entry[1]) or seen.metadata is None else None
         if data is None and seen.metadata is not None:
             data = _small(seen.metadata, archives.METADATA_LIMIT)
         if data is None or describe(data, entry[1])[0] is None:
             return None
-        with self._lock:
-            if len(data) <= KEPT_METADATA // 4 and seen not in self._metadata and self._examine(entry) == seen:
-                self._metadata[seen] = data
-                self._metadata_bytes += len(data)
-            while self._metadata_bytes > KEPT_METADATA:
-                self._metadata_bytes -= len(self._metadata.popitem(last=False)[1])
+        if len(data) <= KEPT_METADATA // 4 and self._examine(entry) == seen:
+            self._metadata.put(seen, data)
         return data
 
     def _own_metadata(self, key: FileState, filename: str) -> bytes | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 from ..errors import Busy
-from ..kept import Turnstile
+from ..kept import Kept, Turnstile
 
 _RECORD, _FORGIVEN = 100, 600.0  # wrong logins that a record holds at most, and seconds until one of them is forgotten
 
@@ -42,19 +42,19 @@ def network_of(address: str) -> Network:
 class Allowance:
     """Wrong logins that each key may make: `most` at once, and as many again for every `window` seconds.
 
-    Bounded: the key that was noted longest ago is forgotten.
+    Bounded: of very many keys, those that were asked about last are known.
     """
 
-    _KEYS = 4096
+    _BYTES = 3 * 2**20
 
     def __init__(self, most: int, window: float) -> None:
         self._most, self._each = most, window / most
-        self._debts: dict[Hashable, tuple[float, float]] = {}
+        self._debts = Kept[tuple[float, float]](lambda debt: 0, most_bytes=self._BYTES)
         self._lock = threading.Lock()
 
     def debt(self, key: Hashable, now: float) -> float:
         """Wrong logins that time has not made good yet; 0: none."""
-        debt, since = self._debts.get(key, (0.0, now))
+        debt, since = self._debts.find(key) or (0.0, now)
         return max(0.0, debt - (now - since) / self._each)
 
     def wait(self, key: Hashable, now: float) -> float:
@@ -64,11 +64,7 @@ class Allowance:
     def note(self, key: Hashable, now: float) -> None:
         """Count a wrong login."""
         with self._lock:
-            debt = min(self.debt(key, now) + 1, self._most)
-            self._debts.pop(key, None)
-            self._debts[key] = debt, now
-            if len(self._debts) > self._KEYS:
-                del self._debts[next(iter(self._debts))]
+            self._debts.put(key, (min(self.debt(key, now) + 1, self._most), now))
 
 
 class _Caller:

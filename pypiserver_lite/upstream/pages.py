@@ -38,14 +38,14 @@ from typing import NamedTuple
 from packaging.utils import NormalizedName
 
 from ..errors import Busy, Unavailable
-from ..kept import Flights, Turnstile
+from ..kept import Flights, Kept, Turnstile
 from ..model import NO_HASHES, File, Project
 from ..simple.parse import LARGE_PAGE, PAGE_LIMIT, parse_project
 from . import hops
 from .cache import Cache
 from .client import UNCHANGED, Page, Upstream
 
-_MOST_ABSENCES = 10_000
+_ABSENCES = 8 * 2**20  # bytes; anybody can ask for any name
 _GLANCE = 0.3
 _log = logging.getLogger(__name__)
 _FILE_WEIGHT, _PAGE_WEIGHT = 1200, 2000  # bytes of memory, measured on files with all that the public index says
@@ -233,29 +233,6 @@ class Pages:
             self._weight -= before.weight if before else 0
 
 
-class Absences:
-    """Names that the upstream did not have a moment ago; at most `limit` of them, for anybody can ask for any name."""
-
-    def __init__(self, limit: int) -> None:
-        self.since: dict[NormalizedName, float] = {}
-        """Name → when the upstream said so, in seconds since 1970."""
-        self._limit = limit
-        self._lock = threading.Lock()
-
-    def add(self, name: NormalizedName, since: float) -> None:
-        """Believe for a while that there is no such project."""
-        with self._lock:
-            self.since.pop(name, None)
-            if len(self.since) >= self._limit:
-                del self.since[next(iter(self.since))]
-            self.since[name] = since
-
-    def drop(self, name: NormalizedName) -> None:
-        """The project is there after all."""
-        with self._lock:
-            self.since.pop(name, None)
-
-
 class Archive:
     """Pages on disk as they came, so that a restart without the upstream serves them."""
 
@@ -362,9 +339,9 @@ class Shelf:
         self._turnstile = turnstile
         self._clock = clock
         self._pages = Pages(memory)
-        self._absences = Absences(_MOST_ABSENCES)
         self._known = self._pages.known
-        self._absent = self._absences.since
+        # Name → when the upstream said that it has no such project, in seconds since 1970.
+        self._absent = Kept[float](lambda since: 0, most_bytes=_ABSENCES)
         self._lookups: Flights[NormalizedName, Project | None] = Flights()
         self._questions: Flights[NormalizedName, Project | None] = Flights()
         self._outage: float | None = None
@@ -376,7 +353,7 @@ class Shelf:
         if known is not None and 0 <= now - known.checked < self._times.fresh:
             known.used = now
             return known.project
-        if 0 <= now - self._absent.get(name, 0.0) < self._times.absent:
+        if 0 <= now - (self._absent.find(name) or 0.0) < self._times.absent:
             return None
         try:
             with self._turnstile.inside():
@@ -420,7 +397,7 @@ class Shelf:
         ):
             known.used = now
             return known.project
-        if 0 <= now - self._absent.get(name, 0.0) < self._times.absent:
+        if 0 <= now - (self._absent.find(name) or 0.0) < self._times.absent:
             return None  # another thread found out between our looking and our turn
         question = partial(self._ask, name, known)
         if known is None:
@@ -458,7 +435,7 @@ class Shelf:
             return known.project
         if not isinstance(answer, Page):
             self._succeeded()
-            self._absences.add(name, self._clock())
+            self._absent.put(name, self._clock())
             self._pages.drop(name)
             if self._archive:
                 self._archive.drop(name)
@@ -490,7 +467,7 @@ class Shelf:
         self._confirm(known, checked)
         if not self._pages.add(name, known):
             turn.last(known)
-        self._absences.drop(name)
+        self._absent.drop(name)
         return known
 
     def _confirm(self, known: Known, checked: float) -> None:

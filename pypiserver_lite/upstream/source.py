@@ -30,7 +30,7 @@ from .. import metadata
 from ..archives import core_metadata
 from ..dists import same_version, try_normalize
 from ..errors import Busy, ConfigError, Late, Missing, Unavailable
-from ..kept import Flights, Turnstile
+from ..kept import Flights, Kept, Turnstile
 from ..model import NO_HASHES, Content, File, HandOver, LocalFile, Project, Side, Stream
 from .addresses import Unreachable, origin_of
 from .bodies import Body
@@ -43,7 +43,7 @@ from .ranged import TAIL, RangedFile
 _SMALL_RANGE = 2**20
 _METADATA_LIMIT = 8 * 2**20
 _SIGNATURE_LIMIT = 2**16
-_MOST_SIZES = 10_000
+_SIZES = 8 * 2**20  # bytes
 _MOST_WAITING = 1000
 _TRIES = 3
 _log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Remote:
         self._makings: Flights[str, bytes | None] = Flights()
         self._downloads: dict[str, Download] = {}
         self._borrowed: WeakValueDictionary[str, Borrowed] = WeakValueDictionary()
-        self._sizes: dict[str, int | None] = {}
+        self._sizes = Kept[tuple[int | None]](lambda size: 0, most_bytes=_SIZES)
 
     def __repr__(self) -> str:
         return f"Remote({self.upstream!r})"
@@ -157,12 +157,12 @@ class Remote:
         return self._stream(file, size, partial(self._passed, named, file, size))
 
     def _size_of(self, named: Named, file: File) -> int | None:
-        if file.url not in self._sizes:
-            if len(self._sizes) >= _MOST_SIZES:
-                self._sizes.clear()
+        known = self._sizes.find(file.url)
+        if known is None:
             with self._turnstile.inside():
-                self._sizes[file.url] = self.upstream.size(file.url, named=named)
-        return self._sizes[file.url]
+                known = (self.upstream.size(file.url, named=named),)
+            self._sizes.put(file.url, known)
+        return known[0]
 
     def _passed(self, named: Named, file: File, size: int | None, start: int, stop: int | None) -> Iterator[bytes]:
         """The half-open range of a file as it comes. The upstream is asked before this returns."""
