@@ -1,26 +1,24 @@
-"""The Bottle application: every route a method, every refusal a status number.
+"""The Bottle application: every route a method.
 
-A route reads the request, asks one question and sends the answer. Rights
-are checked before a route runs, and before a body is read.
+A route reads the request, asks one question and sends the answer. What
+happens before and around it is `entry`'s.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import re
 import sys
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import lru_cache, wraps
-from typing import TYPE_CHECKING, Any, cast
+from functools import lru_cache
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 import bottle
 from packaging.utils import NormalizedName
 
-from .. import metadata, observe, site, upload
+from .. import metadata, site, upload
 from ..config.settings import Config, from_settings
 from ..dists import try_normalize
 from ..errors import ConfigError, Missing, PypiServerLiteError, TooLarge
@@ -30,22 +28,13 @@ from ..search import LONGEST_QUERY
 from ..simple import render
 from ..simple.negotiate import Form, negotiate
 from ..upstream import hops
-from . import answers, browsers, changes, legacy_json, pages, ready, rpc, templates
+from . import answers, changes, entry, legacy_json, pages, rpc, templates
 from .downloads import Downloads
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-
-log = logging.getLogger("pypiserver_lite")
-
-UPLOAD_PATHS = ("/", "/legacy", "/legacy/", "/simple", "/simple/")
 _LONGEST_VERSION = 255  # bytes of the file name that it would be a part of
-_NOTED = "pypiserver_lite.noted"  # in the environment of a request whose answer is a line of the log
-_SMALL = 64 * 1024  # bytes: the largest body anything but an upload has a use for
 
 
-class PypiServerLite(ready.Direct):
+class PypiServerLite(entry.Entry):
     """The index as a WSGI application over the folders `packages`, with settings named as the flags.
 
     Subclass it to change a page: every route is a method. The home page is
@@ -54,7 +43,7 @@ class PypiServerLite(ready.Direct):
     """
 
     def __init__(self, *packages: object, **settings: object) -> None:
-        super().__init__(self._refusing)
+        super().__init__()
         if packages and "packages" in settings:
             raise ConfigError("the packages folders are given twice")
         if packages:
@@ -65,7 +54,6 @@ class PypiServerLite(ready.Direct):
         self._base_path = urlsplit(checked.server_base_url).path.rstrip("/")
         self.templates = templates.Templates(folder=checked.templates, welcome=checked.welcome)
         self.site = site.build(checked)
-        self._guard = browsers.Guard()
         # Some of what is told of a project may have to come from an upstream first.
         waiting = Turnstile(max(1, site.threads(checked) // 4), room=site.threads(checked), patience=0.5)
         self._pages = Kept[answers.Page](lambda page: page.weight, waiting=waiting)
@@ -79,8 +67,6 @@ class PypiServerLite(ready.Direct):
             raise
         self.site.folder.read_ahead()
 
-    # -- routes ---------------------------------------------------------------------------------------------------
-
     def _add_routes(self) -> None:
         for prefix in ("/simple", "/+simple"):
             self._route("GET", prefix, "list", self.add_slash)
@@ -92,7 +78,7 @@ class PypiServerLite(ready.Direct):
         self._route("GET", "/packages/<path:path>", "download", self.package)
         self._route("GET", "/pypi/<name>/json", "list", self.project_json)
         self._route("GET", "/pypi/<name>/<version>/json", "list", self.release_json)
-        for path in UPLOAD_PATHS:
+        for path in entry.UPLOAD_PATHS:
             self._route("POST", path, "update", self.change)
         for path in ("/RPC2", "/pypi", "/pypi/"):
             self._route("POST", path, "list", self.xml_rpc)
@@ -169,13 +155,6 @@ class PypiServerLite(ready.Direct):
         """The style sheet, the script, and what else lies beside the templates."""
         page = self.templates.asset(filename, bottle.request.query.get("v", ""))
         return page.answer(bottle.request.environ)
-
-    def _address(self) -> str:
-        """This index's address as the client sees it."""
-        base = self.site.config.server_base_url
-        if not base.startswith("/"):
-            return base
-        return templates.own_address(bottle.request.environ) + self._mounted().removeprefix("/")
 
     def render(self, template: str, **variables: object) -> str:
         """The text of the page `template` (a name without ``.tpl``) with these variables, and those of every page."""
@@ -312,99 +291,6 @@ class PypiServerLite(ready.Direct):
         up = "../" if bottle.request.path.endswith("/") else ""
         return answers.redirect(f"{up}simple/{self._name(name)}/", 302)
 
-    def bound(self) -> None:
-        """To be called by whoever has this application served on the address that its settings name.
-
-        On a loopback address it then answers to that machine's names alone, and to those of ``--allow-host``.
-        """
-        self._guard.bound(self.site.config)
-
-    # -- rights and refusals --------------------------------------------------------------------------------------
-
-    def admit(self, action: str, environ: Mapping[str, Any]) -> User | None:
-        """Who asks, if they may do `action`. Raises Denied, TooMany or Busy."""
-        return self.site.gate.check(action, environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
-
-    def refusal(self, error: PypiServerLiteError) -> answers.Answer:
-        """The answer that says what is wrong and what to do; our own failures go to the log, if no answer does."""
-        bottle.request.environ["pypiserver_lite.error"] = str(error)
-        answer = answers.refusal(error)
-        if answer.status.startswith("5") and not bottle.request.environ.get(_NOTED):
-            log.error("%s %s: %s", answer.status[:3], observe.clean(bottle.request.path), observe.clean(error))
-        return answer
-
-    def _refuse(self, error: PypiServerLiteError, *, people: bool) -> answers.Answer:
-        refusal = self.refusal(error)
-        if people and answers.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
-            return self.human.refusal(refusal, str(error), self._path())
-        return refusal
-
-    def _refusing(self, callback: Callable[..., object]) -> Callable[..., object]:
-        """A plug-in of Bottle's: what a route that others add raises of ours is answered as in a route of ours."""
-
-        @wraps(callback)
-        def answer(*args: object, **arguments: object) -> object:
-            try:
-                return callback(*args, **arguments)
-            except PypiServerLiteError as error:
-                refusal = self._refuse(error, people=True)
-                return bottle.HTTPResponse(refusal.body, refusal.status, refusal.headers)
-
-        return answer
-
-    def default_error_handler(self, res: bottle.HTTPError) -> bytes:
-        """Bottle's own errors (no such route, wrong method, a bug) as short plain text."""
-        if res.exception is not None:
-            log.error("%s %s failed", bottle.request.method, observe.clean(bottle.request.path), exc_info=res.exception)
-        texts = {
-            404: "nothing here",
-            405: "this address does not take that method",
-            500: "a fault of ours; see the log",
-        }
-        text = texts.get(res.status_code, "the request cannot be answered")
-        route = bottle.request.environ.get("bottle.route")
-        if res.exception is None and res.body and isinstance(res.body, str) and getattr(route, "app", None) is self:
-            # A route's own words: Bottle has some of its own only where there is none.
-            text = res.body
-        bottle.request.environ["pypiserver_lite.error"] = text
-        answer = answers.text(text)
-        if answers.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
-            answer = answers.Answer(status=res.status_line, headers=answer.headers)
-            answer = self.human.refusal(answer, text, self._path())
-        for name, value in answer.headers:
-            bottle.response.headers[name] = value
-        return cast("bytes", answer.body)
-
-    def refuse_early(self, environ: dict[str, Any]) -> tuple[str, answers.Headers, bytes] | None:
-        """The refusal of a request with a body, decided from its headers alone; ``None`` lets it come.
-
-        Servers that can ask before they read the body do (see `servers`).
-        """
-        self._enter(environ)
-        bottle.request.bind(environ)
-        path = environ.get("PATH_INFO")
-        length = changes.content_length(environ)
-        try:
-            if environ["REQUEST_METHOD"] == "POST" and path in UPLOAD_PATHS:
-                self._guard.check("update", environ)
-                self.admit("update", environ)
-                limit = self.site.config.max_upload
-                if limit is not None and length is not None and length > limit:
-                    raise TooLarge(f"this index takes at most {limit} bytes at once (--max-upload)")
-            elif length is None or length > _SMALL:
-                # Chunks have no length: whoever may send nothing here could fill the disk where bodies wait.
-                raise TooLarge(f"only an upload to this index's / may have more than {_SMALL} bytes, or no length")
-        except PypiServerLiteError as error:
-            environ[_NOTED] = observe.access.isEnabledFor(logging.INFO)
-            answer = self.refusal(error)
-            if environ[_NOTED]:
-                values = observe.request_values(environ)
-                observe.note(self.site.config, values, answer.status, answer.headers, str(error), time.monotonic())
-            return answer.status, answer.headers, cast("bytes", answer.body)
-        return None
-
-    # -- answers --------------------------------------------------------------------------------------------------
-
     def _name(self, name: str) -> NormalizedName:
         normalized = try_normalize(name)
         if normalized is None:
@@ -418,75 +304,10 @@ class PypiServerLite(ready.Direct):
             raise Missing(self.site.reserved.refuses(name) or f"no project {name} here{elsewhere}")
         return project
 
-    def _mounted(self) -> str:
-        """Where this index is mounted in the Bottle that was asked, with a last slash; SCRIPT_NAME does not tell.
-
-        Nothing for a request that came here by itself: an application may stand in several places.
-        """
-        prefix, app, asked = "", self, bottle.request.environ["bottle.app"]
-        while app is not asked and "_mount.app" in app.config:
-            prefix = app.config["_mount.prefix"].removesuffix("/") + prefix
-            app = app.config["_mount.app"]
-        return f"{prefix}/" if prefix else ""
-
-    def _path(self) -> str:
-        """The path asked for, from the root of the index on."""
-        return "/" + str(bottle.request.path).removeprefix(self._mounted()).lstrip("/")
-
-    def _root(self) -> str:
-        """From the page asked for up to the root of the index."""
-        return "../" * (self._path().count("/") - 1)
-
     def _form(self) -> Form:
         environ = bottle.request.environ
         wanted = bottle.request.query.get("format") if environ.get("QUERY_STRING") else None
         return negotiate(environ.get("HTTP_ACCEPT"), wanted)
-
-    # -- WSGI -----------------------------------------------------------------------------------------------------
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request (PEP 3333)."""
-        return self.wsgi(environ, start_response)
-
-    def wsgi(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request; Bottle's own name for it."""
-        if observe.access.isEnabledFor(logging.INFO):
-            start_response = self._logged(environ, start_response)
-        self._enter(environ)
-        return super().wsgi(environ, start_response)
-
-    def _enter(self, environ: WSGIEnvironment) -> None:
-        """Move the path of --server-base-url from the request's path to the prefix that the application stands under.
-
-        A proxy in front may have taken it away already; then it is only named.
-        """
-        if environ.get("PATH_INFO") == "/" and not environ.get("bottle.raw_path", "/").endswith("/"):
-            environ["PATH_INFO"] = ""  # a Bottle that we are mounted in made a slash where none was asked
-        if not self._base_path:
-            return
-        path, prefix = environ.get("PATH_INFO", ""), environ.get("SCRIPT_NAME", "")
-        if f"{path}/".startswith(f"{self._base_path}/"):
-            environ["PATH_INFO"] = path.removeprefix(self._base_path)
-        if not prefix.endswith(self._base_path):
-            environ["SCRIPT_NAME"] = prefix + self._base_path
-
-    def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
-        """Log the request; what is returned logs the answer as it starts."""
-        values = observe.request_values(environ)
-        environ[_NOTED] = True
-        observe.access.info("%s", observe.fill(self.site.config.log_req_frmt, values))
-        began = time.monotonic()
-
-        def note(status: str, headers: answers.Headers, exc_info: Any = None) -> Callable[[bytes], object]:
-            observe.note(self.site.config, values, status, headers, environ.get("pypiserver_lite.error", "-"), began)
-            return start_response(status, headers, exc_info)
-
-        return cast("StartResponse", note)
-
-    def close(self) -> None:
-        """Stop background work and close what is open."""
-        super().close()
-        self.site.close()
 
 
 @lru_cache(maxsize=64)

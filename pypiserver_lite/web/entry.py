@@ -1,0 +1,204 @@
+"""The way in to every route: where the index stands, who may pass, what a refusal says, and the lines of the log.
+
+Rights are checked before a route runs, and before a body is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any, cast
+
+import bottle
+
+from .. import observe
+from ..errors import PypiServerLiteError, TooLarge
+from ..model import User
+from . import answers, changes, ready, templates
+from .browsers import Guard
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from ..site import Site
+    from .pages import HumanPages
+
+log = logging.getLogger("pypiserver_lite")
+
+UPLOAD_PATHS = ("/", "/legacy", "/legacy/", "/simple", "/simple/")
+_NOTED = "pypiserver_lite.noted"  # in the environment of a request whose answer is a line of the log
+_SMALL = 64 * 1024  # bytes: the largest body anything but an upload has a use for
+
+
+class Entry(ready.Direct):
+    """What every route of an index has in common. Whoever derives from it sets the attributes named here."""
+
+    site: Site
+    human: HumanPages
+    _base_path: str
+    """The path of --server-base-url, without a last slash."""
+
+    def __init__(self) -> None:
+        super().__init__(self._refusing)
+        self._guard = Guard()
+
+    def bound(self) -> None:
+        """To be called by whoever has this application served on the address that its settings name.
+
+        On a loopback address it then answers to that machine's names alone, and to those of ``--allow-host``.
+        """
+        self._guard.bound(self.site.config)
+
+    def admit(self, action: str, environ: Mapping[str, Any]) -> User | None:
+        """Who asks, if they may do `action`. Raises Denied, TooMany or Busy."""
+        return self.site.gate.check(action, environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
+
+    def refusal(self, error: PypiServerLiteError) -> answers.Answer:
+        """The answer that says what is wrong and what to do; our own failures go to the log, if no answer does."""
+        bottle.request.environ["pypiserver_lite.error"] = str(error)
+        answer = answers.refusal(error)
+        if answer.status.startswith("5") and not bottle.request.environ.get(_NOTED):
+            log.error("%s %s: %s", answer.status[:3], observe.clean(bottle.request.path), observe.clean(error))
+        return answer
+
+    def _refuse(self, error: PypiServerLiteError, *, people: bool) -> answers.Answer:
+        refusal = self.refusal(error)
+        if people and answers.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
+            return self.human.refusal(refusal, str(error), self._path())
+        return refusal
+
+    def _refusing(self, callback: Callable[..., object]) -> Callable[..., object]:
+        """A plug-in of Bottle's: what a route that others add raises of ours is answered as in a route of ours."""
+
+        @wraps(callback)
+        def answer(*args: object, **arguments: object) -> object:
+            try:
+                return callback(*args, **arguments)
+            except PypiServerLiteError as error:
+                refusal = self._refuse(error, people=True)
+                return bottle.HTTPResponse(refusal.body, refusal.status, refusal.headers)
+
+        return answer
+
+    def default_error_handler(self, res: bottle.HTTPError) -> bytes:
+        """Bottle's own errors (no such route, wrong method, a bug) as short plain text."""
+        if res.exception is not None:
+            log.error("%s %s failed", bottle.request.method, observe.clean(bottle.request.path), exc_info=res.exception)
+        texts = {
+            404: "nothing here",
+            405: "this address does not take that method",
+            500: "a fault of ours; see the log",
+        }
+        text = texts.get(res.status_code, "the request cannot be answered")
+        route = bottle.request.environ.get("bottle.route")
+        if res.exception is None and res.body and isinstance(res.body, str) and getattr(route, "app", None) is self:
+            # A route's own words: Bottle has some of its own only where there is none.
+            text = res.body
+        bottle.request.environ["pypiserver_lite.error"] = text
+        answer = answers.text(text)
+        if answers.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
+            answer = answers.Answer(status=res.status_line, headers=answer.headers)
+            answer = self.human.refusal(answer, text, self._path())
+        for name, value in answer.headers:
+            bottle.response.headers[name] = value
+        return cast("bytes", answer.body)
+
+    def refuse_early(self, environ: dict[str, Any]) -> tuple[str, answers.Headers, bytes] | None:
+        """The refusal of a request with a body, decided from its headers alone; ``None`` lets it come.
+
+        Servers that can ask before they read the body do (see `servers`).
+        """
+        self._enter(environ)
+        bottle.request.bind(environ)
+        path = environ.get("PATH_INFO")
+        length = changes.content_length(environ)
+        try:
+            if environ["REQUEST_METHOD"] == "POST" and path in UPLOAD_PATHS:
+                self._guard.check("update", environ)
+                self.admit("update", environ)
+                limit = self.site.config.max_upload
+                if limit is not None and length is not None and length > limit:
+                    raise TooLarge(f"this index takes at most {limit} bytes at once (--max-upload)")
+            elif length is None or length > _SMALL:
+                # Chunks have no length: whoever may send nothing here could fill the disk where bodies wait.
+                raise TooLarge(f"only an upload to this index's / may have more than {_SMALL} bytes, or no length")
+        except PypiServerLiteError as error:
+            environ[_NOTED] = observe.access.isEnabledFor(logging.INFO)
+            answer = self.refusal(error)
+            if environ[_NOTED]:
+                values = observe.request_values(environ)
+                observe.note(self.site.config, values, answer.status, answer.headers, str(error), time.monotonic())
+            return answer.status, answer.headers, cast("bytes", answer.body)
+        return None
+
+    def _address(self) -> str:
+        """This index's address as the client sees it."""
+        base = self.site.config.server_base_url
+        if not base.startswith("/"):
+            return base
+        return templates.own_address(bottle.request.environ) + self._mounted().removeprefix("/")
+
+    def _mounted(self) -> str:
+        """Where this index is mounted in the Bottle that was asked, with a last slash; SCRIPT_NAME does not tell.
+
+        Nothing for a request that came here by itself: an application may stand in several places.
+        """
+        prefix, app, asked = "", self, bottle.request.environ["bottle.app"]
+        while app is not asked and "_mount.app" in app.config:
+            prefix = app.config["_mount.prefix"].removesuffix("/") + prefix
+            app = app.config["_mount.app"]
+        return f"{prefix}/" if prefix else ""
+
+    def _path(self) -> str:
+        """The path asked for, from the root of the index on."""
+        return "/" + str(bottle.request.path).removeprefix(self._mounted()).lstrip("/")
+
+    def _root(self) -> str:
+        """From the page asked for up to the root of the index."""
+        return "../" * (self._path().count("/") - 1)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        return self.wsgi(environ, start_response)
+
+    def wsgi(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request; Bottle's own name for it."""
+        if observe.access.isEnabledFor(logging.INFO):
+            start_response = self._logged(environ, start_response)
+        self._enter(environ)
+        return super().wsgi(environ, start_response)
+
+    def _enter(self, environ: WSGIEnvironment) -> None:
+        """Move the path of --server-base-url from the request's path to the prefix that the application stands under.
+
+        A proxy in front may have taken it away already; then it is only named.
+        """
+        if environ.get("PATH_INFO") == "/" and not environ.get("bottle.raw_path", "/").endswith("/"):
+            environ["PATH_INFO"] = ""  # a Bottle that we are mounted in made a slash where none was asked
+        if not self._base_path:
+            return
+        path, prefix = environ.get("PATH_INFO", ""), environ.get("SCRIPT_NAME", "")
+        if f"{path}/".startswith(f"{self._base_path}/"):
+            environ["PATH_INFO"] = path.removeprefix(self._base_path)
+        if not prefix.endswith(self._base_path):
+            environ["SCRIPT_NAME"] = prefix + self._base_path
+
+    def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
+        """Log the request; what is returned logs the answer as it starts."""
+        values = observe.request_values(environ)
+        environ[_NOTED] = True
+        observe.access.info("%s", observe.fill(self.site.config.log_req_frmt, values))
+        began = time.monotonic()
+
+        def note(status: str, headers: answers.Headers, exc_info: Any = None) -> Callable[[bytes], object]:
+            observe.note(self.site.config, values, status, headers, environ.get("pypiserver_lite.error", "-"), began)
+            return start_response(status, headers, exc_info)
+
+        return cast("StartResponse", note)
+
+    def close(self) -> None:
+        """Stop background work and close what is open."""
+        super().close()
+        self.site.close()
