@@ -16,7 +16,7 @@ from packaging.utils import NormalizedName
 from .config.settings import Config
 from .config.values import NO_PASSWORDS, Sendfile
 from .errors import ConfigError
-from .folder.facts import Memory
+from .folder.memory import Memory
 from .folder.store import Folder
 from .index import Index
 from .kept import Turnstile

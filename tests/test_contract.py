@@ -13,7 +13,7 @@ from source_contract import OTHER, OURS, SourceContract, StoreContract
 from pypiserver_lite import metadata
 from pypiserver_lite.archives import core_metadata
 from pypiserver_lite.errors import Missing
-from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.folder.store import Folder
 from pypiserver_lite.index import Index
 from pypiserver_lite.model import Source, Store

@@ -16,7 +16,8 @@ import pytest
 from builders import make_sdist, make_wheel, metadata
 
 from pypiserver_lite.folder import facts
-from pypiserver_lite.folder.facts import Changing, Facts, Memory, Reader
+from pypiserver_lite.folder.facts import Changing, Facts
+from pypiserver_lite.folder.memory import Memory, Reader
 from pypiserver_lite.model import FileState
 
 SOME = Facts({"sha256": "ab", "sha3_256": "cd"}, "ef", ">=3.8")
@@ -222,7 +223,8 @@ def test_deleting_the_database_while_it_is_used_harms_nothing(tmp_path: Path) ->
 _WRITES = """
 import sys
 from pathlib import Path
-from pypiserver_lite.folder.facts import Facts, Memory
+from pypiserver_lite.folder.facts import Facts
+from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.model import FileState
 memory = Memory(Path(sys.argv[1]))
 for n in range(100):

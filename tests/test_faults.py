@@ -22,8 +22,8 @@ import forms
 import live
 import pytest
 
-from pypiserver_lite.folder.facts import Memory
 from pypiserver_lite.folder.listing import stamp_of
+from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.folder.store import Folder
 
 MIB = 2**20

@@ -25,7 +25,7 @@ from source_contract import OURS, read, staged
 from pypiserver_lite.disk import Budget
 from pypiserver_lite.errors import Conflict, DiskFailed, Invalid, Missing, Unavailable
 from pypiserver_lite.folder import projects
-from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.folder.store import Folder
 from pypiserver_lite.model import File, LocalFile, Project
 
@@ -796,7 +796,7 @@ def test_new_files_are_read_ahead_and_vanished_ones_forgotten(make: Make, tmp_pa
 _FORKS = """
 import os, sys, time, warnings
 from pathlib import Path
-from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.folder import projects
 from pypiserver_lite.folder.store import Folder
 warnings.simplefilter("ignore")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from builders import make_wheel
 
-from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.folder.store import Folder
 from pypiserver_lite.index import Index
 

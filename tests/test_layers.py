@@ -32,7 +32,7 @@ KEPT_TO = {
     "urllib3": {"upstream"},
     "waitress": {"servers"},
     "passlib": {"rights"},
-    "sqlite3": {"folder.facts"},
+    "sqlite3": {"folder.memory"},
     "multipart": {"upload"},
     "os.environ": {"cli", "wsgi", "upstream.ways"},
     "print": {"cli"},

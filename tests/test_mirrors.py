@@ -19,7 +19,7 @@ from builders import make_sdist, make_wheel
 from wsgi_client import Client
 
 import pypiserver_lite
-from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.folder.store import Folder
 
 JSON = "application/vnd.pypi.simple.v1+json"

@@ -28,7 +28,7 @@ from test_faults import Mount, disk  # noqa: F401 - a fixture
 
 from pypiserver_lite import make_app
 from pypiserver_lite.errors import ConfigError, Conflict, Missing, Unavailable
-from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.folder.store import Folder
 
 OTHER = NormalizedName("other")

@@ -104,7 +104,7 @@ from pathlib import Path
 sys.path[:0] = sys.argv[1:3]
 from source_contract import staged
 from pypiserver_lite.errors import Conflict
-from pypiserver_lite.folder.facts import Memory
+from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.folder.store import Folder
 
 folder = Folder([Path(sys.argv[3])], Memory(None))

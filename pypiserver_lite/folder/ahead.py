@@ -12,8 +12,8 @@ from time import monotonic
 from ..errors import Busy, Unavailable
 from ..kept import start
 from ..model import FileState
-from .facts import Reader
 from .listing import Entry
+from .memory import Reader
 
 _log = logging.getLogger(__name__)
 

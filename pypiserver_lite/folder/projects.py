@@ -17,8 +17,9 @@ from .. import archives, disk, dists
 from ..errors import DiskFailed
 from ..kept import Kept, Turnstile
 from ..model import NO_HASHES, File, FileState, Project
-from .facts import Changing, Facts, Reader, describe, opened
+from .facts import Changing, Facts, describe, opened
 from .listing import Entry
+from .memory import Reader
 from .snapshot import MAX_AGE, Snapshot, lost
 
 KEPT_FILES = 20_000

@@ -29,8 +29,9 @@ from ..kept import Turnstile
 from ..model import Content, FileState, LocalFile, Project, Side, Stream, Upload
 from . import facts
 from .ahead import ReadAhead
-from .facts import Facts, Memory, Note, Reader
+from .facts import Facts
 from .listing import SIDES, Entry
+from .memory import Memory, Note, Reader
 from .projects import REASON_LIMIT, Projects
 from .snapshot import Snapshot, State, lost
 

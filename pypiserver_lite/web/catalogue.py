@@ -24,7 +24,7 @@ from ..model import File
 from ..search import Catalogue
 
 if TYPE_CHECKING:
-    from ..folder.facts import Note
+    from ..folder.memory import Note
     from ..folder.store import Folder
     from ..model import Source
 

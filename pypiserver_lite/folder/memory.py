@@ -1,0 +1,290 @@
+"""What the bytes of files say, read once and remembered in SQLite.
+
+Digests and core metadata need a file's bytes; they are kept by path, size,
+modification time and inode, so that a file which changed in any of these is
+read again. The database may be deleted at any time, may be shared by several
+processes, and one that is corrupt or cannot be written costs time only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..kept import Flights
+from ..model import FileState
+from .facts import Facts, Finding, read
+
+_log = logging.getLogger(__name__)
+
+_VERSION = 2
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (
+    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER,
+    hashes TEXT, metadata_sha256 TEXT, requires_python TEXT, summary TEXT
+) WITHOUT ROWID
+"""
+
+
+class Note(NamedTuple):
+    """What a list of files shows of one that was read."""
+
+    path: str
+    mtime_ns: int
+    summary: str
+
+
+class Memory:
+    """Facts by key, in a SQLite database at `path`, or in this process's memory if that is ``None``.
+
+    Safe for threads and processes. A database that is corrupt is replaced by
+    an empty one; one that cannot be used is replaced by memory; either is
+    said once. Never raises for what the disk does.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._retired: list[sqlite3.Connection] = []
+        self._warned = False
+        self._repair = threading.Lock()
+        self._closed = False
+        self._open: list[sqlite3.Connection] = []
+        # Whoever drops an application without closing it leaves no open database behind.
+        weakref.finalize(self, _close_all, self._open).atexit = False
+        self._connect()
+
+    def _connect(self) -> None:
+        """Open the database, or as the last resort memory."""
+        for attempt in (1, 2):
+            if self._path is None:
+                break
+            try:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # Summaries of private projects are nobody else's affair. SQLite gives its other files the same rights.
+                self._path.touch(mode=0o600)
+                self._path.chmod(0o600)
+                # Two connections, so that nobody who asks waits behind a transaction of another process.
+                self._open[:] = [_database(self._path)]
+                self._open.append(_database(self._path))
+                self._writer, self._reader = self._open
+                self._writes, self._reads = threading.Lock(), threading.Lock()
+                return
+            except (sqlite3.OperationalError, OSError) as error:
+                self._warn("%s cannot be used (%s); facts are kept in memory only", error)
+                self._path = None
+            except sqlite3.DatabaseError as error:
+                self._warn("%s is damaged (%s); it is made anew", error)
+                if attempt == 2 or not self._delete():
+                    self._path = None
+        self._writer = self._reader = _database(None)
+        self._open[:] = [self._writer]
+        self._writes = self._reads = threading.Lock()
+
+    def _delete(self) -> bool:
+        try:
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+        except OSError:
+            return False
+        return True
+
+    def _warn(self, text: str, error: Exception) -> None:
+        if not self._warned:
+            _log.warning(text, self._path, error)
+        self._warned = True
+
+    def get(self, keys: Iterable[FileState]) -> dict[FileState, Facts]:
+        """The facts of those keys that are known."""
+        wanted = {os.fsencode(key.path): key for key in keys}
+        paths, found = list(wanted), {}
+        for start in range(0, len(paths), 500):
+            some = paths[start : start + 500]
+            marks = ",".join("?" * len(some))
+            for row in self._ask(f"SELECT * FROM facts WHERE path IN ({marks})", some):  # noqa: S608 - marks only
+                key = wanted[row[0]]
+                if key[1:] == row[1:4]:
+                    hashes = dict(pair.split("=", 1) for pair in row[4].split())
+                    found[key] = Facts(hashes, *row[5:])
+        return found
+
+    def put(self, rows: Mapping[FileState, Facts]) -> None:
+        """Remember facts; each path has one state, the last."""
+        self._change(
+            "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    *(os.fsencode(key.path), *key[1:]),
+                    " ".join(f"{name}={digest}" for name, digest in facts.hashes.items()),
+                    facts.metadata_sha256,
+                    facts.requires_python,
+                    facts.summary,
+                )
+                for key, facts in rows.items()
+            ],
+        )
+
+    def paths(self, folder: str, after: str = "", limit: int = 500) -> list[str]:
+        """Up to `limit` remembered paths below a folder, sorted by their bytes, from the one after `after`."""
+        return [note.path for note in self.notes(folder, after, limit)]
+
+    def notes(self, folder: str, after: str = "", limit: int = 500) -> list[Note]:
+        """The same with what a list of files shows."""
+        inside = os.fsencode(folder.rstrip(os.sep) + os.sep)
+        bounds = (max(inside, os.fsencode(after)), inside[:-1] + bytes([inside[-1] + 1]), limit)
+        rows = self._ask(
+            "SELECT path, mtime_ns, summary FROM facts WHERE path > ? AND path < ? ORDER BY path LIMIT ?", bounds
+        )
+        return [Note(os.fsdecode(path), mtime_ns, summary) for path, mtime_ns, summary in rows]
+
+    def state(self) -> tuple[int, int]:
+        """Something that changes whenever facts do, in whichever process."""
+        others = self._ask("PRAGMA data_version", ())
+        return (others[0][0] if others else 0), self._writer.total_changes
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Drop what is known of these paths."""
+        self._change("DELETE FROM facts WHERE path = ?", [(os.fsencode(path),) for path in paths])
+
+    def close(self) -> None:
+        """Close the database. Whoever still asks finds nothing."""
+        self._closed = True
+        for lock, connection in ((self._reads, self._reader), (self._writes, self._writer)):
+            with lock:
+                connection.close()
+
+    def after_fork(self) -> None:
+        """In a child process: SQLite connections must neither be used nor closed there, so new ones are opened."""
+        self._retired += [self._reader, self._writer]
+        self._repair = threading.Lock()
+        self._connect()
+
+    def _ask(self, sql: str, values: Sequence[object]) -> list[Any]:
+        connection = self._reader
+        try:
+            with self._reads:
+                return connection.execute(sql, values).fetchall()
+        except (sqlite3.DatabaseError, sqlite3.InterfaceError) as error:
+            self._failed(connection, error)
+            return []
+
+    def _change(self, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+        if not rows:
+            return
+        connection = self._writer
+        try:
+            with self._writes:
+                # A deferred transaction fails at once under contention instead of waiting its turn.
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    connection.executemany(sql, rows)
+                    connection.execute("COMMIT")
+                finally:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+        except (sqlite3.DatabaseError, sqlite3.InterfaceError) as error:
+            self._failed(connection, error)
+
+    def _failed(self, connection: sqlite3.Connection, error: sqlite3.Error) -> None:
+        """Go on with a new database if this one is damaged, else in memory; what is not stored is read again."""
+        if _is_busy(error):
+            _log.debug("the database of facts is busy: %s", error)
+            return
+        with self._repair:
+            if self._closed or connection not in (self._reader, self._writer) or self._path is None:
+                return
+            # Others may be in the middle of using them; they close when nobody does.
+            self._retired = [self._reader, self._writer]
+            # SQLite's module has no subclass for damage; every other trouble does have one.
+            if type(error) is not sqlite3.DatabaseError or not self._delete():
+                self._warn("%s cannot be used any more (%s); facts are kept in memory only", error)
+                self._path = None
+            else:
+                self._warn("%s is damaged (%s); it is made anew", error)
+            self._connect()
+
+
+def _close_all(connections: Iterable[sqlite3.Connection]) -> None:
+    for connection in connections:
+        connection.close()
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and ("locked" in str(error) or "busy" in str(error))
+
+
+def _database(path: Path | None) -> sqlite3.Connection:
+    """A connection with our table. Raises OperationalError if it cannot be used, DatabaseError if it is damaged."""
+    connection = sqlite3.connect(
+        ":memory:" if path is None else path, timeout=1, isolation_level=None, check_same_thread=False
+    )
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    for patience in range(100, -1, -1):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            break
+        except sqlite3.OperationalError as error:
+            # Two processes that start at once collide here, and SQLite's own patience does not cover it.
+            if not _is_busy(error) or not patience:
+                raise
+            time.sleep(0.02)
+    connection.execute("PRAGMA synchronous=NORMAL")
+    # Taking the write lock finds now what would fail later: a damaged file, or one we may not write.
+    connection.execute("BEGIN IMMEDIATE")
+    if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+        connection.execute("DROP TABLE IF EXISTS facts")
+        connection.execute(_SCHEMA)
+        connection.execute(f"PRAGMA user_version={_VERSION}")
+    connection.execute("SELECT * FROM facts LIMIT 1").fetchone()
+    connection.execute("COMMIT")
+
+
+class Reader:
+    """Facts from the memory, or else from the files; each file is read by one thread at a time.
+
+    `extra` algorithms are worked out in the same pass, but no file is read for them alone.
+    """
+
+    def __init__(self, memory: Memory, algorithms: Sequence[str], extra: Sequence[str] = ()) -> None:
+        self._memory = memory
+        self.algorithms = tuple(dict.fromkeys(algorithms))
+        self._readings: Flights[str, Finding] = Flights()
+        self.extra = tuple(name for name in extra if name not in self.algorithms)
+
+    def known(self, keys: Iterable[FileState]) -> dict[FileState, Facts]:
+        """Those that need no reading."""
+        found = self._memory.get(keys)
+        return {key: facts for key, facts in found.items() if facts.hashes.keys() >= set(self.algorithms)}
+
+    def read(self, key: FileState, filename: str) -> Finding:
+        """Read a file, or wait for another thread that does. Raises OSError, Changing, Late."""
+        return self._readings.do(key.path, lambda: self._read(key.path, filename))
+
+    def _read(self, path: str, filename: str) -> Finding:
+        finding = read(path, filename, (*self.algorithms, *self.extra))
+        if finding.settled:
+            self._memory.put({finding.key: finding.facts})
+        return finding
+
+    def remember(self, key: FileState, facts: Facts) -> None:
+        """Facts that the caller knows already."""
+        self._memory.put({key: facts})
+
+    def after_fork(self) -> None:
+        """In a child process: whoever held a lock or was reading is not here."""
+        self._readings = Flights()
+        self._memory.after_fork()
