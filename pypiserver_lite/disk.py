@@ -30,6 +30,10 @@ try:
 except ImportError:  # Windows has no flock; what follows does without
     fcntl = None  # type: ignore[assignment]  # a module name cannot be declared optional
 
+LOCKS = fcntl is not None
+"""Whether this system has locks on files; not every file system of it needs to."""
+READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""How a file that others may write to is opened: no link is followed that was put in its place, no pipe waited for."""
 STAGED_PREFIX = ".pypiserver-lite-"
 _STAGED = re.compile(r"\.pypiserver-lite-([0-9]{1,10})-[0-9a-f]{16}\.tmp", re.ASCII)
 _STARTED = time.time()
@@ -74,7 +78,7 @@ class Staged:
         # 0o666: a web server beside us may send the file.
         self._handle = os.open(self.path, flags, mode)
         # Tells `sweep`, also one in another container, that somebody is still writing.
-        _try_lock(self._handle)
+        try_lock(self._handle)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes; on failure the file is discarded before the error goes on."""
@@ -193,7 +197,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         deadline = time.monotonic() + _LOCK_PATIENCE
-        while _try_lock(handle) is False:
+        while try_lock(handle) is False:
             if time.monotonic() > deadline:
                 raise Busy("another change of this folder is under way; try again shortly")
             time.sleep(0.002)
@@ -204,7 +208,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _try_lock(handle: int) -> bool | None:
+def try_lock(handle: int) -> bool | None:
     """Whether the lock is ours now; ``None`` where there are no locks."""
     if fcntl is None:
         return None
@@ -215,6 +219,31 @@ def _try_lock(handle: int) -> bool | None:
     except OSError:
         return None
     return True
+
+
+def unlock(handle: int) -> None:
+    """Let others have the lock on an open file."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_UN)
+        except OSError:
+            return  # a file system without locks
+
+
+_one_at_a_time = threading.Lock()
+
+
+def read_at(handle: int, size: int, at: int) -> bytes:
+    """Up to `size` bytes of an open file from position `at`, wherever it stands. Raises OSError."""
+    if hasattr(os, "pread"):
+        return os.pread(handle, size, at)
+    with _one_at_a_time:  # Windows reads only from where a file stands
+        before = os.lseek(handle, 0, os.SEEK_CUR)
+        os.lseek(handle, at, os.SEEK_SET)
+        try:
+            return os.read(handle, size)
+        finally:
+            os.lseek(handle, before, os.SEEK_SET)
 
 
 def sweep(folder: Path, names: Iterable[str] | None = None) -> int:
@@ -238,11 +267,11 @@ def sweep(folder: Path, names: Iterable[str] | None = None) -> int:
 
 
 def _abandoned(path: Path, pid: int) -> bool:
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    handle = os.open(path, READ)
     try:
         written = os.fstat(handle).st_mtime
         old = time.time() - written > _LEFTOVER_AGE
-        locked = _try_lock(handle)
+        locked = try_lock(handle)
     finally:
         os.close(handle)
     if locked is False:

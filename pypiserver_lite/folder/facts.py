@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from .. import archives, dists, metadata
+from .. import archives, disk, dists, metadata
 from ..errors import Unavailable
 from ..model import FileState
 
@@ -82,8 +82,7 @@ def describe(core: bytes | None, filename: str) -> Description:
 @contextmanager
 def opened(path: str) -> Iterator[BinaryIO]:
     """A regular file for reading; never waits for a pipe, never follows a link. Raises OSError."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags), "rb") as file:
+    with open(os.open(path, disk.READ), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise FileNotFoundError(path)
         yield file

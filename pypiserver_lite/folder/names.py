@@ -411,7 +411,7 @@ def _forget(path: Path) -> None:
 
 
 def _opened(path: Path) -> BinaryIO:
-    return open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb")
+    return open(os.open(path, disk.READ), "rb")
 
 
 def _create(path: Path, data: bytes) -> None:

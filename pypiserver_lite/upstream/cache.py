@@ -35,11 +35,6 @@ from ..errors import Busy
 from ..kept import start
 from ..model import FileState
 
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; there each process downloads for itself
-    fcntl = None  # type: ignore[assignment]  # a module name cannot be declared optional
-
 Kind = Literal["files", "pages", "metadata"]
 """Files; pages of projects; core metadata, each by its file's key."""
 
@@ -213,11 +208,11 @@ class Cache:
         short = (expected or 0) + _ROOM_TO_LEAVE - self._free(folder)
         if short > 0 and short > self.usage().size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        suffix = f"-{os.getpid()}-{secrets.token_hex(4)}" if fcntl is None else ""
-        path = folder / f"{kind}-{key}{suffix}{_HALF if resumable and fcntl is not None else _PART}"
+        suffix = f"-{os.getpid()}-{secrets.token_hex(4)}" if not disk.LOCKS else ""
+        path = folder / f"{kind}-{key}{suffix}{_HALF if resumable and disk.LOCKS else _PART}"
         while True:
             handle = os.open(path, _CREATE, 0o666)
-            if not _lock(handle):
+            if disk.try_lock(handle) is False:
                 os.close(handle)
                 return None
             if _is(path, handle):  # not one that another process has finished in this moment
@@ -261,7 +256,7 @@ class Cache:
         for suffix in (_HALF, _PART):
             path = self.root / "tmp" / f"{kind}-{key}{suffix}"
             try:
-                return Followed(os.open(path, _READ), path, self._path(kind, key))
+                return Followed(os.open(path, disk.READ), path, self._path(kind, key))
             except OSError:
                 continue
         return None
@@ -428,7 +423,7 @@ class Cache:
     def _sweep(self) -> None:
         """Remove what dead processes left half written, unless it can be gone on with."""
         disk.sweep(self.root / "tmp")
-        patience = {_PART: 3600.0 if fcntl is None else -math.inf, _HALF: _HALF_AGE}
+        patience = {_PART: 3600.0 if not disk.LOCKS else -math.inf, _HALF: _HALF_AGE}
         for changed, _, path in self._written():
             if time.time() - changed > patience.get(os.path.splitext(path)[1], math.inf):
                 _remove_abandoned(path)
@@ -480,7 +475,7 @@ class Growing:
 
     def read(self, size: int, at: int) -> bytes:
         """Up to `size` bytes from position `at`."""
-        return read_at(self._handle, size, at)
+        return disk.read_at(self._handle, size, at)
 
     def publish(self) -> None:
         """The file is whole and checked: keep it."""
@@ -498,7 +493,7 @@ class Growing:
                 self._path.unlink(missing_ok=True)
         except OSError:
             _log.debug("a partial file stays until the next start")
-        _unlock(self._handle)
+        disk.unlock(self._handle)
 
 
 class Followed:
@@ -512,7 +507,7 @@ class Followed:
 
     def read(self, size: int, at: int) -> bytes:
         """Up to `size` bytes from position `at`."""
-        return read_at(self._handle, size, at)
+        return disk.read_at(self._handle, size, at)
 
     def state(self) -> tuple[int, bool | None]:
         """How many bytes are there, and whether that is all: true: whole and checked, ``None``: it will never be."""
@@ -527,64 +522,28 @@ class Followed:
 
     def _abandoned(self) -> bool:
         """Whether nobody fills it any more: its writer holds a lock for as long as it lives."""
-        if not _lock(self._handle):
+        if disk.try_lock(self._handle) is False:
             return False
-        _unlock(self._handle)
+        disk.unlock(self._handle)
         return True
 
 
 _CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_one_at_a_time = threading.Lock()
-
-
-def read_at(handle: int, size: int, at: int) -> bytes:
-    """Up to `size` bytes of an open file from position `at`, wherever it stands. Raises OSError."""
-    if hasattr(os, "pread"):
-        return os.pread(handle, size, at)
-    with _one_at_a_time:  # Windows reads only from where a file stands
-        before = os.lseek(handle, 0, os.SEEK_CUR)
-        os.lseek(handle, at, os.SEEK_SET)
-        try:
-            return os.read(handle, size)
-        finally:
-            os.lseek(handle, before, os.SEEK_SET)
 
 
 def _remove_abandoned(path: str) -> bool:
     """Remove a half written file unless somebody writes it; whether it is gone."""
     try:
-        handle = os.open(path, _READ)
+        handle = os.open(path, disk.READ)
     except FileNotFoundError:
         return True
     try:
-        if not _lock(handle):
+        if disk.try_lock(handle) is False:
             return False
         Path(path).unlink(missing_ok=True)
         return True
     finally:
         os.close(handle)
-
-
-def _lock(handle: int) -> bool:
-    """Whether the lock on a file is ours now; true where there are no locks."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
-
-
-def _unlock(handle: int) -> None:
-    if fcntl is not None:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_UN)
-        except OSError:
-            return  # a file system without locks
 
 
 def _is(path: Path, handle: int) -> bool:

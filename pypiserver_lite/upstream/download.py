@@ -19,12 +19,13 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
+from .. import disk
 from ..errors import Busy, Late, Missing, NoSpace, Unavailable
 from ..kept import start
 from ..model import Followable, HandOver
 from . import hops
 from .bodies import Body
-from .cache import Followed, Growing, read_at
+from .cache import Followed, Growing
 from .client import Named, Upstream
 
 _PIECE = 2**16  # bytes
@@ -444,7 +445,7 @@ class Whole:
     """A file that lies in the cache, read as if it grew. Raises OSError if it is gone."""
 
     def __init__(self, path: str) -> None:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        handle = os.open(path, disk.READ)
         weakref.finalize(self, os.close, handle)
         self._handle = handle
         self._size = os.fstat(handle).st_size
@@ -463,4 +464,4 @@ class Whole:
 
     def read(self, size: int, at: int) -> bytes:
         """As `Source` has it."""
-        return read_at(self._handle, size, at)
+        return disk.read_at(self._handle, size, at)

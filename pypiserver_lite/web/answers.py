@@ -48,8 +48,6 @@ _log = logging.getLogger(__name__)
 _AT_ONCE = 64 * 1024  # bytes: reading a short file costs less than having it sent
 _GZIP_FROM = 1000  # bytes; below, a packet is a packet
 
-# O_NOFOLLOW: the path was resolved, so a link there now was put in its place. O_NONBLOCK: nor may a pipe hang us.
-_OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 _TYPES = {
     ".whl": "application/zip",
@@ -284,7 +282,7 @@ def local_file(environ: Mapping[str, str], content: LocalFile, *, filename: str,
     if it cannot be read.
     """
     try:
-        handle = os.open(content.path, _OPEN)
+        handle = os.open(content.path, disk.READ)
     except OSError as error:
         if error.errno in disk.GONE:
             raise Missing(f"{filename} is not here any more") from error
