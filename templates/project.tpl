@@ -139,8 +139,8 @@ people, links, licence, keywords = about.people(), about.links(), about.licence(
 % end
 
 % if needed:
-<section aria-labelledby="needs">
-  <h2 id="needs">Needs</h2>
+<section aria-labelledby="dependencies">
+  <h2 id="dependencies">Dependencies</h2>
 %   for group in needed:
 %     if group.extra:
   <h3>With <code>[{{group.extra}}]</code></h3>

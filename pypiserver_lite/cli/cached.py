@@ -18,7 +18,7 @@ from ..jobs.warm import clear, prune, read_requirements, warm
 _CACHE = """Look after what 'run --fallback-mode cache' keeps of the upstream.
 
   pypiserver-lite cache show                        how much there is
-  pypiserver-lite cache prune --cache-size 5GB      remove what was of use longest ago, down to this size
+  pypiserver-lite cache prune --cache-size 5GB      remove the least recently used, down to this size
   pypiserver-lite cache clear                       remove everything
   pypiserver-lite cache warm -r requirements.txt    fetch what installing these needs, before anybody asks
 

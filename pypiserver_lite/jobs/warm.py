@@ -43,7 +43,7 @@ class Event:
 
 
 def prune(cache: Cache, size: int) -> Freed:
-    """Remove what was of use longest ago, until no more than `size` bytes are left."""
+    """Remove the least recently used, until no more than `size` bytes are left."""
     return cache.trim(size)
 
 

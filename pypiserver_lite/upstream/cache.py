@@ -7,9 +7,9 @@ carry a checksum, files are checked before they get their name. So a torn or
 foreign file is never taken for the real one, and anything here may be deleted
 at any time: that costs speed only.
 
-The access time of an entry says when it was last of use (set by ourselves, so
+The access time of an entry says when it was last used (set by ourselves, so
 it works on file systems mounted without access times, and survives a
-restart). When the bound is passed, what was of use longest ago goes first.
+restart). When the bound is passed, the least recently used goes first.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ class Cache:
             self._reserved -= size
 
     def make_room(self, size: int) -> None:
-        """Let what was of use longest ago give way to `size` more bytes. Raises OSError if the disk stays too full."""
+        """Let the least recently used give way to `size` more bytes. Raises OSError if the disk stays too full."""
         folder = self._folder("tmp")
         short = size + _ROOM_TO_LEAVE - self._free(folder)
         if short > 0:
@@ -291,7 +291,7 @@ class Cache:
         )
 
     def trim(self, size: int, most: int | None = None) -> Freed:
-        """Remove what was of use longest ago until no more than `size` bytes are left, with what is being written.
+        """Remove the least recently used until no more than `size` bytes are left, with what is being written.
 
         Only if there are more than `most` bytes; and of these a file that is larger than the rest of the way stays.
         """
@@ -393,7 +393,7 @@ class Cache:
         self.account(self._step or 0)
 
     def account(self, size: int) -> None:
-        """So many bytes were added. When they are many, what was of use longest ago makes way, in a thread."""
+        """So many bytes were added. When they are many, the least recently used makes way, in a thread."""
         if self._step is None:
             return
         with self._lock:

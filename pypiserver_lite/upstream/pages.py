@@ -201,7 +201,7 @@ def _held_until_now(place: _Place | None) -> None:
 
 
 class Pages:
-    """What is known, by name. Looking up takes no lock; beyond `limit` bytes what was used longest ago is dropped."""
+    """What is known, by name. Looking up takes no lock; beyond `limit` bytes the least recently used are dropped."""
 
     def __init__(self, limit: int) -> None:
         self.known: dict[NormalizedName, Known] = {}
