@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import socket
@@ -151,6 +152,35 @@ def test_readers_of_a_file_on_its_way_keep_no_thread_however_many_and_slow_they_
         assert live.ask(ours, "/simple/new/").status == 200
         assert live.ask(ours, "/packages/new-1.0.tar.gz").body == b"new"
         assert server.count(path) == 1
+        live.kill(ours)
+
+
+def test_those_who_ask_for_the_end_of_a_file_on_its_way_keep_no_thread_and_get_it(
+    server: faulty.FaultyUpstream, folder: Path
+) -> None:
+    data = os.urandom(1_500_000)
+    path = server.add("big", "big-1.0.tar.gz", data)
+    server.stored[path].speed = 2e5
+    server.add("new", "new-1.0.tar.gz", b"new")
+    with (
+        live.serve(packages=[folder], fallback_url=server.url, fallback_mode="cache", threads=8) as ours,
+        ExitStack() as stack,
+    ):
+        live.ask(ours, "/simple/ours/")
+        assert live.ask(ours, "/simple/big/").status == 200
+        first = stack.enter_context(readers(ours, "/packages/big-1.0.tar.gz", 1))
+        until(lambda: all_status(first) == {200})
+        ends = [stack.enter_context(live.connect(ours)) for _ in range(20)]
+        for end in ends:
+            asked = "GET /packages/big-1.0.tar.gz HTTP/1.1\r\nHost: x\r\nRange: bytes=1400000-\r\n\r\n"
+            end.sendall(asked.encode())
+        assert live.ask(ours, "/simple/new/").status == 200
+        assert live.ask(ours, "/packages/new-1.0.tar.gz").body == b"new"
+        assert server.count(path) == 1
+        for end in ends:
+            answer = http.client.HTTPResponse(end)
+            answer.begin()
+            assert (answer.status, answer.read()) == (206, data[1_400_000:])
         live.kill(ours)
 
 

@@ -354,6 +354,9 @@ class Task(_Bodiless, WSGITask):  # type: ignore[misc] # waitress ships no types
         The last piece may be a file, which the loop sends.
         """
         if isinstance(data, GrowingBody):
+            if not self.wrote_header:
+                self.channel.write_soon(self.build_response_header())
+                self.wrote_header = True
             self.content_bytes_written += len(data)
             self.channel.write_soon(data)
             return

@@ -180,9 +180,14 @@ def pieces(
 ) -> Iterator[bytes]:
     """The half-open range of a growing file, as soon as its bytes are there.
 
-    What comes after the first piece goes to `hand_over`, if there is one, and nobody waits here for more.
+    What comes after the first piece goes to `hand_over`, if there is one, and nobody waits here for more; nor for the
+    first, once others have come.
     """
     at, last = start, source.size if stop is None else stop
+    if hand_over is not None and last is not None and source.ready(0) > 0 >= source.ready(at):
+        count(last - at)
+        yield hand_over(source, at, last)
+        return
     while stop is None or at < stop:
         available, complete = source.wait(at)
         end = available if stop is None else min(available, stop)

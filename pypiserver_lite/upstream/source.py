@@ -200,7 +200,7 @@ class Remote:
 
         def read_or_hand(start: int, stop: int | None, hand_over: HandOver) -> Iterator[bytes]:
             running = self._downloads.get(self._key(file))
-            if running is not None and running.size is not None and running.ready(start) > 0:
+            if running is not None and running.size is not None and running.ready(0) > 0:
                 return filled(start, stop, hand_over)  # which waits for nothing, so that no place is needed
             return self._files.through(partial(filled, start, stop, hand_over))
 
