@@ -1327,6 +1327,23 @@ def test_a_body_that_nobody_reads_does_not_end_the_connection(
         client.request("GET", "/page")
         assert client.getresponse().read() == PAGE
     client.close()
+    running.signal()
+    assert running.ended(15) == 0
+
+
+@pytest.mark.skipif("granian" not in INSTALLED, reason="granian is not installed")
+def test_no_worker_of_granian_outlives_the_process_that_started_it(process: Callable[..., Process]) -> None:
+    running = process("granian", workers=2)
+    assert requests.get(f"http://127.0.0.1:{running.port}/page", timeout=10).content == PAGE
+    running.signal(signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            running.connect().close()
+        except ConnectionRefusedError:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.mark.skipif("granian" not in INSTALLED, reason="granian is not installed")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import os
+import signal
 import socket
 import ssl
 import time
@@ -16,6 +18,7 @@ from granian.http import HTTP1Settings
 from granian.server import Server
 
 from ..errors import ConfigError
+from ..kept import start
 from .options import Options, listen
 from .proxies import TrustedProxies
 from .wrapped import wrap
@@ -29,8 +32,16 @@ _logger = logging.getLogger(__name__)
 def load(import_name: str, trusted_proxy: tuple[str, ...]) -> WSGIApplication:
     """The application that the function named ``module:function`` makes; called in each worker process."""
     module, _, function = import_name.partition(":")
+    start("parent", _end_without, os.getppid())
     application: WSGIApplication = getattr(importlib.import_module(module), function)()
     return wrap(application, TrustedProxies(trusted_proxy))
+
+
+def _end_without(parent: int) -> None:
+    """End this worker when the process that started it is gone, killed as by a lack of memory: it holds the port."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _tell_when_reachable(server: Any, tell: Callable[[], None]) -> None:

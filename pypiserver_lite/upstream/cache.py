@@ -468,10 +468,10 @@ class Growing:
         if self.size > self._allowed:
             self._cache.make_room(len(data))
             self._allowed = self.size + _STEP
-        self._cache.account(len(data))
         view = memoryview(data)
         while view:
             view = view[os.write(self._handle, view) :]
+        self._cache.account(len(data))  # now that it lies there, and is counted with the rest
 
     def read(self, size: int, at: int) -> bytes:
         """Up to `size` bytes from position `at`."""
