@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from bench import Bench
 from table import Row
 
-from pypiserver_lite import change, files, memory, pages, people, start, uploads, upstream
+from . import change, files, memory, pages, people, start, uploads, upstream
 
 PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "pages": pages.project_pages,

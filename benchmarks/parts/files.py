@@ -11,8 +11,9 @@ import servers
 from bench import JSON, Bench
 from data import asked, wheel_name
 from load import Ask, Entrant, race, shuffled
-from pypiserver_lite.pages import US, per_request
 from table import Row, Target
+
+from .pages import US, per_request
 
 
 def small_files(bench: Bench) -> Iterator[Row]:

@@ -15,10 +15,11 @@ import caches
 from bench import JSON, Bench
 from caches import Between, Direct
 from load import Ask, Entrant, race, timed
-from pypiserver_lite.pages import US, per_request
 from slow_upstream import HOLDINGS, filename
 from table import Row, Target
 from visitor import Failed, Visitor, listed, together
+
+from .pages import US, per_request
 
 _CLIENTS = 8
 _PROJECTS = 200
