@@ -255,6 +255,7 @@ class Kept(Generic[V]):
         self._weigh = weigh
         self._things: LRUCache[Hashable, _Entry[V]] = LRUCache(most_bytes, getsizeof=lambda entry: entry.weight)
         self._large: tuple[Hashable, _Entry[V]] | None = None
+        self._waiting = waiting
         self._flights: Flights[tuple[object, ...], V] = Flights(waiting=waiting)
         self._lock = threading.Lock()
 
@@ -314,6 +315,12 @@ class Kept(Generic[V]):
         self._things.pop(key, None)
         if self._large is not None and self._large[0] == key:
             self._large = None
+
+    def after_fork(self) -> None:
+        """In a child process: whoever held the lock, or was making something, is not here. What is kept starts anew."""
+        self._lock = threading.Lock()
+        self._flights = Flights(waiting=self._waiting)
+        self.clear()
 
     def clear(self) -> None:
         """Forget everything."""

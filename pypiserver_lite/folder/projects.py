@@ -270,6 +270,7 @@ class Projects:
     def after_fork(self) -> None:
         """In a child process: whoever held the lock or reads files is not here."""
         self._lock = threading.Lock()
+        self._metadata.after_fork()
         self._turnstile.after_fork()
 
 
