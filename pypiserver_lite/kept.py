@@ -267,12 +267,15 @@ class Kept(Generic[V]):
 
     def find(self, key: Hashable, sources: tuple[object, ...] = ()) -> V | None:
         """What is kept under `key`, if it was made of these very `sources`; ``None`` if there is nothing."""
-        with self._lock:
-            entry = self._things.get(key)
-        if entry is None:
+        try:
+            with self._lock:
+                entry = self._things[key]
+        except KeyError:
             large = self._large
-            entry = large[1] if large is not None and large[0] == key else None
-        return entry.thing if entry is not None and entry.is_of(sources) else None
+            if large is None or large[0] != key:
+                return None
+            entry = large[1]
+        return entry.thing if entry.is_of(sources) else None
 
     def put(self, key: Hashable, thing: V, sources: tuple[object, ...] = ()) -> None:
         """Keep a thing that was made of `sources`. One that is too large to be kept with others is kept alone."""

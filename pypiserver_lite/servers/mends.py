@@ -451,11 +451,14 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
     def readable(self) -> bool:
         """Whether more may come: not before what came already is taken up, nor does its end."""
         # In this order: a worker puts bytes there before it lets go of the request before them.
-        return HTTPChannel.readable(self) and not self._ahead
+        closes = self.will_close or self.close_when_flushed
+        return not (closes or self.requests or self.total_outbufs_len or self._ahead)
 
     def writable(self) -> bool:
         """Whether there is something to send now."""
-        return bool(HTTPChannel.writable(self) and (self.will_close or not self._dry))
+        if self.will_close:
+            return True
+        return bool(self.total_outbufs_len or self.close_when_flushed) and not self._dry
 
     def pace(self, now: float) -> float:
         """Bytes a second that the client has sent or taken of late, without those that only filled the system's."""
@@ -567,11 +570,31 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
 
     def write_soon(self, data: bytes | FileBody | GrowingBody) -> int:
         """Have `data` sent, from a worker; how many bytes that are."""
+        sent = self._send_at_once(data) if isinstance(data, bytes) else 0
+        if sent:
+            if sent == len(data):
+                return sent
+            data = data[sent:]
         # A buffer keeps what it has sent until the next one: of a stream that would be sixteen megabytes a client. One
         # that has gone over to a file costs no memory, and another would cost a descriptor.
         if self.current_outbuf_count >= PART_BYTES and not self.outbufs[-1].overflowed:
             self.current_outbuf_count = self.adj.outbuf_high_watermark
-        return int(super().write_soon(data))
+        return sent + int(super().write_soon(data))
+
+    def _send_at_once(self, data: bytes) -> int:
+        """How many bytes of `data` the connection takes now: none while others wait before them."""
+        # Most answers fit. They need no buffer, and a loop that sees one wants to send it too, again and again.
+        with self.outbuf_lock:
+            if self.total_outbufs_len or not self.connected:
+                return 0
+            self._turn = TURN_BYTES
+            try:
+                sent = self.send(data[: self.sendbuf_len], do_close=False)
+            except OSError:
+                return 0  # it comes again from the buffer, where the loop closes the connection
+            if sent:
+                self.last_activity = time.time()
+            return sent
 
     def _flush_some(self, do_close: bool = True) -> bool:
         """Send what waits, for one turn. Whether anything went out."""
