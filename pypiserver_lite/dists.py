@@ -1,4 +1,4 @@
-"""Distributions: what their file names and their bytes say.
+"""Distributions: what their file names say.
 
 Reading is lenient, for the folders and indexes of the last twenty years;
 uploading is strict (PEP 427, 625, 715).
@@ -6,13 +6,10 @@ uploading is strict (PEP 427, 625, 715).
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from packaging.utils import NormalizedName, parse_sdist_filename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
@@ -28,10 +25,6 @@ FILENAME_LIMIT = 255
 
 CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 """What may not stand in HTML: controls but for tab and newline, surrogates, and what Unicode says is no character."""
-
-_HASH_CHUNK = 2**20
-
-# --- project names -------------------------------------------------------------------------------------------------
 
 _NORMAL = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
@@ -63,9 +56,6 @@ def normalize(name: str) -> NormalizedName:
 # A folder repeats the spelling of a project in each of its files. Names in requests do not come
 # here, so strangers cannot fill it.
 _name_of_prefix = lru_cache(maxsize=2**15)(try_normalize)
-
-
-# --- file names ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,36 +253,3 @@ def check_upload_name(filename: str) -> Parsed:
     if parsed is None or parsed.project != name:
         raise Invalid(f"{shown} is not clear about its name and version: write neither with a hyphen; build it again")
     return parsed
-
-
-# --- digests ---------------------------------------------------------------------------------------------------------
-
-
-class Digester:
-    """Several digests in one pass. ``blake2_256`` is BLAKE2b with 32 bytes, as upload forms call it."""
-
-    def __init__(self, algorithms: Iterable[str]) -> None:
-        self._hashes = {
-            name: hashlib.blake2b(digest_size=32) if name == "blake2_256" else hashlib.new(name, usedforsecurity=False)
-            for name in algorithms
-        }
-
-    def update(self, data: bytes) -> None:
-        """Take the next bytes."""
-        for digest in self._hashes.values():
-            digest.update(data)
-
-    def hexdigests(self) -> dict[str, str]:
-        """Algorithm → lower-case hex digest of all bytes so far."""
-        return {name: digest.hexdigest() for name, digest in self._hashes.items()}
-
-
-def digests(file: str | Path | BinaryIO, algorithms: Iterable[str]) -> dict[str, str]:
-    """Digests of a file, from its present position if it is open, read in pieces of 1 MB. Raises OSError."""
-    if isinstance(file, (str, Path)):
-        with Path(file).open("rb") as opened:
-            return digests(opened, algorithms)
-    digester = Digester(algorithms)
-    while data := file.read(_HASH_CHUNK):
-        digester.update(data)
-    return digester.hexdigests()

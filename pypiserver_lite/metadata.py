@@ -16,11 +16,8 @@ from typing import Any
 from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName
-from packaging.version import InvalidVersion, Version
 
-from . import archives, dists
-from .errors import DiskFailed, Missing
-from .model import Content, File, LocalFile, Project, Source, Stream
+from . import dists
 
 LONGEST_DESCRIPTION = 2**20
 """Bytes of a description that are kept."""
@@ -218,62 +215,3 @@ def _dependencies(lines: Iterable[str]) -> Iterator[Dependency]:
         condition = _EXTRA_ONLY.sub("", str(requirement.marker or ""))
         marker = f"; {condition}" if condition else ""
         yield Dependency(name=name, text=text + marker, extra=extra[1] if extra else "")
-
-
-def read(project: Project, version: str, index: Source) -> About:
-    """What a release says of itself, from the first of its files that can be read.
-
-    Raises Unavailable if its source cannot say now.
-    """
-    files = [file for file in project.files if file.version == version]
-    # Wheels first: what is in them is final. Of these the smallest, in case it has to be fetched.
-    for file in sorted(files, key=lambda file: (not file.filename.endswith(".whl"), file.size or 0)):
-        data = _metadata(project, file, index)
-        if data is not None:
-            return parse(data)
-    return NOTHING
-
-
-def _metadata(project: Project, file: File, index: Source) -> bytes | None:
-    try:
-        if file.core_metadata is not None:
-            return _bytes(index.open(project.name, file.filename, ".metadata"))
-        # What may not be offered to resolvers is good enough to read; but nothing is fetched for that.
-        content = None if file.url else index.open(project.name, file.filename)
-        return archives.core_metadata(content.path, file.filename) if isinstance(content, LocalFile) else None
-    except (Missing, FileNotFoundError):
-        return None
-    except OSError as error:
-        raise DiskFailed(f"{file.filename} cannot be read now ({error.strerror}); try again later") from error
-
-
-def _bytes(content: Content | None) -> bytes | None:
-    if isinstance(content, Stream):
-        return b"".join(content.read(0, None))
-    if isinstance(content, LocalFile):
-        with content.path.open("rb") as file:
-            return file.read(archives.METADATA_LIMIT)
-    return None
-
-
-def latest(project: Project) -> str:
-    """The newest release that pip would take: not yanked, and final if there is a final one; empty if there is none."""
-    live = {file.version for file in project.files if file.yanked is None} or set(project.versions)
-    ordered = [version for version in project.versions if version in live]
-    final = [version for version in ordered if not _is_prerelease(version)]
-    return (final or ordered or [""])[-1]
-
-
-def _is_prerelease(version: str) -> bool:
-    try:
-        return Version(version).is_prerelease
-    except InvalidVersion:
-        return True
-
-
-def release(project: Project, version: str) -> str:
-    """A version as the project spells it. Raises Missing if there is no such release."""
-    for known in project.versions:
-        if known == version or dists.same_version(known, version):
-            return known
-    raise Missing(f"{project.name} has no release {version[:100]}")

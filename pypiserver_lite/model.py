@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from packaging.utils import NormalizedName
+
+if TYPE_CHECKING:
+    from .metadata import About
 
 NO_HASHES: Mapping[str, str] = MappingProxyType({})
 
@@ -159,6 +162,8 @@ class Upload:
     """At least ``sha256``, lower-case hex."""
     metadata: bytes
     """The core metadata in it, so that it need not be opened again."""
+    about: About
+    """The same, parsed."""
     signature: bytes | None = None
     """For ``FILE.asc``."""
     provenance: bytes | None = None

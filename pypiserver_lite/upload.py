@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
-from . import archives, dists, metadata
+from . import archives, digests, dists, metadata
 from .disk import Staged, translate
 from .errors import Invalid, TooLarge
 from .model import Upload
@@ -187,7 +187,7 @@ class _Content:
         self.filename, self.parsed = filename, parsed
         self.size = 0
         self._algorithms = algorithms
-        self._digester = dists.Digester(algorithms)
+        self._digester = digests.Digester(algorithms)
         self.staged = Staged(folder)
 
     def write(self, data: bytes) -> None:
@@ -199,7 +199,7 @@ class _Content:
         """These digests of what was written; one more pass over the file for those that came as a surprise."""
         known = self._digester.hexdigests()
         if late := algorithms - self._algorithms:
-            known |= dists.digests(self.staged.path, late)
+            known |= digests.of_file(self.staged.path, late)
         return known
 
 
@@ -313,9 +313,9 @@ class _Form:
         _check_form(self._fields, content.parsed)
         provenance = _provenance(_one(self._fields, "attestations"))
         claims = _claims(self._fields)
-        digests = content.digests({"sha256", *claims})
+        computed = content.digests({"sha256", *claims})
         for algorithm, claim in claims.items():
-            if not hmac.compare_digest(digests[algorithm], claim):
+            if not hmac.compare_digest(computed[algorithm], claim):
                 raise Invalid(f"{algorithm}_digest: the file received has another digest; send it again")
         core = archives.check_archive(content.staged.path, content.parsed)
         said = metadata.parse(core)
@@ -328,8 +328,9 @@ class _Form:
             version=content.parsed.version,
             body=content.staged.path,
             size=content.size,
-            digests=digests,
+            digests=computed,
             metadata=core,
+            about=said,
             signature=self._signature(),
             provenance=provenance,
         )

@@ -14,6 +14,7 @@ import pytest
 from builders import make_sdist, make_wheel
 from packaging.utils import NormalizedName
 
+from pypiserver_lite import metadata
 from pypiserver_lite.archives import core_metadata
 from pypiserver_lite.disk import Staged
 from pypiserver_lite.errors import Conflict, Missing
@@ -136,6 +137,7 @@ def staged(store: Store, path: Path, project: str = "ours", version: str = "1.0"
     body = Staged(store.stage())
     body.write(data)
     body.commit()
+    core = core_metadata(path, path.name) or b""
     return Upload(
         filename=path.name,
         project=NormalizedName(project),
@@ -143,7 +145,8 @@ def staged(store: Store, path: Path, project: str = "ours", version: str = "1.0"
         body=body.path,
         size=len(data),
         digests={"sha256": hashlib.sha256(data).hexdigest()},
-        metadata=core_metadata(path, path.name) or b"",
+        metadata=core,
+        about=metadata.parse(core),
         signature=more.get("signature"),
         provenance=more.get("provenance"),
     )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 
-from pypiserver_lite import dists
+from pypiserver_lite import digests, dists
 from pypiserver_lite.errors import Invalid
 
 # file name → project, version, kind; None: not a distribution
@@ -237,4 +237,4 @@ def test_digests_are_those_of_the_bytes(tmp_path: Path) -> None:
         "sha256": hashlib.sha256(data).hexdigest(),
         "blake2_256": hashlib.blake2b(data, digest_size=32).hexdigest(),
     }
-    assert dists.digests(tmp_path / "file", expected) == expected == dists.digests(io.BytesIO(data), iter(expected))
+    assert digests.of_file(tmp_path / "file", expected) == expected == digests.of_file(io.BytesIO(data), iter(expected))

@@ -12,10 +12,10 @@ PACKAGE = "pypiserver_lite"
 ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 
 LAYERS = (
-    ("errors", "model", "kept"),  # values: no input, no output
+    ("errors", "dists", "metadata", "model", "kept"),  # values: no input, no output
     ("config",),  # settings
-    ("dists", "archives", "metadata", "simple", "index", "search", "policy"),  # pure: data in, data out
-    ("disk", "upload", "observe", "rights", "folder", "upstream"),  # edges: files, network, clocks
+    ("archives", "releases", "simple", "index", "search", "policy"),  # pure: data in, data out
+    ("digests", "disk", "upload", "observe", "rights", "folder", "upstream"),  # edges: files, network, clocks
     ("site",),  # the one place that names concrete classes
     ("jobs", "web", "servers"),  # what works on a site
     ("cli",),  # the one place that prints

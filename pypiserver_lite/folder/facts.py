@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import stat
 import time
@@ -12,11 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from .. import archives, disk, dists, metadata
+from .. import archives, digests, disk, dists, metadata
 from ..errors import Unavailable
-from ..model import FileState
-
-_log = logging.getLogger(__name__)
+from ..metadata import About
+from ..model import NO_HASHES, FileState
 
 TICK_NS = 20_000_000
 """How far apart two changes must be to get different times on a file system with fine time stamps."""
@@ -61,22 +59,16 @@ class Finding(NamedTuple):
     settled: bool
 
 
-class Description(NamedTuple):
-    """What core metadata says, with the names that `Facts` has for it."""
-
-    metadata_sha256: str | None = None
-    requires_python: str | None = None
-    summary: str = ""
-
-
-def describe(core: bytes | None, filename: str) -> Description:
-    """What a file's core metadata says; its SHA-256 only if the metadata may be offered for this file."""
+def describe(
+    core: bytes | None, filename: str, hashes: Mapping[str, str] = NO_HASHES, said: About | None = None
+) -> Facts:
+    """The facts of a file with this core metadata, which parsed is `said`; its SHA-256 only if it may be offered."""
     parsed = dists.parse_filename(filename)
     if core is None or parsed is None:
-        return Description()
-    said = metadata.parse(core)
+        return Facts(hashes)
+    said = said or metadata.parse(core)
     digest = hashlib.sha256(core).hexdigest() if said.holds_for(parsed.kind) else None
-    return Description(digest, said.requires_python, said.summary)
+    return Facts(hashes, digest, said.requires_python, said.summary)
 
 
 @contextmanager
@@ -100,12 +92,11 @@ def read(path: str, filename: str, algorithms: Iterable[str]) -> Finding:
             began = time.time_ns()
             before = os.fstat(file.fileno())
             key = FileState.of(path, before)
-            digester = dists.Digester(wanted)
+            digester = digests.Digester(wanted)
             while wanted and FileState.of(path, os.fstat(file.fileno())) == key and (data := file.read(_CHUNK)):
                 digester.update(data)
             file.seek(0)
-            description = describe(archives.core_metadata(file, filename), filename)
+            facts = describe(archives.core_metadata(file, filename), filename, digester.hexdigests())
             if FileState.of(path, os.fstat(file.fileno())) == key:
-                facts = Facts(digester.hexdigests(), *description)
                 return Finding(key, facts, not young(before.st_mtime_ns, began))
     raise Changing(f"{filename} is being written")

@@ -113,7 +113,7 @@ class Projects:
         data = self._own_metadata(seen.key, entry[1]) if _is_wheel(entry[1]) or seen.metadata is None else None
         if data is None and seen.metadata is not None:
             data = _small(seen.metadata, archives.METADATA_LIMIT)
-        if data is None or describe(data, entry[1])[0] is None:
+        if data is None or describe(data, entry[1]).metadata_sha256 is None:
             return None
         if len(data) <= KEPT_METADATA // 4 and self._examine(entry) == seen:
             self._metadata.put(seen, data)
@@ -217,10 +217,9 @@ class Projects:
             raise disk.unreadable(error) from error
 
     def _file(self, name: NormalizedName, filename: str, seen: Seen, facts: Facts) -> File:
-        metadata_sha256, requires_python = facts.metadata_sha256, facts.requires_python
         # What is inside a wheel is what gets installed, so it wins over what lies beside it (PEP 658).
-        if seen.metadata is not None and not (_is_wheel(filename) and metadata_sha256):
-            metadata_sha256, requires_python, _ = describe(_small(seen.metadata, archives.METADATA_LIMIT), filename)
+        if seen.metadata is not None and not (_is_wheel(filename) and facts.metadata_sha256):
+            facts = describe(_small(seen.metadata, archives.METADATA_LIMIT), filename, facts.hashes)
         yanked = None
         if seen.yanked is not None:
             yanked = (_small(seen.yanked, REASON_LIMIT) or b"").decode("utf-8", "replace").rstrip("\r\n")
@@ -233,10 +232,10 @@ class Projects:
             size=seen.key.size,
             hashes={algorithm: facts.hashes[algorithm] for algorithm in algorithms} if algorithms else NO_HASHES,
             md5=facts.hashes.get("md5"),
-            requires_python=requires_python,
+            requires_python=facts.requires_python,
             uploaded=_time(seen.key.mtime_ns),
             yanked=yanked,
-            core_metadata={"sha256": metadata_sha256} if metadata_sha256 else None,
+            core_metadata={"sha256": facts.metadata_sha256} if facts.metadata_sha256 else None,
             has_signature=seen.signed,
         )
 

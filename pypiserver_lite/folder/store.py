@@ -23,13 +23,12 @@ from time import monotonic
 from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
-from .. import disk, dists
+from .. import digests, disk, dists
 from ..errors import Conflict, Invalid, Missing
 from ..kept import Turnstile
 from ..model import Content, FileState, LocalFile, Project, Side, Stream, Upload
 from . import facts
 from .ahead import ReadAhead
-from .facts import Facts
 from .listing import SIDES, Entry
 from .memory import Memory, Note, Reader
 from .projects import REASON_LIMIT, Projects
@@ -339,10 +338,9 @@ class Folder:
         wanted = (*self._reader.algorithms, *self._reader.extra)
         missing = [name for name in wanted if name not in hashes]
         if missing:
-            hashes |= dists.digests(body, missing)
-        described = facts.describe(upload.metadata, upload.filename)
-        hashes = {name: hashes[name] for name in wanted}
-        self._reader.remember(FileState.of(str(final), body.stat()), Facts(hashes, *described))
+            hashes |= digests.of_file(body, missing)
+        known = facts.describe(upload.metadata, upload.filename, {name: hashes[name] for name in wanted}, upload.about)
+        self._reader.remember(FileState.of(str(final), body.stat()), known)
 
     def remove(self, name: NormalizedName, version: str) -> tuple[str, ...]:
         """Remove all files of a release, in every folder, and what belongs to them; the file names.

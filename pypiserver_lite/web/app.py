@@ -18,12 +18,13 @@ from urllib.parse import quote, urlsplit
 import bottle
 from packaging.utils import NormalizedName
 
-from .. import metadata, site, upload
+from .. import site, upload
 from ..config.settings import Config, from_settings
 from ..dists import try_normalize
 from ..errors import ConfigError, Missing, PypiServerLiteError, TooLarge
 from ..kept import Kept, Turnstile
 from ..model import Project, User
+from ..releases import release
 from ..search import LONGEST_QUERY
 from ..simple import render
 from ..simple.negotiate import Form, negotiate
@@ -146,7 +147,7 @@ class PypiServerLite(entry.Entry):
         if project_name != name:
             return answers.redirect("../" * (1 if version is None else 2) + f"{project_name}/{_segment(version)}", 301)
         project = self._project(project_name)
-        spelled = None if version is None else metadata.release(project, version)
+        spelled = None if version is None else release(project, version)
         if spelled != version:
             return answers.redirect(f"../{_segment(spelled)}", 301)
         return self.human.project(project, spelled, self._address()).answer(bottle.request.environ)
@@ -226,7 +227,7 @@ class PypiServerLite(entry.Entry):
 
     def _facts(self, name: NormalizedName, version: str | None) -> answers.Answer:
         state, project, address = self.site.folder.state(), self._project(name), self._address()
-        spelled = None if version is None else metadata.release(project, version)
+        spelled = None if version is None else release(project, version)
 
         def made() -> answers.Page:
             facts = legacy_json.project_json(project, spelled, self.site.index, address)

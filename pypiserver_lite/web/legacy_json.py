@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from .. import metadata
 from ..model import File, Project, Source
+from ..releases import about, latest
 from ..simple.render import file_path
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def project_json(project: Project, version: str | None, index: Source, address: 
     `address` is the index's own, with a slash at its end. Raises Unavailable
     if the source cannot say now.
     """
-    chosen = metadata.latest(project) if version is None else version
+    chosen = latest(project) if version is None else version
     releases: dict[str, list[dict[str, object]]] = {}
     for file in reversed(project.files):
         releases.setdefault(file.version, []).append(file_json(file, address))
@@ -54,7 +54,7 @@ def project_json(project: Project, version: str | None, index: Source, address: 
 
 def release_info(project: Project, version: str, index: Source, address: str) -> dict[str, object]:
     """What a release says of itself, by PyPI's names. Raises Unavailable if its source cannot say now."""
-    described = metadata.read(project, version, index)
+    described = about(project, version, index)
     files = [file for file in project.files if file.version == version]
     reasons = [file.yanked for file in files if file.yanked is not None]
     yanked = bool(files) and len(reasons) == len(files)

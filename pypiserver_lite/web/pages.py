@@ -25,6 +25,7 @@ from ..errors import Unavailable
 from ..kept import Kept, Turnstile
 from ..metadata import About, Dependency
 from ..model import File, Project
+from ..releases import about, latest
 from ..search import Catalogue
 from ..simple.render import file_path
 from . import descriptions, samples
@@ -194,16 +195,14 @@ class HumanPages:
 
     def project(self, project: Project, version: str | None, address: str) -> Page:
         """A project with its newest release, or with the release `version` (spelled as the project does)."""
-        chosen = metadata.latest(project) if version is None else version
+        chosen = latest(project) if version is None else version
         stale = self._site.stale(project.name)
         names = self._site.index.names()
         address = address if len(address) <= _LONGEST_ADDRESS else "/"
         up = "../../" if version is None else "../../../"
         what: About | None = None
         try:
-            what = self._about.get(
-                (project.name, chosen), (project,), lambda: metadata.read(project, chosen, self._site.index)
-            )
+            what = self._about.get((project.name, chosen), (project,), lambda: about(project, chosen, self._site.index))
             shown = self._descriptions.html(what)
             if stale is None:
                 said = what
@@ -242,7 +241,7 @@ class HumanPages:
             "project": project,
             "name": _spelled(what, project.name),
             "version": version,
-            "latest": metadata.latest(project),
+            "latest": latest(project),
             "release": chosen,
             "releases": every,
             "about": what,

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import metadata
 from ..dists import normalize, try_normalize
 from ..errors import Invalid, Missing
 from ..kept import Kept
 from ..model import Project, Source
+from ..releases import release
 from ..search import MOST_WORDS, Catalogue
 from . import legacy_json
 
@@ -128,7 +128,7 @@ class Calls:
     def _release(self, name: str, version: str) -> tuple[Project | None, str]:
         project = self._project(name)
         try:
-            return project, metadata.release(project, version) if project else ""
+            return project, release(project, version) if project else ""
         except Missing:
             return None, ""
 
