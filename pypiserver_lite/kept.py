@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from cachetools import LRUCache
+from cachetools import FIFOCache
 
 from .errors import Busy, Late, PypiServerLiteError, Unavailable
 
@@ -221,14 +221,31 @@ def _reference(source: object) -> Callable[[], object]:
         return lambda: source
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry(Generic[V]):
     made_of: tuple[Callable[[], object], ...]
     thing: V
     weight: int
+    used: bool = False
 
     def is_of(self, sources: tuple[object, ...]) -> bool:
-        return not sources or all(made() is source for made, source in zip(self.made_of, sources, strict=True))
+        for at, source in enumerate(sources):  # noqa: SIM110  # asked at every page, and `all` costs twice as much
+            if self.made_of[at]() is not source:
+                return False
+        return True
+
+
+class _Things(FIFOCache[Hashable, _Entry[V]]):
+    """Forgets what came first, but what was used since has a second chance: using a thing moves nothing."""
+
+    def popitem(self) -> tuple[Hashable, _Entry[V]]:
+        """Take the first out that has no second chance; cachetools asks for it where room is needed."""
+        key, entry = super().popitem()
+        while entry.used:
+            entry.used = False
+            self[key] = entry
+            key, entry = super().popitem()
+        return key, entry
 
 
 _EACH = 500  # bytes that an entry takes besides its thing and the texts in its key
@@ -240,7 +257,7 @@ def _weight_of_key(key: Hashable) -> int:
 
 
 class Kept(Generic[V]):
-    """Things by key, each kept while what it was made of is the very same object, the most recently used first.
+    """Things by key, each kept while what it was made of is the very same object.
 
     Together with their keys they have at most `most_bytes`, or are one;
     `weigh` tells how many a thing has, nearly. A key holds texts, bytes, and
@@ -253,7 +270,7 @@ class Kept(Generic[V]):
         self, weigh: Callable[[V], int], most_bytes: int = 32 * 2**20, waiting: Turnstile | None = None
     ) -> None:
         self._weigh = weigh
-        self._things: LRUCache[Hashable, _Entry[V]] = LRUCache(most_bytes, getsizeof=lambda entry: entry.weight)
+        self._things: _Things[V] = _Things(most_bytes, getsizeof=lambda entry: entry.weight)
         self._large: tuple[Hashable, _Entry[V]] | None = None
         self._waiting = waiting
         self._flights: Flights[tuple[object, ...], V] = Flights(waiting=waiting)
@@ -268,14 +285,16 @@ class Kept(Generic[V]):
     def find(self, key: Hashable, sources: tuple[object, ...] = ()) -> V | None:
         """What is kept under `key`, if it was made of these very `sources`; ``None`` if there is nothing."""
         try:
-            with self._lock:
-                entry = self._things[key]
+            entry = self._things[key]  # without the lock: nothing moves
         except KeyError:
             large = self._large
             if large is None or large[0] != key:
                 return None
             entry = large[1]
-        return entry.thing if entry.is_of(sources) else None
+        if not entry.is_of(sources):
+            return None
+        entry.used = True
+        return entry.thing
 
     def put(self, key: Hashable, thing: V, sources: tuple[object, ...] = ()) -> None:
         """Keep a thing that was made of `sources`. One that is too large to be kept with others is kept alone."""

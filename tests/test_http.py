@@ -9,13 +9,9 @@ import hashlib
 import json
 import os
 import re
-import threading
-import time
 import tracemalloc
-import weakref
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -24,13 +20,11 @@ import bottle
 import live
 import pytest
 from builders import make_sdist, make_wheel
-from packaging.utils import NormalizedName
 from wsgi_client import Answer, Client
 
 import pypiserver_lite
-from pypiserver_lite.errors import Busy, Denied, Missing
-from pypiserver_lite.kept import Kept, Turnstile
-from pypiserver_lite.model import LocalFile, Project
+from pypiserver_lite.errors import Denied, Missing
+from pypiserver_lite.model import LocalFile
 from pypiserver_lite.web import answers
 
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -560,46 +554,6 @@ def test_what_was_made_is_kept_until_something_changes(client: Client, packages:
     made.unlink()
     gone = get(client, path, Accept=JSON, If_None_Match=later.headers["ETag"])
     assert made.name not in gone.text and "newcomer" not in gone.text
-
-
-def test_a_thing_is_made_once_for_all_who_ask_and_the_oldest_go() -> None:
-    kept = Kept[bytes](len, most_bytes=4000, waiting=Turnstile(2))
-    begun, made, source = threading.Event(), [], object()
-
-    def make() -> bytes:
-        made.append(1)
-        begun.wait(10)
-        return bytes(1000)
-
-    with ThreadPoolExecutor(9) as pool:
-        asked = [pool.submit(kept.get, ("a",), (source,), make) for _ in range(9)]
-        # One makes it, two wait, and nobody else is held up with them.
-        deadline = time.monotonic() + 20
-        refused, waiting = wait(asked, 0)
-        while len(refused) < 6 and time.monotonic() < deadline:
-            refused, waiting = wait(asked, 0.01)
-        assert all(isinstance(one.exception(), Busy) for one in refused) and len(waiting) == 3
-        begun.set()
-        assert len({id(one.result(20)) for one in waiting}) == 1
-    assert len(made) == 1
-    with pytest.raises(ZeroDivisionError):
-        kept.get(("b",), (source,), lambda: bytes(1 // 0))
-    for letter in "bcd":
-        kept.get((letter,), (source,), lambda: bytes(1000))
-    assert kept.weight < 4000
-    kept.get(("a",), (source,), make)
-    assert len(made) == 2  # it had to go
-    kept.get(("a",), (object(),), make)
-    assert len(made) == 3
-
-
-def test_what_is_made_of_a_project_does_not_keep_it() -> None:
-    kept, project = Kept[bytes](len), Project(name=NormalizedName("foo"))
-    gone = weakref.ref(project)
-    assert kept.get(("a",), (project,), lambda: b"page") == kept.get(("a",), (project,), lambda: b"other") == b"page"
-    del project
-    assert gone() is None
-    assert kept.get(("a",), (Project(name=NormalizedName("foo")),), lambda: b"anew") == b"anew"
 
 
 def test_every_html_page_says_what_a_browser_may_do_with_it(client: Client) -> None:

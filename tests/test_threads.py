@@ -16,7 +16,7 @@ from wsgi_client import Client
 
 from pypiserver_lite import make_app
 from pypiserver_lite.errors import Busy
-from pypiserver_lite.kept import Flights, Kept
+from pypiserver_lite.kept import Flights
 from pypiserver_lite.upstream import addresses
 from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.upstream.client import Upstream
@@ -76,14 +76,3 @@ def test_an_index_without_threads_of_its_own_serves_all_the_same(
     client.get("/search?q=ours")
     app.close()
     assert len([line for line in caplog.messages if "not read ahead" in line]) == 1
-
-
-def test_a_store_whose_lock_was_held_by_another_thread_works_in_a_forked_process() -> None:
-    kept = Kept[bytes](len)
-    kept.put("a", b"a")
-    with kept._lock:  # as at the moment of a fork
-        held = kept._lock
-        kept.after_fork()
-        kept.put("b", b"b")
-        assert (kept.find("a"), kept.find("b")) == (None, b"b")
-    assert kept._lock is not held

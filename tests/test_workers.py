@@ -6,7 +6,6 @@ import http.client
 import os
 import re
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +16,6 @@ import builders
 import faulty_upstream as faulty
 import live
 import pytest
-
-from pypiserver_lite.errors import Busy
-from pypiserver_lite.kept import Turnstile
 
 AT_ONCE = 2.0
 """Seconds that tell an answer from waiting for a thread, also on a busy machine: what is waited for takes ten."""
@@ -347,75 +343,3 @@ def test_readers_that_go_away_make_way(server: faulty.FaultyUpstream, folder: Pa
         server.add("new", "new-1.0.tar.gz", b"new")
         until(lambda: live.ask(ours, "/packages/new-1.0.tar.gz").body == b"new")
         assert server.count(path) == 1
-
-
-# --- the turnstile itself
-
-
-def test_several_kinds_of_slow_work_do_not_fill_all_places_together() -> None:
-    all_kinds = Turnstile(3)
-    logins, digests = Turnstile(2, within=all_kinds), Turnstile(2, within=all_kinds)
-    logins.enter()
-    logins.enter()
-    digests.enter()
-    with pytest.raises(Busy):
-        digests.enter()  # there is a place of its kind, but none of all
-    with pytest.raises(Busy):
-        logins.enter()
-    logins.leave()
-    digests.enter()
-    for turnstile in (logins, digests, digests):
-        turnstile.leave()
-    for _ in range(3):
-        all_kinds.enter()
-
-
-def test_a_turnstile_lets_so_many_through_and_says_so_to_the_rest() -> None:
-    turnstile = Turnstile(2)
-    with turnstile.inside(), turnstile.inside(), pytest.raises(Busy), turnstile.inside():
-        pass
-    with turnstile.inside():
-        pass
-
-
-def test_pieces_hold_their_place_until_they_are_read_or_nobody_will() -> None:
-    turnstile = Turnstile(1)
-
-    def fails() -> Iterator[bytes]:
-        raise OSError
-
-    def breaks() -> Iterator[bytes]:
-        yield b"a"
-        raise OSError
-
-    with pytest.raises(OSError):
-        turnstile.through(fails)
-    with pytest.raises(OSError) as kept:  # with all that led to it
-        list(turnstile.through(breaks))
-    with turnstile.inside():
-        del kept
-    assert list(turnstile.through(lambda: iter([b"a", b"b"]))) == [b"a", b"b"]
-    begun = turnstile.through(lambda: iter([b"a", b"b"]))
-    assert next(begun) == b"a"
-    with pytest.raises(Busy):
-        turnstile.through(lambda: iter([]))
-    begun.close()  # type: ignore[attr-defined]  # a generator
-    unread = turnstile.through(lambda: iter([b"a"]))
-    del unread
-    closed = turnstile.through(lambda: iter([b"a"]))
-    closed.close()  # type: ignore[attr-defined]
-    with turnstile.inside():
-        pass
-
-
-def test_a_place_is_given_back_once_whoever_lets_go_of_it() -> None:
-    turnstile = Turnstile(3)
-    pieces = [turnstile.through(lambda: iter([b"a"])) for _ in range(3)]
-    threads = [threading.Thread(target=lambda piece=piece: list(piece)) for piece in pieces]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    pieces.clear()
-    with turnstile.inside(), turnstile.inside(), turnstile.inside(), pytest.raises(Busy), turnstile.inside():
-        pass
