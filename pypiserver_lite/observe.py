@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from http.client import responses
 
-from .config.settings import Config
+from .config.settings import ServerSettings
 from .errors import ConfigError
 
 log = logging.getLogger("pypiserver_lite")
@@ -24,37 +24,37 @@ _OURS = frozenset({"status", "size", "error", "ms"})
 _LONGEST = 500  # characters of one value in a line
 
 
-def set_up(config: Config) -> None:
+def set_up(settings: ServerSettings) -> None:
     """Direct the log where the settings say. Called by the command line only: an embedder's logging is its own.
 
     Raises ConfigError for a log file that cannot be written and for a format that cannot be filled in.
     """
-    formats = {"--log-req-frmt": config.log_req_frmt, "--log-res-frmt": config.log_res_frmt}
-    formats["--log-err-frmt"] = config.log_err_frmt
+    formats = {"--log-req-frmt": settings.log_req_frmt, "--log-res-frmt": settings.log_res_frmt}
+    formats["--log-err-frmt"] = settings.log_err_frmt
     for option, template in formats.items():
         try:
             fill(template, {"ms": 0})
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"{option}: {error}; write %(NAME)s for a value, %% for a sign") from error
     try:
-        formatter = logging.Formatter(config.log_frmt)
+        formatter = logging.Formatter(settings.log_frmt)
         formatter.format(logging.LogRecord("name", logging.INFO, "file", 1, "message", (), None))
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"--log-frmt: {error}; Python's logging names what a line may hold") from error
     handlers: list[logging.Handler] = [logging.NullHandler()]
-    if config.log_file is not None:
+    if settings.log_file is not None:
         try:
-            handlers.append(logging.FileHandler(config.log_file, encoding="utf-8", errors="backslashreplace"))
+            handlers.append(logging.FileHandler(settings.log_file, encoding="utf-8", errors="backslashreplace"))
         except OSError as error:
-            raise ConfigError(f"--log-file {config.log_file}: {error.strerror}") from error
-    if config.log_stream != "none":
-        handlers.append(logging.StreamHandler(sys.stdout if config.log_stream == "stdout" else sys.stderr))
+            raise ConfigError(f"--log-file {settings.log_file}: {error.strerror}") from error
+    if settings.log_stream != "none":
+        handlers.append(logging.StreamHandler(sys.stdout if settings.log_stream == "stdout" else sys.stderr))
     root = logging.getLogger()
     root.handlers[:] = handlers
     for handler in handlers:
         handler.setFormatter(formatter)
-    level = logging.WARNING - 10 * min(config.verbose, 2)
-    root.setLevel(logging.ERROR if config.quiet else level)
+    level = logging.WARNING - 10 * min(settings.verbose, 2)
+    root.setLevel(logging.ERROR if settings.quiet else level)
     for option, template in formats.items():
         for name in re.findall(r"%\(([^)]*)\)", template):
             # WSGI's own names are upper-case; those of other kinds of values have a dot.
@@ -89,7 +89,7 @@ def request_values(environ: Mapping[str, object]) -> dict[str, object]:
 
 
 def note(
-    config: Config,
+    settings: ServerSettings,
     values: dict[str, object],
     status: str,
     headers: Iterable[tuple[str, str]],
@@ -104,4 +104,4 @@ def note(
     values.update(status=status, size=sizes[0] if sizes else "-", error=error)
     values["ms"] = int((time.monotonic() - began) * 1000)
     level = logging.ERROR if status[:1] == "5" else logging.INFO
-    access.log(level, "%s", fill(config.log_err_frmt if failed else config.log_res_frmt, values))
+    access.log(level, "%s", fill(settings.log_err_frmt if failed else settings.log_res_frmt, values))

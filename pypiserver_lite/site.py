@@ -59,16 +59,16 @@ class Site:
 
     def fallback(self, name: NormalizedName) -> str | None:
         """Where to send clients for a project that is not here, or ``None`` if they are to go nowhere else."""
-        settings = self.config
+        settings = self.config.index
         if settings.disable_fallback or settings.fallback_mode != "redirect" or self.reserved.refuses(name):
             return None
         return f"{settings.fallback_url[0] if settings.fallback_url else _default_upstream()}{name}/"
 
     def upstreams(self) -> tuple[str, ...]:
         """The upstreams' addresses, in the order in which they are asked; none if nobody is. May hold passwords."""
-        if self.config.disable_fallback:
+        if self.config.index.disable_fallback:
             return ()
-        return self.config.fallback_url or (_default_upstream(),)
+        return self.config.index.fallback_url or (_default_upstream(),)
 
     def stale(self, name: NormalizedName) -> float | None:
         """Seconds since an upstream confirmed a project that is served only because it does not answer now."""
@@ -115,7 +115,7 @@ def build(config: Config) -> Site:
     remotes = build_remotes(config, slow)
     # Last, so that settings that contradict each other leave nothing open.
     folder = build_folder(config, slow)
-    reserved = Reserved(config.private, folder.had)
+    reserved = Reserved(config.index.private, folder.had)
     return Site(
         config=config,
         index=Index([folder, Withheld(Index(remotes), reserved)]) if remotes else folder,
@@ -132,9 +132,9 @@ def build(config: Config) -> Site:
 
 
 def _file_cache_control(config: Config, gate: Gate) -> str:
-    if config.cache_control is not None:
-        control = f"max-age={config.cache_control}"
-    elif config.overwrite or gate.open or config.passwords is not None:
+    if config.index.cache_control is not None:
+        control = f"max-age={config.index.cache_control}"
+    elif config.index.overwrite or gate.open or config.index.passwords is not None:
         # Whoever may update may remove a file and publish another of its name: a client that had the old one for a
         # year would call the new one tampered with.
         control = "no-cache"
@@ -145,14 +145,14 @@ def _file_cache_control(config: Config, gate: Gate) -> str:
 
 def build_folder(config: Config, slow: Turnstile | None = None) -> Folder:
     """The packages folders alone. Raises ConfigError for one that cannot be served."""
-    roots = [_folder(path) for path in config.packages]
+    roots = [_folder(path) for path in config.index.packages]
     return Folder(
         roots,
         _memory(config),
-        hash_algo=config.hash_algo,
+        hash_algo=config.index.hash_algo,
         workers=threads(config),
         within=slow,
-        follow_links=config.follow_links,
+        follow_links=config.index.follow_links,
         copies=_cache_dir(config) / "names",
     )
 
@@ -174,42 +174,43 @@ def _folder(path: Path) -> Path:
 
 
 def _sendfile(config: Config) -> Sendfile | None:
-    if config.sendfile_header is None:
+    if config.server.sendfile_header is None:
         return None
-    roots = [path.resolve() for path in config.packages]
-    mappings = [(prefix, folder.resolve()) for prefix, folder in config.sendfile_header.mappings]
+    roots = [path.resolve() for path in config.index.packages]
+    mappings = [(prefix, folder.resolve()) for prefix, folder in config.server.sendfile_header.mappings]
     for _, folder in mappings:
         if not any(folder == root or folder in root.parents or root in folder.parents for root in roots):
             raise ConfigError(f"--sendfile-header: {folder} holds none of the packages folders, nor lies in one")
-    return Sendfile(config.sendfile_header.header, tuple(mappings))
+    return Sendfile(config.server.sendfile_header.header, tuple(mappings))
 
 
 def _gate(config: Config, slow: Turnstile) -> Gate:
-    protected = config.authenticate
-    if config.passwords == NO_PASSWORDS:
+    protected = config.index.authenticate
+    if config.index.passwords == NO_PASSWORDS:
         if protected:
             listed = ",".join(sorted(protected))
             raise ConfigError(f"-P . means that nobody can log in, but -a {listed} asks for it; add -a . to open up")
         return Gate(None, frozenset(), open=True)
     if not protected:
         raise ConfigError("-a . lets anybody upload; say so twice: add -P .")
-    if config.passwords is None:
+    if config.index.passwords is None:
         needless = protected - {"update"}
         if needless:
             raise ConfigError(f"-a {','.join(sorted(needless))} needs a password file: add -P FILE")
         return Gate(None, protected, open=False)
-    passwords = Passwords(config.passwords)
+    passwords = Passwords(config.index.passwords)
     passwords.check()
     return Gate(passwords, protected, workers=threads(config), within=slow)
 
 
 def threads(config: Config) -> int:
     """Requests worked on at once. uv alone asks for fifty, each may wait for an upstream, and half may wait."""
-    return config.threads or (16 if config.disable_fallback or config.fallback_mode == "redirect" else 104)
+    waits = not config.index.disable_fallback and config.index.fallback_mode != "redirect"
+    return config.server.threads or (104 if waits else 16)
 
 
 def _cache_dir(config: Config) -> Path:
-    return config.cache_dir or platformdirs.user_cache_path("pypiserver-lite")
+    return config.server.cache_dir or platformdirs.user_cache_path("pypiserver-lite")
 
 
 def _memory(config: Config) -> Memory:
@@ -220,17 +221,18 @@ def build_cache(config: Config) -> Cache:
     """Where the upstreams' pages and files are kept."""
     from .upstream.cache import Cache
 
-    return Cache(_cache_dir(config) / "upstream", config.cache_size)
+    return Cache(_cache_dir(config) / "upstream", config.server.cache_size)
 
 
 def build_remotes(config: Config, slow: Turnstile | None = None) -> tuple[Remote, ...]:
     """The upstreams that are asked for clients, in order. Raises ConfigError for settings that do not go together."""
-    if config.disable_fallback:
+    settings = config.index
+    if settings.disable_fallback:
         return ()
-    if config.fallback_mode == "redirect":
-        if len(config.fallback_url) > 1:
+    if settings.fallback_mode == "redirect":
+        if len(settings.fallback_url) > 1:
             raise ConfigError("several --fallback-url need --fallback-mode proxy or cache: clients go to one place")
-        if any("@" in url.split("/")[2] for url in config.fallback_url):
+        if any("@" in url.split("/")[2] for url in settings.fallback_url):
             raise ConfigError(
                 "--fallback-url holds a password that every client would be sent; leave it out, or add "
                 "--fallback-mode proxy or cache"
@@ -242,19 +244,19 @@ def build_remotes(config: Config, slow: Turnstile | None = None) -> tuple[Remote
     from .upstream.source import Remote
     from .upstream.ways import find
 
-    rate, traffic = Rate(config.fallback_rate), Traffic()
+    rate, traffic = Rate(settings.fallback_rate), Traffic()
     # Half of the threads at most wait for upstreams and their readers, so that what is here never waits with them.
     workers = max(1, threads(config) // 2)
     turnstile = Turnstile(workers, within=slow)
-    cache = build_cache(config) if config.fallback_mode == "cache" else None
-    urls = config.fallback_url or (_default_upstream(),)
-    ways = find(config.fallback_ca, config.fallback_proxy)
+    cache = build_cache(config) if settings.fallback_mode == "cache" else None
+    urls = settings.fallback_url or (_default_upstream(),)
+    ways = find(settings.fallback_ca, settings.fallback_proxy)
     calls = max(1, workers // len(urls))
     upstreams = [
         Upstream(
             url,
-            netrc=config.netrc,
-            hosts=config.fallback_host,
+            netrc=settings.netrc,
+            hosts=settings.fallback_host,
             ways=ways,
             # Who asks for a page waits for all that may be asked before it, and pip gives up after 15 seconds.
             page=_ANSWER / len(urls),
@@ -267,5 +269,5 @@ def build_remotes(config: Config, slow: Turnstile | None = None) -> tuple[Remote
     ]
     mode: Literal["proxy", "cache"] = "cache" if cache else "proxy"
     return tuple(
-        Remote(upstream, mode=mode, cache=cache, turnstile=turnstile, ttl=config.cache_ttl) for upstream in upstreams
+        Remote(upstream, mode=mode, cache=cache, turnstile=turnstile, ttl=settings.cache_ttl) for upstream in upstreams
     )

@@ -40,7 +40,7 @@ def made() -> PypiServerLite:
 
 def make_served() -> PypiServerLite:
     """The application as ``pypiserver-lite run`` needs it in the processes of a server, with a log of its own."""
-    observe.set_up(from_environ(os.environ))
+    observe.set_up(from_environ(os.environ).server)
     app = made()
     app.bound()
     return app

@@ -213,7 +213,7 @@ def test_options_for_an_upstream_that_is_not_asked_are_said(words: list[str], sa
 def test_every_server_of_bottle_and_pypiserver_is_accepted() -> None:
     names = {*bottle.server_names, "auto", "cherrypy", "gevent", "gunicorn", "paste", "twisted", "wsgiref"}
     for name in names:
-        assert settings.from_settings({"server": name}).server == name.lower()
+        assert settings.from_settings({"server": name}).server.server == name.lower()
 
 
 def test_options_may_stand_before_the_verb_and_the_verb_may_be_left_out(folder: Path) -> None:
@@ -311,9 +311,10 @@ def test_flags_win_over_variables_and_variables_over_defaults() -> None:
     parser = settings.make_parser("", "")
     environ = {"PYPISERVER_LITE_PORT": "1", "PYPISERVER_LITE_HOST": "::1", "PYPISERVER_LITE_PACKAGES": "a:b"}
     config = settings.load(parser, ["-p", "2", "-o"], environ)
-    assert (config.port, config.host, config.overwrite, config.cache_control) == (2, "::1", True, None)
-    assert [path.name for path in config.packages] == ["a", "b"]
-    assert settings.load(parser, ["c"], environ).packages == (Path("c"),)
+    assert (config.server.port, config.server.host) == (2, "::1")
+    assert (config.index.overwrite, config.index.cache_control) == (True, None)
+    assert [path.name for path in config.index.packages] == ["a", "b"]
+    assert settings.load(parser, ["c"], environ).index.packages == (Path("c"),)
 
 
 @pytest.mark.parametrize(

@@ -335,7 +335,7 @@ def test_wrong_setting_is_refused_with_the_nearest_right_one(packages: Path) -> 
 
 def test_folders_may_be_listed(packages: Path, tmp_path: Path) -> None:
     app = make_app([packages, str(tmp_path)], disable_fallback=True, cache_dir=tmp_path / "facts")
-    assert app.site.config.packages == (packages, tmp_path)
+    assert app.site.config.index.packages == (packages, tmp_path)
     app.close()
 
 

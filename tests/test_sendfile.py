@@ -15,7 +15,7 @@ import pytest
 from builders import make_wheel
 
 from pypiserver_lite import ConfigError, make_app
-from pypiserver_lite.config.settings import Config, from_environ, from_settings, variables
+from pypiserver_lite.config.settings import from_environ, from_settings, variables
 from pypiserver_lite.config.values import Sendfile
 
 NGINX = next(
@@ -137,7 +137,7 @@ def test_a_mapping_of_a_folder_without_packages_is_refused_at_the_start(packages
 
 def test_a_rule_reaches_server_processes_by_the_environment(tmp_path: Path) -> None:
     rule = Sendfile("X-Accel-Redirect", (("/a", tmp_path / "with space"), ("/b", tmp_path)))
-    assert from_environ(variables(Config(sendfile_header=rule))).sendfile_header == rule
+    assert from_environ(variables(from_settings({"sendfile_header": rule}))).server.sendfile_header == rule
 
 
 @needs_nginx

@@ -61,7 +61,7 @@ def cache(argv: Sequence[str]) -> int:
         for kind, (entries, size) in usage.kinds.items():
             print(f"  {kind:<10}{entries:>8}  {shown_size(size):>10}")
         return 0
-    freed = clear(store) if action == "clear" else prune(store, config.cache_size)
+    freed = clear(store) if action == "clear" else prune(store, config.server.cache_size)
     print(f"{store.root}: {freed.entries} entries removed, {shown_size(freed.size)}")
     return 0
 
@@ -69,7 +69,7 @@ def cache(argv: Sequence[str]) -> int:
 def _warm(config: Config, requirements: Path, every: bool) -> int:
     from tqdm import tqdm
 
-    observe.set_up(config)
+    observe.set_up(config.server)
     remotes = site.build_remotes(config)
     failed = 0
     # Drawn on a terminal only; in a pipe there is one line a file, and no bar.

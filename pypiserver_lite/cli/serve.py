@@ -34,7 +34,7 @@ def run(argv: Sequence[str]) -> int:
     parser.usage = "%(prog)s [OPTIONS] [PACKAGES ...]"
     parser.add_argument("--version", action="version", version=VERSION)
     config = settings.load(parser, argv, os.environ)
-    observe.set_up(config)
+    observe.set_up(config.server)
     for remark in remarks(config):
         observe.log.warning("%s", remark)
     with _there_to_stay():
@@ -44,7 +44,7 @@ def run(argv: Sequence[str]) -> int:
     os.environ.update(settings.variables(config))
     try:
         servers.run(
-            "waitress" if config.server in settings.OTHER_SERVERS else config.server,
+            "waitress" if config.server.server in settings.OTHER_SERVERS else config.server.server,
             lambda: app,
             "pypiserver_lite.wsgi:make_served",
             _options(config),
@@ -61,21 +61,21 @@ _ASKING = ("cache_size", "cache_ttl", "fallback_rate", "fallback_host", "fallbac
 
 def remarks(config: Config) -> Iterator[str]:
     """What may not be meant, and what has no effect."""
-    if config.server in settings.OTHER_SERVERS:
-        yield f"--server {config.server}: waitress runs instead"
-    if config.backend is not None:
-        yield f"--backend {config.backend} has no effect: the folder is always kept indexed"
-    idle: tuple[str, ...] = ("fallback_url", "fallback_mode", *_ASKING) if config.disable_fallback else ()
-    idle = idle or (_ASKING if config.fallback_mode == "redirect" else ())
-    if given := [name for name in idle if getattr(config, name) != settings.default(name)]:
-        why = "--disable-fallback" if config.disable_fallback else "--fallback-mode redirect"
+    if config.server.server in settings.OTHER_SERVERS:
+        yield f"--server {config.server.server}: waitress runs instead"
+    if config.server.backend is not None:
+        yield f"--backend {config.server.backend} has no effect: the folder is always kept indexed"
+    idle: tuple[str, ...] = ("fallback_url", "fallback_mode", *_ASKING) if config.index.disable_fallback else ()
+    idle = idle or (_ASKING if config.index.fallback_mode == "redirect" else ())
+    if given := [name for name in idle if config.value(name) != settings.default(name)]:
+        why = "--disable-fallback" if config.index.disable_fallback else "--fallback-mode redirect"
         yield f"{', '.join(map(settings.flag, given))}: without effect, for with {why} this server asks no upstream"
-    for url in () if config.disable_fallback else config.fallback_url:
+    for url in () if config.index.disable_fallback else config.index.fallback_url:
         if not url.endswith(("/simple/", "/+simple/")):
             yield f"--fallback-url {url!r}: this is asked for NAME/ below it; most indexes have that below /simple/"
-    if config.passwords == NO_PASSWORDS and not is_loopback(config.host):
+    if config.index.passwords == NO_PASSWORDS and not is_loopback(config.server.host):
         yield (
-            f"-P . -a . with --host {config.host}: whoever reaches this port may publish and remove packages; "
+            f"-P . -a . with --host {config.server.host}: whoever reaches this port may publish and remove packages; "
             "name a password file with -P FILE, or listen on 127.0.0.1"
         )
 
@@ -93,26 +93,26 @@ def _there_to_stay() -> Iterator[None]:
 
 def _options(config: Config) -> servers.Options:
     return servers.Options(
-        host=config.host,
-        port=config.port,
+        host=config.server.host,
+        port=config.server.port,
         threads=site.threads(config),
-        workers=config.workers,
-        connection_limit=config.connection_limit,
-        idle_timeout=config.idle_timeout,
-        max_header=config.max_header,
-        max_body=config.max_upload,
-        grace=config.grace,
-        trusted_proxy=config.trusted_proxy,
-        tls_cert=config.tls_cert,
-        tls_key=config.tls_key,
+        workers=config.server.workers,
+        connection_limit=config.server.connection_limit,
+        idle_timeout=config.server.idle_timeout,
+        max_header=config.server.max_header,
+        max_body=config.index.max_upload,
+        grace=config.server.grace,
+        trusted_proxy=config.server.trusted_proxy,
+        tls_cert=config.server.tls_cert,
+        tls_key=config.server.tls_key,
     )
 
 
 def _announce(config: Config, host: str, port: int) -> None:
-    if config.quiet:
+    if config.server.quiet:
         return
-    folders = ", ".join(str(path) for path in config.packages)
+    folders = ", ".join(str(path) for path in config.index.packages)
     shown = f"[{host}]" if ":" in host else host
     note = " (this machine only; --host 0.0.0.0 lets others in)" if is_loopback(host) else ""
-    scheme = "https" if config.tls_cert else "http"
+    scheme = "https" if config.server.tls_cert else "http"
     print(f"pypiserver-lite {VERSION} serves {folders} on {scheme}://{shown}:{port}/{note}", flush=True)

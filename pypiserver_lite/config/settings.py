@@ -1,6 +1,6 @@
 """Every setting, once: name, type, default, help.
 
-A field of `Config` is the row from which the command-line flag, the
+A field of `ServerSettings` or `IndexSettings` is the row from which the command-line flag, the
 environment variable ``PYPISERVER_LITE_<NAME>`` and the keyword of `make_app`
 follow. Flags win over the environment, the environment over the defaults.
 """
@@ -47,6 +47,7 @@ from .values import (
 )
 
 ENV_PREFIX = "PYPISERVER_LITE_"
+_GROUPS = ("server", "limits", "rights", "upstream", "pages", "storage", "log")  # as --help shows them
 
 OTHER_SERVERS = (
     *("auto", "wsgiref", "cherrypy", "cheroot", "paste", "twisted", "tornado", "gevent", "geventsocketio", "eventlet"),
@@ -57,7 +58,7 @@ OTHER_SERVERS = (
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How a field of `Config` is spelled and read.
+    """How a setting is spelled and read.
 
     `parse` takes what a flag, a variable or a caller gave, returns the
     field's value and raises ValueError with the reason if it cannot.
@@ -95,8 +96,8 @@ def _row(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """All settings, checked one by one; `site.build` checks what they name."""
+class IndexSettings:
+    """What an index serves, from where, to whom, and how its pages look."""
 
     packages: tuple[Path, ...] = _row(
         (Path("~/packages"),),
@@ -104,124 +105,6 @@ class Config:
         "folders to serve; the first that has a file name wins, and uploads go to the first (default: ~/packages)",
         shown=False,
     )
-
-    port: int = _row(8080, parse_port, "port to listen on; 0 takes a free one", "-p", "--port")
-    host: str = _row(
-        "127.0.0.1",
-        parse_text,
-        "address to listen on; 0.0.0.0 lets other machines in",
-        *("-i", "-H", "--interface", "--host"),
-        note=", this machine only",
-    )
-    server: str = _row(
-        "waitress",
-        choice("waitress", "granian", "gunicorn", also=OTHER_SERVERS),
-        "WSGI server to run on: waitress, or granian or gunicorn if it is installed; for the others that pypiserver "
-        "knows, waitress runs",
-        "--server",
-    )
-    server_base_url: str = _row(
-        "/",
-        parse_base_url,
-        "address at which clients see this index behind a proxy, https://HOST/PATH/, or the path alone; what is asked "
-        "under that path is answered too",
-        "--server-base-url",
-        metavar="URL",
-    )
-    backend: str | None = _row(
-        None,
-        choice("auto", "simple-dir", "cached-dir"),
-        "pypiserver's, without effect: the folder is always kept indexed",
-        "--backend",
-    )
-    workers: int = _row(
-        1,
-        parse_count,
-        "processes, with granian and gunicorn",
-        "--workers",
-        metavar="N",
-        group="limits",
-    )
-    tls_cert: Path | None = _row(
-        None,
-        parse_path,
-        "certificate, to serve https with granian or gunicorn; needs --tls-key",
-        "--tls-cert",
-        metavar="FILE",
-    )
-    tls_key: Path | None = _row(None, parse_path, "the certificate's key", "--tls-key", metavar="FILE")
-    health_endpoint: str = _row("/health", parse_endpoint, "where monitoring asks", "--health-endpoint", metavar="PATH")
-
-    threads: int | None = _row(
-        None,
-        parse_threads,
-        "requests worked on at once (default: 16, or 104 with --fallback-mode proxy or cache)",
-        "--threads",
-        metavar="N",
-        group="limits",
-    )
-    connection_limit: int = _row(
-        1000,
-        parse_count,
-        "connections open at once; beyond it the longest idle give way, then the slowest",
-        "--connection-limit",
-        metavar="N",
-        group="limits",
-    )
-    idle_timeout: int = _row(
-        120,
-        parse_count,
-        "seconds after which a silent connection is closed",
-        "--idle-timeout",
-        metavar="SECONDS",
-        group="limits",
-    )
-    grace: int = _row(
-        10,
-        parse_seconds,
-        "seconds that requests under way get when the server is told to stop",
-        "--grace",
-        metavar="SECONDS",
-        group="limits",
-    )
-    max_header: int = _row(
-        "64KiB",
-        parse_size,
-        "largest head of a request",
-        "--max-header",
-        metavar="SIZE",
-        group="limits",
-    )
-    trusted_proxy: tuple[str, ...] = _row(
-        (),
-        parse_words,
-        "address or network of a proxy whose X-Forwarded-* are believed; may be repeated (default: nobody's)",
-        "--trusted-proxy",
-        metavar="ADDRESS",
-        group="server",
-        repeat=True,
-    )
-
-    allow_host: tuple[str, ...] = _row(
-        (),
-        parse_hosts,
-        "further name that a server on a loopback address answers to, or '*' for any; may be repeated "
-        "(default: names of this machine)",
-        "--allow-host",
-        metavar="NAME",
-        group="server",
-        repeat=True,
-    )
-
-    sendfile_header: Sendfile | None = _row(
-        None,
-        parse_sendfile,
-        "header by which the web server in front is told to send a file itself: X-Sendfile, or "
-        "X-Accel-Redirect=/PREFIX:FOLDER for nginx (default: none, files are sent from here)",
-        "--sendfile-header",
-        metavar="NAME[=PREFIX:FOLDER]",
-    )
-
     passwords: Path | None = _row(
         None,
         parse_passwords,
@@ -242,7 +125,6 @@ class Config:
     overwrite: bool = _row(
         False, parse_switch, "an upload may replace a file", "-o", "--overwrite", group="rights", switch=True
     )
-
     max_upload: int | None = _row(
         None,
         parse_size,
@@ -251,7 +133,6 @@ class Config:
         metavar="SIZE",
         group="rights",
     )
-
     fallback_url: tuple[Url, ...] = _row(
         (),
         parse_urls,
@@ -270,7 +151,6 @@ class Config:
         group="upstream",
         switch=True,
     )
-
     fallback_mode: str = _row(
         "redirect",
         choice("redirect", "proxy", "cache"),
@@ -288,14 +168,6 @@ class Config:
         metavar="NAME",
         group="upstream",
         repeat=True,
-    )
-    cache_size: int = _row(
-        "10GB",
-        parse_size,
-        "most bytes of the upstream's files that are kept",
-        "--cache-size",
-        metavar="SIZE",
-        group="upstream",
     )
     cache_ttl: int = _row(
         600,
@@ -349,7 +221,6 @@ class Config:
         metavar="FILE",
         group="upstream",
     )
-
     hash_algo: str | None = _row(
         "sha256",
         parse_hash_algo,
@@ -378,16 +249,6 @@ class Config:
         metavar="DIR",
         group="pages",
     )
-
-    cache_dir: Path | None = _row(
-        None,
-        parse_path,
-        "where digests, metadata and what comes from the upstream are kept; may be deleted at any time "
-        "(default: the user's cache folder)",
-        "--cache-dir",
-        metavar="DIR",
-        group="storage",
-    )
     follow_links: bool = _row(
         False,
         parse_switch,
@@ -397,6 +258,141 @@ class Config:
         switch=True,
     )
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """The process that serves it: address, server, limits, folders of its own, log."""
+
+    port: int = _row(8080, parse_port, "port to listen on; 0 takes a free one", "-p", "--port")
+    host: str = _row(
+        "127.0.0.1",
+        parse_text,
+        "address to listen on; 0.0.0.0 lets other machines in",
+        *("-i", "-H", "--interface", "--host"),
+        note=", this machine only",
+    )
+    server: str = _row(
+        "waitress",
+        choice("waitress", "granian", "gunicorn", also=OTHER_SERVERS),
+        "WSGI server to run on: waitress, or granian or gunicorn if it is installed; for the others that pypiserver "
+        "knows, waitress runs",
+        "--server",
+    )
+    server_base_url: str = _row(
+        "/",
+        parse_base_url,
+        "address at which clients see this index behind a proxy, https://HOST/PATH/, or the path alone; what is asked "
+        "under that path is answered too",
+        "--server-base-url",
+        metavar="URL",
+    )
+    backend: str | None = _row(
+        None,
+        choice("auto", "simple-dir", "cached-dir"),
+        "pypiserver's, without effect: the folder is always kept indexed",
+        "--backend",
+    )
+    workers: int = _row(
+        1,
+        parse_count,
+        "processes, with granian and gunicorn",
+        "--workers",
+        metavar="N",
+        group="limits",
+    )
+    tls_cert: Path | None = _row(
+        None,
+        parse_path,
+        "certificate, to serve https with granian or gunicorn; needs --tls-key",
+        "--tls-cert",
+        metavar="FILE",
+    )
+    tls_key: Path | None = _row(None, parse_path, "the certificate's key", "--tls-key", metavar="FILE")
+    health_endpoint: str = _row("/health", parse_endpoint, "where monitoring asks", "--health-endpoint", metavar="PATH")
+    threads: int | None = _row(
+        None,
+        parse_threads,
+        "requests worked on at once (default: 16, or 104 with --fallback-mode proxy or cache)",
+        "--threads",
+        metavar="N",
+        group="limits",
+    )
+    connection_limit: int = _row(
+        1000,
+        parse_count,
+        "connections open at once; beyond it the longest idle give way, then the slowest",
+        "--connection-limit",
+        metavar="N",
+        group="limits",
+    )
+    idle_timeout: int = _row(
+        120,
+        parse_count,
+        "seconds after which a silent connection is closed",
+        "--idle-timeout",
+        metavar="SECONDS",
+        group="limits",
+    )
+    grace: int = _row(
+        10,
+        parse_seconds,
+        "seconds that requests under way get when the server is told to stop",
+        "--grace",
+        metavar="SECONDS",
+        group="limits",
+    )
+    max_header: int = _row(
+        "64KiB",
+        parse_size,
+        "largest head of a request",
+        "--max-header",
+        metavar="SIZE",
+        group="limits",
+    )
+    trusted_proxy: tuple[str, ...] = _row(
+        (),
+        parse_words,
+        "address or network of a proxy whose X-Forwarded-* are believed; may be repeated (default: nobody's)",
+        "--trusted-proxy",
+        metavar="ADDRESS",
+        group="server",
+        repeat=True,
+    )
+    allow_host: tuple[str, ...] = _row(
+        (),
+        parse_hosts,
+        "further name that a server on a loopback address answers to, or '*' for any; may be repeated "
+        "(default: names of this machine)",
+        "--allow-host",
+        metavar="NAME",
+        group="server",
+        repeat=True,
+    )
+    sendfile_header: Sendfile | None = _row(
+        None,
+        parse_sendfile,
+        "header by which the web server in front is told to send a file itself: X-Sendfile, or "
+        "X-Accel-Redirect=/PREFIX:FOLDER for nginx (default: none, files are sent from here)",
+        "--sendfile-header",
+        metavar="NAME[=PREFIX:FOLDER]",
+    )
+    cache_dir: Path | None = _row(
+        None,
+        parse_path,
+        "where digests, metadata and what comes from the upstream are kept; may be deleted at any time "
+        "(default: the user's cache folder)",
+        "--cache-dir",
+        metavar="DIR",
+        group="storage",
+    )
+    cache_size: int = _row(
+        "10GB",
+        parse_size,
+        "most bytes of the upstream's files that are kept",
+        "--cache-size",
+        metavar="SIZE",
+        group="upstream",
+    )
     verbose: int = _row(0, parse_seconds, "say more; twice: everything", "-v", "--verbose", group="log", counted=True)
     quiet: bool = _row(False, parse_switch, "say only what went wrong", "-q", "--quiet", group="log", switch=True)
     log_file: Path | None = _row(
@@ -448,9 +444,20 @@ class Config:
     )
 
 
-SETTINGS: Mapping[str, Setting] = {
-    row.name: row.metadata["setting"] for row in dataclasses.fields(Config) if "setting" in row.metadata
-}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings, checked one by one; `site.build` checks what they name."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    index: IndexSettings = field(default_factory=IndexSettings)
+
+    def value(self, name: str) -> object:
+        """The value of the setting `name`."""
+        return getattr(self.server if hasattr(self.server, name) else self.index, name)
+
+
+_ROWS = {row.name: row for part in (IndexSettings, ServerSettings) for row in dataclasses.fields(part)}
+SETTINGS: Mapping[str, Setting] = {name: row.metadata["setting"] for name, row in _ROWS.items()}
 
 
 def from_settings(settings: Mapping[str, object], *, label: Callable[[str], str] = str) -> Config:
@@ -472,12 +479,13 @@ def from_settings(settings: Mapping[str, object], *, label: Callable[[str], str]
         if value is None and default(name) is not None:
             del values[name]
     values.setdefault("packages", parse_paths(default("packages")))  # its ~ is expanded
-    return Config(**values)
+    server = {row.name: values.pop(row.name) for row in dataclasses.fields(ServerSettings) if row.name in values}
+    return Config(server=ServerSettings(**server), index=IndexSettings(**values))
 
 
 def default(name: str) -> object:
-    """What a field is without being given."""
-    return Config.__dataclass_fields__[name].default
+    """What a setting is without being given."""
+    return _ROWS[name].default
 
 
 def flag(name: str) -> str:
@@ -506,11 +514,9 @@ def make_parser(prog: str, description: str, epilog: str = "", names: Iterable[s
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    groups: dict[str, Any] = {}
+    groups = {title: parser.add_argument_group(title) for title in _GROUPS}
     for name in SETTINGS if names is None else names:
         setting = SETTINGS[name]
-        if setting.group not in groups:
-            groups[setting.group] = parser.add_argument_group(setting.group)
         group = groups[setting.group]
         if not setting.flags:
             group.add_argument(name, nargs="*", metavar=name.upper(), help=setting.help)
@@ -542,7 +548,7 @@ def variables(config: Config) -> dict[str, str]:
     """The environment that `from_environ` reads as `config`, for processes that load the application by name."""
     found = {}
     for name in SETTINGS:
-        value = getattr(config, name)
+        value = config.value(name)
         if name == "passwords" and value == NO_PASSWORDS:
             text = "."
         elif isinstance(value, frozenset):

@@ -52,8 +52,8 @@ class PypiServerLite(entry.Entry):
         given = settings.get("config")
         alone = isinstance(given, Config) and len(settings) == 1
         checked = cast("Config", given) if alone else from_settings(settings)
-        self._base_path = urlsplit(checked.server_base_url).path.rstrip("/")
-        self.templates = templates.Templates(folder=checked.templates, welcome=checked.welcome)
+        self._base_path = urlsplit(checked.server.server_base_url).path.rstrip("/")
+        self.templates = templates.Templates(folder=checked.index.templates, welcome=checked.index.welcome)
         self.site = site.build(checked)
         # Some of what is told of a project may have to come from an upstream first.
         waiting = Turnstile(max(1, site.threads(checked) // 4), room=site.threads(checked), patience=0.5)
@@ -94,7 +94,7 @@ class PypiServerLite(entry.Entry):
         self._route("GET", "/favicon.ico", None, self.nothing)
         self._route("GET", "/robots.txt", None, self.nothing)
         self._route("GET", "/<name>/json", "list", self.project_json)
-        self._add_health(self.site.config.health_endpoint)
+        self._add_health(self.site.config.server.health_endpoint)
         # The widest patterns last: they would match the others.
         self._route("GET", "/<name>", "list", self.to_simple)
         self._route("GET", "/<name>/", "list", self.to_simple)
@@ -245,7 +245,7 @@ class PypiServerLite(entry.Entry):
             environ.get("CONTENT_TYPE"),
             changes.content_length(environ),
             stage=self.site.store.stage,
-            limit=self.site.config.max_upload,
+            limit=self.site.config.index.max_upload,
         )
         user = cast("User | None", environ.get("pypiserver_lite.user"))
         return answers.text(changes.carry_out(received, self.site, user.name if user else "anonymous"))

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..config.settings import Config
+from ..config.settings import ServerSettings
 from ..errors import Denied, Invalid
 
 _LONGEST = 300  # characters of a Host
@@ -22,14 +22,14 @@ class Guard:
     def __init__(self) -> None:
         self._hosts: Hosts | None = None
 
-    def bound(self, config: Config) -> None:
-        """From now on the application is served as `config` says: on a loopback address not by every name.
+    def bound(self, settings: ServerSettings) -> None:
+        """From now on the application is served as `settings` say: on a loopback address not by every name.
 
         Where proxies are trusted, names are theirs to check.
         """
-        if is_loopback(config.host) and not config.trusted_proxy:
-            own = urlsplit(config.server_base_url).hostname
-            self._hosts = Hosts([*config.allow_host, *([own] if own else [])])
+        if is_loopback(settings.host) and not settings.trusted_proxy:
+            own = urlsplit(settings.server_base_url).hostname
+            self._hosts = Hosts([*settings.allow_host, *([own] if own else [])])
 
     def check(self, action: str | None, environ: Mapping[str, Any]) -> None:
         """Raise Invalid for a request to another host, Denied for a change that another site asks for."""

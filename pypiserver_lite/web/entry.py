@@ -49,7 +49,7 @@ class Entry(ready.Direct):
 
         On a loopback address it then answers to that machine's names alone, and to those of ``--allow-host``.
         """
-        self._guard.bound(self.site.config)
+        self._guard.bound(self.site.config.server)
 
     def admit(self, action: str, environ: Mapping[str, Any]) -> User | None:
         """Who asks, if they may do `action`. Raises Denied, TooMany or Busy."""
@@ -118,7 +118,7 @@ class Entry(ready.Direct):
             if environ["REQUEST_METHOD"] == "POST" and path in UPLOAD_PATHS:
                 self._guard.check("update", environ)
                 self.admit("update", environ)
-                limit = self.site.config.max_upload
+                limit = self.site.config.index.max_upload
                 if limit is not None and length is not None and length > limit:
                     raise TooLarge(f"this index takes at most {limit} bytes at once (--max-upload)")
             elif length is None or length > _SMALL:
@@ -129,13 +129,15 @@ class Entry(ready.Direct):
             answer = self.refusal(error)
             if environ[_NOTED]:
                 values = observe.request_values(environ)
-                observe.note(self.site.config, values, answer.status, answer.headers, str(error), time.monotonic())
+                observe.note(
+                    self.site.config.server, values, answer.status, answer.headers, str(error), time.monotonic()
+                )
             return answer.status, answer.headers, cast("bytes", answer.body)
         return None
 
     def _address(self) -> str:
         """This index's address as the client sees it."""
-        base = self.site.config.server_base_url
+        base = self.site.config.server.server_base_url
         if not base.startswith("/"):
             return base
         return templates.own_address(bottle.request.environ) + self._mounted().removeprefix("/")
@@ -189,11 +191,13 @@ class Entry(ready.Direct):
         """Log the request; what is returned logs the answer as it starts."""
         values = observe.request_values(environ)
         environ[_NOTED] = True
-        observe.access.info("%s", observe.fill(self.site.config.log_req_frmt, values))
+        observe.access.info("%s", observe.fill(self.site.config.server.log_req_frmt, values))
         began = time.monotonic()
 
         def note(status: str, headers: answers.Headers, exc_info: Any = None) -> Callable[[bytes], object]:
-            observe.note(self.site.config, values, status, headers, environ.get("pypiserver_lite.error", "-"), began)
+            observe.note(
+                self.site.config.server, values, status, headers, environ.get("pypiserver_lite.error", "-"), began
+            )
             return start_response(status, headers, exc_info)
 
         return cast("StartResponse", note)

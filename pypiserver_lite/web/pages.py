@@ -141,7 +141,7 @@ class HumanPages:
 
         `newest` takes the place of what is asked of the index, for pages that are only tried.
         """
-        settings, host = self._site.config, re.sub(r"^https?://|/.*$", "", address)
+        settings, host = self._site.config.index, re.sub(r"^https?://|/.*$", "", address)
         return {
             **self.common(""),
             "URL": address,
@@ -189,7 +189,7 @@ class HumanPages:
             "page": number,
             "pages": pages,
             "first": (number - 1) * HITS + 1,
-            "fallback": not self._site.config.disable_fallback,
+            "fallback": not self._site.config.index.disable_fallback,
             "link": lambda n: f"search?q={quote(query, safe='')}" + (f"&page={n}" if n > 1 else ""),
         }
 
