@@ -9,7 +9,7 @@ with nothing".
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .metadata import About
 
 NO_HASHES: Mapping[str, str] = MappingProxyType({})
+
+SERIALS_SINCE = 1_577_836_800
+"""The second, since 1970, from which serials count: the first of 2020."""
 
 Side = Literal["", ".metadata", ".asc", ".provenance"]
 """What is asked for: the distribution itself, or one of the files that belong to it."""
@@ -199,8 +202,35 @@ class Source(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """A store at one moment; another object after anything in it may have changed."""
+
+    serial: int
+    """The second of its last change, counted from 2020 so that XML-RPC's 32 bits hold it. It only grows,
+    at a removal too, and is the same in every process that looks at the store."""
+    settled: bool = False
+    """Whether that second is over. Then the serial is one more: who read all within it may have missed a part."""
+
+    @property
+    def moment(self) -> int:
+        """The serial as seconds since 1970."""
+        return self.serial + SERIALS_SINCE
+
+
+class Note(NamedTuple):
+    """What a list of files shows of one that was read."""
+
+    path: str
+    mtime_ns: int
+    summary: str
+
+
 class Store(Source, Protocol):
     """A source that can be changed. Every change is seen by the next call of any method."""
+
+    def state(self, now: float | None = None) -> State:
+        """What is here at this moment: the very same object while nothing changed. `now` is in seconds since 1970."""
 
     def stage(self) -> Path:
         """A folder on the file system where uploads end up; temporary files are made here."""
@@ -222,3 +252,22 @@ class Store(Source, Protocol):
 
         Raises Missing if the release has no files.
         """
+
+
+class KeptUp(Protocol):
+    """A source that reads its files in the background, and remembers what it read."""
+
+    def start(self) -> None:
+        """Begin to read, the newest files first; also in processes forked from this one."""
+
+    def progress(self) -> tuple[int, int]:
+        """How many files are known, of how many; nobody has looked yet if none are."""
+
+    def notes(self) -> Iterator[Note]:
+        """What is known of every file that was read, also of some that are gone; in no order, for background work."""
+
+    def notes_state(self) -> object:
+        """Something that changes whenever `notes` does."""
+
+    def close(self) -> None:
+        """Stop reading, and close what is open; a page asked for afterwards still reads what it needs."""

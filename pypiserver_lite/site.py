@@ -20,7 +20,7 @@ from .folder.memory import Memory
 from .folder.store import Folder
 from .index import Index
 from .kept import Turnstile
-from .model import Source, Store
+from .model import KeptUp, Source, Store
 from .policy.rules import Reserved, Withheld
 from .rights.gate import Gate
 from .rights.who import Passwords
@@ -44,7 +44,8 @@ class Site:
     """What clients see: the folders, then whatever is asked after them."""
     store: Store
     """Where uploads go."""
-    folder: Folder
+    reading: KeptUp
+    """The same, for what is read of it in the background."""
     gate: Gate
     reserved: Reserved
     """Names that no upstream is asked for."""
@@ -84,7 +85,7 @@ class Site:
 
     def state(self) -> dict[str, object]:
         """Numbers for monitoring."""
-        done, total = self.folder.progress()
+        done, total = self.reading.progress()
         numbers: dict[str, object] = {"projects": len(self.index.names()), "facts": {"done": done, "total": total}}
         traffic = self.traffic()
         return numbers if traffic is None else {**numbers, "upstream": traffic}
@@ -95,7 +96,7 @@ class Site:
 
     def close(self) -> None:
         """Stop background work and close what is open."""
-        self.folder.close()
+        self.reading.close()
         for remote in self.remotes:
             remote.close()
 
@@ -120,7 +121,7 @@ def build(config: Config) -> Site:
         config=config,
         index=Index([folder, Withheld(Index(remotes), reserved)]) if remotes else folder,
         store=folder,
-        folder=folder,
+        reading=folder,
         gate=gate,
         reserved=reserved,
         remotes=remotes,

@@ -52,7 +52,7 @@ class TestSecondFolderOfTwo(Folders, SourceContract):
 class TestFolderThatReadsAhead(Folders, SourceContract):
     def make_source(self, files: Path, place: Path) -> Source:
         folder = self.folder(files)
-        folder.read_ahead()
+        folder.start()
         return folder
 
 

@@ -761,8 +761,8 @@ def test_files_are_read_ahead_and_not_again_at_the_next_start(make: Make, tmp_pa
         old(make_wheel(root, version=f"1.{number}"))
     folder = make(root, database=database)
     assert folder.progress() == (0, 10)
-    folder.read_ahead()
-    folder.read_ahead()
+    folder.start()
+    folder.start()
     wait_for(lambda: folder.progress() == (10, 10))
     before = project_in(folder)
     folder.close()
@@ -778,7 +778,7 @@ def test_new_files_are_read_ahead_and_vanished_ones_forgotten(make: Make, tmp_pa
     root, database = tmp_path / "root", tmp_path / "facts.sqlite3"
     gone = old(make_wheel(root, version="1.0"))
     folder = make(root, database=database)
-    folder.read_ahead()
+    folder.start()
     wait_for(lambda: folder.progress() == (1, 1))
     memory = Memory(database)
     assert memory.paths(str(root.resolve())) == [str(gone.resolve())]
@@ -788,7 +788,7 @@ def test_new_files_are_read_ahead_and_vanished_ones_forgotten(make: Make, tmp_pa
     folder.close()
     gone.unlink()
     another = make(root, database=database)
-    another.read_ahead()
+    another.start()
     wait_for(lambda: memory.paths(str(root.resolve())) == [str(new.resolve())])
     memory.close()
 
@@ -801,7 +801,7 @@ from pypiserver_lite.folder import projects
 from pypiserver_lite.folder.store import Folder
 warnings.simplefilter("ignore")
 folder = Folder([Path(sys.argv[1])], Memory(Path(sys.argv[2])), hash_algo="sha256")
-folder.read_ahead()
+folder.start()
 assert folder.project("ours") is not None
 child = os.fork()
 if not child:
@@ -835,11 +835,11 @@ def test_closing_stops_reading(make: Make, tmp_path: Path, caplog: pytest.LogCap
         make_wheel(tmp_path, version=f"1.{number}")
     folder = make(tmp_path)
     others = set(threading.enumerate())
-    folder.read_ahead()
+    folder.start()
     folder.close()
     for _ in range(2):
         assert not [thread for thread in set(threading.enumerate()) - others if "read-ahead" in thread.name]
-        folder.read_ahead()
+        folder.start()
     assert len(project_in(folder).files) == 50
 
 

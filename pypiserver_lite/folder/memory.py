@@ -16,10 +16,10 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..kept import Flights
-from ..model import FileState
+from ..model import FileState, Note
 from .facts import Facts, Finding, read
 
 _log = logging.getLogger(__name__)
@@ -31,14 +31,6 @@ CREATE TABLE IF NOT EXISTS facts (
     hashes TEXT, metadata_sha256 TEXT, requires_python TEXT, summary TEXT
 ) WITHOUT ROWID
 """
-
-
-class Note(NamedTuple):
-    """What a list of files shows of one that was read."""
-
-    path: str
-    mtime_ns: int
-    summary: str
 
 
 class Memory:

@@ -14,7 +14,6 @@ import shlex
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from time import monotonic
@@ -24,6 +23,7 @@ from packaging.utils import NormalizedName
 from .. import dists
 from ..disk import Budget, sweep
 from ..errors import DiskFailed
+from ..model import SERIALS_SINCE, State
 from .listing import DEPTH, Entry, Listing, Stamp, Walk, base_of, stamp_of
 from .names import Names
 
@@ -37,25 +37,8 @@ MAX_AGE = 1.0
 _CHECK_SHARE, _CHECK_BURST = 0.005, 0.1
 _LIST_SHARE, _LIST_BURST = 0.25, 1.0
 _SLOW_CHECK, _SLOW_LISTING, _SLOW_LOOK = 0.002, 0.01, 0.00001
-_BEGINNING = 1_577_836_800  # the first second of 2020
 _SETTLES = 3  # seconds; clocks differ, and FAT counts every other one
 _MANY = 2000  # files; fewer are listed in less time than an upload takes to reach the disk
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class State:
-    """The folders at one moment; another object after anything in them may have changed."""
-
-    serial: int
-    """The second of the last change to any folder, counted from 2020 so that XML-RPC's 32 bits hold it. It only grows,
-    at a removal too, and is the same in every process that looks at these folders."""
-    settled: bool = False
-    """Whether that second is over. Then the serial is one more: who read all within it may have missed a part."""
-
-    @property
-    def moment(self) -> int:
-        """The serial as seconds since 1970."""
-        return self.serial + _BEGINNING
 
 
 class Snapshot:
@@ -424,13 +407,13 @@ class Snapshot:
     def state(self, now: float) -> State:
         """The folders as they were at the last look; `now` is in seconds since 1970."""
         state = self._state
-        if not state.settled and now >= _BEGINNING + state.serial + _SETTLES:
+        if not state.settled and now >= SERIALS_SINCE + state.serial + _SETTLES:
             self._state = state = State(state.serial + 1, settled=True)
         return state
 
     def _advance(self, stamps: Iterable[Stamp], *, changed: bool) -> None:
         # The time of the last status change cannot be set; Windows has none, and calls that of creation so.
-        times = (stamp[0 if os.name == "nt" else 1] // 10**9 - _BEGINNING for stamp in stamps)
+        times = (stamp[0 if os.name == "nt" else 1] // 10**9 - SERIALS_SINCE for stamp in stamps)
         last = max((self._last_change, *times))
         if last != self._last_change:
             self._state, self._last_change = State(last), last

@@ -26,13 +26,13 @@ from packaging.version import InvalidVersion, Version
 from .. import digests, disk, dists
 from ..errors import Conflict, Invalid, Missing
 from ..kept import Turnstile
-from ..model import Content, FileState, LocalFile, Project, Side, Stream, Upload
+from ..model import Content, FileState, LocalFile, Note, Project, Side, State, Stream, Upload
 from . import facts
 from .ahead import ReadAhead
 from .listing import SIDES, Entry
-from .memory import Memory, Note, Reader
+from .memory import Memory, Reader
 from .projects import REASON_LIMIT, Projects
-from .snapshot import Snapshot, State, lost
+from .snapshot import Snapshot, lost
 
 _log = logging.getLogger(__name__)
 
@@ -405,7 +405,7 @@ class Folder:
 
     # --- background
 
-    def read_ahead(self) -> None:
+    def start(self) -> None:
         """Begin to read files in the background, newest first; also in processes forked from this one."""
         self._ahead.start()
 

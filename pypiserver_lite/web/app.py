@@ -66,7 +66,7 @@ class PypiServerLite(entry.Entry):
         except BaseException:
             self.site.close()
             raise
-        self.site.folder.read_ahead()
+        self.site.reading.start()
 
     def _add_routes(self) -> None:
         for prefix in ("/simple", "/+simple"):
@@ -163,7 +163,7 @@ class PypiServerLite(entry.Entry):
 
     def simple_names(self) -> answers.Answer:
         """The list of all projects (PEP 503, 691)."""
-        state, names, form = self.site.folder.state(), self.site.index.names(), self._form()
+        state, names, form = self.site.store.state(), self.site.index.names(), self._form()
         page = self._pages.get(
             ("simple", form.value),
             (names, state) if form is Form.JSON else (names,),
@@ -176,7 +176,7 @@ class PypiServerLite(entry.Entry):
         project_name = self._name(name)
         if project_name != name:
             return answers.redirect(f"../{project_name}/", 301)
-        state, project = self.site.folder.state(), self.site.index.project(project_name)
+        state, project = self.site.store.state(), self.site.index.project(project_name)
         if project is None:
             address = self.site.fallback(project_name)
             if address is None:
@@ -198,7 +198,7 @@ class PypiServerLite(entry.Entry):
 
     def package_files(self) -> answers.Answer:
         """A page with a link to each file of this index, as ``pip install --find-links`` reads it."""
-        state, index = self.site.folder.state(), self.site.index
+        state, index = self.site.store.state(), self.site.index
         page = self._pages.get(
             ("packages",),
             (index.names(), state),
@@ -226,7 +226,7 @@ class PypiServerLite(entry.Entry):
         return self._facts(self._name(name), version)
 
     def _facts(self, name: NormalizedName, version: str | None) -> answers.Answer:
-        state, project, address = self.site.folder.state(), self._project(name), self._address()
+        state, project, address = self.site.store.state(), self._project(name), self._address()
         spelled = None if version is None else release(project, version)
 
         def made() -> answers.Page:
@@ -258,7 +258,7 @@ class PypiServerLite(entry.Entry):
         body = upload.Body(changes.request_body(bottle.request.environ), length, None).read(rpc.LONGEST + 1)
         if len(body) > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
-        state, address = self.site.folder.state(), self._address()
+        state, address = self.site.store.state(), self._address()
         calls = rpc.Calls(self.site.index, self.human.shelf, state, address, self._lists)
         return answers.content(calls.answer(body), "text/xml; charset=utf-8")
 

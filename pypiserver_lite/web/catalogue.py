@@ -24,9 +24,7 @@ from ..model import File
 from ..search import Catalogue
 
 if TYPE_CHECKING:
-    from ..folder.memory import Note
-    from ..folder.store import Folder
-    from ..model import Source
+    from ..model import KeptUp, Note, Source
 
 _CANDIDATES = 100  # newest files that are remembered; some may be gone, and many may be of one release
 _PATIENCE = 0.05  # seconds a request waits for notes that are being gathered
@@ -51,10 +49,10 @@ class _Gathered:
 
 
 class Shelf:
-    """The catalogue of `index`, with summaries and times from `folder`."""
+    """The catalogue of `index`, and the newest files of `store`; `reading` says what is known of those."""
 
-    def __init__(self, index: Source, folder: Folder) -> None:
-        self._index, self._folder = index, folder
+    def __init__(self, index: Source, store: Source, reading: KeptUp) -> None:
+        self._index, self._store, self._reading = index, store, reading
         self._lock = threading.Lock()
         self._gathered = _Gathered()
         self._thread: threading.Thread | None = None
@@ -74,7 +72,7 @@ class Shelf:
         """The releases whose files came last, the newest first; as far as files have been read."""
         found: dict[tuple[str, str], Newcomer] = {}
         for name, filename in self._current().newest:
-            project = self._folder.project(name)  # whoever else may have it, this is about what is here
+            project = self._store.project(name)  # whoever else may have it, this is about what is here
             file: File | None = project.by_filename.get(filename) if project else None
             if file is None or file.uploaded is None:
                 continue
@@ -84,7 +82,7 @@ class Shelf:
         return tuple(found.values())
 
     def _current(self) -> _Gathered:
-        state = self._folder.notes_state()
+        state = self._reading.notes_state()
         if state == self._gathered.state:
             return self._gathered
         with self._lock:
@@ -99,7 +97,7 @@ class Shelf:
         began = time.monotonic()
         latest: dict[NormalizedName, Note] = {}
         newest: list[tuple[int, NormalizedName, str]] = []
-        for note in self._folder.notes():
+        for note in self._reading.notes():
             filename = PurePath(note.path).name
             name = project_of(filename)
             if name is None:

@@ -116,7 +116,7 @@ class HumanPages:
 
     def __init__(self, site: Site, templates: Templates, waiting: Turnstile) -> None:
         self._site, self._templates = site, templates
-        self.shelf = Shelf(site.index, site.folder)
+        self.shelf = Shelf(site.index, site.store, site.reading)
         self._pages = Kept[Page](lambda page: page.weight, waiting=waiting)
         self._about = Kept[About](lambda what: what.weight, waiting=waiting)
         self._descriptions = descriptions.Descriptions()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..dists import normalize, try_normalize
 from ..errors import Invalid, Missing
 from ..kept import Kept
-from ..model import Project, Source
+from ..model import Project, Source, State
 from ..releases import release
 from ..search import MOST_WORDS, Catalogue
 from . import legacy_json
@@ -20,7 +20,6 @@ from . import legacy_json
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-    from ..folder.snapshot import State
     from .catalogue import Shelf
 
 LONGEST = 64 * 1024  # bytes of a request
