@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from packaging.utils import NormalizedName
 
@@ -24,6 +25,8 @@ Entry = tuple[str, str]
 Order = tuple[int, tuple[str, ...]]
 """Where a folder stands among all: the number of its root and the names that lead to it. The first wins."""
 Stamp = tuple[int, int, int, int]
+_Kind = Literal["file", "folder", "withheld", ""]
+"""What an entry of a folder is to us: served, looked into, a name that is kept from others, or nothing."""
 
 DEPTH = 32
 """Folders below each other that are looked at."""
@@ -62,8 +65,15 @@ class Listing:
     """Whether it lies outside the roots, and only a link leads to it: nothing in it is served."""
     held: set[NormalizedName] = field(default_factory=set)
     """Projects of which something lies here that is not served, for a link leads out of the roots, or nowhere."""
-    said: bool = False
-    """Whether that was said."""
+    left_out: str = ""
+    """The first link in it that was seen not to be served."""
+
+    def changed(self) -> bool:
+        """Whether the folder is another one than was listed, by its times and identity."""
+        try:
+            return self.stamp != stamp_of(os.stat(self.path))
+        except OSError:
+            return self.stamp is not None
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
@@ -124,6 +134,19 @@ def _entries(folder: str, names: set[str] | None) -> Iterator[_Entry]:
                 yield entry
 
 
+def _compared(listing: Listing) -> tuple[set[str] | None, list[str], set[str]]:
+    """The names in a folder that are new, ``None`` for all; those of files that are gone, and of sides that stay."""
+    known = listing.files
+    if not known:
+        return None, [], set()
+    # A hundred thousand names take no time as long as nothing is done with each. Whether a known one still is a file
+    # is seen when the file is asked for.
+    names = set(os.listdir(listing.real))
+    new, sides = names.difference(known, listing.sides), names & listing.sides
+    all_here = len(known) == len(names) - len(new) - len(sides)
+    return new, [] if all_here else [name for name in known if name not in names], sides
+
+
 class Walk:
     """One pass over the folders: lists what is `stale` or new, takes the rest as it is known."""
 
@@ -155,21 +178,18 @@ class Walk:
         if len(order[1]) > DEPTH:
             self._leave(path)
             return
-        if closed := self._outside(real):
-            self._closed += 1
-            if self._closed > _MOST_CLOSED:
-                self._complain(
-                    order[1][0], f"it leads to more than {_MOST_CLOSED} folders; not all their names are kept"
-                )
-                return
-        listing = self._known.get(real)
+        listing, closed = self._known.get(real), self._outside(real)
+        self._closed += closed
+        if closed and self._closed > _MOST_CLOSED:
+            self._complain(order[1][0], f"it leads to more than {_MOST_CLOSED} folders; not all their names are kept")
+            return
         if listing is None or real in self._stale or listing.path != path:
-            listing = self._list(path, real, order, listing, closed)
+            listing = self._list(Listing(path, real, order, closed=closed, listed=self._clock()), listing)
         if listing is None:
             return
         self.found[real] = listing
-        for name in sorted(listing.folders):
-            self.visit(os.path.join(listing.real, name), listing.folders[name], (order[0], (*order[1], name)))
+        for name, folder in sorted(listing.folders.items()):
+            self.visit(os.path.join(real, name), folder, (order[0], (*order[1], name)))
 
     def _leave(self, path: str) -> None:
         self.unserved += 1
@@ -179,106 +199,97 @@ class Walk:
         """Whether a folder is neither a root nor in one."""
         return not self._inside(real + os.sep)
 
-    def _list(self, path: str, real: str, order: Order, old: Listing | None, closed: bool) -> Listing | None:
-        listing = Listing(path, real, order, closed=closed)
-        listing.listed = self._clock()
+    def _list(self, listing: Listing, old: Listing | None) -> Listing | None:
+        """List the folder, of which `old` is what is known; ``None`` if it is gone, and is no root."""
         if old is not None:
             listing.files, listing.sides, listing.folders = old.files, old.sides, old.folders
-            listing.held, listing.said = old.held, old.said
+            listing.held, listing.left_out = old.held, old.left_out
+        below = listing.order[1]
         try:
             now = time.time_ns()
-            status = os.stat(path)
+            status = os.stat(listing.path)
             listing.stamp, listing.young = stamp_of(status), facts.young(status.st_ctime_ns, now)
             self._scan(listing)
         except (FileNotFoundError, NotADirectoryError) as error:
-            if order[1]:
+            if below:
                 return None
             listing.stamp, listing.young, listing.lost = None, False, True
             self._update(listing, {}, list(listing.files), set(), {})
-            self._complain(path, str(error.strerror))
+            self._complain(listing.path, str(error.strerror))
         except OSError as error:
             # What somebody closed to us (lost+found, for one) is left out; of what failed nobody knows what is in it.
             listing.failed = True
-            listing.lost = not closed and not (order[1] and isinstance(error, PermissionError))
-            if not closed:  # the link to it is said to be left out, with all there is behind it
-                self._complain(path, str(error.strerror))
+            listing.lost = not listing.closed and not (below and isinstance(error, PermissionError))
+            if not listing.closed:  # the link to it is said to be left out, with all there is behind it
+                self._complain(listing.path, str(error.strerror))
         listing.cost = self._clock() - listing.listed
         return listing
 
     def _scan(self, listing: Listing) -> None:
-        known = listing.files
-        unknown: set[str] | None = None
-        gone: list[str] = []
-        sides: set[str] = set()
-        if known:
-            # A hundred thousand names take no time as long as nothing is done with each. Whether a known one still is
-            # a file is seen when the file is asked for.
-            names = set(os.listdir(listing.real))
-            unknown, sides = names.difference(known, listing.sides), names & listing.sides
-            if len(known) > len(names) - len(unknown) - len(sides):
-                gone = [name for name in known if name not in names]
+        """Take in what is new in a folder, and let go of what is gone. Raises OSError."""
+        new, gone, sides = _compared(listing)
         fresh: dict[str, NormalizedName] = {}
         folders: dict[str, str] = {}
         held: set[NormalizedName] = set()
         left_out = ""
         project_of = dists.project_of
-        for entry in _entries(listing.real, unknown):
+        for entry in _entries(listing.real, new):
             name = entry.name
             if name[0] == ".":
                 if name.startswith(STAGED_PREFIX):
                     self.leftovers.setdefault(listing.real, []).append(name)
                 continue
-            try:
-                folder = "" if entry.is_file(follow_symlinks=False) else self._folder(entry, listing.closed)
-            except OSError as error:
-                # It is there all the same: its page will say that it cannot be read, and not be shorter.
-                folder = ""
-                self._complain(entry.path, str(error.strerror))
-            if folder:
-                folders[name] = folder
-                if not listing.closed and self._outside(folder):
-                    left_out = name
-            elif folder is None or listing.closed:
-                # It is visibly here: nobody else is asked for that name.
-                project = project_of(name)
-                if project is not None and (folder is not None or entry.is_symlink()):
-                    held.add(project)
-                    left_out = name
-            else:
-                project = project_of(name)
-                if project is not None:
-                    fresh[name] = project
-                elif name.endswith(SIDES):
-                    sides.add(name)
-                elif not name.isprintable():
-                    self._complain(entry.path, "its name cannot be written in a page")
-                elif name.lower().endswith(_LIKE_PACKAGES):
-                    self._leave(entry.path)
+            kind, real = self._kind(entry, listing.closed)
+            project = project_of(name) if kind in ("file", "withheld") else None
+            if kind == "folder":
+                folders[name] = real
+                left_out = name if self._outside(real) else left_out
+            elif kind == "withheld" and project is not None:
+                held.add(project)
+                left_out = name
+            elif project is not None:
+                fresh[name] = project
+            elif kind == "file" and name.endswith(SIDES):
+                sides.add(name)
+            elif kind == "file":
+                self._unknown(entry)
         self._update(listing, fresh, gone, sides, folders)
-        listing.held = held
-        if left_out and not listing.closed and not listing.said:
-            listing.said = True
+        listing.held, listing.left_out = held, listing.left_out or left_out
+        if left_out and not listing.closed:
             self._complain(
-                os.path.join(listing.real, left_out),
+                os.path.join(listing.real, listing.left_out),
                 "this link, and maybe others beside it, leads nowhere, or out of the packages folders, where it is "
                 "followed with --follow-links alone; the names are kept from upstreams",
             )
 
-    def _folder(self, entry: _Entry, closed: bool) -> str | None:
-        """The folder that an entry is or leads to, resolved; empty for a file, ``None`` for nothing of ours.
-
-        A folder outside the roots is looked at too, but no link in it is followed, and no way back.
-        """
-        if not entry.is_symlink():
-            folder = entry.is_dir(follow_symlinks=False)
-            return entry.path if folder and (not closed or self._outside(entry.path)) else None
-        if closed:
-            return None
-        real = os.path.realpath(entry.path)
-        if self._inside(real):
+    def _kind(self, entry: _Entry, closed: bool) -> tuple[_Kind, str]:
+        """What an entry is, and what it leads to, resolved; in a folder that is `closed` no link is followed."""
+        try:
+            if entry.is_file(follow_symlinks=False):
+                return "withheld" if closed else "file", entry.path
+            if not entry.is_symlink():
+                # From a folder outside the roots, no way leads back.
+                ours = entry.is_dir(follow_symlinks=False) and (not closed or self._outside(entry.path))
+                return "folder" if ours else "", entry.path
+            if closed:
+                return "withheld", entry.path
+            real = os.path.realpath(entry.path)
+            if not self._inside(real):
+                # It is visibly here: nobody else is asked for that name, nor for those behind it.
+                return "folder" if self._outside(real) and os.path.isdir(real) else "withheld", real
             mode = _mode(real)
-            return real if stat.S_ISDIR(mode) else "" if stat.S_ISREG(mode) else None
-        return real if self._outside(real) and os.path.isdir(real) else None
+            return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "withheld", real
+        except OSError as error:
+            # It is there all the same: its page will say that it cannot be read, and not be shorter.
+            self._complain(entry.path, str(error.strerror))
+            return "withheld" if closed else "file", entry.path
+
+    def _unknown(self, entry: _Entry) -> None:
+        """A file that is no distribution and belongs to none."""
+        if not entry.name.isprintable():
+            self._complain(entry.path, "its name cannot be written in a page")
+        elif entry.name.lower().endswith(_LIKE_PACKAGES):
+            self._leave(entry.path)
 
     def _update(
         self,

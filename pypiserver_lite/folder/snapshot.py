@@ -355,7 +355,7 @@ class Snapshot:
         stamps = [each.stamp for each in self.folders.values() if each.stamp is not None and not each.closed]
         self._advance(stamps, changed=changed)
         for listing in self.folders.values():
-            if listing.stamp is not None and not listing.failed:
+            if listing.stamp is not None and not listing.failed and not listing.closed:
                 # It is in order: should it fail again, that is worth another line.
                 self._complaints.discard(listing.path)
         if first:
