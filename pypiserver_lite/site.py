@@ -23,6 +23,7 @@ from .kept import Turnstile
 from .model import KeptUp, Source, Store
 from .policy.rules import Reserved, Withheld
 from .rights.gate import Gate
+from .rights.may import Rules
 from .rights.who import Passwords
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def build(config: Config) -> Site:
         reserved=reserved,
         remotes=remotes,
         # Behind a login nothing may end up in a cache that others share (RFC 9111 section 3.5).
-        page_cache_control="private, no-cache" if gate.needs_login("list") else "no-cache",
+        page_cache_control="private, no-cache" if gate.rules.needs_login("list") else "no-cache",
         file_cache_control=_file_cache_control(config, gate),
         sendfile=sendfile,
     )
@@ -135,13 +136,13 @@ def build(config: Config) -> Site:
 def _file_cache_control(config: Config, gate: Gate) -> str:
     if config.index.cache_control is not None:
         control = f"max-age={config.index.cache_control}"
-    elif config.index.overwrite or gate.open or config.index.passwords is not None:
+    elif config.index.overwrite or gate.rules.open or config.index.passwords is not None:
         # Whoever may update may remove a file and publish another of its name: a client that had the old one for a
         # year would call the new one tampered with.
         control = "no-cache"
     else:
         control = "max-age=31536000, immutable"
-    return f"private, {control}" if gate.needs_login("download") else control
+    return f"private, {control}" if gate.rules.needs_login("download") else control
 
 
 def build_folder(config: Config, slow: Turnstile | None = None) -> Folder:
@@ -191,17 +192,17 @@ def _gate(config: Config, slow: Turnstile) -> Gate:
         if protected:
             listed = ",".join(sorted(protected))
             raise ConfigError(f"-P . means that nobody can log in, but -a {listed} asks for it; add -a . to open up")
-        return Gate(None, frozenset(), open=True)
+        return Gate(None, Rules(frozenset(), open=True))
     if not protected:
         raise ConfigError("-a . lets anybody upload; say so twice: add -P .")
     if config.index.passwords is None:
         needless = protected - {"update"}
         if needless:
             raise ConfigError(f"-a {','.join(sorted(needless))} needs a password file: add -P FILE")
-        return Gate(None, protected, open=False)
+        return Gate(None, Rules(protected))
     passwords = Passwords(config.index.passwords)
     passwords.check()
-    return Gate(passwords, protected, workers=threads(config), within=slow)
+    return Gate(passwords, Rules(protected), workers=threads(config), within=slow)
 
 
 def threads(config: Config) -> int:

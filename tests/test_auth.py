@@ -17,6 +17,7 @@ import pytest
 from pypiserver_lite.errors import Busy, ConfigError, Denied, TooMany
 from pypiserver_lite.rights import who
 from pypiserver_lite.rights.gate import Gate
+from pypiserver_lite.rights.may import Rules
 from pypiserver_lite.rights.who import Book, Passwords
 
 # Written by Apache's htpasswd and openssl passwd for the password "secret"; {SHA} follows from RFC 3174.
@@ -58,7 +59,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def gate(file: Path) -> Gate:
-    return Gate(Passwords(file), frozenset({"update"}))
+    return Gate(Passwords(file), Rules(frozenset({"update"})))
 
 
 def enters(gate: Gate, user: str, password: str, address: str = "192.0.2.1") -> bool:
@@ -76,7 +77,7 @@ def enters(gate: Gate, user: str, password: str, address: str = "192.0.2.1") -> 
 
 @pytest.mark.parametrize("hashed", SECRET.values(), ids=SECRET.keys())
 def test_every_crypt_apache_writes_opens_with_its_password_only(tmp_path: Path, hashed: str) -> None:
-    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}")), frozenset({"update"}))
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}")), Rules(frozenset({"update"})))
     assert enters(gate, "ann", "secret")
     assert not enters(gate, "ann", "Secret")
     assert not enters(gate, "ann", hashed)
@@ -85,14 +86,14 @@ def test_every_crypt_apache_writes_opens_with_its_password_only(tmp_path: Path, 
 
 @pytest.mark.parametrize("ident", ["2a", "2b", "2y"])
 def test_bcrypt_opens_in_every_spelling(tmp_path: Path, ident: str) -> None:
-    gate = Gate(Passwords(write(tmp_path / "f", f"ann:${ident}{BLOWFISH}")), frozenset({"update"}))
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:${ident}{BLOWFISH}")), Rules(frozenset({"update"})))
     assert enters(gate, "ann", "U*U")
     assert not enters(gate, "ann", "U*V")
 
 
 def test_bcrypt_reads_72_bytes_of_a_longer_password_as_apache_does(tmp_path: Path) -> None:
     hashed = who.crypt_context().handler("bcrypt").using(ident="2y", rounds=4).hash("x" * 72)
-    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}")), frozenset({"update"}))
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}")), Rules(frozenset({"update"})))
     assert enters(gate, "ann", "x" * 72)
     assert enters(gate, "ann", "x" * 80)
     assert not enters(gate, "ann", "x" * 71)
@@ -121,7 +122,7 @@ def test_bcrypt_reads_72_bytes_of_a_longer_password_as_apache_does(tmp_path: Pat
 def test_nothing_but_the_named_formats_ever_opens(
     tmp_path: Path, hashed: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}", f"bob:{SHA_SECRET}")), frozenset({"update"}))
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}", f"bob:{SHA_SECRET}")), Rules(frozenset({"update"})))
     for password in ("secret", hashed, ""):
         assert not enters(gate, "ann", password)
     assert enters(gate, "bob", "secret")
@@ -135,7 +136,7 @@ def test_broken_lines_are_told_once_with_their_number_and_the_others_work(
     file.write_bytes(
         b"\xef\xbb\xbf# users\r\n\r\nnonsense\r\nann:" + SHA_SECRET.encode() + b"\r\nann:x\r\n\xff:x\r\n  # end\r\n:x"
     )
-    gate = Gate(Passwords(file), frozenset({"update"}))
+    gate = Gate(Passwords(file), Rules(frozenset({"update"})))
     assert enters(gate, "ann", "secret")
     assert enters(gate, "ann", "secret")
     told = [record.getMessage() for record in caplog.records]
@@ -149,7 +150,7 @@ def test_thousands_of_broken_lines_make_a_short_log(file: Path, caplog: pytest.L
 
 
 def test_the_first_line_of_a_user_counts_even_if_it_locks(tmp_path: Path) -> None:
-    gate = Gate(Passwords(write(tmp_path / "f", "ann:!", f"ann:{SHA_SECRET}")), frozenset({"update"}))
+    gate = Gate(Passwords(write(tmp_path / "f", "ann:!", f"ann:{SHA_SECRET}")), Rules(frozenset({"update"})))
     assert not enters(gate, "ann", "secret")
 
 
@@ -253,32 +254,32 @@ def test_no_refusal_quotes_the_password(gate: Gate) -> None:
 
 
 def test_without_passwords_uploads_are_refused_and_the_text_says_how_to_allow_them() -> None:  # A6
-    gate = Gate(None, frozenset({"update"}))
+    gate = Gate(None, Rules(frozenset({"update"})))
     for header in (None, basic("ann", "secret"), "nonsense"):
         with pytest.raises(Denied, match=r"-P FILE.*-P \. -a \.") as caught:
             gate.check("update", header, "192.0.2.1")
         assert not caught.value.challenge
-    assert gate.needs_login("update")
+    assert gate.rules.needs_login("update")
     assert gate.check("list", None, "192.0.2.1") is None
 
 
 def test_openness_has_to_be_asked_for(file: Path) -> None:  # A6
-    assert Gate(None, frozenset(), open=True).check("update", None, "192.0.2.1") is None
+    assert Gate(None, Rules(frozenset(), open=True)).check("update", None, "192.0.2.1") is None
     with pytest.raises(Denied):
-        Gate(None, frozenset()).check("update", None, "192.0.2.1")
+        Gate(None, Rules(frozenset())).check("update", None, "192.0.2.1")
     with pytest.raises(Denied) as caught:
-        Gate(Passwords(file), frozenset({"list"})).check("update", None, "192.0.2.1")
+        Gate(Passwords(file), Rules(frozenset({"list"}))).check("update", None, "192.0.2.1")
     assert caught.value.challenge
     with pytest.raises(Denied) as caught:
-        Gate(None, frozenset({"list"}), open=True).check("list", None, "192.0.2.1")
+        Gate(None, Rules(frozenset({"list"}), open=True)).check("list", None, "192.0.2.1")
     assert not caught.value.challenge
 
 
 def test_each_action_has_its_own_right(file: Path) -> None:  # A5
     for protected in ({"update"}, {"list", "update"}, {"download", "list", "update"}):
-        gate = Gate(Passwords(file), frozenset(protected))
+        gate = Gate(Passwords(file), Rules(frozenset(protected)))
         for action in ("update", "download", "list"):
-            assert gate.needs_login(action) == (action in protected)
+            assert gate.rules.needs_login(action) == (action in protected)
             if action in protected:
                 with pytest.raises(Denied):
                     gate.check(action, None, "192.0.2.1")
@@ -361,7 +362,7 @@ def test_a_right_login_is_remembered_until_the_file_changes(file: Path, monkeypa
 
     monkeypatch.setattr(Book, "verify", noted)
     clock = Clock()
-    gate = Gate(Passwords(file, clock=later), frozenset({"update"}), clock=clock)
+    gate = Gate(Passwords(file, clock=later), Rules(frozenset({"update"})), clock=clock)
     assert enters(gate, "ann", "secret")
     clock.now += 10**6
     assert gate.check("update", basic("ann", "secret"), "192.0.2.9")
@@ -381,7 +382,7 @@ class Counted(Book):
         self.asked: list[str] = []
         self.may = threading.Event()
         self.may.set()
-        self.gate = Gate(Shown(self), frozenset({"update"}), workers=workers)
+        self.gate = Gate(Shown(self), Rules(frozenset({"update"})), workers=workers)
 
     def verify(self, user: str, password: bytes) -> bool:
         self.asked.append(user)
@@ -407,7 +408,7 @@ def test_a_remembered_login_costs_no_second_verification() -> None:
 
 
 def test_readers_see_old_or_new_users_while_the_file_is_replaced(file: Path) -> None:
-    gate = Gate(Passwords(file), frozenset({"update"}))
+    gate = Gate(Passwords(file), Rules(frozenset({"update"})))
     stop = threading.Event()
     wrong: list[object] = []
 
@@ -453,7 +454,7 @@ def test_unknown_users_cost_what_known_ones_do(tmp_path: Path, monkeypatch: pyte
 def test_guessing_costs_the_guessed_user_at_that_address_and_nobody_else(file: Path) -> None:
     clock = Clock()
     write(file, f"ann:{SHA_SECRET}", f"bob:{SHA_SECRET}", f"cat:{SHA_SECRET}")
-    gate = Gate(Passwords(file), frozenset({"update"}), clock=clock)
+    gate = Gate(Passwords(file), Rules(frozenset({"update"})), clock=clock)
     assert enters(gate, "ann", "secret")
     for turn in range(Gate.FAILURES):
         assert not enters(gate, "ann", f"guess{turn}")
@@ -478,7 +479,7 @@ def test_guessing_costs_the_guessed_user_at_that_address_and_nobody_else(file: P
 def test_an_address_that_tries_many_names_has_to_wait_and_others_do_not(file: Path) -> None:
     clock = Clock()
     write(file, f"ann:{SHA_SECRET}", f"bob:{SHA_SECRET}")
-    gate = Gate(Passwords(file), frozenset({"update"}), clock=clock)
+    gate = Gate(Passwords(file), Rules(frozenset({"update"})), clock=clock)
     assert enters(gate, "ann", "secret")
     for turn in range(Gate.ADDRESS_FAILURES):
         assert not enters(gate, f"user{turn}", "guess")
@@ -534,7 +535,7 @@ def test_any_text_may_stand_for_an_address(gate: Gate, address: str) -> None:
 
 
 def test_tables_stay_small_whoever_asks(file: Path) -> None:
-    gate = Gate(Passwords(file), frozenset({"update"}))
+    gate = Gate(Passwords(file), Rules(frozenset({"update"})))
     for turn in range(6000):
         assert not enters(gate, "eve", str(turn), f"10.0.{turn >> 8}.{turn & 255}")
     tables = gate._by_address, gate._by_user, gate._desk._own, gate._desk._wide, gate._desk._block

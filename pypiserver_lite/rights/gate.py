@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ..errors import Denied, TooMany
 from ..kept import Turnstile
 from ..model import User
+from .may import Rules
 from .throttles import Allowance, Desk, Network, network_of
 from .who import Book, Passwords, parse_basic
 
@@ -50,33 +51,24 @@ class Gate:
     def __init__(
         self,
         passwords: Passwords | None,
-        protected: frozenset[str],
-        open: bool = False,
+        rules: Rules,
         *,
         workers: int = 16,
         within: Turnstile | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`protected`: the actions that need a login. `open`: the operator said that anyone may upload.
+        """What `rules` protect is refused without `passwords`.
 
-        Without `open`, ``update`` needs a login whether it is listed or not,
-        and without `passwords` is refused. `workers`: how many requests are
-        worked on at once; `within`: what all that waits passes, if there is
-        more. `clock` counts seconds.
+        `workers`: how many requests are worked on at once; `within`: what all
+        that waits passes, if there is more. `clock` counts seconds.
         """
         self._passwords = passwords
-        self.open = open
-        """Whether the operator let anyone upload."""
-        self._protected = protected if open else protected | {"update"}
+        self.rules = rules
         self._clock = clock
         self._secret = secrets.token_bytes(32)
         self._desk = Desk(self.AT_ONCE, max(1, workers // 2), self.PATIENCE, clock, within)
         self._by_user = Allowance(self.FAILURES, self.WINDOW)
         self._by_address = Allowance(self.ADDRESS_FAILURES, self.WINDOW)
-
-    def needs_login(self, action: str) -> bool:
-        """Whether `action` (``update``, ``download``, ``list``) is for known users only. Costs a look-up."""
-        return action in self._protected
 
     def check(self, action: str, authorization: str | None, address: str) -> User | None:
         """Who may do `action`; ``None`` if it needs no login (then nothing is verified).
@@ -86,7 +78,7 @@ class Gate:
         help), TooMany for an address that guesses, Busy if too many logins
         wait. Never anything else, whatever the header holds.
         """
-        if action not in self._protected:
+        if not self.rules.needs_login(action):
             return None
         if self._passwords is None:
             raise Denied(_CLOSED if action == "update" else _NO_LOGINS)

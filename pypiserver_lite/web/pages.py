@@ -120,7 +120,7 @@ class HumanPages:
         self._pages = Kept[Page](lambda page: page.weight, waiting=waiting)
         self._about = Kept[About](lambda what: what.weight, waiting=waiting)
         self._descriptions = descriptions.Descriptions()
-        self._control = "private, no-cache" if site.gate.needs_login("list") else "no-cache"
+        self._control = "private, no-cache" if site.gate.rules.needs_login("list") else "no-cache"
         self._rehearse()
 
     def page(self, template: str, variables: Mapping[str, object]) -> Page:
@@ -151,7 +151,7 @@ class HumanPages:
             "SIMPLE": "simple/",
             "host": host,
             "secure": address.startswith("https:"),
-            "uploads": self._site.gate.open or settings.passwords is not None,
+            "uploads": self._site.gate.rules.open or settings.passwords is not None,
             "login": sorted(settings.authenticate) if settings.passwords else [],
             "fallback": not settings.disable_fallback,
             "mode": settings.fallback_mode,
