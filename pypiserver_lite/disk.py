@@ -5,9 +5,6 @@ destination under a dot-name, synced, and then linked (the kernel picks one
 winner among threads and processes) or renamed over the old one (readers keep
 what they have open). A crash leaves at most a staged file, which `sweep`
 removes at the next start.
-
-`Budget` bounds how much of its time a busy server spends on looking at files
-that may have changed.
 """
 
 from __future__ import annotations
@@ -310,16 +307,3 @@ def unreadable(error: OSError) -> Unavailable:
 
 def _words(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else "unknown error"
-
-
-class Budget:
-    """A share of the time that passes, to be spent on one kind of work; what is not spent is saved up to `burst`."""
-
-    def __init__(self, share: float, burst: float) -> None:
-        self._share, self._burst = share, burst / share
-        self.empty_until = 0.0
-        """When (`monotonic`) there is something to spend again."""
-
-    def spend(self, now: float, seconds: float) -> None:
-        """Account for work that began at `now`. Threads that race here may overspend a little."""
-        self.empty_until = max(self.empty_until, now - self._burst) + seconds / self._share

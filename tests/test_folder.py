@@ -22,9 +22,9 @@ from builders import listed, make_sdist, make_wheel, metadata
 from packaging.utils import NormalizedName
 from source_contract import OURS, read, staged
 
-from pypiserver_lite.disk import Budget
 from pypiserver_lite.errors import Conflict, DiskFailed, Invalid, Missing, Unavailable
 from pypiserver_lite.folder import projects
+from pypiserver_lite.folder.budget import Budget
 from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.folder.store import Folder
 from pypiserver_lite.model import File, LocalFile, Project
@@ -506,11 +506,11 @@ def test_two_servers_on_one_folder_see_each_others_changes(make: Make, tmp_path:
 
 
 def test_a_budget_spends_its_share_and_saves_little() -> None:
-    budget = Budget(0.1, 0.05)
-    budget.spend(100.0, 0.01)
+    budget = Budget(share=0.1, burst=0.05, slow=0.01)
+    budget.spend(100.0, 100.01, 0)
     assert budget.empty_until < 100.0  # what was saved while idle pays for it
     for _ in range(10):
-        budget.spend(100.0, 0.01)
+        budget.spend(100.0, 101.0, 0)  # others' work came in between
     assert budget.empty_until == pytest.approx(100.0 - 0.5 + 1.1)
 
 
@@ -798,6 +798,7 @@ import os, sys, time, warnings
 from pathlib import Path
 from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.folder import projects
+from pypiserver_lite.folder.budget import Budget
 from pypiserver_lite.folder.store import Folder
 warnings.simplefilter("ignore")
 folder = Folder([Path(sys.argv[1])], Memory(Path(sys.argv[2])), hash_algo="sha256")

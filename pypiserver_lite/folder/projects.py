@@ -20,7 +20,7 @@ from ..model import NO_HASHES, File, FileState, Project
 from .facts import Changing, Facts, describe, opened
 from .listing import Entry
 from .memory import Reader
-from .snapshot import MAX_AGE, Snapshot, lost
+from .snapshot import MAX_AGE, Snapshot
 
 KEPT_FILES = 20_000
 """How many files the kept projects have together, at about one kilobyte each."""
@@ -91,13 +91,13 @@ class Projects:
     def beside(self, entry: Entry, side: str) -> FileState | None:
         """The state of what lies beside a listed file. Raises OSError."""
         folder, name = entry[0], entry[1] + side
-        return self.look((folder, name)) if self._snapshot.has_side(folder, name) else None
+        return self.look((folder, name)) if name in self._snapshot.sides(folder) else None
 
     def _examine(self, entry: Entry) -> Seen | None:
         key = self.look(entry)
         if key is None:
             return None
-        if not self._snapshot.has_sides(entry[0]):
+        if not self._snapshot.sides(entry[0]):
             return Seen(key, False, None, None)
         signed = self.beside(entry, ".asc") is not None
         return Seen(key, signed, self.beside(entry, ".yanked"), self.beside(entry, ".metadata"))
@@ -125,15 +125,16 @@ class Projects:
 
     # --- one project
 
-    def get(self, name: NormalizedName, now: float) -> Project | None:
+    def get(self, name: NormalizedName) -> Project | None:
         """The project, the same object while nothing about it changed; ``None`` if no file belongs to it.
 
-        `now` is of the snapshot's clock. Raises Unavailable if its files, or a root that may hold some, cannot be read.
+        Raises Unavailable if its files, or a root that may hold some, cannot be read.
         """
         snapshot = self._snapshot
+        now = snapshot.clock()
         due, entries = now >= snapshot.idle_until, snapshot.projects.get(name)
         if due or entries is None:
-            snapshot.refresh(now, name)
+            snapshot.refresh(name)
             entries = snapshot.projects.get(name)
         built = self._built.get(name)
         if built is not None and built.entries is entries:
@@ -145,8 +146,7 @@ class Projects:
                 return built.project
         if entries is None:
             self._drop(name)
-            if snapshot.lost():
-                raise lost()
+            snapshot.roots.check()
             return None
         with ExitStack() as stack:
             fresh = self._build(name, entries, built, stack)

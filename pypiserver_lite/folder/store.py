@@ -32,7 +32,7 @@ from .ahead import ReadAhead
 from .listing import SIDES, Entry
 from .memory import Memory, Reader
 from .projects import REASON_LIMIT, Projects
-from .snapshot import Snapshot, lost
+from .snapshot import Snapshot
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Folder:
         copies: Path | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._memory, self._clock = memory, clock
+        self._memory = memory
         algorithms = () if hash_algo is None else (hash_algo, "sha256")
         self._reader = Reader(memory, algorithms, extra=("md5",) if algorithms else ())
         self._snapshot = Snapshot(
@@ -82,10 +82,10 @@ class Folder:
 
     def names(self) -> tuple[NormalizedName, ...]:
         """Every project, sorted; the same object while the set is unchanged. Raises Unavailable if no root is there."""
-        self._snapshot.refresh(self._clock())
+        self._snapshot.refresh()
         names = self._snapshot.names()
         if not names:
-            self._check_roots()
+            self._snapshot.roots.check()
         return names
 
     def filenames(self) -> Iterator[tuple[NormalizedName, str]]:
@@ -101,16 +101,16 @@ class Folder:
         """
         if self._ahead.dormant:
             self._ahead.start()
-        return self._projects.get(name, self._clock())
+        return self._projects.get(name)
 
     def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
         """A listed file of a project, or what belongs to it; ``None`` if no file here belongs to the project.
 
         Raises Missing if the project has no such file, Unavailable as `project` does.
         """
-        self._snapshot.refresh(self._clock(), name)
+        self._snapshot.refresh(name)
         if name not in self._snapshot.projects:
-            self._check_roots()
+            self._snapshot.roots.check()
             return None
         entry = self._snapshot.find(name, filename)
         try:
@@ -132,10 +132,6 @@ class Folder:
             key = self._projects.beside(entry, side)
         return None if key is None else LocalFile(path=Path(key.path), seen=key)
 
-    def _check_roots(self) -> None:
-        if self._snapshot.lost():
-            raise lost()
-
     # --- names once had
 
     def had(self, name: NormalizedName) -> bool:
@@ -144,8 +140,8 @@ class Folder:
 
     def kept(self) -> tuple[NormalizedName, ...]:
         """The names that are ours without having files, sorted. Raises Unavailable if a root may hold some."""
-        self._snapshot.refresh(self._clock())
-        self._check_roots()
+        self._snapshot.refresh()
+        self._snapshot.roots.check()
         return self._snapshot.kept()
 
     def release(self, names: Sequence[NormalizedName] | None) -> tuple[NormalizedName, ...]:
@@ -155,7 +151,7 @@ class Folder:
         empty ones too. Raises Conflict for one that has files, Missing for
         one that was never here, Unavailable if that cannot be written down.
         """
-        self._snapshot.refresh(self._clock())
+        self._snapshot.refresh()
         kept = self._snapshot.kept()
         for name in names or ():
             if name in self._snapshot.projects:
@@ -175,14 +171,14 @@ class Folder:
 
         `now` is in seconds since 1970.
         """
-        self._snapshot.refresh(self._clock())
+        self._snapshot.refresh()
         return self._snapshot.state(time.time() if now is None else now)
 
     # --- a store
 
     def stage(self) -> Path:
         """The first root, resolved, so that publishing is a link. Raises Unavailable if it is not there."""
-        self._snapshot.refresh(self._clock())
+        self._snapshot.refresh()
         return Path(self._snapshot.first_root())
 
     def add(self, upload: Upload, *, overwrite: bool = False) -> bool:
@@ -203,7 +199,7 @@ class Folder:
             _remove_if_possible(upload.body)
 
     def _add(self, upload: Upload, *, overwrite: bool) -> bool:
-        self._snapshot.refresh(self._clock())
+        self._snapshot.refresh()
         entry = self._snapshot.find(upload.project, upload.filename)
         there = None if entry is None else self._projects.look(entry)
         if entry is None or there is None:
@@ -274,20 +270,20 @@ class Folder:
                 raise FileExistsError(final.name)
             for side in stale:
                 _remove_if_possible(Path(f"{final}{side}"))
-                changes.removed(final.name + side)
+                changes[final.name + side] = False
             placed = []
             try:
                 for side, staged in sides.items():
                     disk.place(staged, Path(f"{final}{side}"), overwrite=True)
                     placed.append(side)
-                    changes.added(final.name + side)
+                    changes[final.name + side] = True
                 disk.place(body, final, overwrite=overwrite)
             except OSError:
                 for side in placed:
                     _remove_if_possible(Path(f"{final}{side}"))
-                    changes.removed(final.name + side)
+                    changes[final.name + side] = False
                 raise
-            changes.added(final.name)
+            changes[final.name] = True
 
     def _unlink(self, folder: str, names: Sequence[str]) -> None:
         """Remove files and what belongs to them."""
@@ -296,7 +292,7 @@ class Folder:
                 # The file first: a mark that went before it would un-yank it for a moment.
                 for part in (name, *(name + side for side in SIDES)):
                     Path(folder, part).unlink(missing_ok=True)
-                    changes.removed(part)
+                    changes[part] = False
 
     def _lost_race(self, upload: Upload, folder: Path) -> bool:
         """Somebody else published this name first: fine if with the same bytes."""
@@ -304,7 +300,7 @@ class Folder:
         if there is None:
             raise _taken(upload.filename)
         with self._snapshot.changing(str(folder)) as changes:
-            changes.added(upload.filename)
+            changes[upload.filename] = True
         if not self._has_bytes(there, upload):
             raise _taken(upload.filename)
         return False
@@ -329,7 +325,7 @@ class Folder:
             with disk.exclusive(folder), self._snapshot.changing(entry[0]) as changes:
                 for side, staged in new.items():
                     disk.place(staged, folder / (entry[1] + side), overwrite=True)
-                    changes.added(entry[1] + side)
+                    changes[entry[1] + side] = True
         disk.sync_folder(folder)
 
     def _remember(self, upload: Upload, body: Path, final: Path) -> None:
@@ -380,10 +376,10 @@ class Folder:
                     changes = stack.enter_context(self._snapshot.changing(folder))
                     if staged is not None:
                         disk.place(staged.path, mark, overwrite=True)
-                        changes.added(mark.name)
+                        changes[mark.name] = True
                     else:
                         mark.unlink(missing_ok=True)
-                        changes.removed(mark.name)
+                        changes[mark.name] = False
             for folder in {entry[0] for entry in entries}:
                 disk.sync_folder(Path(folder))
         except OSError as error:
@@ -391,7 +387,7 @@ class Folder:
         return tuple(sorted(entry[1] for entry in entries))
 
     def _release(self, name: NormalizedName, version: str) -> tuple[Entry, ...]:
-        self._snapshot.refresh(self._clock())
+        self._snapshot.refresh()
         wanted = _version(version)
         entries = tuple(
             entry
@@ -399,7 +395,7 @@ class Folder:
             if (parsed := dists.parse_filename(entry[1])) is not None and _version(parsed.version) == wanted
         )
         if not entries:
-            self._check_roots()
+            self._snapshot.roots.check()
             raise Missing(f"there is no release {version[:100]!a} of {name}")
         return entries
 
@@ -437,11 +433,11 @@ class Folder:
 
     def _prune(self) -> None:
         """Forget facts about files that are gone; in the background, as it looks through all of them."""
-        if not self._snapshot.lost():
+        if not self._snapshot.roots.lost():
             self._forget_gone()
 
     def _forget_gone(self) -> None:
-        for root in self._snapshot.real_roots():
+        for root in self._snapshot.real_roots:
             after = ""
             while paths := self._memory.paths(root, after):
                 self._memory.forget(path for path in paths if not os.path.lexists(path))

@@ -1,0 +1,89 @@
+"""Whether the packages folders are those that they were, or a disk is missing."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+
+from ..errors import DiskFailed
+from .listing import Listing
+from .names import Names
+
+_log = logging.getLogger(__name__)
+
+
+class Roots:
+    """The packages folders by number; one that had files and was replaced by an empty one is *emptied*.
+
+    `names` tells which of them had files before this process began.
+    """
+
+    def __init__(self, paths: Sequence[str], names: Names) -> None:
+        self._paths, self._names = paths, names
+        self._unknown = False
+        self._filled: dict[int, tuple[int, ...]] = {}
+        """What each had for an identity when it had files last."""
+        self._emptied: dict[int, int] = {}
+        """How often an operator had spoken when each was found empty."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything was there at the last look."""
+        return not self._unknown and not self._emptied
+
+    def begin(self, real: Sequence[str], remembered: Callable[[str], bool]) -> None:
+        """At the start, resolved: where nothing was recorded, ask who else may remember files of a root."""
+        for number, root in enumerate(real):
+            known = self._names.recorded or number in self._filled
+            if not known and (remembered(root) or self._names.was_linked(number)):
+                self._found_empty(number)
+
+    def see(self, found: Mapping[str, Listing], real: Sequence[str]) -> None:
+        """What the folders hold now, by resolved path, and the resolved roots."""
+        self._unknown = any(listing.lost for listing in found.values())
+        filled = {listing.order[0] for listing in found.values() if listing.files}
+        self._names.filled(filled)
+        for number, root in enumerate(real):
+            listing = found.get(root)
+            identity = () if listing is None or listing.stamp is None else listing.stamp[2:]
+            if number in filled:
+                self._filled[number] = identity
+            before = self._filled.get(number)
+            if before == identity or (before is None and self._names.marked(number)):
+                self._emptied.pop(number, None)
+            elif identity and number not in self._emptied and (before is not None or self._names.misses(number)):
+                self._found_empty(number)
+
+    def _found_empty(self, number: int) -> None:
+        self._emptied[number] = self._names.cleared
+        _log.error(
+            "%s is empty and was not before: is its disk mounted? Projects that no folder has are refused until its "
+            "files are back, or until you say that it is meant: pypiserver-lite names release --all %s",
+            self._paths[number],
+            " ".join(f"--in {shlex.quote(path)}" for path in self._paths),
+        )
+
+    def lost(self, number: int | None = None) -> bool:
+        """Whether a root or its names cannot be read, or was emptied: nobody can say what is not here.
+
+        With a number, whether that one was emptied.
+        """
+        if self._emptied or self._names.unsure:
+            self._names.look()
+            if self._names.cleared > min(self._emptied.values(), default=0):
+                self._emptied.clear()
+                self._filled.clear()
+        if number is not None:
+            return number in self._emptied
+        return not self.whole or self._names.unsure
+
+    def check(self) -> None:
+        """Raises DiskFailed if nobody can say what is not here."""
+        if self.lost():
+            raise lost()
+
+
+def lost() -> DiskFailed:
+    """What it means for whoever asks that a root is lost."""
+    return DiskFailed("a packages folder cannot be read now, or is empty as if its disk were missing; try again later")

@@ -1,0 +1,36 @@
+"""A number that tells one state of the folders from another, for mirrors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from ..model import SERIALS_SINCE, State
+from .listing import Stamp
+
+_SETTLES = 3  # seconds; clocks differ, and FAT counts every other one
+
+
+class Serial:
+    """The present `State`."""
+
+    def __init__(self) -> None:
+        self._state, self._last_change = State(0), 0
+
+    def state(self, now: float) -> State:
+        """The folders as they were at the last look; `now` is in seconds since 1970."""
+        state = self._state
+        if not state.settled and now >= state.moment + _SETTLES:
+            self._state = state = State(state.serial + 1, settled=True)
+        return state
+
+    def advance(self, stamps: Iterable[Stamp], *, changed: bool) -> None:
+        """Folders have these stamps now; `changed`: something in them is known to be another."""
+        # The time of the last status change cannot be set; Windows has none, and calls that of creation so.
+        times = (stamp[0 if os.name == "nt" else 1] // 10**9 - SERIALS_SINCE for stamp in stamps)
+        last = max((self._last_change, *times))
+        if last != self._last_change:
+            self._state, self._last_change = State(last), last
+        elif changed:
+            # Within a second, and within a tick of the file system, times tell nothing.
+            self._state = State(self._state.serial, settled=self._state.settled)
