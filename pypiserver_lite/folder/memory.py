@@ -13,7 +13,6 @@ import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,41 +42,29 @@ class Memory:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._retired: list[sqlite3.Connection] = []
-        self._warned = False
+        self._warned = self._closed = False
         self._repair = threading.Lock()
-        self._closed = False
-        self._open: list[sqlite3.Connection] = []
-        # Whoever drops an application without closing it leaves no open database behind.
-        weakref.finalize(self, _close_all, self._open).atexit = False
-        self._connect()
+        self._database = self._opened()
 
-    def _connect(self) -> None:
-        """Open the database, or as the last resort memory."""
-        for attempt in (1, 2):
-            if self._path is None:
-                break
+    def _opened(self) -> _Database:
+        """The database, made anew if it is damaged, or as the last resort memory."""
+        for _ in range(2):
             try:
-                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                # Summaries of private projects are nobody else's affair. SQLite gives its other files the same rights.
-                self._path.touch(mode=0o600)
-                self._path.chmod(0o600)
-                # Two connections, so that nobody who asks waits behind a transaction of another process.
-                self._open[:] = [_database(self._path)]
-                self._open.append(_database(self._path))
-                self._writer, self._reader = self._open
-                self._writes, self._reads = threading.Lock(), threading.Lock()
-                return
-            except (sqlite3.OperationalError, OSError) as error:
-                self._warn("%s cannot be used (%s); facts are kept in memory only", error)
-                self._path = None
-            except sqlite3.DatabaseError as error:
-                self._warn("%s is damaged (%s); it is made anew", error)
-                if attempt == 2 or not self._delete():
-                    self._path = None
-        self._writer = self._reader = _database(None)
-        self._open[:] = [self._writer]
-        self._writes = self._reads = threading.Lock()
+                return _Database(self._path)
+            except (sqlite3.DatabaseError, OSError) as error:
+                self._recover(error)
+        self._path = None
+        return _Database(None)
+
+    def _recover(self, error: Exception) -> None:
+        """Have what is damaged out of the way, or go on in memory: what is not stored is read again."""
+        # SQLite's module has no subclass for damage; every other trouble does have one.
+        damaged = type(error) is sqlite3.DatabaseError and self._delete()
+        result = "is damaged (%s); it is made anew" if damaged else "cannot be used (%s); facts are kept in memory only"
+        if not self._warned:
+            _log.warning(f"%s {result}", self._path, error)
+        self._warned = True
+        self._path = self._path if damaged else None
 
     def _delete(self) -> bool:
         try:
@@ -86,11 +73,6 @@ class Memory:
         except OSError:
             return False
         return True
-
-    def _warn(self, text: str, error: Exception) -> None:
-        if not self._warned:
-            _log.warning(text, self._path, error)
-        self._warned = True
 
     def get(self, keys: Iterable[FileState]) -> dict[FileState, Facts]:
         """The facts of those keys that are known."""
@@ -138,7 +120,7 @@ class Memory:
     def state(self) -> tuple[int, int]:
         """Something that changes whenever facts do, in whichever process."""
         others = self._ask("PRAGMA data_version", ())
-        return (others[0][0] if others else 0), self._writer.total_changes
+        return (others[0][0] if others else 0), self._database.changes
 
     def forget(self, paths: Iterable[str]) -> None:
         """Drop what is known of these paths."""
@@ -147,72 +129,109 @@ class Memory:
     def close(self) -> None:
         """Close the database. Whoever still asks finds nothing."""
         self._closed = True
-        for lock, connection in ((self._reads, self._reader), (self._writes, self._writer)):
-            with lock:
-                connection.close()
+        self._database.close()
 
     def after_fork(self) -> None:
         """In a child process: SQLite connections must neither be used nor closed there, so new ones are opened."""
-        self._retired += [self._reader, self._writer]
+        _inherited.append(self._database)
         self._repair = threading.Lock()
-        self._connect()
+        if not self._closed:
+            self._database = self._opened()
 
     def _ask(self, sql: str, values: Sequence[object]) -> list[Any]:
-        connection = self._reader
+        database = self._database
         try:
-            with self._reads:
-                return connection.execute(sql, values).fetchall()
-        except (sqlite3.DatabaseError, sqlite3.InterfaceError) as error:
-            self._failed(connection, error)
+            return database.ask(sql, values)
+        except _TROUBLE as error:
+            self._failed(database, error)
             return []
 
     def _change(self, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
-        if not rows:
-            return
-        connection = self._writer
+        database = self._database
         try:
-            with self._writes:
-                # A deferred transaction fails at once under contention instead of waiting its turn.
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    connection.executemany(sql, rows)
-                    connection.execute("COMMIT")
-                finally:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-        except (sqlite3.DatabaseError, sqlite3.InterfaceError) as error:
-            self._failed(connection, error)
+            database.change(sql, rows)
+        except _TROUBLE as error:
+            self._failed(database, error)
 
-    def _failed(self, connection: sqlite3.Connection, error: sqlite3.Error) -> None:
-        """Go on with a new database if this one is damaged, else in memory; what is not stored is read again."""
+    def _failed(self, database: _Database, error: sqlite3.Error) -> None:
         if _is_busy(error):
             _log.debug("the database of facts is busy: %s", error)
             return
         with self._repair:
-            if self._closed or connection not in (self._reader, self._writer) or self._path is None:
-                return
-            # Others may be in the middle of using them; they close when nobody does.
-            self._retired = [self._reader, self._writer]
-            # SQLite's module has no subclass for damage; every other trouble does have one.
-            if type(error) is not sqlite3.DatabaseError or not self._delete():
-                self._warn("%s cannot be used any more (%s); facts are kept in memory only", error)
-                self._path = None
-            else:
-                self._warn("%s is damaged (%s); it is made anew", error)
-            self._connect()
+            if database is self._database and not self._closed and self._path is not None:
+                database.close()
+                self._recover(error)
+                self._database = self._opened()
 
 
-def _close_all(connections: Iterable[sqlite3.Connection]) -> None:
-    for connection in connections:
-        connection.close()
+class _Database:
+    """An open database with our table, at `path` or in memory.
+
+    Raises OSError and OperationalError if it cannot be used, DatabaseError if it is damaged.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._connections: list[sqlite3.Connection] = []
+        if path is not None:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Summaries of private projects are nobody else's affair. SQLite gives its other files the same rights.
+            path.touch(mode=0o600)
+            path.chmod(0o600)
+        # Two connections, so that nobody who asks waits behind a transaction of another process.
+        for _ in range(1 if path is None else 2):
+            self._connections.append(_connection(path))
+        self._reader, self._writer = self._connections[0], self._connections[-1]
+        self._reads = self._writes = threading.Lock()
+        if path is not None:
+            self._writes = threading.Lock()
+
+    @property
+    def changes(self) -> int:
+        """How many rows were changed here."""
+        return self._writer.total_changes
+
+    def ask(self, sql: str, values: Sequence[object]) -> list[Any]:
+        """The rows of an answer."""
+        with self._reads:
+            return self._reader.execute(sql, values).fetchall()
+
+    def change(self, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Do the same with each of some rows, all or none."""
+        if not rows:
+            return
+        with self._writes:
+            # A deferred transaction fails at once under contention instead of waiting its turn.
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                self._writer.executemany(sql, rows)
+                self._writer.execute("COMMIT")
+            finally:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close it as soon as nobody is in the middle of using it; who comes later is told so."""
+        with self._reads:
+            self._reader.close()
+        with self._writes:
+            self._writer.close()
+
+    def __del__(self) -> None:
+        # Whoever drops an application without closing it leaves no open database behind.
+        for connection in self._connections:
+            connection.close()
+
+
+_TROUBLE = (sqlite3.DatabaseError, sqlite3.InterfaceError)
+_inherited: list[_Database] = []
+"""Those of the process that this one was forked from, never let go."""
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
     return isinstance(error, sqlite3.OperationalError) and ("locked" in str(error) or "busy" in str(error))
 
 
-def _database(path: Path | None) -> sqlite3.Connection:
-    """A connection with our table. Raises OperationalError if it cannot be used, DatabaseError if it is damaged."""
+def _connection(path: Path | None) -> sqlite3.Connection:
     connection = sqlite3.connect(
         ":memory:" if path is None else path, timeout=1, isolation_level=None, check_same_thread=False
     )
