@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import live
 import pytest
 from hypothesis import settings
+from running import MIB, App, Process, Running, Start
 
 from pypiserver_lite.upstream.ways import BUNDLES, STORES
 
@@ -35,3 +38,45 @@ def packages(tmp_path: Path) -> Path:
 def shell(tmp_path: Path) -> live.Shell:
     """Clients in a home of their own."""
     return live.Shell(tmp_path / "home")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Begins services in threads, over an application with a large file."""
+    running: list[Running] = []
+
+    def begin(**options: Any) -> Running:
+        big = tmp_path / "big"
+        if not big.exists():
+            big.write_bytes(bytes(range(256)) * 4096 * 32)  # 32 MiB
+        running.append(Running(App(big), **options))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        one.stop()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One service for all tests of a module that leave it as it is."""
+    running = Running(App(tmp_path_factory.mktemp("shared") / "big"), max_body=20 * MIB)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def process() -> Iterator[Callable[..., Process]]:
+    """Begins servers in processes of their own."""
+    started: list[Process] = []
+
+    def begin(server: str = "waitress", **options: Any) -> Process:
+        started.append(Process(server, **options))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+        assert one.process.stdout is not None
+        one.process.stdout.close()
