@@ -8,7 +8,6 @@ by that address too.
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from ..model import File, Project
 from ..releases import about, latest
 from ..search import Catalogue
 from ..simple.render import file_path
-from . import descriptions, samples
+from . import commands, descriptions, samples
 from .answers import Answer, Page
 from .catalogue import Newcomer, Shelf
 from .templates import Templates
@@ -42,14 +41,6 @@ NEWEST = 8
 """Releases among the newest uploads on the home page."""
 _LONGEST_ADDRESS = 300  # characters; a longer one comes from no client that means well
 _MAY_LINK = 300  # dependencies that are looked up
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """A line to copy."""
-
-    tool: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +125,6 @@ class HumanPages:
             more=self._templates.security(template),
         )
 
-    # -- what the pages show --------------------------------------------------------------------------------------
-
     def home_variables(self, address: str, newest: Sequence[Newcomer] | None = None) -> dict[str, object]:
         """What every home page may use; the names in capitals are pypiserver's.
 
@@ -158,8 +147,8 @@ class HumanPages:
             "upstreams": [_public(url) for url in self._site.upstreams()],
             "traffic": self._site.traffic(),
             "newest": self.shelf.newest(NEWEST) if newest is None else newest,
-            "install": _set_up(address),
-            "publish": _publishing(address),
+            "install": commands.set_up(address),
+            "publish": commands.publishing(address),
             "size": shown_size,
         }
 
@@ -250,7 +239,7 @@ class HumanPages:
             "stale": None if stale is None else int(stale // 60),
             "files": [self._file_row(file, up) for file in files],
             "needed": self._needed(what, self._site.index.names() if names is None else names),
-            "install": _installing(project.name, version, address),
+            "install": commands.installing(project.name, version, address),
             "here": here,
             "json": f"{up}pypi/{project.name}/json",
             "simple": f"{up}simple/{project.name}/",
@@ -302,8 +291,6 @@ class HumanPages:
         """What every page may use: `root` leads to the index's root, `asset` to a file that comes with the pages."""
         return {"root": root, "query": "", "asset": lambda name: root + self._templates.asset_link(name)}
 
-    # -- at the start ---------------------------------------------------------------------------------------------
-
     def _rehearse(self) -> None:
         """Fill every template with samples. Raises ConfigError for one that fails, at start, not at night."""
         address = "http://127.0.0.1:8080/"
@@ -341,42 +328,3 @@ def _public(url: str) -> str:
     """An upstream's address without a password that may be in it."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def _trust(address: str) -> str:
-    """What pip needs to hear about an address without TLS that is not this machine's."""
-    host = re.sub(r"^https?://|/.*$", "", address)
-    if address.startswith("https:") or host.startswith(("127.0.0.1", "localhost", "[::1]")):
-        return ""
-    return f" --trusted-host {re.sub(r':[0-9]+$', '', host)}"
-
-
-def _set_up(address: str) -> list[Command]:
-    return [
-        Command(tool="pip", text=f"pip install --index-url {address}simple/{_trust(address)} PROJECT"),
-        Command(tool="pip, from now on", text=f"pip config set global.index-url {address}simple/"),
-        Command(tool="uv", text=f"uv pip install --default-index {address}simple/ PROJECT"),
-        Command(tool="uv, in a project", text=f"uv add --default-index {address}simple/ PROJECT"),
-        Command(tool="Poetry", text=f"poetry source add --priority primary own {address}simple/"),
-        Command(tool="PDM", text=f"pdm config pypi.url {address}simple/"),
-    ]
-
-
-def _publishing(address: str) -> list[Command]:
-    return [
-        Command(tool="twine", text=f"twine upload --repository-url {address} dist/*"),
-        Command(tool="uv", text=f"uv publish --publish-url {address} --check-url {address}simple/ dist/*"),
-        Command(tool="Poetry", text=f"poetry config repositories.own {address}\npoetry publish --build -r own"),
-        Command(tool="PDM", text=f"pdm publish --repository {address}"),
-    ]
-
-
-def _installing(name: NormalizedName, version: str, address: str) -> list[Command]:
-    # A version is what a file name says: it must not be able to end the word in a shell.
-    exact = shlex.quote(f"{name}=={version}") if version else name
-    return [
-        Command(tool="pip", text=f"pip install --index-url {address}simple/{_trust(address)} {exact}"),
-        Command(tool="uv", text=f"uv add --default-index {address}simple/ {exact}"),
-        Command(tool="Poetry", text=f"poetry add {exact}"),
-        Command(tool="PDM", text=f"pdm add {exact}"),
-    ]
