@@ -73,6 +73,7 @@ class FaultyUpstream(socketserver.ThreadingTCPServer):
         self._lock = threading.Lock()
 
     def get_request(self) -> tuple[socket.socket, Any]:
+        """A connection, encrypted where the upstream speaks TLS."""
         connection, address = super().get_request()
         if self._tls is not None:
             # The handshake comes with the first read, in the connection's own thread.
@@ -81,24 +82,30 @@ class FaultyUpstream(socketserver.ThreadingTCPServer):
 
     @property
     def port(self) -> int:
+        """Where it listens."""
         return int(self.server_address[1])
 
     @property
     def base(self) -> str:
+        """Its root."""
         return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}/"
 
     @property
     def url(self) -> str:
+        """Its index."""
         return f"{self.base}simple/"
 
     def note(self, request: Request) -> None:
+        """Remember a request."""
         with self._lock:
             self.requests.append(request)
 
     def paths(self, method: str = "GET") -> list[str]:
+        """What was asked for, in order."""
         return [request.path for request in self.requests if request.method == method]
 
     def count(self, path: str) -> int:
+        """How often `path` was asked for."""
         return self.paths().count(path)
 
     def fault(self, path: str, fault: Fault, times: int = 10**9) -> None:
@@ -106,9 +113,11 @@ class FaultyUpstream(socketserver.ThreadingTCPServer):
         self.faults[path] = [fault, times]
 
     def heal(self) -> None:
+        """No more faults."""
         self.faults.clear()
 
     def fault_for(self, path: str) -> Fault | None:
+        """What is wrong with this answer, once less often from now on."""
         with self._lock:
             for known in (path, "*"):
                 if self.faults.get(known, [None, 0])[1] > 0:
@@ -161,22 +170,26 @@ class Handler(BaseHTTPRequestHandler):
     server: FaultyUpstream
 
     def setup(self) -> None:
+        """Count the connection."""
         super().setup()
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.server.connections += 1
         self.server.live.add(self.connection)
 
     def finish(self) -> None:
+        """The connection has ended."""
         self.server.live.discard(self.connection)
         super().finish()
 
     def handle(self) -> None:
+        """All requests of a connection, until either side closes it."""
         try:
             super().handle()
         except (OSError, ValueError):  # the client, or the end of the test, closed the connection
             self.close_connection = True
 
     def do_GET(self) -> None:
+        """The fault that is due, or what is stored."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.note(Request(self.command, self.path, headers))
         path = self.path.partition("?")[0]
@@ -193,6 +206,7 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def store(self, stored: Stored, headers: dict[str, str]) -> None:
+        """Answer with what is stored, as the request wants it."""
         time.sleep(stored.delay)
         fields = {"Content-Type": stored.content_type, **stored.extra}
         if stored.etag:
@@ -221,6 +235,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(
         self, status: int, body: bytes, fields: dict[str, str] | None = None, *, speed: float | None = None
     ) -> None:
+        """A whole answer; `speed` in bytes a second."""
         self.send_response_only(status)
         for name, value in {"Date": email.utils.formatdate(usegmt=True), **(fields or {})}.items():
             self.send_header(name, value)
@@ -238,6 +253,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(step / speed)
 
     def chunks(self, parts: list[bytes], fields: dict[str, str] | None = None, *, end: bool = True) -> None:
+        """An answer in chunks, without its end if not `end`."""
         self.send_response_only(200)
         for name, value in (fields or {}).items():
             self.send_header(name, value)
@@ -251,6 +267,7 @@ class Handler(BaseHTTPRequestHandler):
             self.cut()
 
     def raw(self, data: bytes) -> None:
+        """These bytes, and the end of the connection."""
         self.wfile.write(data)
         self.cut()
 
@@ -282,14 +299,17 @@ def upstream(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Fault
 
 
 def status(code: int, body: bytes = b"no") -> Fault:
+    """Answers with a status."""
     return lambda handler: handler.answer(code, body, {"Content-Type": "text/plain"})
 
 
 def redirect(to: str) -> Fault:
+    """Sends elsewhere."""
     return lambda handler: handler.answer(302, b"", {"Location": to})
 
 
 def page(body: bytes, content_type: str = JSON, **fields: str) -> Fault:
+    """Answers with another page."""
     return lambda handler: handler.answer(200, body, {"Content-Type": content_type, **fields})
 
 
@@ -367,6 +387,7 @@ def cut_chunks(parts: list[bytes], content_type: str = JSON) -> Fault:
 
 
 def garbage() -> Fault:
+    """Answers with what is no HTTP."""
     return lambda handler: handler.raw(b"\x00\x01\x02 not HTTP at all\r\n\r\n")
 
 

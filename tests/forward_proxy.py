@@ -45,6 +45,7 @@ class ForwardProxy(socketserver.ThreadingTCPServer):
         """What everybody gets in the place of an answer."""
 
     def get_request(self) -> tuple[socket.socket, Any]:
+        """A connection, encrypted where the proxy speaks TLS."""
         connection, address = super().get_request()
         if self._tls is not None:
             connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
@@ -52,14 +53,18 @@ class ForwardProxy(socketserver.ThreadingTCPServer):
 
     @property
     def port(self) -> int:
+        """Where it listens."""
         return int(self.server_address[1])
 
     @property
     def url(self) -> str:
+        """Its address."""
         return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
 
 class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
     protocol_version = "HTTP/1.1"
     server: ForwardProxy
 
@@ -67,6 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def handle(self) -> None:
+        """All requests of a connection, until either side closes it."""
         try:
             super().handle()
         except (OSError, ValueError):
@@ -97,6 +103,7 @@ class Handler(BaseHTTPRequestHandler):
         return socket.create_connection(("127.0.0.1", self.server.names[authority]))
 
     def do_CONNECT(self) -> None:
+        """A tunnel."""
         goal = self._goal(self.path)
         if goal is None:
             return
@@ -109,6 +116,7 @@ class Handler(BaseHTTPRequestHandler):
             back.join()
 
     def do_GET(self) -> None:
+        """A request passed on."""
         parts = urlsplit(self.path)
         goal = self._goal(f"{parts.hostname}:{parts.port or 80}")
         if goal is None:

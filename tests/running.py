@@ -264,9 +264,11 @@ class Zeros(io.RawIOBase):
         self.left = size
 
     def readable(self) -> bool:
+        """It can be read."""
         return True
 
     def read(self, size: int = -1) -> bytes:
+        """Up to `size` zeros, or all that are left."""
         count = min(self.left, size if size >= 0 else self.left)
         self.left -= count
         return bytes(count)

@@ -51,6 +51,7 @@ class SourceContract:
 
     @pytest.fixture
     def files(self, tmp_path: Path) -> Path:
+        """Wheels and sdists of two projects, spelled in several ways."""
         folder = tmp_path / "given"
         make_wheel(folder, "ours", "1.0", "Requires-Python: >=3.8")
         make_wheel(folder, "Ours", "1.10", filename="Ours-1.10-py3-none-any.whl")
@@ -61,6 +62,7 @@ class SourceContract:
 
     @pytest.fixture
     def source(self, files: Path, tmp_path: Path) -> Source:
+        """The source under test, over `files`."""
         place = tmp_path / "place"
         place.mkdir()
         return self.make_source(files, place)
@@ -160,6 +162,7 @@ class StoreContract(SourceContract):
         raise NotImplementedError
 
     def make_source(self, files: Path, place: Path) -> Source:
+        """A store to which all of `files` were added."""
         store = self.make_store(place)
         for path in sorted(files.iterdir()):
             store.add(staged(store, path, "other-one" if path.name.startswith("other") else "ours"))
@@ -167,6 +170,7 @@ class StoreContract(SourceContract):
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
+        """The store under test, empty."""
         place = tmp_path / "store"
         place.mkdir()
         return self.make_store(place)

@@ -28,6 +28,8 @@ class Fields(dict[str, str]):
 
 @dataclass(frozen=True)
 class Answer:
+    """What came back for a request."""
+
     client: Client
     path: str
     status: int
@@ -36,26 +38,32 @@ class Answer:
 
     @property
     def headers(self) -> Fields:
+        """The header fields, whatever the case of their names."""
         return Fields(self.headerlist)
 
     @property
     def content_type(self) -> str:
+        """The media type, without parameters."""
         return self.headers["Content-Type"].split(";")[0]
 
     @property
     def content_length(self) -> int:
+        """Bytes, as announced."""
         return int(self.headers["Content-Length"])
 
     @property
     def text(self) -> str:
+        """The body as text."""
         return self.body.decode()
 
     @property
     def json(self) -> Any:
+        """The body read as JSON."""
         return json.loads(self.body)
 
     @property
     def unpacked(self) -> bytes:
+        """The body without gzip."""
         return gzip.decompress(self.body)
 
     def follow(self, link: str) -> Answer:
@@ -79,6 +87,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
     ) -> Answer:
+        """One request, through wsgiref's validator."""
         path_part, _, query = path.partition("?")
         environ: dict[str, Any] = {
             "REQUEST_METHOD": method,
@@ -119,8 +128,10 @@ class Client:
         return self.request(path, status=status, headers={name.replace("_", "-"): headers[name] for name in headers})
 
     def head(self, path: str, **headers: str) -> Answer:
+        """HEAD, with header fields as `get` has them."""
         fields = {name.replace("_", "-"): headers[name] for name in headers}
         return self.request(path, method="HEAD", headers=fields)
 
     def post(self, path: str, body: bytes, content_type: str, status: int | None = 200) -> Answer:
+        """POST of these bytes."""
         return self.request(path, method="POST", status=status, headers={"Content-Type": content_type}, body=body)
