@@ -22,8 +22,9 @@ from packaging.utils import NormalizedName
 from pypiserver_lite.errors import ConfigError
 from pypiserver_lite.jobs import warm as tool
 from pypiserver_lite.model import LocalFile
-from pypiserver_lite.upstream.cache import Cache, Growing
+from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.upstream.client import Upstream
+from pypiserver_lite.upstream.growing import Followed, Growing
 from pypiserver_lite.upstream.source import Remote
 
 
@@ -31,9 +32,22 @@ def key(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def begin(cache: Cache, name: str, expected: int | None, *, resumable: bool = False) -> Growing:
+    """A file to fill, which nobody else is filling."""
+    growing = cache.begin("files", key(name), expected, resumable=resumable)
+    assert isinstance(growing, Growing)
+    return growing
+
+
+def follow(cache: Cache, name: str, expected: int) -> Followed:
+    """A file that somebody else is filling."""
+    followed = cache.begin("files", key(name), expected)
+    assert isinstance(followed, Followed)
+    return followed
+
+
 def add(cache: Cache, name: str, data: bytes) -> None:
-    growing = cache.begin("files", key(name), len(data))
-    assert growing is not None
+    growing = begin(cache, name, len(data))
     growing.write(data)
     growing.publish()
 
@@ -63,8 +77,7 @@ def test_a_small_entry_comes_back_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_file_is_there_once_it_is_published_and_never_before(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c")
-    growing = cache.begin("files", key("a"), 6)
-    assert growing is not None
+    growing = begin(cache, "a", 6)
     growing.write(b"abc")
     assert cache.find("files", key("a")) is None
     assert growing.read(10, 1) == b"bc"
@@ -89,8 +102,7 @@ def test_a_file_of_another_size_is_not_the_one_and_stays(tmp_path: Path) -> None
 def test_a_given_up_file_leaves_nothing_and_another_may_begin(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c")
     for _ in range(2):
-        growing = cache.begin("files", key("a"), 6)
-        assert growing is not None
+        growing = begin(cache, "a", 6)
         growing.write(b"abc")
         growing.discard()
         growing.discard()
@@ -100,11 +112,8 @@ def test_a_given_up_file_leaves_nothing_and_another_may_begin(tmp_path: Path) ->
 
 def test_two_processes_make_one_file_and_the_second_may_follow(tmp_path: Path) -> None:
     ours, theirs = Cache(tmp_path / "c"), Cache(tmp_path / "c")
-    growing = ours.begin("files", key("a"), 6)
-    assert growing is not None
-    assert theirs.begin("files", key("a"), 6) is None
-    followed = theirs.follow("files", key("a"))
-    assert followed is not None
+    growing = begin(ours, "a", 6)
+    followed = follow(theirs, "a", 6)
     assert followed.state() == (0, False)
     growing.write(b"abc")
     assert followed.state() == (3, False)
@@ -112,15 +121,13 @@ def test_two_processes_make_one_file_and_the_second_may_follow(tmp_path: Path) -
     growing.publish()
     assert followed.state() == (6, True)
     assert followed.read(9, 0) == b"abcdef"
-    assert theirs.follow("files", key("a")) is None
+    assert os.listdir(ours.root / "tmp") == []
 
 
 def test_who_follows_one_that_gives_up_is_told(tmp_path: Path) -> None:
     ours, theirs = Cache(tmp_path / "c"), Cache(tmp_path / "c")
-    growing = ours.begin("files", key("a"), 6)
-    assert growing is not None
-    followed = theirs.follow("files", key("a"))
-    assert followed is not None
+    growing = begin(ours, "a", 6)
+    followed = follow(theirs, "a", 6)
     growing.discard()
     assert followed.state() == (0, None)
 
@@ -182,16 +189,14 @@ def test_a_file_that_nearly_fills_the_cache_stays(tmp_path: Path) -> None:
 
 def test_a_half_file_stays_for_a_week_and_makes_way_as_others_do(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c", 1000)
-    growing = cache.begin("files", key("a"), 600, resumable=True)
-    assert growing is not None
+    growing = begin(cache, "a", 600, resumable=True)
     growing.write(bytes(300))
     half = cache.root / "tmp" / f"files-{key('a')}.half"
     assert cache.trim(0).entries == 0  # somebody writes it
     growing.discard(keep=True)
     Cache(tmp_path / "c")
     assert half.exists()
-    again = cache.begin("files", key("a"), 600, resumable=True)
-    assert again is not None
+    again = begin(cache, "a", 600, resumable=True)
     assert again.size == 300
     again.discard(keep=True)
     assert cache.trim(299).size == 300
@@ -208,13 +213,11 @@ def test_a_half_file_stays_for_a_week_and_makes_way_as_others_do(tmp_path: Path)
 def test_what_is_being_written_counts(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c", 1000)
     add(cache, "a", bytes(500))
-    growing = cache.begin("files", key("b"), 600)
-    assert growing is not None
+    growing = begin(cache, "b", 600)
     assert here(cache, "a") == "a"  # for what is announced, nothing goes
     with pytest.raises(OSError, match="on their way"):
         cache.begin("files", key("c"), 500)
-    unknown = cache.begin("files", key("c"), None)
-    assert unknown is not None
+    unknown = begin(cache, "c", None)
     unknown.write(bytes(400))
     with pytest.raises(OSError, match="on their way"):
         unknown.write(b"x")
@@ -223,8 +226,7 @@ def test_what_is_being_written_counts(tmp_path: Path) -> None:
     until_within(cache, 400)
     assert here(cache, "a") == ""
     growing.publish()
-    again = cache.begin("files", key("c"), 1000)  # what was taken of the bound is given back
-    assert again is not None
+    again = begin(cache, "c", 1000)  # what was taken of the bound is given back
     again.discard()
     assert here(cache, "b") == "b"
 
@@ -254,8 +256,7 @@ def test_a_file_larger_than_the_bound_is_not_begun_and_one_that_becomes_so_ends_
     cache = Cache(tmp_path / "c", 100)
     with pytest.raises(OSError, match="--cache-size"):
         cache.begin("files", key("a"), 200)
-    growing = cache.begin("files", key("a"), None)
-    assert isinstance(growing, Growing)
+    growing = begin(cache, "a", None)
     growing.write(bytes(90))
     growing.write(bytes(10))
     with pytest.raises(OSError, match="--cache-size"):
@@ -272,8 +273,7 @@ def test_a_disk_without_room_takes_no_download_and_nothing_gives_way_to_an_annou
     for expected in (2**50, 200 * 2**20):
         with pytest.raises(OSError, match="No space"):
             cache.begin("files", key("b"), expected)
-    growing = cache.begin("files", key("b"), 100 * 2**20)
-    assert growing is not None
+    growing = begin(cache, "b", 100 * 2**20)
     assert here(cache, "a") == "a"
     growing.write(b"x")
     room[0] = 64 * 2**20 - 1  # somebody else filled it
@@ -284,27 +284,9 @@ def test_a_disk_without_room_takes_no_download_and_nothing_gives_way_to_an_annou
     assert here(cache, "a") == ""  # what was of use longest ago had to go first
 
 
-def test_what_lies_here_under_keys_of_before_is_removed_at_the_start(tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "c")
-    add(cache, "a", b"abc")
-    assert here(Cache(tmp_path / "c"), "a") == "a"
-    old = cache.root / "named" / key("b")[:2] / key("b")
-    old.parent.mkdir(parents=True)
-    old.write_bytes(b"abc")
-    stranger = cache.root / "files" / "notes.txt"
-    stranger.write_bytes(b"not ours")
-    (cache.root / "layout").unlink()
-    assert here(Cache(tmp_path / "c"), "a") == ""
-    assert not old.exists()
-    assert stranger.exists()
-    add(cache, "a", b"abc")
-    assert here(Cache(tmp_path / "c"), "a") == "a"
-
-
 def test_deleting_everything_at_any_time_costs_speed_only(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c")
-    growing = cache.begin("files", key("a"), 6)
-    assert growing is not None
+    growing = begin(cache, "a", 6)
     growing.write(b"abc")
     shutil.rmtree(cache.root)
     growing.write(b"def")
@@ -366,9 +348,7 @@ def test_killed_while_writing_leaves_only_what_is_swept_later(tmp_path: Path) ->
         process.stdout.readline()
         cache = Cache(tmp_path / "c")  # sweeps, but not what somebody writes
         assert len(os.listdir(cache.root / "tmp")) == 1
-        assert cache.begin("files", key("a"), 10) is None
-        followed = cache.follow("files", key("a"))
-        assert followed is not None
+        followed = follow(cache, "a", 10)
         assert followed.state() == (4, False)
         process.send_signal(signal.SIGKILL)
     assert followed.state() == (4, None)
@@ -381,8 +361,7 @@ def test_killed_while_writing_leaves_only_what_is_swept_later(tmp_path: Path) ->
 
 def test_a_start_sweeps_what_is_abandoned_and_nothing_that_a_live_writer_holds(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c")
-    growing = cache.begin("files", key("a"), 6)
-    assert growing is not None
+    growing = begin(cache, "a", 6)
     growing.write(b"abc")
     abandoned = cache.root / "tmp" / f"files-{key('b')}.part"
     abandoned.write_bytes(b"half")
@@ -390,7 +369,7 @@ def test_a_start_sweeps_what_is_abandoned_and_nothing_that_a_live_writer_holds(t
         os.utime(path, (1.0, 1.0))
     restarted = Cache(tmp_path / "c")
     assert not abandoned.exists()
-    assert restarted.begin("files", key("a"), 6) is None
+    follow(restarted, "a", 6)
     growing.write(b"def")
     growing.publish()
     assert restarted.find("files", key("a"), 6) is not None
@@ -417,12 +396,15 @@ def test_prune_and_clear(tmp_path: Path) -> None:
         add(cache, name, bytes(1000))
         age(cache, name, 100)
     cache.put("pages", key("p"), b"page")
+    stranger = cache.root / "files" / "notes.txt"
+    stranger.write_bytes(b"not ours")
     usage = cache.usage()
     assert usage.kinds["files"] == (2, 2000)
     assert (usage.entries, usage.limit) == (3, 10_000)
     assert tool.prune(cache, 1500).entries == 1
     assert tool.clear(cache).entries == 2
     assert cache.usage().size == 0
+    assert stranger.exists()
 
 
 def test_requirements_are_read_as_pip_writes_them(tmp_path: Path) -> None:

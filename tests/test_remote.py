@@ -27,9 +27,10 @@ from pypiserver_lite.errors import Busy, ConfigError, Late, Loop, Missing, NoSpa
 from pypiserver_lite.kept import Turnstile
 from pypiserver_lite.model import Content, LocalFile, Stream
 from pypiserver_lite.upstream import hops, pages
+from pypiserver_lite.upstream.arriving import Following
 from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.upstream.client import Upstream
-from pypiserver_lite.upstream.download import Borrowed
+from pypiserver_lite.upstream.growing import Followed, Growing
 from pypiserver_lite.upstream.ranged import TAIL, RangedFile
 from pypiserver_lite.upstream.rate import Rate
 from pypiserver_lite.upstream.source import Remote
@@ -100,9 +101,14 @@ def settle(remote: Remote, filename: str) -> LocalFile:
     raise AssertionError("it is not kept")
 
 
-def quiet(remote: Remote) -> None:
+def downloading() -> bool:
+    """Whether a download is under way in this process."""
+    return any(thread.name == "pypiserver-lite-download" for thread in threading.enumerate())
+
+
+def quiet() -> None:
     """Wait until no download is under way."""
-    while remote._downloads:
+    while downloading():
         time.sleep(0.005)
 
 
@@ -643,7 +649,7 @@ def test_many_askers_of_one_large_file_are_fed_from_one_download(make: Make, ser
         digest = hashlib.sha256()
         for number, piece in enumerate(content.read(0, None)):
             if number == 0:
-                firsts.append(bool(remote._downloads))
+                firsts.append(downloading())
             digest.update(piece)
         digests.append(digest.hexdigest())
 
@@ -898,7 +904,7 @@ def test_a_file_without_digest_and_length_is_passed_on_and_not_kept(make: Make, 
     remote = make()
     for times in (1, 2):
         assert read(remote.open(FOO, SDIST)) == b"abc" * 100
-        quiet(remote)
+        quiet()
         assert server.paths().count(path) == times
 
 
@@ -932,7 +938,7 @@ def test_the_cache_may_vanish_in_the_middle_of_a_download(
     shutil.rmtree(tmp_path / "cache")
     got += b"".join(pieces)
     assert got == data
-    quiet(remote)
+    quiet()
     assert read(remote.open(FOO, SDIST)) == data
     settle(remote, SDIST)
 
@@ -952,7 +958,7 @@ def test_a_restart_with_less_room_keeps_less(make: Make, server: faulty.FaultyUp
     remote = make(size=1_000_000)
     read(remote.open(FOO, SDIST))
     kept = settle(remote, SDIST).path
-    quiet(remote)
+    quiet()
     make(size=100_000)
     deadline = time.monotonic() + 10
     while kept.exists():
@@ -1007,12 +1013,12 @@ def test_the_rate_holds_over_several_downloads(make: Make, server: faulty.Faulty
     assert time.monotonic() - began > 0.55
 
 
-def test_beyond_the_cap_files_are_busy_and_a_kept_one_is_not(make: Make, server: faulty.FaultyUpstream) -> None:
+def test_beyond_the_cap_files_are_busy_and_a_kept_one_is_not(server: faulty.FaultyUpstream, tmp_path: Path) -> None:
     server.add("foo", SDIST, b"abc")
     slow = server.add("foo", "foo-2.0.tar.gz", b"slow")
     server.add("foo", "foo-3.0.tar.gz", b"other")
     server.stored[slow].delay = 0.3
-    remote = Remote(Upstream(server.url, calls=1, room=0), mode="cache", cache=make()._cache)
+    remote = Remote(Upstream(server.url, calls=1, room=0), mode="cache", cache=Cache(tmp_path / "cache"))
     read(remote.open(FOO, SDIST))
     settle(remote, SDIST)
     thread = threading.Thread(target=lambda: read(remote.open(FOO, "foo-2.0.tar.gz")))
@@ -1050,7 +1056,7 @@ def test_where_too_many_wait_what_is_known_is_served_and_what_is_not_is_busy(
 
 
 _ANOTHER = """
-import hashlib, sys, time
+import hashlib, sys, threading
 from pathlib import Path
 from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.model import LocalFile
@@ -1063,8 +1069,9 @@ sys.stdin.readline()
 content = remote.open("foo", sys.argv[3])
 data = content.path.read_bytes() if isinstance(content, LocalFile) else b"".join(content.read(0, None))
 print(hashlib.sha256(data).hexdigest(), flush=True)
-while len(sys.argv) < 5 and remote._downloads:
-    time.sleep(0.01)
+for thread in threading.enumerate():
+    if thread.name == "pypiserver-lite-download":
+        thread.join()
 """
 
 
@@ -1074,16 +1081,20 @@ def test_who_follows_another_process_gets_no_byte_that_would_make_an_unchecked_f
 ) -> None:
     key = hashlib.sha256(b"key").hexdigest()
     growing = Cache(tmp_path / "c").begin("files", key, size)
-    followed = Cache(tmp_path / "c").follow("files", key)
-    assert growing is not None
-    assert followed is not None
-    borrowed = Borrowed(followed, size)
+    followed = Cache(tmp_path / "c").begin("files", key, size)
+    assert isinstance(growing, Growing)
+    assert isinstance(followed, Followed)
+    ended = threading.Event()
+    following = Following(followed, size, ended.set)
+    following.start()
     growing.write(b"abc")
-    assert borrowed.wait(0) == ((3, False) if size else (2, False))
+    assert following.wait(0) == ((3, False) if size else (2, False))
     growing.write(b"def")  # all of it, but nobody has looked whether it is right
-    assert borrowed.wait(0) == (5, False)
+    assert following.wait(3) == (5, False)
+    assert not ended.is_set()
     growing.publish()
-    assert borrowed.wait(5) == (6, True)
+    assert following.wait(5) == (6, True)
+    assert ended.wait(10)
 
 
 def test_several_processes_share_one_download(server: faulty.FaultyUpstream, tmp_path: Path) -> None:
@@ -1166,7 +1177,7 @@ def test_a_download_goes_on_after_kill_9_and_a_restart(
     assert settle(remote, SDIST).path.read_bytes() == data
     asked = [request.headers.get("range") for request in server.requests if request.path == path]
     assert asked == [None, f"bytes={size}-"]
-    quiet(remote)
+    quiet()
     assert list((tmp_path / "cache" / "tmp").iterdir()) == []
 
 
@@ -1183,7 +1194,7 @@ def test_a_half_that_is_wrong_or_cannot_be_gone_on_with_is_in_nobodys_way_for_lo
         for piece in remote.open(FOO, SDIST).read(0, None):  # type: ignore[union-attr]
             got += piece
     assert len(got) < len(data)
-    quiet(remote)
+    quiet()
     left.write_bytes(data[:60_000])
     server.fault(path, faulty.status(503), times=2)  # for the moment
     with pytest.raises(Unavailable):

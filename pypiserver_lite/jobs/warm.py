@@ -17,7 +17,8 @@ from packaging.version import InvalidVersion, Version
 
 from ..errors import ConfigError, Missing, Unavailable
 from ..model import File, LocalFile, Project, Source, Stream
-from ..upstream.cache import Cache, Freed
+from ..upstream.cache import Cache
+from ..upstream.room import Freed
 
 _LINE_LIMIT = 10_000
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
-from ..errors import Unavailable
+from ..errors import Missing, Unavailable
 
 Fetch = Callable[[int, int], bytes]
-"""Exactly the bytes of a half-open range; raises Unavailable if they cannot be had."""
+"""Exactly the bytes of a half-open range; raises Unavailable or Missing if they cannot be had."""
 
 TAIL = 128 * 2**10
 _BLOCK = 64 * 2**10
@@ -33,6 +33,8 @@ class RangedFile(io.RawIOBase):
         self._at = 0
         self._parts: list[tuple[int, bytes]] = []
         self._fetched = 0
+        self.failed: Unavailable | Missing | None = None
+        """Why `fetch` could not get a range, if so: who reads an archive takes that for a bad one."""
 
     def readable(self) -> bool:
         """True."""
@@ -73,5 +75,9 @@ class RangedFile(io.RawIOBase):
         self._fetched += end - begin
         if self._fetched > _MOST_BYTES or len(self._parts) >= _MOST_REQUESTS:
             raise Unavailable("the metadata of this file cannot be found without fetching it whole")
-        self._parts.append((begin, self._fetch(begin, end)))
+        try:
+            self._parts.append((begin, self._fetch(begin, end)))
+        except (Unavailable, Missing) as error:
+            self.failed = error
+            raise
         return self._parts[-1]

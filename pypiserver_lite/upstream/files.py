@@ -1,0 +1,233 @@
+"""The files of an upstream, as they can be had: from the cache, on their way into it, or passed through.
+
+A file comes from the cache as a file on disk. While it is on its way, every
+asker reads it as it grows, from one download. Small ranges of a file that is
+not here (a resolver looking into a wheel) are passed on without fetching it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from ..errors import Busy, Late, Unavailable
+from ..kept import Flights, Kept, Turnstile
+from ..model import Content, File, HandOver, LocalFile, Project, Stream
+from .addresses import Unreachable, origin_of
+from .arriving import Arriving, Following, whole
+from .bodies import Body
+from .cache import Cache
+from .client import Named, Upstream
+from .download import Check, Download, checked, strongest, unbroken
+from .growing import Followed, Growing
+
+_SMALL_RANGE = 2**20  # bytes
+_SIZES = 8 * 2**20  # bytes
+_log = logging.getLogger(__name__)
+
+
+class Files:
+    """What all files of one upstream share: kept in `cache`, if there is one; who waits for them passes `turnstile`."""
+
+    def __init__(self, upstream: Upstream, cache: Cache | None, turnstile: Turnstile) -> None:
+        self.upstream = upstream
+        self.cache = cache
+        self.turnstile = turnstile
+        # Files leave two places to pages where there are many; no more, for uv asks for fifty files at once.
+        self.readers = Turnstile(turnstile.places - min(2, turnstile.places // 16), within=turnstile)
+        self.arriving: dict[str, Arriving] = {}
+        self.begun: Flights[str, Arriving | None] = Flights()
+        self.sizes = Kept[tuple[int | None]](lambda size: 0, most_bytes=_SIZES)
+
+    def key(self, file: File) -> str:
+        """What a file and its metadata are kept by: nothing that is said of another project's file can reach them."""
+        facts: list[object] = [self.upstream.url, file.project, file.filename]
+        if "sha256" in file.hashes:
+            facts.append(file.hashes["sha256"])
+        else:
+            address = urlunsplit(urlsplit(file.url)._replace(query=""))
+            uploaded = file.uploaded.isoformat() if file.uploaded else None
+            facts += [address, file.size, uploaded, sorted(file.hashes.items())]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def kept(self, file: File) -> LocalFile | None:
+        """The file as it lies in the cache."""
+        found = self.cache and self.cache.find("files", self.key(file), file.size)
+        return LocalFile(path=Path(found.path), tag=_tag(file), seen=found) if found else None
+
+    def keeps(self, file: File) -> bool:
+        """Whether the file is in the cache; it does not count as used."""
+        return self.cache is not None and self.cache.stamp("files", self.key(file)) is not None
+
+    def open(self, project: Project, file: File) -> Content:
+        """The file in the cache, or what it comes from. Raises Missing, Unavailable, Late, Busy, Loop."""
+        kept = self.kept(file)
+        if kept is None or kept.seen is None:
+            return Wanted(self, file, hosts_of(project)).stream()
+        self.upstream.traffic.cached(kept.seen.size)
+        return kept
+
+
+class Wanted:
+    """A file that is not here, of a project whose page names the hosts `named`."""
+
+    def __init__(self, files: Files, file: File, named: Named) -> None:
+        self.file = file
+        self.named = named
+        self.key = files.key(file)
+        self._files = files
+        self._upstream = files.upstream
+        self._exact = strongest(file.hashes) is not None
+
+    def stream(self) -> Stream:
+        """It as it comes; where the page does not state its size, the upstream is asked now."""
+        size, arriving = self.file.size, None
+        if size is None and self._files.cache is not None:
+            with self._files.turnstile.inside():
+                arriving = self.arriving()
+        if size is None:  # only an answer tells how much it will be
+            size = arriving.size if arriving else self._stated_size()
+
+        def read(start: int, stop: int | None, hand_over: HandOver | None = None) -> Iterator[bytes]:
+            begin = partial(self._read, arriving, size, start, stop, hand_over)
+            running = self._files.arriving.get(self.key)
+            if hand_over is not None and running is not None and running.size is not None and running.ready(0) > 0:
+                return begin()  # which waits for nothing, so that no place is needed
+            return self._files.readers.through(begin)
+
+        return Stream(read=read, read_or_hand=read, size=size, tag=_tag(self.file), modified=self.file.uploaded)
+
+    def _stated_size(self) -> int | None:
+        known = self._files.sizes.find(self.file.url)
+        if known is None:
+            with self._files.turnstile.inside():
+                known = (self._upstream.size(self.file.url, named=self.named),)
+            self._files.sizes.put(self.file.url, known)
+        return known[0]
+
+    def _read(
+        self, arriving: Arriving | None, size: int | None, start: int, stop: int | None, hand_over: HandOver | None
+    ) -> Iterator[bytes]:
+        """The half-open range of it. The upstream has been asked when this returns."""
+        small = stop is not None and size is not None and stop - start <= min(_SMALL_RANGE, size // 2)
+        if arriving is None and not (
+            small and self.key not in self._files.arriving and not self._files.kept(self.file)
+        ):
+            arriving = self.arriving()
+        if arriving is None:
+            return self._passed(size, start, stop)
+        count = (lambda size: None) if arriving.claim() else self._upstream.traffic.cached
+        return arriving.pieces(start, stop, count, hand_over)
+
+    def _passed(self, size: int | None, start: int, stop: int | None) -> Iterator[bytes]:
+        all_of_it = start == 0 and stop in (None, size)
+        check = self._check(size)
+        body = self._upstream.open(self.file.url, named=self.named, start=start, stop=None if all_of_it else stop)
+        try:
+            if size is not None:
+                check.expect(body)
+        except BaseException:
+            body.close()
+            raise
+        if all_of_it:
+            return checked(unbroken(self._upstream, self.file.url, self.named, body, check), check)
+        return _part(body, start, size if stop is None else stop, self._upstream.rate.take)
+
+    def _check(self, size: int | None) -> Check:
+        return Check(self.file.hashes, size, self.file.filename, self._upstream.origin.label)
+
+    def arriving(self) -> Arriving | None:
+        """It as it grows in the cache; ``None`` if there is none, or the disk refuses to hold it."""
+        if self._files.cache is None:
+            return None
+        running = self._files.arriving.get(self.key)
+        return running or self._files.begun.do(self.key, partial(self._begin, self._files.cache))
+
+    def _begin(self, cache: Cache) -> Arriving | None:
+        running = self._files.arriving.get(self.key)
+        if running is not None:
+            return running
+        try:
+            found = self._files.kept(self.file)
+            if found is not None:
+                return whole(found.path)
+            # Only a digest tells whether what a process before us left is the beginning.
+            resumable = self.file.size is not None and self._exact
+            opened = cache.begin("files", self.key, self.file.size, resumable=resumable)
+        except OSError as error:
+            _log.warning("the cache cannot take %s (%s); it is passed through", self.file.filename, error.strerror)
+            return None
+        try:
+            arriving = self._followed(opened) if isinstance(opened, Followed) else self._downloaded(opened)
+            self._files.arriving[self.key] = arriving
+            arriving.start()
+        except BaseException as error:
+            self._ended()
+            if isinstance(opened, Growing):
+                # What a process before us left is of use when the upstream answers again, unless it refuses that.
+                opened.discard(keep=isinstance(error, (Late, Busy, Unreachable)))
+            raise
+        return arriving
+
+    def _followed(self, followed: Followed) -> Following:
+        # A digest says that the rest will belong to what was sent already.
+        return Following(followed, self.file.size, self._ended, self.arriving if self._exact else None)
+
+    def _downloaded(self, growing: Growing) -> Download:
+        check = self._check(self.file.size)
+        return Download(self._upstream, self.file.url, self.named, check, growing, self._ended)
+
+    def _ended(self) -> None:
+        self._files.arriving.pop(self.key, None)
+
+    def range(self, start: int, stop: int) -> bytes:
+        """Exactly these bytes, from the upstream. Raises Missing, Unavailable, Late, Busy, Loop."""
+        body = self._upstream.open(self.file.url, named=self.named, start=start, stop=stop)
+        try:
+            if body.start != start or body.size != self.file.size:
+                raise Unavailable("the upstream does not send parts of files")
+            return b"".join(_part(body, start, stop, self._upstream.rate.take))
+        finally:
+            body.close()
+
+
+def hosts_of(project: Project) -> Named:
+    """The hosts that the project's page names. Whoever reads a file holds these, and not the whole page."""
+    origins = {"/".join(file.url.split("/", 3)[:3]) for file in project.files}
+    named = frozenset((origin.host, origin.port) for origin in map(origin_of, origins))
+    return lambda: named
+
+
+def beside(url: str, side: str) -> str:
+    """Where what belongs to the file at `url` lies."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=parts.path + side))
+
+
+def _tag(file: File) -> str | None:
+    """The same while a file is on its way and once it is kept, so that a broken download can be resumed."""
+    known = strongest(file.hashes)
+    return known[1][:32] if known else None
+
+
+def _part(body: Body, start: int, stop: int | None, take: Callable[[int], None]) -> Iterator[bytes]:
+    """The half-open range of a file, also where the upstream sends everything. Raises Unavailable if it ends early."""
+    try:
+        at = body.start
+        for piece in body:
+            take(len(piece))
+            wanted = piece[max(start - at, 0) : None if stop is None else max(stop - at, 0)]
+            at += len(piece)
+            if wanted:
+                yield wanted
+            if stop is not None and at >= stop:
+                return
+        if stop is not None and at < stop:
+            raise Unavailable("the upstream broke off in the middle of a file")
+    finally:
+        body.close()

@@ -1,0 +1,145 @@
+"""Files of the cache that are being filled, by this process or by another; a lock tells that somebody is at it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import weakref
+from pathlib import Path
+
+from .. import disk
+from .room import HALF, PART, STEP, Room
+
+_CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_log = logging.getLogger(__name__)
+
+
+class Opened:
+    """A file that lies in the cache, or will. Reading needs no name on disk: it works after any of them is gone."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        # Readers may outlive the download; the last one to let go closes the file.
+        weakref.finalize(self, os.close, handle)
+
+    def read(self, size: int, at: int) -> bytes:
+        """Up to `size` bytes from position `at`."""
+        return disk.read_at(self._handle, size, at)
+
+
+class Followed(Opened):
+    """A file that another process fills at `path`, to be called `final`."""
+
+    def __init__(self, handle: int, path: Path, final: Path) -> None:
+        super().__init__(handle)
+        self._path, self._final = path, final
+
+    def state(self) -> tuple[int, bool | None]:
+        """How many bytes are there, and whether that is all: true: whole and checked, ``None``: it will never be."""
+        # In this order: it has its name before it is let go of, and all its bytes before it has its name.
+        filled = _is(self._path, self._handle) and not self._abandoned()
+        whole = _is(self._final, self._handle)
+        size = os.fstat(self._handle).st_size
+        return (size, True) if whole else (size, False if filled else None)
+
+    def _abandoned(self) -> bool:
+        """Whether nobody fills it any more: its writer holds a lock for as long as it lives."""
+        if disk.try_lock(self._handle) is False:
+            return False
+        disk.unlock(self._handle)
+        return True
+
+
+class Growing(Opened):
+    """A file that this process fills at `path`, to be called `final`; `size` bytes are here."""
+
+    def __init__(self, handle: int, path: Path, final: Path, room: Room, size: int) -> None:
+        super().__init__(handle)
+        self._path, self._final, self._room = path, final, room
+        self.size = self._allowed = size
+        self._reserved = 0
+        self._ended = False
+
+    def reserve(self, size: int) -> None:
+        """It will have so many bytes. Raises OSError if the cache may not have them, with others on their way."""
+        if size > self._reserved:
+            self._room.reserve(size - self._reserved)
+            self._reserved = size
+
+    def write(self, data: bytes) -> None:
+        """Append bytes. Raises OSError when the disk refuses, or the file becomes larger than the cache may be."""
+        self.size += len(data)
+        self.reserve(self.size)
+        if self.size > self._allowed:
+            self._room.make_room(len(data))
+            self._allowed = self.size + STEP
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._handle, view) :]
+        self._room.account(len(data))  # now that it lies there, and is counted with the rest
+
+    def publish(self) -> None:
+        """The file is whole and checked: keep it, if the disk does."""
+        try:
+            os.fsync(self._handle)
+            self._final.parent.mkdir(parents=True, exist_ok=True)
+            if os.name == "nt":  # where an open file cannot be renamed
+                with disk.copy(self._path, self._room.partial()) as staged:
+                    disk.place(staged.path, self._final, overwrite=True)
+            else:
+                # The name is not synced: a crash of the machine may take it back, and that costs a download.
+                disk.place(self._path, self._final, overwrite=True)
+        except OSError as error:
+            self._room.failed(error)
+        self.discard()
+
+    def discard(self, *, keep: bool = False) -> None:
+        """Remove the name under which it was being filled, unless to `keep` what is resumable; let others fill it."""
+        if self._ended:
+            return
+        self._ended = True
+        self._room.release(self._reserved)
+        try:
+            if not (keep and self.size and self._path.suffix == HALF) and _is(self._path, self._handle):
+                self._path.unlink(missing_ok=True)
+        except OSError:
+            _log.debug("a partial file stays until the next start")
+        disk.unlock(self._handle)
+
+
+def begin(room: Room, name: str, final: Path, expected: int, resumable: bool) -> Growing | Followed:
+    """A file to fill, with what a dead process left of it if that is `resumable`; or the one that another fills.
+
+    Raises OSError if the disk refuses, or if `expected` bytes are more than the cache or the disk can hold.
+    """
+    resumable = resumable and disk.LOCKS
+    unique = "" if disk.LOCKS else f"-{os.getpid()}-{secrets.token_hex(4)}"
+    path = room.partial() / f"{name}{unique}{HALF if resumable else PART}"
+    while True:
+        handle = os.open(path, _CREATE, 0o666)
+        if disk.try_lock(handle) is False:
+            return Followed(handle, path, final)
+        here = os.fstat(handle).st_size
+        if _is(path, handle):  # not one that another process has finished in this moment
+            if not here or (resumable and here < expected):
+                break
+            path.unlink(missing_ok=True)  # whoever still reads it goes on
+        os.close(handle)
+    os.lseek(handle, here, os.SEEK_SET)
+    growing = Growing(handle, path, final, room, here)
+    try:
+        growing.reserve(expected)
+        room.announce(expected)
+    except BaseException:
+        growing.discard(keep=True)
+        raise
+    return growing
+
+
+def _is(path: Path, handle: int) -> bool:
+    """Whether a path names the open file."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(handle))
+    except OSError:
+        return False
