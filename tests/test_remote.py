@@ -26,7 +26,7 @@ from packaging.utils import NormalizedName
 from pypiserver_lite.errors import Busy, ConfigError, Late, Loop, Missing, NoSpace, Unavailable
 from pypiserver_lite.kept import Turnstile
 from pypiserver_lite.model import Content, LocalFile, Stream
-from pypiserver_lite.upstream import hops, pages
+from pypiserver_lite.upstream import hops, turns
 from pypiserver_lite.upstream.arriving import Following
 from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.upstream.client import Upstream
@@ -123,12 +123,12 @@ def many(server: faulty.FaultyUpstream, *names: str, length: int = 40) -> None:
 
 
 @pytest.fixture
-def turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for a turn at large pages."""
-    monkeypatch.setattr(pages, "_large", Turnstile(1))
+    monkeypatch.setattr(turns, "_large", Turnstile(1))
 
 
-@pytest.mark.usefixtures("turns")
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("mode", MODES)
 def test_of_pages_too_large_to_be_kept_one_is_in_memory(make: Make, server: faulty.FaultyUpstream, mode: str) -> None:
     many(server, "foo", "bar")
@@ -152,12 +152,12 @@ def test_of_pages_too_large_to_be_kept_one_is_in_memory(make: Make, server: faul
     assert content is not None
 
 
-@pytest.mark.usefixtures("turns")
+@pytest.mark.usefixtures("impatient")
 def test_long_pages_are_read_one_at_a_time(make: Make, server: faulty.FaultyUpstream) -> None:
     many(server, "foo", length=200)
     server.add("small", "small-1.0.zip", b"abc")
     remote = make("proxy", page=30.0)
-    with pages._large.inside():
+    with turns._large.inside():
         with pytest.raises(Busy):
             remote.project(FOO)
         assert remote.traffic.snapshot().received < 8 * 2**20 < 26_000 * 400
@@ -166,7 +166,7 @@ def test_long_pages_are_read_one_at_a_time(make: Make, server: faulty.FaultyUpst
     assert remote.project(FOO) is not None
 
 
-@pytest.mark.usefixtures("turns")
+@pytest.mark.usefixtures("impatient")
 def test_pages_that_come_in_at_once_take_bounded_memory_together(make: Make, server: faulty.FaultyUpstream) -> None:
     body, go_on = b"x" * 3 * 2**20, threading.Event()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body) + 1}\r\n\r\n".encode()
@@ -182,17 +182,18 @@ def test_pages_that_come_in_at_once_take_bounded_memory_together(make: Make, ser
     many(server, "foo", length=60)  # a megabyte or more
     server.add("small", "small-1.0.zip", b"abc")
     remote = make("proxy", page=60.0)
-    with pages._large.inside(), ThreadPoolExecutor(20) as askers:
-        asked = [askers.submit(remote.project, NormalizedName(f"n{number}")) for number in range(20)]
-        deadline = time.monotonic() + 40
-        while sum(one.done() for one in asked) < 10 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert pages._coming.size <= 32 * 2**20 + 20 * 2**18
-        assert remote.project(NormalizedName("small")) is not None
-        go_on.set()
-        errors = [one.exception(60) for one in asked]
-    assert sum(isinstance(error, Busy) for error in errors) >= 10
-    assert pages._coming.size == 0
+    for _ in range(2):  # what the first ones took is given back
+        go_on.clear()
+        with turns._large.inside(), ThreadPoolExecutor(20) as askers:
+            asked = [askers.submit(remote.project, NormalizedName(f"n{number}")) for number in range(20)]
+            deadline = time.monotonic() + 40
+            while sum(one.done() for one in asked) < 10 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert remote.project(NormalizedName("small")) is not None
+            go_on.set()
+            errors = [one.exception(60) for one in asked]
+        # 32 MB for pages of three: not more than ten came in, but some.
+        assert 10 <= sum(isinstance(error, Busy) for error in errors) < 20
     assert remote.project(FOO) is not None
 
 
@@ -202,7 +203,7 @@ def test_nobody_waits_for_the_turn_of_a_large_page_longer_than_the_request_has_l
     many(server, "foo")
     remote = make("proxy", page=30.0)
     before = time.monotonic()
-    with pages._large.inside(), hops.carrying(None, 2.0), pytest.raises(Unavailable):
+    with turns._large.inside(), hops.carrying(None, 2.0), pytest.raises(Unavailable):
         remote.project(FOO)
     assert time.monotonic() - before < 7
 

@@ -1,7 +1,6 @@
-"""Pages of an upstream that were asked for, kept in memory within a bound and on disk across restarts.
+"""The projects of an upstream, as its pages describe them: kept in memory within a bound, on disk across restarts.
 
-Core metadata
-(PEP 658) is announced as follows:
+Core metadata (PEP 658) is announced as follows:
 
 - The upstream announces it: so do we, with the same digests. If it then turns
   out to be missing or wrong, it is made from the wheel; where nothing may be
@@ -20,18 +19,9 @@ Core metadata
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import hashlib
-import json
 import logging
-import math
-import threading
-import weakref
-import zlib
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -40,266 +30,38 @@ from packaging.utils import NormalizedName
 from ..errors import Busy, Unavailable
 from ..kept import Flights, Kept, Turnstile
 from ..model import NO_HASHES, File, Project
-from ..simple.parse import LARGE_PAGE, PAGE_LIMIT, parse_project
-from . import hops
-from .cache import Cache
+from .archive import Archive, parsed
 from .client import UNCHANGED, Page, Upstream
+from .turns import Place, Turn
 
 _ABSENCES = 8 * 2**20  # bytes; anybody can ask for any name
-_GLANCE = 0.3
-_log = logging.getLogger(__name__)
+_GLANCE = 0.3  # seconds
 _FILE_WEIGHT, _PAGE_WEIGHT = 1200, 2000  # bytes of memory, measured on files with all that the public index says
-
-_LARGE_PARTS, _MIDDLE_PARTS = 25_000, 4_000  # brackets; a file has one to four, and takes twice its weight in between
-_SMALL_PAGE, _TOGETHER = 2**18, 32 * 2**20  # bytes of one that always comes in; of all that are coming in
-_PATIENCE, _WAITING = 8.0, 4
-# Of the process, for so is the memory: however many upstreams there are, a large page may take 300 MB.
-_large = Turnstile(1, _WAITING, _PATIENCE)
-_middle = Turnstile(2, 1000, _PATIENCE)
+_log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, eq=False)
 class Known:
-    """A project as the upstream last described it, and how current that is."""
+    """A project as the upstream last described it, and how current that is. Moments are seconds since 1970."""
 
-    __slots__ = (
-        "bare",
-        "checked",
-        "etag",
-        "failed",
-        "modified",
-        "place",
-        "project",
-        "silent",
-        "size",
-        "used",
-    )
-
-    def __init__(self, project: Project, page: Page, checked: float) -> None:
-        self.project = project
-        self.etag = page.etag
-        self.modified = page.modified
-        self.size = len(page.body)
-        self.checked = checked
-        """Seconds since 1970 when the upstream last confirmed it, as all moments here."""
-        self.used = checked
-        self.failed = 0.0
-        """When the upstream last gave no answer about it; 0: it has given one since."""
-        self.silent = False
-        """Whether the upstream's page announces no core metadata at all."""
-        self.bare: frozenset[str] = frozenset()
-        """Files whose core metadata could not be had, where no archive remembers them."""
-        self.place: _Place | None = None
-        """That of a project too large to be kept."""
+    project: Project
+    etag: str | None
+    modified: str | None
+    size: int
+    """Bytes of its page."""
+    silent: bool
+    """Whether the upstream's page announces no core metadata at all."""
+    checked: float
+    """When the upstream last confirmed it."""
+    failed: float = 0.0
+    """When the upstream last gave no answer about it; 0: it has given one since."""
+    place: Place | None = None
+    """That of a project too large to be kept."""
 
     @property
     def weight(self) -> int:
         """Bytes in memory, nearly."""
         return _PAGE_WEIGHT + max(_FILE_WEIGHT * len(self.project.files), self.size)
-
-
-_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
-
-
-@functools.cache
-def _trimmer() -> Callable[[int], object]:
-    """What gives free memory back to the system: glibc keeps some 30 MB for each thread that read a large page.
-
-    From the first call on it also keeps no block of a large page's size, as it would after it has seen some.
-    """
-    try:
-        library = ctypes.CDLL(None)
-        found: Callable[[int], object] = library.malloc_trim
-        library.mallopt(_MMAP_THRESHOLD, _SMALL_PAGE)
-    except (TypeError, AttributeError, OSError):  # another C library, which has other habits
-        return lambda keep: None
-    return found
-
-
-class _Coming:
-    """The bytes of all pages that are coming in."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._lock = threading.Lock()
-
-    def change(self, by: int, most: float = math.inf) -> bool:
-        """Count so many more, unless they are then more than `most`; whether they are counted."""
-        with self._lock:
-            if self.size + by > most:
-                return False
-            self.size += by
-            return True
-
-
-_coming = _Coming()
-
-
-class _Place:
-    """The place of the one large page that may be in memory; given back when nobody holds it any more."""
-
-    def __init__(self) -> None:
-        _large.enter(hops.left())
-        weakref.finalize(self, _large.leave).atexit = False
-        _trimmer()(0)
-
-
-class Turn:
-    """The turn of a page that takes much memory, taken when that shows; as a block, it is over at the end.
-
-    A `place` that is had already, for another state of the same page, will do.
-    """
-
-    def __init__(self, place: _Place | None) -> None:
-        self.place = place
-        self._size = 0
-        self._held = ExitStack()
-
-    def __enter__(self) -> Turn:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.place = None
-        self._held.close()
-        _coming.change(-self._size)
-        if self._size > _SMALL_PAGE:
-            _trimmer()(0)
-
-    def hold(self, size: int) -> None:
-        """Have so many bytes of a page in memory; beyond what one may have, or all together, take the turn.
-
-        Raises Busy.
-        """
-        if self.place is not None:
-            return
-        if size > _SMALL_PAGE:
-            _trimmer()
-        if size <= LARGE_PAGE and _coming.change(size - self._size, math.inf if size <= _SMALL_PAGE else _TOGETHER):
-            self._size = size
-        else:
-            self.take()
-
-    def take(self) -> None:
-        """Be the only one with a large page from now on. Raises Busy."""
-        self.place = self.place or _Place()
-
-    def take_for(self, body: bytes) -> None:
-        """Take the turn that this page needs, if any. Raises Busy."""
-        parts = body.count(b"{") + body.count(b"[") + body.count(b"<")
-        if len(body) > LARGE_PAGE or parts > _LARGE_PARTS:
-            self.take()
-        elif parts > _MIDDLE_PARTS:
-            self._held.enter_context(_middle.inside())
-
-    def last(self, known: Known) -> None:
-        """The turn is not over before nobody holds this project any more."""
-        known.place = self.place
-        weakref.finalize(known.project, _held_until_now, self.place).atexit = False
-
-
-def _held_until_now(place: _Place | None) -> None:
-    """Called when a project is gone: what was held for it can be given back."""
-
-
-class Pages:
-    """What is known, by name. Looking up takes no lock; beyond `limit` bytes the least recently used are dropped."""
-
-    def __init__(self, limit: int) -> None:
-        self.known: dict[NormalizedName, Known] = {}
-        self._limit = limit
-        self._weight = 0
-        self._lock = threading.Lock()
-
-    def add(self, name: NormalizedName, page: Known) -> bool:
-        """Keep a page, replacing the one of that name, unless it alone is beyond the limit; whether it is kept."""
-        if page.weight > self._limit:
-            self.drop(name)
-            return False
-        with self._lock:
-            before = self.known.get(name)
-            self.known[name] = page
-            self._weight += page.weight - (before.weight if before else 0)
-            if self._weight > self._limit:
-                for other, old in sorted(self.known.items(), key=lambda item: item[1].used):
-                    if self._weight <= self._limit * 9 // 10 or other == name:
-                        break
-                    del self.known[other]
-                    self._weight -= old.weight
-        return True
-
-    def drop(self, name: NormalizedName) -> None:
-        """Forget a page."""
-        with self._lock:
-            before = self.known.pop(name, None)
-            self._weight -= before.weight if before else 0
-
-
-class Archive:
-    """Pages on disk as they came, so that a restart without the upstream serves them."""
-
-    def __init__(self, cache: Cache, upstream: str) -> None:
-        self._cache = cache
-        self._upstream = upstream
-
-    def _key(self, name: NormalizedName, what: str = "page") -> str:
-        return hashlib.sha256(f"{what}\0{self._upstream}\0{name}".encode()).hexdigest()
-
-    def save(self, name: NormalizedName, page: Page) -> None:
-        """Keep a page."""
-        head = {"url": page.url, "type": page.content_type, "etag": page.etag, "modified": page.modified}
-        record = json.dumps(head).encode() + b"\n" + zlib.compress(page.body, 1)
-        self._cache.put("pages", self._key(name), record)
-
-    def load(self, name: NormalizedName, newer_than: float, turn: Turn) -> tuple[Project, Page, float] | None:
-        """The project, its page and when it was confirmed, if that is later than `newer_than`. Raises Busy."""
-        stamp = self._cache.stamp("pages", self._key(name))
-        if stamp is None or stamp <= newer_than:
-            return None
-        record = self._cache.get("pages", self._key(name))
-        if record is None:
-            return None
-        try:
-            head, _, packed = record.partition(b"\n")
-            fields = json.loads(head)
-            unpacker = zlib.decompressobj()
-            body = unpacker.decompress(packed, LARGE_PAGE)
-            if unpacker.unconsumed_tail:
-                turn.take()
-                body += unpacker.decompress(unpacker.unconsumed_tail, PAGE_LIMIT - LARGE_PAGE)
-            page = Page(
-                body=body,
-                content_type=fields["type"],
-                url=fields["url"],
-                etag=fields["etag"],
-                modified=fields["modified"],
-            )
-            return _parsed(name, page, turn), page, stamp
-        except Busy:
-            raise
-        except (ValueError, KeyError, TypeError, zlib.error, Unavailable):
-            self._cache.drop("pages", self._key(name))  # of another version of ours
-            return None
-
-    def renew(self, name: NormalizedName) -> None:
-        """The page was confirmed."""
-        self._cache.renew("pages", self._key(name))
-
-    def drop(self, name: NormalizedName) -> None:
-        """The upstream has this project no more."""
-        self._cache.drop("pages", self._key(name))
-
-    def bare(self, name: NormalizedName) -> frozenset[str]:
-        """Files whose core metadata could not be had, though the page promises it."""
-        record = self._cache.get("pages", self._key(name, "bare"))
-        return frozenset(record.decode().split("\n")) if record else frozenset()
-
-    def add_bare(self, name: NormalizedName, filenames: Iterable[str]) -> None:
-        """Remember further ones."""
-        self._cache.put("pages", self._key(name, "bare"), "\n".join(sorted(self.bare(name) | set(filenames))).encode())
-
-
-def _parsed(name: NormalizedName, page: Page, turn: Turn) -> Project:
-    turn.take_for(page.body)
-    return parse_project(page.body, page.content_type, page.url, name)
 
 
 class Times(NamedTuple):
@@ -327,7 +89,7 @@ class Shelf:
     def __init__(
         self,
         upstream: Upstream,
-        archive: Archive | None,
+        archive: Archive,
         times: Times,
         memory: int,
         turnstile: Turnstile,
@@ -338,8 +100,8 @@ class Shelf:
         self._times = times
         self._turnstile = turnstile
         self._clock = clock
-        self._pages = Pages(memory)
-        self._known = self._pages.known
+        self._memory = memory
+        self._known = Kept[Known](lambda known: known.weight, most_bytes=memory + _PAGE_WEIGHT)  # for it weighs keys
         # Name → when the upstream said that it has no such project, in seconds since 1970.
         self._absent = Kept[float](lambda since: 0, most_bytes=_ABSENCES)
         self._lookups: Flights[NormalizedName, Project | None] = Flights()
@@ -348,12 +110,11 @@ class Shelf:
 
     def project(self, name: NormalizedName) -> Project | None:
         """As `Source` has it. Raises Unavailable, Late, Busy, Loop."""
-        known = self._known.get(name)
+        known = self._known.find(name)
         now = self._clock()
-        if known is not None and 0 <= now - known.checked < self._times.fresh:
-            known.used = now
+        if known is not None and self._is_fresh(known, now):
             return known.project
-        if 0 <= now - (self._absent.find(name) or 0.0) < self._times.absent:
+        if self._is_absent(name, now):
             return None
         try:
             with self._turnstile.inside():
@@ -366,38 +127,39 @@ class Shelf:
 
     def stale(self, name: NormalizedName) -> float | None:
         """Seconds since a project was confirmed that is served only because the upstream gives no answer now."""
-        known = self._known.get(name)
+        known = self._known.find(name)
         # One whose question was answered after all is current, whatever those who did not wait for it noted.
         now = self._clock()
-        if known is None or not known.failed or 0 <= now - known.checked < self._times.fresh:
+        if known is None or not known.failed or self._is_fresh(known, now):
             return None
         return max(now - known.checked, 0.0)
 
     def is_silent(self, name: NormalizedName) -> bool:
         """Whether the upstream's page announces no core metadata at all."""
-        known = self._known.get(name)
+        known = self._known.find(name)
         return known is not None and known.silent
 
     def withdraw(self, name: NormalizedName, filename: str) -> None:
         """Announce this file's core metadata no more."""
-        known = self._known.get(name)
-        if self._archive is not None:
-            self._archive.add_bare(name, [filename])
-        elif known is not None:
-            known.bare |= {filename}
+        self._archive.add_bare(name, filename)
+        known = self._known.find(name)
         if known is not None:
-            known.project = self._announced(known.project, known.silent, known.bare)
+            known.project = self._announced(known.project, known.silent)
+
+    # A stamp in the future (a clock was set back, or another machine's is wrong) says nothing about any age.
+
+    def _is_fresh(self, known: Known, now: float) -> bool:
+        return 0 <= now - known.checked < self._times.fresh
+
+    def _is_absent(self, name: NormalizedName, now: float) -> bool:
+        return 0 <= now - (self._absent.find(name) or 0.0) < self._times.absent
 
     def _look_up(self, name: NormalizedName) -> Project | None:
         now = self._clock()
         known = self._from_disk(name, now)
-        # A stamp in the future (a clock was set back, or another machine's is wrong) says nothing about any age.
-        if known is not None and (
-            0 <= now - known.checked < self._times.fresh or 0 <= now - known.failed < self._times.retry
-        ):
-            known.used = now
+        if known is not None and (self._is_fresh(known, now) or 0 <= now - known.failed < self._times.retry):
             return known.project
-        if 0 <= now - (self._absent.find(name) or 0.0) < self._times.absent:
+        if self._is_absent(name, now):
             return None  # another thread found out between our looking and our turn
         question = partial(self._ask, name, known)
         if known is None:
@@ -416,40 +178,28 @@ class Shelf:
 
     def _ask(self, name: NormalizedName, known: Known | None) -> Project | None:
         """What the upstream says now, taken down. Raises Unavailable, Late, Busy, Loop."""
-        with Turn(known.place if known else None) as turn:
-            return self._asked(name, known, turn)
-
-    def _asked(self, name: NormalizedName, known: Known | None, turn: Turn) -> Project | None:
-        answer = self._upstream.page(
-            name,
-            etag=known.etag if known else None,
-            modified=known.modified if known else None,
-            on_size=turn.hold,
-        )
+        etag, modified, place = (known.etag, known.modified, known.place) if known else (None, None, None)
+        with Turn(place) as turn:
+            answer = self._upstream.page(name, etag=etag, modified=modified, on_size=turn.hold)
+            project = parsed(name, answer, turn) if isinstance(answer, Page) else None
+            self._succeeded()
+            if isinstance(answer, Page) and project is not None:
+                self._archive.save(name, answer)
+                return self._learn(name, project, answer, self._clock(), turn).project
         if answer is UNCHANGED and known is not None:
-            self._succeeded()
             self._upstream.traffic.unchanged(known.size)
-            if self._archive:
-                self._archive.renew(name)
-            self._confirm(known, self._clock())
+            self._archive.renew(name)
+            known.checked, known.failed = self._clock(), 0.0
             return known.project
-        if not isinstance(answer, Page):
-            self._succeeded()
-            self._absent.put(name, self._clock())
-            self._pages.drop(name)
-            if self._archive:
-                self._archive.drop(name)
-            return None
-        project = _parsed(name, answer, turn)
-        self._succeeded()
-        if self._archive:
-            self._archive.save(name, answer)
-        return self._learn(name, project, answer, self._clock(), turn).project
+        self._absent.put(name, self._clock())
+        self._known.drop(name)
+        self._archive.drop(name)
+        return None
 
     def _from_disk(self, name: NormalizedName, now: float) -> Known | None:
         """What memory or disk knows, whichever was confirmed later: another process may have been there."""
-        known = self._known.get(name)
-        if self._archive is None or (known is not None and 0 <= now - known.checked < self._times.fresh):
+        known = self._known.find(name)
+        if known is not None and self._is_fresh(known, now):
             return known
         with Turn(None) as turn:
             found = self._archive.load(name, known.checked if known else 0.0, turn)
@@ -457,27 +207,24 @@ class Shelf:
 
     def _learn(self, name: NormalizedName, project: Project, page: Page, checked: float, turn: Turn) -> Known:
         silent = all(file.core_metadata is None for file in project.files)
-        before = self._known.get(name)
-        bare = before.bare if before else frozenset[str]()
-        project = self._announced(project, silent, bare)
+        project = self._announced(project, silent)
+        before = self._known.find(name)
         if before is not None and before.project == project:
             project = before.project  # the same facts are the same object
-        known = Known(project, page, checked)
-        known.silent, known.bare = silent, bare
-        self._confirm(known, checked)
-        if not self._pages.add(name, known):
-            turn.last(known)
+        known = Known(project, page.etag, page.modified, len(page.body), silent, checked)
+        if known.weight <= self._memory:
+            self._known.put(name, known)
+        else:
+            self._known.drop(name)
+            known.place = turn.place
+            if turn.place is not None:
+                turn.place.hold_for(project)
         self._absent.drop(name)
         return known
 
-    def _confirm(self, known: Known, checked: float) -> None:
-        known.checked, known.failed, known.used = checked, 0.0, self._clock()
-
-    def _announced(self, project: Project, silent: bool, bare: frozenset[str]) -> Project:
-        if self._archive is None:
-            silent = False  # nothing can be made of wheels here
-        else:
-            bare = self._archive.bare(project.name)
+    def _announced(self, project: Project, silent: bool) -> Project:
+        silent = silent and self._archive.keeps  # or nothing can be made of wheels
+        bare = self._archive.bare(project.name)
         if not silent and not bare:
             return project
 

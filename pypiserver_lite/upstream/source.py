@@ -17,11 +17,12 @@ from packaging.utils import NormalizedName
 from ..errors import ConfigError, Missing
 from ..kept import Turnstile
 from ..model import Content, File, Project, Side, Stream
+from .archive import Archive
 from .cache import Cache
 from .client import Upstream
 from .core_metadata import CoreMetadata
 from .files import Files, Wanted, beside, hosts_of
-from .pages import Archive, Shelf, Times
+from .pages import Shelf, Times
 
 _SIGNATURE_LIMIT = 2**16  # bytes
 _MOST_WAITING = 1000
@@ -66,9 +67,8 @@ class Remote:
         self.upstream = upstream
         self.traffic = upstream.traffic
         self._turnstile = turnstile or Turnstile(_MOST_WAITING)
-        archive = Archive(cache, upstream.url) if cache else None
         times = Times(ttl, absent_ttl, patience, retry)
-        self._shelf = Shelf(upstream, archive, times, memory, self._turnstile, clock)
+        self._shelf = Shelf(upstream, Archive(cache, upstream.url), times, memory, self._turnstile, clock)
         self._files = Files(upstream, cache, self._turnstile)
         self._metadata = CoreMetadata(self._files, self._shelf)
 
