@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -157,18 +158,23 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def staged(folder: Path, pieces: Iterable[bytes]) -> Staged:
+    """A committed file of these bytes, staged in a folder. Raises OSError."""
+    file = Staged(folder)
+    try:
+        for piece in pieces:
+            file.write(piece)
+        file.commit()
+    except BaseException:
+        file.discard()
+        raise
+    return file
+
+
 def copy(source: Path, folder: Path) -> Staged:
     """A committed copy of a file, staged in another folder (on another file system). Raises OSError."""
-    staged = Staged(folder)
-    try:
-        with source.open("rb") as file:
-            while data := file.read(2**20):
-                staged.write(data)
-        staged.commit()
-    except BaseException:
-        staged.discard()
-        raise
-    return staged
+    with source.open("rb") as file:
+        return staged(folder, iter(partial(file.read, 2**20), b""))
 
 
 class _Held(threading.local):

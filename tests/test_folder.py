@@ -774,6 +774,10 @@ def test_files_are_read_ahead_and_not_again_at_the_next_start(make: Make, tmp_pa
     assert project_in(make(root, database=database)) == before
 
 
+def paths(memory: Memory, folder: Path) -> list[str]:
+    return [note.path for note in memory.notes(str(folder))]
+
+
 def test_new_files_are_read_ahead_and_vanished_ones_forgotten(make: Make, tmp_path: Path) -> None:
     root, database = tmp_path / "root", tmp_path / "facts.sqlite3"
     gone = old(make_wheel(root, version="1.0"))
@@ -781,15 +785,15 @@ def test_new_files_are_read_ahead_and_vanished_ones_forgotten(make: Make, tmp_pa
     folder.start()
     wait_for(lambda: folder.progress() == (1, 1))
     memory = Memory(database)
-    assert memory.paths(str(root.resolve())) == [str(gone.resolve())]
+    assert paths(memory, root.resolve()) == [str(gone.resolve())]
     new = old(make_wheel(root, version="2.0"))
     folder.names()
-    wait_for(lambda: str(new.resolve()) in memory.paths(str(root.resolve())))
+    wait_for(lambda: str(new.resolve()) in paths(memory, root.resolve()))
     folder.close()
     gone.unlink()
     another = make(root, database=database)
     another.start()
-    wait_for(lambda: memory.paths(str(root.resolve())) == [str(new.resolve())])
+    wait_for(lambda: paths(memory, root.resolve()) == [str(new.resolve())])
     memory.close()
 
 

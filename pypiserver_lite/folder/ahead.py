@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from itertools import islice
 from time import monotonic
 
 from ..errors import Busy, Unavailable
@@ -92,18 +94,17 @@ class ReadAhead:
             # Whoever waited for the server to start comes first.
             self._wake.wait(_HEAD_START)
             self._read(self._unread(self._entries()), "read ahead")
-            self._vanished()
-            pruned = monotonic()
+            pruned = -math.inf
             while not self._closed:
+                if monotonic() - pruned > _PRUNE_EVERY:
+                    self._vanished()
+                    pruned = monotonic()
                 self._wake.wait(_SETTLING if self._young else _PRUNE_EVERY)
                 self._wake.clear()
                 fresh, self._young = self._young, []
                 while self._queue:
                     fresh.append(self._queue.pop())
                 self._read(self._unread(fresh), "read")
-                if monotonic() - pruned > _PRUNE_EVERY:
-                    self._vanished()
-                    pruned = monotonic()
         except Exception:
             # Pages read for themselves what this thread did not; but nobody would see why it stopped.
             _log.exception("reading ahead stopped; pages read what they need themselves")
@@ -112,7 +113,8 @@ class ReadAhead:
     def _unread(self, entries: Iterable[Entry]) -> list[tuple[int, Entry]]:
         """Those whose facts are not known, newest last; a `stat` of each, in small portions."""
         unread: list[tuple[int, Entry]] = []
-        for batch in _batches(entries):
+        entries = iter(entries)
+        while batch := list(islice(entries, _BATCH)):
             keys = {key: entry for entry in batch if (key := self._look(entry)) is not None}
             known = self._reader.known(keys)
             unread += [(key.mtime_ns, entry) for key, entry in keys.items() if key not in known]
@@ -152,13 +154,3 @@ class ReadAhead:
         except (OSError, Unavailable) as error:
             # The page that lists it says more, should anybody ask.
             _log.debug("%a could not be read ahead: %s", entry[1], error)
-
-
-def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    batch: list[Entry] = []
-    for entry in entries:
-        batch.append(entry)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    yield batch

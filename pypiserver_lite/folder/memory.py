@@ -13,7 +13,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from .facts import Facts, Finding, read
 
 _log = logging.getLogger(__name__)
 
+_PORTION = 500  # rows that are read or written at once
 _VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (
@@ -77,9 +79,8 @@ class Memory:
     def get(self, keys: Iterable[FileState]) -> dict[FileState, Facts]:
         """The facts of those keys that are known."""
         wanted = {os.fsencode(key.path): key for key in keys}
-        paths, found = list(wanted), {}
-        for start in range(0, len(paths), 500):
-            some = paths[start : start + 500]
+        paths, found = iter(wanted), {}
+        while some := list(islice(paths, _PORTION)):
             marks = ",".join("?" * len(some))
             for row in self._ask(f"SELECT * FROM facts WHERE path IN ({marks})", some):  # noqa: S608 - marks only
                 key = wanted[row[0]]
@@ -104,18 +105,16 @@ class Memory:
             ],
         )
 
-    def paths(self, folder: str, after: str = "", limit: int = 500) -> list[str]:
-        """Up to `limit` remembered paths below a folder, sorted by their bytes, from the one after `after`."""
-        return [note.path for note in self.notes(folder, after, limit)]
-
-    def notes(self, folder: str, after: str = "", limit: int = 500) -> list[Note]:
-        """The same with what a list of files shows."""
-        inside = os.fsencode(folder.rstrip(os.sep) + os.sep)
-        bounds = (max(inside, os.fsencode(after)), inside[:-1] + bytes([inside[-1] + 1]), limit)
-        rows = self._ask(
-            "SELECT path, mtime_ns, summary FROM facts WHERE path > ? AND path < ? ORDER BY path LIMIT ?", bounds
-        )
-        return [Note(os.fsdecode(path), mtime_ns, summary) for path, mtime_ns, summary in rows]
+    def notes(self, folder: str) -> Iterator[Note]:
+        """What a list of files shows of those below a folder, by their paths; for background work, in portions."""
+        after = os.fsencode(folder.rstrip(os.sep) + os.sep)
+        end = after[:-1] + bytes([after[-1] + 1])
+        ask = "SELECT path, mtime_ns, summary FROM facts WHERE path > ? AND path < ? ORDER BY path LIMIT ?"
+        while rows := self._ask(ask, (after, end, _PORTION)):
+            for path, mtime_ns, summary in rows:
+                yield Note(os.fsdecode(path), mtime_ns, summary)
+            after = rows[-1][0]
+            time.sleep(0.001)
 
     def state(self) -> tuple[int, int]:
         """Something that changes whenever facts do, in whichever process."""
@@ -124,7 +123,9 @@ class Memory:
 
     def forget(self, paths: Iterable[str]) -> None:
         """Drop what is known of these paths."""
-        self._change("DELETE FROM facts WHERE path = ?", [(os.fsencode(path),) for path in paths])
+        rows = ((os.fsencode(path),) for path in paths)
+        while some := list(islice(rows, _PORTION)):
+            self._change("DELETE FROM facts WHERE path = ?", some)
 
     def close(self) -> None:
         """Close the database. Whoever still asks finds nothing."""

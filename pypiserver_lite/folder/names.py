@@ -325,7 +325,7 @@ class Names:
             self._read()
             text = "".join(f"{line}\n" for line in (*sorted(self._unwritten), *lines)).encode("ascii")
             if self._file is None:
-                _create(self._path, _HEAD + text)
+                _write(self._path, _HEAD + text)
             elif text:
                 self._extend(text)
             self._read()
@@ -339,11 +339,7 @@ class Names:
             names = (self._copied | self._unwritten) - (released or set())
             if names == self._copied:
                 return
-            with disk.Staged(folder) as staged:
-                staged.write(_HEAD + "".join(f"{name}\n" for name in sorted(names)).encode("ascii"))
-                staged.commit()
-                disk.place(staged.path, path, overwrite=True)
-            disk.sync_folder(folder)
+            _write(path, _HEAD + "".join(f"{name}\n" for name in sorted(names)).encode("ascii"), overwrite=True)
             self._adopt(path)
 
     def _release_copied(self, copy: Path, names: set[NormalizedName] | None) -> None:
@@ -366,7 +362,7 @@ class Names:
         if not path.is_file():
             path.parent.mkdir(exist_ok=True)
             try:
-                _create(path, _MARK + f"{self._roots[0]}\n".encode("ascii"))
+                _write(path, _MARK + f"{self._roots[0]}\n".encode("ascii"))
             except FileExistsError:
                 _log.debug("another process made %s", path)
 
@@ -414,12 +410,10 @@ def _opened(path: Path) -> BinaryIO:
     return open(os.open(path, disk.READ), "rb")
 
 
-def _create(path: Path, data: bytes) -> None:
-    """Make a file, whole and durable. Raises OSError, FileExistsError if it is there."""
-    with disk.Staged(path.parent) as staged:
-        staged.write(data)
-        staged.commit()
-        disk.place(staged.path, path, overwrite=False)
+def _write(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Make a file, whole and durable. Raises OSError, FileExistsError if it is there and not to be replaced."""
+    with disk.staged(path.parent, [data]) as staged:
+        disk.place(staged.path, path, overwrite=overwrite)
     disk.sync_folder(path.parent)
 
 

@@ -1,0 +1,250 @@
+"""Changes to the packages folders: uploads, removals and yanks, each whole, and seen at once."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from packaging.utils import NormalizedName
+
+from .. import digests, disk, dists
+from ..errors import Conflict, Invalid, Missing
+from ..model import FileState, Upload
+from . import facts
+from .listing import SIDES, Entry
+from .memory import Reader
+from .projects import REASON_LIMIT, Projects
+from .snapshot import Snapshot
+
+_log = logging.getLogger(__name__)
+
+
+class Changes:
+    """What is done to the folders of a snapshot. Safe for threads and processes."""
+
+    def __init__(self, snapshot: Snapshot, projects: Projects, reader: Reader) -> None:
+        self._snapshot, self._projects, self._reader = snapshot, projects, reader
+
+    def add(self, upload: Upload, *, overwrite: bool = False) -> bool:
+        """Publish an upload; see `Folder.add`."""
+        try:
+            return self._add(upload, overwrite=overwrite)
+        except (IsADirectoryError, FileExistsError) as error:
+            raise _taken(upload.filename) from error
+        except OSError as error:
+            raise disk.translate(error) from error
+        finally:
+            _remove_if_possible(upload.body)
+
+    def _add(self, upload: Upload, *, overwrite: bool) -> bool:
+        self._snapshot.refresh()
+        entry = self._snapshot.find(upload.project, upload.filename)
+        there = None if entry is None else self._projects.look(entry)
+        if entry is None or there is None:
+            folder = Path(self._snapshot.first_root())
+        elif self._has_bytes(there, upload):
+            self._add_sides(entry, upload)
+            return False
+        elif not overwrite:
+            raise _taken(upload.filename)
+        else:
+            folder = Path(entry[0])
+        final = disk.safe_join(folder, upload.filename)
+        with ExitStack() as stack:
+            body = upload.body
+            if body.stat().st_dev != folder.stat().st_dev:
+                body = stack.enter_context(disk.copy(body, folder)).path
+            self._remember(upload, body, final)
+            sides = _stage_sides(stack, folder, upload)
+            try:
+                self._publish(upload, body, final, sides, overwrite=overwrite)
+            except FileExistsError:
+                return self._lost_race(upload, folder)
+        disk.sync_folder(folder)
+        return True
+
+    def _publish(self, upload: Upload, body: Path, final: Path, sides: dict[str, Path], *, overwrite: bool) -> None:
+        """Put sides and body in place, and away what they replace. Raises Conflict, FileExistsError."""
+        with ExitStack() as stack:
+            # The first root is what all uploads have in common: of two spellings, one process sees the other's.
+            for place in dict.fromkeys((Path(self._snapshot.first_root()), final.parent)):
+                stack.enter_context(disk.exclusive(place))
+            rivals = self._rivals(upload, final.parent)
+            if rivals and not overwrite:
+                raise Conflict(
+                    f"{rivals[0][1]} is that part of {upload.project} {upload.version} already, and a release does not "
+                    "change; give it a new version and build it again"
+                )
+            # A yank outlives the replacement of a file: taking it back is a decision of its own.
+            marks = [Path(folder, f"{name}.yanked") for folder, name in rivals if not os.path.lexists(final)]
+            for mark in filter(Path.is_file, marks[:1]):
+                sides[".yanked"] = stack.enter_context(disk.copy(mark, final.parent)).path
+            self._place(body, final, sides, overwrite=overwrite)
+            for folder, name in rivals:
+                self._unlink(folder, [name])
+
+    def _rivals(self, upload: Upload, folder: Path) -> list[Entry]:
+        """The files under other names that are the same part of the same release (PEP 503, 440)."""
+        part = dists.part_of_release(upload.filename, upload.project)
+        # Another process may have published into the folder since it was last looked at.
+        spelled = re.compile(upload.project.replace("-", "[-_.]+") + "-", re.ASCII | re.IGNORECASE)
+        entries = {(str(folder), name) for name in os.listdir(folder) if spelled.match(name)}
+        entries.update(self._snapshot.projects.get(upload.project, ()))
+        return sorted(
+            entry
+            for entry in entries
+            if entry[1] != upload.filename
+            and dists.part_of_release(entry[1], upload.project) == part
+            and self._projects.look(entry) is not None
+        )
+
+    def _place(self, body: Path, final: Path, sides: dict[str, Path], *, overwrite: bool) -> None:
+        """Sides first, then the body; what lies there of an earlier file of this name is out of date."""
+        replaces = os.path.lexists(final)
+        stale = [side for side in SIDES if side not in sides and not (replaces and side == ".yanked")]
+        with self._snapshot.changing(str(final.parent)) as changes:
+            if not overwrite and replaces:
+                raise FileExistsError(final.name)
+            for side in stale:
+                _remove_if_possible(Path(f"{final}{side}"))
+                changes[final.name + side] = False
+            placed = []
+            try:
+                for side, staged in sides.items():
+                    disk.place(staged, Path(f"{final}{side}"), overwrite=True)
+                    placed.append(side)
+                    changes[final.name + side] = True
+                disk.place(body, final, overwrite=overwrite)
+            except OSError:
+                for side in placed:
+                    _remove_if_possible(Path(f"{final}{side}"))
+                    changes[final.name + side] = False
+                raise
+            changes[final.name] = True
+
+    def _unlink(self, folder: str, names: Sequence[str]) -> None:
+        """Remove files and what belongs to them."""
+        with self._snapshot.changing(folder) as changes:
+            for name in names:
+                # The file first: a mark that went before it would un-yank it for a moment.
+                for part in (name, *(name + side for side in SIDES)):
+                    Path(folder, part).unlink(missing_ok=True)
+                    changes[part] = False
+
+    def _lost_race(self, upload: Upload, folder: Path) -> bool:
+        """Somebody else published this name first: fine if with the same bytes."""
+        there = self._projects.look((str(folder), upload.filename))
+        if there is None:
+            raise _taken(upload.filename)
+        with self._snapshot.changing(str(folder)) as changes:
+            changes[upload.filename] = True
+        if not self._has_bytes(there, upload):
+            raise _taken(upload.filename)
+        return False
+
+    def _has_bytes(self, there: FileState, upload: Upload) -> bool:
+        if there.size != upload.size:
+            return False
+        known = self._reader.known([there]).get(there)
+        digest = known.hashes.get("sha256") if known is not None else None
+        if digest is None:
+            digest = facts.read(there.path, upload.filename, ["sha256"]).facts.hashes["sha256"]
+        return hmac.compare_digest(digest, upload.digests["sha256"])
+
+    def _add_sides(self, entry: Entry, upload: Upload) -> None:
+        """The file is here; a signature or provenance that is not yet is taken all the same."""
+        folder = Path(entry[0])
+        with ExitStack() as stack:
+            sides = _stage_sides(stack, folder, upload)
+            new = {side: path for side, path in sides.items() if not os.path.lexists(folder / (entry[1] + side))}
+            if not new:
+                return
+            with disk.exclusive(folder), self._snapshot.changing(entry[0]) as changes:
+                for side, staged in new.items():
+                    disk.place(staged, folder / (entry[1] + side), overwrite=True)
+                    changes[entry[1] + side] = True
+        disk.sync_folder(folder)
+
+    def _remember(self, upload: Upload, body: Path, final: Path) -> None:
+        """What is known about the bytes need not be read again by the first who asks for the page."""
+        hashes = dict(upload.digests)
+        wanted = (*self._reader.algorithms, *self._reader.extra)
+        missing = [name for name in wanted if name not in hashes]
+        if missing:
+            hashes |= digests.of_file(body, missing)
+        known = facts.describe(upload.metadata, upload.filename, {name: hashes[name] for name in wanted}, upload.about)
+        self._reader.remember(FileState.of(str(final), body.stat()), known)
+
+    def remove(self, name: NormalizedName, version: str) -> tuple[str, ...]:
+        """Remove a release; see `Folder.remove`."""
+        entries = self._release(name, version)
+        try:
+            for folder in {entry[0] for entry in entries}:
+                with disk.exclusive(Path(folder)):
+                    self._unlink(folder, [entry[1] for entry in entries if entry[0] == folder])
+                disk.sync_folder(Path(folder))
+        except OSError as error:
+            raise disk.translate(error) from error
+        return tuple(sorted({entry[1] for entry in entries}))
+
+    def yank(self, name: NormalizedName, version: str, reason: str | None) -> tuple[str, ...]:
+        """Yank or un-yank a release; see `Folder.yank`."""
+        text = (reason or "").encode("utf-8", "replace")
+        if len(text) > REASON_LIMIT:
+            raise Invalid(f"the reason is too long; {REASON_LIMIT} bytes are kept")
+        # A copy that another folder's wins over is not on the page.
+        entries = tuple(self._snapshot.listed(self._release(name, version)))
+        try:
+            for folder, filename in entries:
+                mark = Path(folder, f"{filename}.yanked")
+                with ExitStack() as stack:
+                    staged = None if reason is None else stack.enter_context(disk.staged(mark.parent, [text]))
+                    changes = stack.enter_context(self._snapshot.changing(folder))
+                    if staged is not None:
+                        disk.place(staged.path, mark, overwrite=True)
+                        changes[mark.name] = True
+                    else:
+                        mark.unlink(missing_ok=True)
+                        changes[mark.name] = False
+            for folder in {entry[0] for entry in entries}:
+                disk.sync_folder(Path(folder))
+        except OSError as error:
+            raise disk.translate(error) from error
+        return tuple(sorted(entry[1] for entry in entries))
+
+    def _release(self, name: NormalizedName, version: str) -> tuple[Entry, ...]:
+        self._snapshot.refresh()
+        entries = tuple(
+            entry
+            for entry in self._snapshot.projects.get(name, ())
+            if (parsed := dists.parse_filename(entry[1])) is not None and dists.same_version(parsed.version, version)
+        )
+        if not entries:
+            self._snapshot.roots.check()
+            raise Missing(f"there is no release {version[:100]!a} of {name}")
+        return entries
+
+
+def _taken(filename: str) -> Conflict:
+    return Conflict(f"{filename} already exists with other content; give the release a new version and build it again")
+
+
+def _stage_sides(stack: ExitStack, folder: Path, upload: Upload) -> dict[str, Path]:
+    """Side files of an upload, staged and durable: nothing but renames is left to do."""
+    sides: dict[str, Path] = {}
+    for side, data in ((".asc", upload.signature), (".provenance", upload.provenance)):
+        if data is not None:
+            sides[side] = stack.enter_context(disk.staged(folder, [data])).path
+    return sides
+
+
+def _remove_if_possible(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("%a could not be removed: %s", path.name, error.strerror)
