@@ -25,7 +25,7 @@ from wsgi_client import Answer, Client
 import pypiserver_lite
 from pypiserver_lite.errors import Denied, Missing
 from pypiserver_lite.model import LocalFile
-from pypiserver_lite.web import answers
+from pypiserver_lite.web import files
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
@@ -630,6 +630,6 @@ def test_a_link_put_in_place_of_a_file_that_was_looked_up_is_not_followed(tmp_pa
     (tmp_path / "secret").write_bytes(b"secret")
     (tmp_path / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(Missing):
-        answers.local_file(
+        files.local_file(
             {"REQUEST_METHOD": "GET"}, LocalFile(path=tmp_path / "link"), filename="link", cache_control="no-cache"
         )

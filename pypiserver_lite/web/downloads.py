@@ -12,7 +12,7 @@ from ..dists import parse_filename, project_of, try_normalize
 from ..errors import Missing
 from ..kept import Kept
 from ..model import Content, FileState, LocalFile, Side
-from . import answers
+from . import answers, files
 
 if TYPE_CHECKING:
     from ..site import Site
@@ -43,7 +43,7 @@ class Downloads:
         control = self._site.file_cache_control
         if isinstance(content, LocalFile):
             if self._site.sendfile is not None:
-                handed = answers.handed_over(self._site.sendfile, content, filename=filename, cache_control=control)
+                handed = files.handed_over(self._site.sendfile, content, filename=filename, cache_control=control)
                 if handed is not None:
                     return handed
             try:
@@ -53,7 +53,7 @@ class Downloads:
                 content, filename = _content(self._site, path)
                 if isinstance(content, LocalFile):
                     return self._local(content, filename, environ)
-        return answers.stream(environ, content, filename=filename, cache_control=control)
+        return files.stream(environ, content, filename=filename, cache_control=control)
 
     def _local(self, content: LocalFile, filename: str, environ: Mapping[str, Any]) -> answers.Answer:
         seen = content.seen
@@ -61,7 +61,7 @@ class Downloads:
         kept = self._kept.find(seen) if simple and seen is not None else None
         if kept is not None:
             return kept.answer(environ.get("HTTP_IF_NONE_MATCH"))
-        answer = answers.local_file(environ, content, filename=filename, cache_control=self._site.file_cache_control)
+        answer = files.local_file(environ, content, filename=filename, cache_control=self._site.file_cache_control)
         if simple and seen is not None and answer.status == "200 OK" and environ["REQUEST_METHOD"] == "GET":
             self._keep(seen, answer)
         return answer
