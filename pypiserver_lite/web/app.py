@@ -259,7 +259,7 @@ class PypiServerLite(entry.Entry):
         if len(body) > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
         state, address = self.site.store.state(), self._address()
-        calls = rpc.Calls(self.site.index, self.human.shelf, state, address, self._lists)
+        calls = rpc.Calls(self.site.index, self.human.overview, state, address, self._lists)
         return answers.content(calls.answer(body), "text/xml; charset=utf-8")
 
     def only_called(self) -> answers.Answer:

@@ -48,7 +48,7 @@ class _Gathered:
     """Project and file name of the newest files, the newest first."""
 
 
-class Shelf:
+class Overview:
     """The catalogue of `index`, and the newest files of `store`; `reading` says what is known of those."""
 
     def __init__(self, index: Source, store: Source, reading: KeptUp) -> None:

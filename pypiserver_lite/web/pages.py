@@ -29,7 +29,7 @@ from ..search import Catalogue
 from ..simple.render import file_path
 from . import commands, descriptions, samples
 from .answers import Answer, Page
-from .catalogue import Newcomer, Shelf
+from .catalogue import Newcomer, Overview
 from .templates import Templates
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class HumanPages:
 
     def __init__(self, site: Site, templates: Templates, waiting: Turnstile) -> None:
         self._site, self._templates = site, templates
-        self.shelf = Shelf(site.index, site.store, site.reading)
+        self.overview = Overview(site.index, site.store, site.reading)
         self._pages = Kept[Page](lambda page: page.weight, waiting=waiting)
         self._about = Kept[About](lambda what: what.weight, waiting=waiting)
         self._descriptions = descriptions.Descriptions()
@@ -146,7 +146,7 @@ class HumanPages:
             "mode": settings.fallback_mode,
             "upstreams": [_public(url) for url in self._site.upstreams()],
             "traffic": self._site.traffic(),
-            "newest": self.shelf.newest(NEWEST) if newest is None else newest,
+            "newest": self.overview.newest(NEWEST) if newest is None else newest,
             "install": commands.set_up(address),
             "publish": commands.publishing(address),
             "size": shown_size,
@@ -158,7 +158,7 @@ class HumanPages:
 
     def search(self, query: str, number: int) -> Page:
         """One page of the projects that match."""
-        catalogue = self.shelf.catalogue()
+        catalogue = self.overview.catalogue()
         number = min(max(number, 1), 1_000_000)
         return self._pages.get(
             ("search", query, str(number)),

@@ -20,7 +20,7 @@ from . import legacy_json
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-    from .catalogue import Shelf
+    from .catalogue import Overview
 
 LONGEST = 64 * 1024  # bytes of a request
 MOST_HITS = 100
@@ -35,8 +35,8 @@ class Calls:
     Answers that name every project are `kept`.
     """
 
-    def __init__(self, index: Source, shelf: Shelf, state: State, address: str, kept: Kept[bytes]) -> None:
-        self._index, self._shelf, self._state, self._address, self._kept = index, shelf, state, address, kept
+    def __init__(self, index: Source, overview: Overview, state: State, address: str, kept: Kept[bytes]) -> None:
+        self._index, self._overview, self._state, self._address, self._kept = index, overview, state, address, kept
         self._methods: Mapping[str, tuple[Callable[..., Any], tuple[type, ...], int]] = {
             "search": (self.search, (object, str), 1),
             "list_packages": (self.list_packages, (), 0),
@@ -67,7 +67,7 @@ class Calls:
     def search(self, fields: Any, operator: str = "and") -> list[dict[str, object]]:
         """Projects that have all words (or with ``or`` any of them) in their name or summary."""
         words = list(dict.fromkeys(_words(fields)))[:MOST_WORDS]
-        catalogue = self._shelf.catalogue()
+        catalogue = self._overview.catalogue()
         queries = words if operator == "or" else [" ".join(words)]
         names = dict.fromkeys(name for query in queries if query for name in catalogue.find(query)[:MOST_HITS])
         return [self._hit(catalogue, name, number) for number, name in enumerate(list(names)[:MOST_HITS])]
