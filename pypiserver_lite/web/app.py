@@ -84,12 +84,12 @@ class PypiServerLite(entry.Entry):
         for path in ("/RPC2", "/pypi", "/pypi/"):
             self._route("POST", path, "list", self.xml_rpc)
         self._route("GET", "/RPC2", "list", self.only_called)
-        self._route("GET", "/", "list", "root", people=True)
-        self._route("GET", "/search", "list", "search", people=True)
+        self._route("GET", "/", "list", self.root, people=True)
+        self._route("GET", "/search", "list", self.search, people=True)
         self._route("GET", "/project/<name>", "list", self.add_slash, people=True)
-        self._route("GET", "/project/<name>/", "list", "project_page", people=True)
+        self._route("GET", "/project/<name>/", "list", self.project_page, people=True)
         self._route("GET", "/project/<name>/<version>", "list", self.add_slash, people=True)
-        self._route("GET", "/project/<name>/<version>/", "list", "project_page", people=True)
+        self._route("GET", "/project/<name>/<version>/", "list", self.project_page, people=True)
         self._route("GET", "/-/<filename>", None, self.asset)
         self._route("GET", "/favicon.ico", None, self.nothing)
         self._route("GET", "/robots.txt", None, self.nothing)
@@ -107,9 +107,8 @@ class PypiServerLite(entry.Entry):
         self._route("GET", path, None, self.health)
 
     def _route(
-        self, method: str, path: str, action: str | None, handler: Callable[..., object] | str, *, people: bool = False
+        self, method: str, path: str, action: str | None, call: Callable[..., object], *, people: bool = False
     ) -> None:
-        call = getattr(self, handler) if isinstance(handler, str) else handler
         home = (method, path) == ("GET", "/")
 
         def answer(environ: dict[str, Any], arguments: Mapping[str, str]) -> object:
