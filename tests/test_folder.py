@@ -869,7 +869,7 @@ def test_a_file_on_another_file_system_is_replaced_there(make: Make, tmp_path: P
 def test_projects_that_nobody_asks_for_are_not_kept_for_ever(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(projects, "KEPT_FILES", 10)
+    monkeypatch.setattr(projects, "KEPT_PROJECTS", 10_000)
     for number in range(8):
         for version in ("1.0", "2.0", "3.0"):
             make_wheel(tmp_path / "p", f"p{number}", version)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
@@ -22,8 +21,8 @@ from .listing import Entry
 from .memory import Reader
 from .snapshot import MAX_AGE, Snapshot
 
-KEPT_FILES = 20_000
-"""How many files the kept projects have together, at about one kilobyte each."""
+KEPT_PROJECTS = 20 * 2**20
+"""Bytes of projects kept for the next who asks, at about one kilobyte a file."""
 KEPT_METADATA = 4 * 2**20
 """Bytes of core metadata kept for the next who asks."""
 QUICK = 16 * 2**20
@@ -32,7 +31,6 @@ REASON_LIMIT = 4096
 """Bytes of the reason for a yank that are read."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_INODE = 2**63 - 1
 
 
 class Seen(NamedTuple):
@@ -63,12 +61,8 @@ class Projects:
 
     def __init__(self, snapshot: Snapshot, reader: Reader, turnstile: Turnstile) -> None:
         self._snapshot, self._reader, self._turnstile = snapshot, reader, turnstile
-        self._lock = threading.Lock()
-        self._built: dict[NormalizedName, _Built] = {}
-        self._kept = 0
+        self._built = Kept[_Built](lambda built: 1000 * len(built.files), most_bytes=KEPT_PROJECTS)
         self._metadata = Kept[bytes](len, most_bytes=KEPT_METADATA)
-
-    # --- one file
 
     def look(self, entry: Entry) -> FileState | None:
         """The state of a listed file; ``None`` if it is no regular file inside the roots any more. Raises OSError."""
@@ -84,9 +78,7 @@ class Projects:
             if error.errno in disk.GONE:
                 return None
             raise
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        return FileState(path, status.st_size, status.st_mtime_ns, status.st_ino & _INODE)
+        return FileState.of(path, status) if stat.S_ISREG(status.st_mode) else None
 
     def beside(self, entry: Entry, side: str) -> FileState | None:
         """The state of what lies beside a listed file. Raises OSError."""
@@ -123,8 +115,6 @@ class Projects:
         with opened(key.path) as file:
             return archives.core_metadata(file, filename)
 
-    # --- one project
-
     def get(self, name: NormalizedName) -> Project | None:
         """The project, the same object while nothing about it changed; ``None`` if no file belongs to it.
 
@@ -136,7 +126,7 @@ class Projects:
         if due or entries is None:
             snapshot.refresh(name)
             entries = snapshot.projects.get(name)
-        built = self._built.get(name)
+        built = self._built.find(name)
         if built is not None and built.entries is entries:
             # No check is due: nothing is asked of the disk, no lock is taken.
             if not due and now - built.checked < MAX_AGE:
@@ -145,15 +135,17 @@ class Projects:
                 built.checked = now
                 return built.project
         if entries is None:
-            self._drop(name)
+            self._built.drop(name)
             snapshot.roots.check()
             return None
-        with ExitStack() as stack:
-            fresh = self._build(name, entries, built, stack)
+        fresh = self._build(name, entries, built)
         if built is not None and built.doubtful:
             # What cannot be read or keeps changing must not take all time; the budget of checks pays for it.
             snapshot.charge(now, len(entries))
-        return self._keep(name, fresh)
+        if built is not None and built.project == fresh.project:
+            fresh.project = built.project
+        self._built.put(name, fresh)
+        return fresh.project
 
     def _unchanged(self, built: _Built) -> bool:
         began = self._snapshot.clock()
@@ -164,46 +156,44 @@ class Projects:
         finally:
             self._snapshot.charge(began, len(built.seen))
 
-    def _build(self, name: NormalizedName, entries: tuple[Entry, ...], old: _Built | None, stack: ExitStack) -> _Built:
+    def _build(self, name: NormalizedName, entries: tuple[Entry, ...], old: _Built | None) -> _Built:
         built = _Built(None, entries, {}, {}, set(), self._snapshot.clock())
         unread: dict[Entry, Seen] = {}
-        being_written = ""
         for entry in self._snapshot.listed(entries):
             with self._readable(entry):
                 seen = built.seen[entry] = self._examine(entry)
-            if seen is None:
-                continue
-            kept = old.files.get(entry) if old is not None and entry not in old.doubtful else None
-            if old is not None and kept is not None and old.seen[entry] == seen:
-                built.files[entry] = kept
-            else:
+            if old is not None and seen == old.seen.get(entry) and entry in old.files and entry not in old.doubtful:
+                built.files[entry] = old.files[entry]
+            elif seen is not None:
                 unread[entry] = seen
         known = self._reader.known(seen.key for seen in unread.values())
-        if sum(seen.key.size for seen in unread.values() if seen.key not in known) > QUICK:
-            stack.enter_context(self._turnstile.inside())
-        for entry, seen in unread.items():
-            try:
-                facts = known.get(seen.key)
-                if facts is None:
-                    with self._readable(entry):
-                        finding = self._reader.read(seen.key, entry[1])
-                    facts = finding.facts
-                    if not finding.settled:
-                        built.doubtful.add(entry)
-                    built.seen[entry] = seen = seen._replace(key=finding.key)
-                with self._readable(entry):
-                    built.files[entry] = self._file(name, entry[1], seen, facts)
-            except FileNotFoundError:
-                built.doubtful.add(entry)
-            except Changing as error:
-                # It is not here yet; what is need not wait for it.
-                being_written = str(error)
-                self._snapshot.complain(os.path.join(*entry), being_written)
-                built.doubtful.add(entry)
+        much = sum(seen.key.size for seen in unread.values() if seen.key not in known) > QUICK
+        being_written = ""
+        with self._turnstile.inside() if much else nullcontext():
+            for entry, seen in unread.items():
+                try:
+                    self._read(name, entry, seen, known.get(seen.key), built)
+                except FileNotFoundError:
+                    built.doubtful.add(entry)
+                except Changing as error:
+                    # It is not here yet; what is need not wait for it.
+                    being_written = str(error)
+                    self._snapshot.complain(os.path.join(*entry), being_written)
+                    built.doubtful.add(entry)
         if being_written and not built.files:
             raise DiskFailed(f"{being_written}; try again shortly")
         built.project = _project(name, built.files.values())
         return built
+
+    def _read(self, name: NormalizedName, entry: Entry, seen: Seen, facts: Facts | None, built: _Built) -> None:
+        """Take in a file whose facts are known, or are read now."""
+        with self._readable(entry):
+            if facts is None:
+                key, facts, settled = self._reader.read(seen.key, entry[1])
+                if not settled:
+                    built.doubtful.add(entry)
+                built.seen[entry] = seen = seen._replace(key=key)
+            built.files[entry] = self._file(name, entry[1], seen, facts)
 
     @contextmanager
     def _readable(self, entry: Entry) -> Iterator[None]:
@@ -239,36 +229,9 @@ class Projects:
             has_signature=seen.signed,
         )
 
-    # --- keeping
-
-    def _keep(self, name: NormalizedName, built: _Built) -> Project | None:
-        with self._lock:
-            old = self._built.get(name)
-            if old is not None and old.project == built.project:
-                built.project = old.project
-            self._built[name] = built
-            self._kept += len(built.files) - (len(old.files) if old is not None else 0)
-            if self._kept > KEPT_FILES:
-                self._evict(name)
-        return built.project
-
-    def _evict(self, newest: NormalizedName) -> None:
-        for name, built in sorted(self._built.items(), key=lambda item: item[1].checked):
-            if self._kept <= KEPT_FILES * 3 // 4:
-                break
-            if name != newest:
-                del self._built[name]
-                self._kept -= len(built.files)
-
-    def _drop(self, name: NormalizedName) -> None:
-        if name in self._built:
-            with self._lock:
-                built = self._built.pop(name, None)
-                self._kept -= len(built.files) if built is not None else 0
-
     def after_fork(self) -> None:
-        """In a child process: whoever held the lock or reads files is not here."""
-        self._lock = threading.Lock()
+        """In a child process: whoever held a lock or reads files is not here."""
+        self._built.after_fork()
         self._metadata.after_fork()
         self._turnstile.after_fork()
 

@@ -8,7 +8,6 @@ What this process changes is in the snapshot before the change is answered.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import time
 import weakref
@@ -29,8 +28,6 @@ from .listing import Entry
 from .memory import Memory, Reader
 from .projects import Projects
 from .snapshot import Snapshot
-
-_log = logging.getLogger(__name__)
 
 
 class Folder:
