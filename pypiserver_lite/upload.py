@@ -16,9 +16,9 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn, Protocol
 from urllib.parse import parse_qsl
 
@@ -102,14 +102,18 @@ def receive(
     kind, options = parse_options_header((content_type or "")[:1024])
     body = Body(stream, content_length, limit)
     try:
-        with _Form(stage) as form:
+        with ExitStack() as leftovers:
+            form = _Form(lambda: leftovers.enter_context(Staged(stage())))
             if kind == "multipart/form-data":
                 _read_multipart(body, options.get("boundary", ""), form)
             elif kind == "application/x-www-form-urlencoded":
                 _read_urlencoded(body, form)
             else:
                 raise Invalid("Content-Type: send the form as multipart/form-data, as twine and curl -F do")
-            return form.finish()
+            received = form.finish()
+            if received.upload is not None:
+                leftovers.pop_all()  # it is the caller's from now on
+            return received
     except OSError as error:
         raise translate(error) from error
 
@@ -183,12 +187,10 @@ def _read_urlencoded(body: Body, form: _Form) -> None:
 class _Content:
     """The part `content` as it goes to disk."""
 
-    def __init__(self, filename: str, parsed: dists.Parsed, folder: Path, algorithms: set[str]) -> None:
-        self.filename, self.parsed = filename, parsed
+    def __init__(self, parsed: dists.Parsed, staged: Staged, algorithms: set[str]) -> None:
+        self.parsed, self.staged = parsed, staged
         self.size = 0
-        self._algorithms = algorithms
         self._digester = digests.Digester(algorithms)
-        self.staged = Staged(folder)
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
@@ -198,7 +200,7 @@ class _Content:
     def digests(self, algorithms: set[str]) -> dict[str, str]:
         """These digests of what was written; one more pass over the file for those that came as a surprise."""
         known = self._digester.hexdigests()
-        if late := algorithms - self._algorithms:
+        if late := algorithms - known.keys():
             known |= digests.of_file(self.staged.path, late)
         return known
 
@@ -206,7 +208,7 @@ class _Content:
 class _Form:
     """The parts of one request, taken as they come; `finish` says what they mean together."""
 
-    def __init__(self, stage: Callable[[], Path]) -> None:
+    def __init__(self, stage: Callable[[], Staged]) -> None:
         self._stage = stage
         self._fields: dict[str, list[str]] = {}
         self._signatures: list[tuple[bool, bytes]] = []
@@ -243,8 +245,7 @@ class _Form:
             raise Invalid("content: one file at a time")
         parsed = dists.check_upload_name(filename)
         _check_form(self._fields, parsed)
-        algorithms = {"sha256", *_claims(self._fields)}
-        self._content = _Content(filename, parsed, self._stage(), algorithms)
+        self._content = _Content(parsed, self._stage(), {"sha256", *_claims(self._fields)})
         return self._content.write
 
     def data(self, data: bytes) -> None:
@@ -282,17 +283,6 @@ class _Form:
         if value:
             self._fields.setdefault(name, []).append(value)
 
-    def __enter__(self) -> _Form:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is not None:
-            self._discard()
-
-    def _discard(self) -> None:
-        if self._content is not None:
-            self._content.staged.discard()
-
     def finish(self) -> Received:
         """What the whole form asks for. Raises Invalid."""
         action = _one(self._fields, ":action")
@@ -303,7 +293,6 @@ class _Form:
             raise Invalid("protocol_version: this index speaks version 1 only")
         fields = {name: tuple(values) for name, values in self._fields.items()}
         if action != "file_upload":
-            self._discard()
             return Received(action=action, fields=fields)
         if self._content is None:
             raise Invalid("content: missing; send the file as the part 'content' of multipart/form-data")
@@ -323,7 +312,7 @@ class _Form:
         _check_same("the metadata in the file", said.text("name"), said.text("version"), content.parsed)
         content.staged.commit()  # last, because it waits for the disk
         return Upload(
-            filename=content.filename,
+            filename=content.parsed.filename,
             project=content.parsed.project,
             version=content.parsed.version,
             body=content.staged.path,
@@ -336,10 +325,10 @@ class _Form:
         )
 
     def _signature(self) -> bytes | None:
-        # pdm sends the file name and the signature as two text parts of this one name. What is armoured is the
-        # signature; if nothing is, a file is rather than text, and the longer is.
-        taken = max(self._signatures, key=lambda part: (_ARMOUR in part[1], *part[:1], len(part[1])), default=None)
-        return taken[1] or None if taken is not None else None
+        # pdm sends the file name and the signature as two text parts of this one name. The signature is what is
+        # armoured; if nothing is, a file rather than text, and the longer.
+        ranked = [(_ARMOUR in data, is_file, len(data), data) for is_file, data in self._signatures]
+        return max(ranked)[-1] or None if ranked else None
 
 
 def _ignore(data: bytes) -> None:
