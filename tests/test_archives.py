@@ -23,6 +23,7 @@ import pytest
 from builders import make_sdist, make_wheel, metadata
 
 from pypiserver_lite import archives, dists
+from pypiserver_lite.archives import tars
 from pypiserver_lite.errors import Invalid
 
 
@@ -366,7 +367,7 @@ def test_no_hostile_file_costs_more_than_seconds_and_a_few_megabytes(tmp_path: P
 
 
 def test_an_sdist_may_take_only_so_much_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "_SECONDS_LIMIT", 0.3)
+    monkeypatch.setattr(tars, "_SECONDS_LIMIT", 0.3)
     # tarfile copies global headers for each member.
     many = pax(b"".join(record(b"k%06d" % number, b"") for number in range(60_000)), b"g")
     path = tmp_path / "ours-1.0.tar.gz"
@@ -379,7 +380,7 @@ def test_an_sdist_may_take_only_so_much_time(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("ending", [".tar.gz", ".tar.bz2", ".tar.xz"])
 def test_the_parts_of_a_packed_file_are_counted(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "_STREAMS_LIMIT", 50)
+    monkeypatch.setattr(tars, "_STREAMS_LIMIT", 50)
     data, path = tarred(), tmp_path / f"ours-1.0{ending}"
     packers: dict[str, Callable[[bytes], bytes]] = {".tar.bz2": bz2.compress, ".tar.xz": lzma.compress}
     parts = [packers.get(ending, gzip.compress)(data[at : at + 10]) for at in range(0, 490, 10)]
@@ -431,9 +432,9 @@ def test_members_that_were_seen_are_forgotten(tmp_path: Path) -> None:
 def test_a_large_sdist_is_unpacked_further_but_not_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "ours-1.0.tar.gz"
     path.write_bytes(gzip.compress(tarred((b"0", 200_000, random.Random(5).randbytes(200_000)))))
-    monkeypatch.setattr(archives, "_UNPACKED_LIMIT", 10_000)
+    monkeypatch.setattr(tars, "_UNPACKED_LIMIT", 10_000)
     assert check(path) == INFO
-    monkeypatch.setattr(archives, "_UNPACKED_MOST", 100_000)
+    monkeypatch.setattr(tars, "_UNPACKED_MOST", 100_000)
     with pytest.raises(Invalid, match="no PKG-INFO among"):
         check(path)
 
