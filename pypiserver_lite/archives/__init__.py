@@ -20,6 +20,7 @@ from . import tars, zips
 METADATA_LIMIT = 8 * 2**20
 """Bytes of the longest METADATA or PKG-INFO that is read."""
 
+_NO_METADATA = "has no PKG-INFO in its top folder"
 _DIST_INFO = re.compile(rb"([^/]+)\.dist-info/(.*)", re.DOTALL)
 
 
@@ -102,27 +103,26 @@ def _folder_name(stem: bytes) -> str:
 
 
 def _zip_sdist_metadata(file: BinaryIO) -> bytes:
-    tops = _Tops()
+    sdist = _Sdist()
     found: zips.Zipped | None = None
     for member in zips.members(file):
         name = member.name.decode("utf-8", "surrogateescape")
-        if tops.is_metadata(name, folder=name.endswith("/")):
-            if found is not None:
-                raise Invalid("has PKG-INFO twice")
+        if sdist.is_metadata(name, folder=name.endswith("/")):
             found = member
     if found is None:
-        raise Invalid("has no PKG-INFO in its top folder")
+        raise Invalid(_NO_METADATA)
     return zips.unpacked(file, found, METADATA_LIMIT)
 
 
-class _Tops:
-    """Sees to it that all members of an sdist lie in one top folder."""
+class _Sdist:
+    """Sees to it that all members of an sdist lie in one top folder, with PKG-INFO once."""
 
     def __init__(self) -> None:
         self._top: str | None = None
+        self._found = False
 
     def is_metadata(self, name: str, *, folder: bool) -> bool:
-        """Whether this is the sdist's PKG-INFO. Raises Invalid for a member outside the one top folder."""
+        """Whether this is the sdist's PKG-INFO. Raises Invalid for a second, or outside the one top folder."""
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts:
             raise Invalid("has a member that leads outside")
@@ -131,18 +131,20 @@ class _Tops:
         if not parts or (len(parts) == 1 and not folder) or self._top not in (None, parts[0]):
             raise Invalid("has more than one top folder, or files beside it")
         self._top = parts[0]
-        return not folder and parts[1:] == ["PKG-INFO"]
+        if folder or parts[1:] != ["PKG-INFO"]:
+            return False
+        if self._found:
+            raise Invalid("has PKG-INFO twice")
+        self._found = True
+        return True
 
 
 def _tar_sdist_metadata(file: BinaryIO, filename: str, *, whole: bool) -> bytes:
-    tape = tars.Tape(file, filename)
-    tops = _Tops()
+    tape, sdist = tars.Tape(file, filename), _Sdist()
     found: bytes | None = None
     try:
         for member in tars.members(tape):
-            if tops.is_metadata(member.name, folder=not member.isreg()):
-                if found is not None:
-                    raise Invalid("has PKG-INFO twice")
+            if sdist.is_metadata(member.name, folder=not member.isreg()):
                 if member.size > METADATA_LIMIT or member.issparse():
                     raise Invalid("has metadata that is too long, or has holes")
                 found = tape.take(member.size)
@@ -153,5 +155,5 @@ def _tar_sdist_metadata(file: BinaryIO, filename: str, *, whole: bool) -> bytes:
         if found is None:
             raise
     if found is None:
-        raise Invalid("has no PKG-INFO in its top folder")
+        raise Invalid(_NO_METADATA)
     return found
