@@ -4,14 +4,10 @@ A name whose last file is gone is *kept*: nobody else may be asked for it
 until an operator releases it, or whoever takes that name elsewhere would be
 installed in its place (dependency confusion).
 
-The file is a log with a name in each line; ``-NAME`` releases one, and ``-*``
-all of those before it: the operator says that the folders are meant to be as
-they are. It is only ever appended to, so that it may be shared by processes
-and read by its new lines alone.
-
-``*DIGEST`` stands for a folder but the first that had files. Each of those
-is marked with such a file of its own, with the first folder in it: one that
-had files and is now empty without its mark is not the folder that it was.
+They are written to a log, the *record*, in the first folder. Each other
+folder that had files is marked with such a file of its own, with the first
+folder in it: one that had files and is now empty without its mark is not the
+folder that it was.
 
 A folder that is not the first may have been the first elsewhere, or be so
 for another server. What its file keeps is kept here too, and written in the
@@ -20,37 +16,31 @@ of a name holds. So a release holds for all folders that are served together,
 and is none for whoever serves one of the others alone.
 
 Where the first folder cannot be written, what its file lacks is in a copy in
-the cache folder, which is taken in like another folder's file. It holds the
-names alone; what is released is not in it any more. A mark beside it stands
-for a folder that a link leads to and that had files: the link may lead to
-another one at the next start.
+the cache folder, which is taken in like another folder's file. A mark beside
+it stands for a folder that a link leads to and that had files: the link may
+lead to another one at the next start.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
 
 from packaging.utils import NormalizedName
 
 from .. import disk
 from ..errors import ConfigError, Unavailable
+from . import record
 
 FOLDER, FILE = ".pypiserver-lite", "names"
 """Where the file lies below a packages folder; the first's is the record, the others' are marks, or were records."""
 
 _HAD_FILES = "had-files"
-_HEAD = b"# Names that this index has or had; nobody else is asked for them. See: pypiserver-lite names --help\n"
 _MARK = b"# Marks a packages folder; where it is missing, an empty folder may be one whose disk is not mounted.\n"
-_ALL = "-*"
-_LETTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-*\n"
 _log = logging.getLogger(__name__)
 
 
@@ -63,9 +53,10 @@ class Names:
     """
 
     def __init__(self, roots: Sequence[str], live: Mapping[NormalizedName, object], copies: Path | None = None) -> None:
-        self._roots, self._live = tuple(map(_sign, roots)), live
+        self._roots, self._live = tuple(map(record.sign, roots)), live
         self._path, *self._marks = (Path(root, FOLDER, FILE) for root in roots)
         self._copy = copies / self._roots[0][1:] / FILE if copies is not None else None
+        self._others = self._marks if self._copy is None else [*self._marks, self._copy]
         self._links = [
             copies / sign[1:] / _HAD_FILES if copies is not None and os.path.realpath(root) != root else None
             for sign, root in zip(self._roots, roots, strict=True)
@@ -78,9 +69,7 @@ class Names:
         self._full: set[NormalizedName] = set()
         self._released: set[NormalizedName] = set()
         self._unmarked: list[Path] = []
-        self._taken: dict[Path, tuple[int, int, int, int]] = {}
-        self._file: tuple[int, int] | None = None
-        self._end = 0
+        self._places: dict[Path, record.Place] = {}
         self._said: set[str] = set()
         self.cleared = 0
         """How often an operator said that the folders are meant to be as they are."""
@@ -90,7 +79,7 @@ class Names:
     @property
     def recorded(self) -> bool:
         """Whether there is a file."""
-        return self._file is not None
+        return self._path in self._places
 
     def load(self) -> None:
         """Read the file, for the first time. Raises ConfigError if it is damaged or cannot be read."""
@@ -99,17 +88,15 @@ class Names:
             with self._lock:
                 disk.sweep(path.parent)
                 self._read()
-                for path in self._marks:
+                for path in self._others:
                     disk.sweep(path.parent)
                     try:
                         self._adopt(path)
                     except OSError as error:
+                        if path == self._copy:
+                            raise
                         self.unsure = True
                         self._say(path, _reason(error), "what is not here is refused, for it may keep that name")
-                if self._copy is not None:
-                    path = self._copy
-                    disk.sweep(path.parent)
-                    self._adopt(path)
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{path} tells which names are this index's own, and {_reason(error)}; mend it. Without it, "
@@ -167,7 +154,7 @@ class Names:
     def look(self) -> None:
         """See what other processes, and operators, wrote."""
         self._attempt(self._read)
-        for path in (*self._marks, *([] if self._copy is None else [self._copy])):
+        for path in self._others:
             try:
                 with self._lock:
                     self._adopt(path)
@@ -179,7 +166,7 @@ class Names:
     def write(self) -> None:
         """Record what is not recorded yet, and mark the roots that are recorded."""
         if self._unwritten and not self._attempt(self._append) and self._copy is not None:
-            self._attempt(partial(self._write_copy, self._copy))
+            self._attempt(partial(self._append_to_copy, self._copy))
         while self._unlinked:
             path = self._unlinked.pop()
             try:
@@ -191,9 +178,11 @@ class Names:
         while self._unmarked and self.recorded:
             path = self._unmarked.pop()
             try:
-                self._mark(path)
+                if not path.is_file():
+                    path.parent.mkdir(exist_ok=True)
+                    record.create(path, _MARK, [self._roots[0]])
             except OSError as error:
-                # Where it is empty one day, an operator has to say whether that is meant.
+                # Another process made it, or where it is empty one day, an operator has to say whether that is meant.
                 _log.debug("%s cannot be written: %s", path, error.strerror)
 
     def release(self, names: Iterable[NormalizedName] | None) -> None:
@@ -201,26 +190,28 @@ class Names:
 
         Raises Unavailable if the file cannot be written, and is there or has no copy.
         """
-        names = None if names is None else set(names)
-        for link in self._links if names is None else ():
-            if link is not None:
-                _forget(link)
-        lines = [_ALL, *sorted(self._live), *sorted(self._full)] if names is None else [f"-{name}" for name in names]
+        links = filter(None, self._links if names is None else ())
+        every = [record.ALL, *sorted(self._live), *sorted(self._full)]
+        lines = every if names is None else [f"-{name}" for name in names]
         try:
+            for link in links:
+                link.unlink(missing_ok=True)
             with self._lock:
-                self._append(lines)
+                try:
+                    self._append(lines)
+                except OSError:
+                    if self._copy is None or self.recorded:
+                        raise
+                    self._append_to_copy(self._copy, lines)
+                    self._take(line for line in lines if line[0] == "-")
         except OSError as error:
-            if self._copy is None or self.recorded:
-                raise disk.translate(error) from error
-            self._release_copied(self._copy, names)
+            raise disk.translate(error) from error
         except ValueError as error:
             raise Unavailable(f"the file of names {_reason(error)}") from error
 
     def after_fork(self) -> None:
         """In a child process: whoever held the lock is not here."""
         self._lock = Lock()
-
-    # --- the file
 
     def _attempt(self, work: Callable[[], None]) -> bool:
         """Do it, or go on with what is in memory, say once why, and return false."""
@@ -238,54 +229,54 @@ class Names:
             self._said.add(said)
             _log.warning("%s; %s", said, result)
 
-    def _read(self) -> None:
-        """Take in what is new in the file. Raises OSError, ValueError if it is damaged."""
+    def _news(self, path: Path, *, tail: bool = False) -> tuple[list[str], int] | None:
+        """The lines of a file, and from where on, if it changed since this was asked; ``None`` too if it is not there.
+
+        Raises OSError, ValueError if it is damaged.
+        """
         try:
-            status = os.lstat(self._path)
-            if ((status.st_dev, status.st_ino), status.st_size) == (self._file, self._end):
-                return
-            with _opened(self._path) as file:
-                status = os.fstat(file.fileno())
-                if (status.st_dev, status.st_ino) == self._file and status.st_size > self._end:
-                    start, before = self._end, set[NormalizedName]()
-                else:
-                    # Another file than before takes nothing from us; one where none was may.
-                    start, before = 0, self._kept.copy() if self._file else set()
-                file.seek(start)
-                data = file.read()
+            news = record.read(path, self._places.get(path), tail=tail)
         except (FileNotFoundError, NotADirectoryError):
-            if self._file is not None:
-                self._file = None
-                self._unwritten.update(self._live, self._full, self._kept)
+            self._places.pop(path, None)
+            return None
+        if news is None:
+            return None
+        lines, self._places[path], start = news
+        return lines, start
+
+    def _read(self) -> None:
+        """Take in what is new in the record. Raises OSError, ValueError if it is damaged."""
+        known = self.recorded
+        news = self._news(self._path, tail=True)
+        if known and not self.recorded:
+            self._unwritten.update(self._live, self._full, self._kept)
+        if news is None:
             return
-        lines, length = _lines(data, start)
+        lines, start = news
+        # Another file than before takes nothing from us; one where none was may.
+        before = self._kept.copy() if known and not start else set()
         if not start:
             self._unwritten.update(self._live, self._full, self._kept)
-        self._file, self._end = (status.st_dev, status.st_ino), start + length
         self._take(lines)
         lost = before.difference(self._kept, self._live, self._full)
         self._kept |= lost
         self._unwritten |= lost
 
     def _adopt(self, path: Path) -> None:
-        """Take in what is new in another root's file, or in the copy. Raises OSError, ValueError if it is damaged."""
-        try:
-            status = os.lstat(path)
-            seen = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-            if self._taken.get(path) == seen:
-                return
-            with _opened(path) as file:
-                lines, _ = _lines(file.read(), 0)
-        except (FileNotFoundError, NotADirectoryError):
+        """Take in what another root's file, or the copy, says now. Raises OSError, ValueError if it is damaged."""
+        news = self._news(path)
+        if news is None:
+            if path == self._copy and path not in self._places:
+                self._copied = set()
             return
         theirs: set[NormalizedName] = set()
-        for signed, names in _steps(lines):
+        for signed, names in record.steps(news[0]):
             if not signed:
                 theirs |= names
-            elif _ALL in names:
+            elif record.ALL in names:
                 theirs.clear()
             else:
-                theirs -= _unsigned(names)
+                theirs -= record.unsigned(names)
         if path == self._copy:
             # Nobody but whoever released a name takes it out of there.
             gone = self._copied - theirs
@@ -297,134 +288,47 @@ class Names:
         new = theirs.difference(self._live, self._full, self._kept, self._released)
         self._kept |= new
         self._unwritten |= new
-        self._taken[path] = seen
 
     def _take(self, lines: Iterable[str]) -> None:
         """Do as the lines say, one after the other."""
-        for signed, names in _steps(lines):
+        for signed, names in record.steps(lines):
             if not signed:
                 self._unwritten -= names
                 self._released -= names
                 self._kept |= names.difference(self._live, self._full)
-            elif _ALL in names:
+            elif record.ALL in names:
                 self._released |= self._kept
                 self._kept.clear()
                 self._unwritten = {*self._live, *self._full}
                 self.cleared += 1
             else:
-                released = _unsigned(names)
+                released = record.unsigned(names)
                 self._kept -= released
                 self._unwritten -= released
                 self._released |= released
 
     def _append(self, lines: Iterable[str] = ()) -> None:
         """Add what is not written yet, and these lines; then take them in. Raises OSError, ValueError, Busy."""
-        folder = self._path.parent
-        folder.mkdir(exist_ok=True)
-        with disk.exclusive(folder):
+        self._path.parent.mkdir(exist_ok=True)
+        with disk.exclusive(self._path.parent):
             self._read()
-            text = "".join(f"{line}\n" for line in (*sorted(self._unwritten), *lines)).encode("ascii")
-            if self._file is None:
-                _write(self._path, _HEAD + text)
-            elif text:
-                self._extend(text)
+            self._add(self._path, [*sorted(self._unwritten), *lines])
             self._read()
 
-    def _write_copy(self, path: Path, released: set[NormalizedName] | None = None) -> None:
-        """Have all that is not written yet in the copy, and `released` not. Raises OSError, ValueError, Busy."""
-        folder = path.parent
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with disk.exclusive(folder):
+    def _append_to_copy(self, path: Path, lines: Iterable[str] = ()) -> None:
+        """The same with the copy. Raises OSError, ValueError, Busy."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with disk.exclusive(path.parent):
             self._adopt(path)
-            names = (self._copied | self._unwritten) - (released or set())
-            if names == self._copied:
-                return
-            _write(path, _HEAD + "".join(f"{name}\n" for name in sorted(names)).encode("ascii"), overwrite=True)
+            self._add(path, [*sorted(self._unwritten - self._copied), *lines])
             self._adopt(path)
 
-    def _release_copied(self, copy: Path, names: set[NormalizedName] | None) -> None:
-        """Release where there is nothing but the copy. Raises Unavailable if it cannot be written."""
-        try:
-            with self._lock:
-                released = (self._kept | self._copied).difference(self._live, self._full) if names is None else names
-                self._write_copy(copy, released)
-                self._kept -= released
-                self._unwritten -= released
-                self._released |= released
-                self.cleared += names is None
-        except OSError as error:
-            raise disk.translate(error) from error
-        except ValueError as error:
-            raise Unavailable(f"the copy of the file of names {_reason(error)}") from error
-
-    def _mark(self, path: Path) -> None:
-        """Mark a root. Raises OSError."""
-        if not path.is_file():
-            path.parent.mkdir(exist_ok=True)
-            try:
-                _write(path, _MARK + f"{self._roots[0]}\n".encode("ascii"))
-            except FileExistsError:
-                _log.debug("another process made %s", path)
-
-    def _extend(self, text: bytes) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        handle = os.open(self._path, flags)
-        try:
-            os.ftruncate(handle, self._end)  # a crash may have left part of a line
-            try:
-                view = memoryview(text)
-                while view:
-                    view = view[os.write(handle, view) :]
-                os.fsync(handle)
-            except BaseException:
-                os.ftruncate(handle, self._end)
-                raise
-        finally:
-            os.close(handle)
-
-
-def _sign(root: str) -> NormalizedName:
-    """What stands for a root among the names."""
-    return NormalizedName(f"*{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}")
-
-
-def _steps(lines: Iterable[str]) -> Iterator[tuple[bool, set[NormalizedName]]]:
-    """What the lines say, one after the other: whether names are released, and which; many at once, for they may be."""
-    for signed, group in groupby(lines, lambda line: line[0] == "-"):
-        yield signed, set(map(NormalizedName, group))
-
-
-def _unsigned(names: Iterable[str]) -> set[NormalizedName]:
-    return {NormalizedName(name[1:]) for name in names}
-
-
-def _forget(path: Path) -> None:
-    """Remove a mark. Raises Unavailable."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise disk.translate(error) from error
-
-
-def _opened(path: Path) -> BinaryIO:
-    return open(os.open(path, disk.READ), "rb")
-
-
-def _write(path: Path, data: bytes, *, overwrite: bool = False) -> None:
-    """Make a file, whole and durable. Raises OSError, FileExistsError if it is there and not to be replaced."""
-    with disk.staged(path.parent, [data]) as staged:
-        disk.place(staged.path, path, overwrite=overwrite)
-    disk.sync_folder(path.parent)
-
-
-def _lines(data: bytes, start: int) -> tuple[list[str], int]:
-    """The lines of what stands in a file from `start`, and how many bytes they are. Raises ValueError for damage."""
-    # What follows the last line end is being written, or was when the machine stopped.
-    data = data[: data.rfind(b"\n") + 1]
-    head = 0 if start else data.find(b"\n") + 1
-    if (not start and data[:1] != b"#") or b"\n\n" in data or data[head:].translate(None, _LETTERS):
-        raise ValueError("is damaged")
-    return data[head:].decode("ascii").splitlines(), len(data)
+    def _add(self, path: Path, lines: list[str]) -> None:
+        place = self._places.get(path)
+        if place is None:
+            record.create(path, record.HEAD, lines)
+        elif lines:
+            record.extend(path, place.end, lines)
 
 
 def _reason(error: Exception) -> str:
