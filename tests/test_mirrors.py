@@ -230,7 +230,7 @@ def test_our_own_change_is_another_state_before_the_folder_is_looked_at_again(pa
     folder = Folder([packages], Memory(None))
     before = folder.state()
     folder.remove("other", "1.0")  # type: ignore[arg-type]
-    assert folder._snapshot.state(0) is not before
+    assert folder._snapshot.serial.state(0) is not before
     folder.close()
 
 

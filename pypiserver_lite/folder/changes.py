@@ -6,7 +6,7 @@ import hmac
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -85,8 +85,7 @@ class Changes:
             for mark in filter(Path.is_file, marks[:1]):
                 sides[".yanked"] = stack.enter_context(disk.copy(mark, final.parent)).path
             self._place(body, final, sides, overwrite=overwrite)
-            for folder, name in rivals:
-                self._unlink(folder, [name])
+            self._apply(_with_sides(rivals))
 
     def _rivals(self, upload: Upload, folder: Path) -> list[Entry]:
         """The files under other names that are the same part of the same release (PEP 503, 440)."""
@@ -127,14 +126,17 @@ class Changes:
                 raise
             changes[final.name] = True
 
-    def _unlink(self, folder: str, names: Sequence[str]) -> None:
-        """Remove files and what belongs to them."""
-        with self._snapshot.changing(folder) as changes:
-            for name in names:
-                # The file first: a mark that went before it would un-yank it for a moment.
-                for part in (name, *(name + side for side in SIDES)):
-                    Path(folder, part).unlink(missing_ok=True)
-                    changes[part] = False
+    def _apply(self, parts: Mapping[Entry, Path | None]) -> None:
+        """Give staged files these names, one after the other, and remove what has the names of ``None``; durable."""
+        for folder in dict.fromkeys(folder for folder, _ in parts):
+            with disk.exclusive(Path(folder)), self._snapshot.changing(folder) as changes:
+                for name, staged in [(name, staged) for (place, name), staged in parts.items() if place == folder]:
+                    if staged is None:
+                        Path(folder, name).unlink(missing_ok=True)
+                    else:
+                        disk.place(staged, Path(folder, name), overwrite=True)
+                    changes[name] = staged is not None
+            disk.sync_folder(Path(folder))
 
     def _lost_race(self, upload: Upload, folder: Path) -> bool:
         """Somebody else published this name first: fine if with the same bytes."""
@@ -158,17 +160,11 @@ class Changes:
 
     def _add_sides(self, entry: Entry, upload: Upload) -> None:
         """The file is here; a signature or provenance that is not yet is taken all the same."""
-        folder = Path(entry[0])
+        folder, name = entry
         with ExitStack() as stack:
-            sides = _stage_sides(stack, folder, upload)
-            new = {side: path for side, path in sides.items() if not os.path.lexists(folder / (entry[1] + side))}
-            if not new:
-                return
-            with disk.exclusive(folder), self._snapshot.changing(entry[0]) as changes:
-                for side, staged in new.items():
-                    disk.place(staged, folder / (entry[1] + side), overwrite=True)
-                    changes[entry[1] + side] = True
-        disk.sync_folder(folder)
+            sides = _stage_sides(stack, Path(folder), upload)
+            new = {side: staged for side, staged in sides.items() if not os.path.lexists(Path(folder, name + side))}
+            self._apply({(folder, name + side): staged for side, staged in new.items()})
 
     def _remember(self, upload: Upload, body: Path, final: Path) -> None:
         """What is known about the bytes need not be read again by the first who asks for the page."""
@@ -184,10 +180,7 @@ class Changes:
         """Remove a release; see `Folder.remove`."""
         entries = self._release(name, version)
         try:
-            for folder in {entry[0] for entry in entries}:
-                with disk.exclusive(Path(folder)):
-                    self._unlink(folder, [entry[1] for entry in entries if entry[0] == folder])
-                disk.sync_folder(Path(folder))
+            self._apply(_with_sides(entries))
         except OSError as error:
             raise disk.translate(error) from error
         return tuple(sorted({entry[1] for entry in entries}))
@@ -200,19 +193,11 @@ class Changes:
         # A copy that another folder's wins over is not on the page.
         entries = tuple(self._snapshot.listed(self._release(name, version)))
         try:
-            for folder, filename in entries:
-                mark = Path(folder, f"{filename}.yanked")
-                with ExitStack() as stack:
-                    staged = None if reason is None else stack.enter_context(disk.staged(mark.parent, [text]))
-                    changes = stack.enter_context(self._snapshot.changing(folder))
-                    if staged is not None:
-                        disk.place(staged.path, mark, overwrite=True)
-                        changes[mark.name] = True
-                    else:
-                        mark.unlink(missing_ok=True)
-                        changes[mark.name] = False
-            for folder in {entry[0] for entry in entries}:
-                disk.sync_folder(Path(folder))
+            with ExitStack() as stack:
+                marks: dict[Entry, Path | None] = {(folder, f"{filename}.yanked"): None for folder, filename in entries}
+                for mark in marks if reason is not None else ():
+                    marks[mark] = stack.enter_context(disk.staged(Path(mark[0]), [text])).path
+                self._apply(marks)
         except OSError as error:
             raise disk.translate(error) from error
         return tuple(sorted(entry[1] for entry in entries))
@@ -232,6 +217,12 @@ class Changes:
 
 def _taken(filename: str) -> Conflict:
     return Conflict(f"{filename} already exists with other content; give the release a new version and build it again")
+
+
+def _with_sides(entries: Iterable[Entry]) -> dict[Entry, Path | None]:
+    """Files and what belongs to them, to be removed."""
+    # The file first: a mark that went before it would un-yank it for a moment.
+    return {(folder, name + side): None for folder, name in entries for side in ("", *SIDES)}
 
 
 def _stage_sides(stack: ExitStack, folder: Path, upload: Upload) -> dict[str, Path]:

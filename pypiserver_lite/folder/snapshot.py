@@ -21,7 +21,6 @@ from packaging.utils import NormalizedName
 
 from .. import dists
 from ..disk import sweep
-from ..model import State
 from .budget import Budget
 from .listing import DEPTH, Entry, Listing, Walk, base_of, stamp_of
 from .names import Names
@@ -77,14 +76,15 @@ class Snapshot:
         self._checks, self._listings = Budget(**_CHECKS), Budget(**_LISTINGS)
         self._lock, self._looking = threading.Lock(), threading.Lock()
         self._looks = self._looked = 0
-        self._serial = Serial()
+        self.serial = Serial()
         self._complaints: set[str] = set()
         self._names: tuple[NormalizedName, ...] = ()
         self._names_stale = True
         self._held: set[NormalizedName] = set()
-        self._had = Names(self._roots, self.projects, copies)
-        self._had.load()
-        self.roots = Roots(self._roots, self._had)
+        self.once = Names(self._roots, self.projects, copies)
+        """The names that are ours without having files."""
+        self.once.load()
+        self.roots = Roots(self._roots, self.once)
         self._list([], first=True)
         self.roots.begin(self.real_roots, remembered)
         self._record()
@@ -130,16 +130,12 @@ class Snapshot:
 
     def had(self, name: NormalizedName) -> bool:
         """Whether the name is ours: it has files, or had some once and was not released, or a link for one is here."""
-        return name in self.projects or name in self._held or self._had.keeps(name)
-
-    def kept(self) -> tuple[NormalizedName, ...]:
-        """The names that are ours without having files, sorted."""
-        return self._had.kept()
+        return name in self.projects or name in self._held or self.once.keeps(name)
 
     def release(self, names: Iterable[NormalizedName] | None) -> None:
         """Keep these names no more, or with ``None`` none without files, in roots as they are. Raises Unavailable."""
         with self._lock:
-            self._had.release(names)
+            self.once.release(names)
 
     def names(self) -> tuple[NormalizedName, ...]:
         """Every project, sorted; the same object while the set is unchanged."""
@@ -243,7 +239,7 @@ class Snapshot:
         self._record()
         # Last: whoever sees the new state sees what changed.
         try:
-            self._serial.advance([stamp_of(os.stat(listing.path))], changed=True)
+            self.serial.advance([stamp_of(os.stat(listing.path))], changed=True)
         except OSError as error:
             _log.debug("%a has no time of its last change: %s", listing.path, error.strerror)
 
@@ -255,19 +251,19 @@ class Snapshot:
         gone = [project for project, entries in changed.items() if not entries and project in self.projects]
         new = [project for project, entries in changed.items() if entries and project not in self.projects]
         # First, so that nobody finds a name neither here nor kept.
-        self._had.went(gone)
+        self.once.went(gone)
         for project, entries in changed.items():
             if entries:
                 self.projects[project] = entries
             else:
                 self.projects.pop(project, None)
-        self._had.came(new)
+        self.once.came(new)
         self._names_stale |= bool(gone or new)
 
     def _record(self) -> None:
         """Write down new names, but nothing where a disk may be missing."""
         if self.roots.whole:
-            self._had.write()
+            self.once.write()
 
     def _stale(self, now: float | None) -> list[Listing]:
         """The folders that changed, or may have: those that are due at `now`, or with ``None`` all of them."""
@@ -306,7 +302,7 @@ class Snapshot:
         self.folders = walk.found
         self._held = set().union(*(listing.held for listing in self.folders.values()))
         stamps = [each.stamp for each in self.folders.values() if each.stamp is not None and not each.closed]
-        self._serial.advance(stamps, changed=changed)
+        self.serial.advance(stamps, changed=changed)
         for listing in self.folders.values():
             if listing.stamp is not None and not listing.failed and not listing.closed:
                 # It is in order: should it fail again, that is worth another line.
@@ -315,15 +311,11 @@ class Snapshot:
             _say_what_was_seen(walk)
             return
         # Another process may have had names that came and went since.
-        self._had.look()
+        self.once.look()
         self._record()
         self._listings.spend(began, self.clock(), sum(len(listing.files) for listing in stale))
         if walk.appeared:
             self._added([entry for entries in walk.appeared.values() for entry in entries])
-
-    def state(self, now: float) -> State:
-        """The folders as they were at the last look; `now` is in seconds since 1970."""
-        return self._serial.state(now)
 
     def complain(self, path: str, problem: str) -> None:
         """One log line for each thing that is wrong, however often it is seen."""
@@ -334,7 +326,7 @@ class Snapshot:
     def after_fork(self) -> None:
         """In a child process: whoever held the lock is not here."""
         self._lock, self._looking = threading.Lock(), threading.Lock()
-        self._had.after_fork()
+        self.once.after_fork()
 
 
 def _say_what_was_seen(walk: Walk) -> None:

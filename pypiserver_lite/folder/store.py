@@ -132,7 +132,7 @@ class Folder:
         """The names that are ours without having files, sorted. Raises Unavailable if a root may hold some."""
         self._snapshot.refresh()
         self._snapshot.roots.check()
-        return self._snapshot.kept()
+        return self._snapshot.once.kept()
 
     def release(self, names: Sequence[NormalizedName] | None) -> tuple[NormalizedName, ...]:
         """Let these names, which have no files, be looked for elsewhere again; those that are kept no more.
@@ -142,7 +142,7 @@ class Folder:
         one that was never here, Unavailable if that cannot be written down.
         """
         self._snapshot.refresh()
-        kept = self._snapshot.kept()
+        kept = self._snapshot.once.kept()
         for name in names or ():
             if name in self._snapshot.projects:
                 raise Conflict(f"{name} has files here; remove them first")
@@ -162,7 +162,7 @@ class Folder:
         `now` is in seconds since 1970.
         """
         self._snapshot.refresh()
-        return self._snapshot.state(time.time() if now is None else now)
+        return self._snapshot.serial.state(time.time() if now is None else now)
 
     def stage(self) -> Path:
         """The first root, resolved, so that publishing is a link. Raises Unavailable if it is not there."""
