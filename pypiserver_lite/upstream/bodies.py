@@ -5,50 +5,171 @@ from __future__ import annotations
 import http.client
 import re
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import urllib3
 
-from ..errors import Unavailable
+from ..errors import Late, Loop, Missing, Unavailable
+from .calls import Call
+from .rate import Rate, Traffic
+
+_SLOWEST = 500  # bytes a second; nobody is served by waiting for fewer
+_BROKEN = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer whose body has not come yet; as a block, it is over at the end.
+
+    Its body is counted in `traffic`. Where nothing comes for `read` seconds, or hardly anything, it is given up.
+    """
+
+    response: urllib3.BaseHTTPResponse
+    url: str
+    """Where it came from in the end."""
+    whose: str
+    """Who gave it, for messages."""
+    call: Call
+    read: float
+    rate: Rate
+    traffic: Traffic
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the connection back if the answer came to its end, or close it."""
+        response = self.response
+        left = response.length_remaining
+        # The text of a refusal is short, and not worth a new connection.
+        if not response.closed and (left == 0 or (response.status >= 300 and left is not None and left < 2**14)):
+            try:
+                response.read(2**14, decode_content=False)
+            except _BROKEN:
+                response.close()
+        if response.closed:
+            response.release_conn()
+        else:
+            response.close()
+
+    @property
+    def status(self) -> int:
+        """Its status code."""
+        return self.response.status
+
+    def header(self, name: str) -> str | None:
+        """One of its fields, if it is there."""
+        value: str | None = self.response.headers.get(name)
+        return value
+
+    @property
+    def coding(self) -> str:
+        """How the body is packed, if it is."""
+        coding = (self.header("Content-Encoding") or "").strip().lower()
+        return "" if coding == "identity" else coding
+
+    def check_file(self) -> None:
+        """Raises Missing unless this is a file, or a part of one; Unavailable, Late, Loop if nobody can say."""
+        if self.status in (404, 410):
+            raise Missing("the upstream lists this file, but does not have it")
+        if self.status not in (200, 206):
+            raise self.refusal()
+        if self.coding:
+            raise Unavailable("the upstream packed a file that must come as it is")
+
+    def refusal(self) -> Unavailable:
+        """What a status means that is none of those hoped for."""
+        if self.status == 508:
+            return Loop(f"{self.whose} says that two indexes point at each other")
+        if self.status in (401, 403):
+            return Unavailable(f"{self.whose} lets us in only with other credentials (status {self.status})")
+        if self.status == 504:
+            return Late(f"{self.whose} waits for somebody else (status 504)")
+        return Unavailable(f"{self.whose} answered with status {self.status}")
+
+    def pieces(self, *, paced: bool = False) -> Iterator[bytes]:
+        """The body as it comes. If it is `paced`, only the first bytes need come within the call's time.
+
+        Raises Unavailable unless it ends where it should, and Late.
+        """
+        late = Late(f"{self.whose} did not answer in time")
+        waited, came = 0.0, 0
+        try:
+            while True:
+                before = time.monotonic()
+                data = self.response.read1(self.rate.piece, decode_content=False)
+                # Not what passes outside: a client may be slow, and a rate may be kept.
+                waited += time.monotonic() - before
+                if not data or self.call.late:  # what came before a cut may still be read
+                    break
+                self.traffic.received(len(data))
+                came += len(data)
+                if waited > self.read:
+                    if came < waited * _SLOWEST:
+                        raise Late(f"{self.whose} sends too slowly")
+                    waited, came = 0.0, 0
+                if paced:
+                    self.call.unlimit()
+                    self.rate.take(len(data))
+                yield data
+        except _BROKEN as error:
+            if self.call.late or isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError)):
+                raise late from error
+            raise Unavailable(f"{self.whose} broke off in the middle of an answer") from error
+        if self.call.late:  # a body without a length ends like this too when it is cut
+            raise late
+        if self.response.length_remaining:
+            raise Unavailable(f"{self.whose} broke off in the middle of an answer")
 
 
 class Body:
-    """A file on its way: iterate to get its bytes, then close. Gives up what it holds when it is gone.
+    """The file of an `answer`, on its way, or the part of it from byte `asked` on; closed by whoever has it.
 
-    Raises Unavailable if `response` is not the part from byte `asked` on, nor the whole.
+    It gives up what it has `held` when it is closed or gone. Raises Unavailable if it is another part.
     """
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, pieces: Iterator[bytes], asked: int) -> None:
-        self._pieces = pieces
+    def __init__(self, answer: Answer, asked: int, held: ExitStack) -> None:
         self._held = ExitStack()
         self._lock = threading.Lock()
+        self._pieces = answer.pieces(paced=True)
         self.start = 0
         """Where in the file the first byte lies."""
-        self.size: int | None = None
+        self.size = length = number(answer.header("Content-Length"))
         """Bytes of the whole file, if the upstream says so."""
-        headers = response.headers
-        etag = field(headers.get("ETag"))
+        etag = field(answer.header("ETag"))
         self.validator = etag if etag and etag.startswith('"') else None
         """What names these very bytes (a strong ETag), for If-Range."""
-        length = number(headers.get("Content-Length"))
-        if response.status == 200:
-            self.size = length
-            return
-        part = headers.get("Content-Range", "").strip()
-        match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", part, re.ASCII)
-        if match is None or int(match[1]) != asked or (length is not None and int(match[2]) + 1 - asked != length):
-            raise Unavailable("the upstream sent another part of a file than the one asked for")
-        self.start = asked
-        self.size = None if match[3] == "*" else int(match[3])
+        if answer.status != 200:
+            part = (answer.header("Content-Range") or "").strip()
+            match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", part, re.ASCII)
+            if match is None or int(match[1]) != asked or (length is not None and int(match[2]) + 1 - asked != length):
+                raise Unavailable("the upstream sent another part of a file than the one asked for")
+            self.start = asked
+            self.size = None if match[3] == "*" else int(match[3])
+        self._held = held.pop_all()
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self._pieces
+    def pieces(self, start: int, stop: int | None = None) -> Iterator[bytes]:
+        """The half-open range of the file, whatever part of it came; then it is closed.
 
-    def holds(self, held: ExitStack) -> None:
-        """Close these when it is closed: the answer, and its place at the upstream."""
-        self._held = held
+        Raises Unavailable if it ends before `stop`, and what `Answer.pieces` does.
+        """
+        try:
+            at = self.start
+            for piece in self._pieces:
+                wanted = piece[max(start - at, 0) : None if stop is None else max(stop - at, 0)]
+                at += len(piece)
+                if wanted:
+                    yield wanted
+                if stop is not None and at >= stop:
+                    return
+            if stop is not None:
+                raise Unavailable("the upstream broke off in the middle of a file")
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Give up what has not come; harmless when closed already."""
@@ -58,25 +179,6 @@ class Body:
 
     def __del__(self) -> None:
         self.close()
-
-
-@contextmanager
-def closing(response: urllib3.BaseHTTPResponse) -> Iterator[None]:
-    """At the end of a block, give the connection back if the answer came to its end, or close it."""
-    try:
-        yield
-    finally:
-        left = response.length_remaining
-        # The text of a refusal is short, and not worth a new connection.
-        if not response.closed and (left == 0 or (response.status >= 300 and left is not None and left < 2**14)):
-            try:
-                response.read(2**14, decode_content=False)
-            except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError):
-                response.close()
-        if response.closed:
-            response.release_conn()
-        else:
-            response.close()
 
 
 def joined(pieces: Iterator[bytes], limit: int, on_size: Callable[[int], object] | None = None) -> bytes:

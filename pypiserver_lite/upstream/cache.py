@@ -16,35 +16,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from .. import disk
 from ..model import FileState
 from . import growing
 from .growing import Followed, Growing
-from .room import KEY, Kind, Room, free_space
+from .room import KEY, Kind, Room
 
 _TOUCH = 5.0  # seconds
 
 
 class Cache(Room):
-    """The store in the folder `root`, holding about `size` bytes, as `Room` has it. A full disk keeps nothing.
-
-    `clock` tells seconds since 1970, `free` the room on the disk.
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        size: int | None = None,
-        *,
-        clock: Callable[[], float] = time.time,
-        free: Callable[[Path], int] = free_space,
-    ) -> None:
-        super().__init__(root, size, free)
-        self._clock = clock
+    """The store in the folder `root`, holding about `limit` bytes; what a disk cannot take is not kept."""
 
     def get(self, kind: Kind, key: str) -> bytes | None:
         """The bytes of a small entry, if it is here and whole."""

@@ -14,7 +14,8 @@ from ..kept import start
 from . import hops
 from .arriving import Arriving
 from .bodies import Body
-from .client import Named, Upstream
+from .client import Upstream
+from .exchange import Named
 from .growing import Growing
 
 _PAUSES = (0.0, 0.2, 1.0, 2.0)
@@ -111,13 +112,9 @@ def unbroken(upstream: Upstream, url: str, named: Named, body: Body, check: Chec
             if body.start != at and not check.exact:
                 validator = None
                 raise Unavailable("the upstream's file changed while it was being fetched")
-            skip = at - body.start  # sent again by an upstream that knows no ranges
-            for piece in body:
-                upstream.rate.take(len(piece))
-                data, skip = piece[skip:], max(skip - len(piece), 0)
-                if data:
-                    check.update(data)
-                    yield data
+            for data in body.pieces(at):
+                check.update(data)
+                yield data
             if check.size is None or check.seen >= check.size:
                 return
             raise Unavailable("the upstream broke off in the middle of a file")

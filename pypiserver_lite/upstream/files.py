@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -20,10 +20,10 @@ from ..kept import Flights, Kept, Turnstile
 from ..model import Content, File, HandOver, LocalFile, Project, Stream
 from .addresses import Unreachable, origin_of
 from .arriving import Arriving, Following, whole
-from .bodies import Body
 from .cache import Cache
-from .client import Named, Upstream
+from .client import Upstream
 from .download import Check, Download, checked, strongest, unbroken
+from .exchange import Named
 from .growing import Followed, Growing
 
 _SMALL_RANGE = 2**20  # bytes
@@ -136,7 +136,7 @@ class Wanted:
             raise
         if all_of_it:
             return checked(unbroken(self._upstream, self.file.url, self.named, body, check), check)
-        return _part(body, start, size if stop is None else stop, self._upstream.rate.take)
+        return body.pieces(start, size if stop is None else stop)
 
     def _check(self, size: int | None) -> Check:
         return Check(self.file.hashes, size, self.file.filename, self._upstream.origin.label)
@@ -191,7 +191,7 @@ class Wanted:
         try:
             if body.start != start or body.size != self.file.size:
                 raise Unavailable("the upstream does not send parts of files")
-            return b"".join(_part(body, start, stop, self._upstream.rate.take))
+            return b"".join(body.pieces(start, stop))
         finally:
             body.close()
 
@@ -213,21 +213,3 @@ def _tag(file: File) -> str | None:
     """The same while a file is on its way and once it is kept, so that a broken download can be resumed."""
     known = strongest(file.hashes)
     return known[1][:32] if known else None
-
-
-def _part(body: Body, start: int, stop: int | None, take: Callable[[int], None]) -> Iterator[bytes]:
-    """The half-open range of a file, also where the upstream sends everything. Raises Unavailable if it ends early."""
-    try:
-        at = body.start
-        for piece in body:
-            take(len(piece))
-            wanted = piece[max(start - at, 0) : None if stop is None else max(stop - at, 0)]
-            at += len(piece)
-            if wanted:
-                yield wanted
-            if stop is not None and at >= stop:
-                return
-        if stop is not None and at < stop:
-            raise Unavailable("the upstream broke off in the middle of a file")
-    finally:
-        body.close()

@@ -61,11 +61,6 @@ class Freed:
     entries: int = 0
 
 
-def free_space(folder: Path) -> int:
-    """Bytes that may still be written where a folder lies. Raises OSError."""
-    return shutil.disk_usage(folder).free
-
-
 class Room:
     """The folder `root`, which is made if need be, with about `limit` bytes in it (``None``: no bound).
 
@@ -73,13 +68,20 @@ class Room:
     be passed by a twentieth per process before that is noticed, and is then
     cut to nine tenths, in a thread. A file that goes may still be read by
     those who have it open. A disk that fails or is full is logged, once.
-    `free` tells the room on the disk.
+    `clock` tells seconds since 1970, `free` the bytes that the disk has left.
     """
 
-    def __init__(self, root: Path, limit: int | None, free: Callable[[Path], int]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        limit: int | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+    ) -> None:
         self._given = self.root = root
         self.limit = limit
-        self._free = free
+        self._clock, self._free = clock, free
         self._lock = threading.Lock()
         self._step = max(limit // 20, 1) if limit is not None else None
         self._added = self._reserved = 0

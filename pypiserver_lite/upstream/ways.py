@@ -64,6 +64,11 @@ class Ways:
         """The proxy through which to ask a server, or ``None``: directly."""
         return None if self._is_direct(origin.host, origin.port) else self.proxies.get(origin.scheme)
 
+    def whose(self, origin: Origin) -> str:
+        """Who may be at fault: through a proxy, one does not see which of the two it was."""
+        proxy = self.proxy_for(origin)
+        return f"the upstream {origin.label}" + (f" through the proxy that {proxy.setting} names" if proxy else "")
+
     def _is_direct(self, host: str, port: int) -> bool:
         if urllib.request.proxy_bypass_environment(f"{host}:{port}", {"no": self.direct}):  # type: ignore[attr-defined]
             return True

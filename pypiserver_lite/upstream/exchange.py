@@ -1,0 +1,246 @@
+"""One request to an upstream, with its redirects and its second try: where it may lead, and who hears of whom.
+
+Nothing of our clients is passed on but the names of the servers a request has
+gone through. Credentials go to the upstream's own origin and to nobody else.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote, urljoin
+
+import requests
+import urllib3
+
+from ..errors import ConfigError, Late, Unavailable
+from ..kept import Kept, Turnstile
+from . import hops
+from .addresses import Forbidden, Gate, Origin, Unreachable, origin_of
+from .bodies import Answer, number
+from .calls import Call, adapter, current
+from .credentials import basic, read_netrc, split_credentials
+from .rate import Rate, Traffic
+from .ways import Proxy, Ways
+
+Named = Callable[[], frozenset[tuple[str, int]]]
+"""Hosts and ports that a page of the upstream names."""
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+_MOST_HOPS = 5
+_AGAIN = {502, 503, 504}
+_PAUSE = 0.1  # seconds
+_DOWN = 2**16  # bytes
+
+
+class Exchange:
+    """Requests to the upstream index at `url`, and to where it leads.
+
+    `calls` requests may be under way at once and `room` more wait up to two
+    seconds; both together should stay well below the server's threads.
+    `connect` seconds are for a connection; `read` for the first bytes of a
+    file, and then for it to go on; `page` for a whole page or another small
+    thing, with all it takes. `hosts` names further hosts (``HOST`` or
+    ``HOST:PORT``) that its redirects may lead to. After a connection failed,
+    nothing tries again for `pause` seconds.
+
+    Safe to share between threads. Raises ConfigError for what cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        netrc: Path | None = None,
+        calls: int = 32,
+        room: int = 8,
+        connect: float = 5.0,
+        read: float = 10.0,
+        page: float = 11.0,
+        pause: float = 5.0,
+        ways: Ways | None = None,
+        hosts: tuple[str, ...] = (),
+        rate: Rate | None = None,
+        traffic: Traffic | None = None,
+    ) -> None:
+        self.url, from_url = split_credentials(url, "--fallback-url")
+        try:
+            self.origin = origin_of(self.url)
+        except Forbidden as error:
+            raise ConfigError("--fallback-url: an address that begins with http:// or https:// is needed") from error
+        credentials = from_url or (read_netrc(netrc, self.origin.host) if netrc else None)
+        self._authorization = basic(*credentials) if credentials else None
+        self.traffic = traffic or Traffic()
+        self._rate = rate or Rate()
+        self._connect, self._read, self._page, self._pause = connect, read, page, pause
+        self._turnstile = Turnstile(calls, room, 2.0)
+        self._hosts = frozenset(_authority(host) for host in hosts)
+        self._gate = Gate(self.origin)
+        self._ways = ways or Ways()
+        self._adapters = {
+            proxy: adapter(self._gate, self._ways, proxy, calls) for proxy in (None, *self._ways.proxies.values())
+        }
+        # Origin → until when it is not asked, and why: every client would wait for one that is down.
+        self._down = Kept[tuple[float, Unavailable]](lambda down: 0, most_bytes=_DOWN)
+        self._heard = 0.0
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    def close(self) -> None:
+        """Close idle connections, and log what came through them."""
+        for out in self._adapters.values():
+            out.close()
+        self.traffic.summarize()
+
+    @contextmanager
+    def _asked(
+        self, method: str, url: str, headers: Mapping[str, str], named: Named, seconds: float, *, begun: bool = False
+    ) -> Iterator[Answer]:
+        """An answer for the length of a block, unless all this takes longer than `seconds`.
+
+        Nor longer than the request in hand has left, unless its answer has
+        `begun`. Raises Unavailable, Late, Busy, Loop.
+        """
+        with Call(seconds if begun else min(seconds, hops.left())) as call, self._turnstile.inside():
+            response, at = self._send(partial(self._once, method, headers, call), url, named, call)
+            whose = self._ways.whose(self.origin)
+            with Answer(response, at, whose, call, self._read, self._rate, self.traffic) as answer:
+                # Without a proper one, an answer that broke off would look whole.
+                number(answer.header("Content-Length"))
+                yield answer
+
+    def _send(self, ask: _Ask, url: str, named: Named, call: Call) -> tuple[urllib3.BaseHTTPResponse, str]:
+        for last in (False, True):
+            try:
+                response, at = self._follow(ask, url, named)
+            except Unreachable:
+                if last:
+                    raise
+            else:
+                if last or response.status not in _AGAIN:
+                    return response, at
+                response.close()
+            if call.late:
+                break
+            time.sleep(_PAUSE)
+        raise Late(f"{self._ways.whose(self.origin)} did not answer in time")
+
+    def _follow(self, ask: _Ask, url: str, named: Named) -> tuple[urllib3.BaseHTTPResponse, str]:
+        for _ in range(_MOST_HOPS + 1):
+            origin = origin_of(url)
+            response = ask(url, origin)
+            if response.status not in _REDIRECTS:
+                return response, url
+            response.close()
+            try:
+                url = urljoin(url, response.headers.get("Location", "").encode("latin-1").decode("utf-8", "replace"))
+                url = quote(url.partition("#")[0], safe="%/:=&?~+!$,;'@()*[]")
+            except ValueError as error:
+                raise Forbidden("the upstream redirects to something that is no address") from error
+            self._check_hop(origin, origin_of(url), named)
+        raise Unavailable(f"the upstream {self.origin.label} redirects in circles")
+
+    def _check_hop(self, before: Origin, after: Origin, named: Named) -> None:
+        if before.scheme == "https" and after.scheme != "https":
+            raise Forbidden(f"the upstream redirects to {after.label} without encryption")
+        own = self.origin
+        if after.host == own.host and (after.port == own.port or (own.port, after.port) == (80, 443)):
+            return
+        authority = (after.host, after.port)
+        if authority not in self._hosts and (after.host, 0) not in self._hosts and authority not in named():
+            raise Forbidden(
+                f"the upstream redirects to {after.label}, which none of its pages names (see --fallback-host)"
+            )
+
+    def _once(
+        self, method: str, headers: Mapping[str, str], call: Call, url: str, origin: Origin
+    ) -> urllib3.BaseHTTPResponse:
+        self._check_down(origin)
+        fields = {"User-Agent": "pypiserver-lite", "Via": hops.via(), **headers}
+        if self._authorization and origin == self.origin:
+            fields["Authorization"] = self._authorization
+        proxy = self._ways.proxy_for(origin)
+        if proxy is not None:
+            self._gate.check_name(origin.host)
+        current.call = call
+        try:
+            # Credentials in an address that an upstream names are not sent.
+            request = requests.Request(method, url, headers=fields, auth=lambda prepared: prepared).prepare()
+            self.traffic.requested()
+            through = {origin.scheme: proxy.url} if proxy else None
+            answer = self._adapters[proxy].send(
+                request, stream=True, timeout=(self._connect, self._read), proxies=through
+            )
+            response: urllib3.BaseHTTPResponse = answer.raw  # `requests` would read all of it, and unpack it
+        except Forbidden:
+            raise
+        except (Unavailable, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+            raised = _meaning(error, self._ways.whose(origin), origin, proxy, call)
+            silent = isinstance(raised, Late) and self._heard < call.started
+            # One connection that broke may be an idle one that had just been closed.
+            if silent or isinstance(error, Unreachable):
+                self._mark_down(origin, raised)
+            raise raised from error
+        finally:
+            current.call = None
+        if proxy is not None and response.status == 407:
+            response.close()
+            raise _refused(origin, proxy, 407)
+        self._down.drop(origin)
+        self._heard = time.monotonic()
+        return response
+
+    def _check_down(self, origin: Origin) -> None:
+        until, error = self._down.find(origin) or (0.0, None)
+        if time.monotonic() < until:
+            raise Late(str(error)) if isinstance(error, Late) else Unavailable(str(error))
+
+    def _mark_down(self, origin: Origin, error: Unavailable) -> None:
+        # A refused connection may be a restart: the second try decides.
+        sure = isinstance(error, Late) or self._down.find(origin) is not None
+        self._down.put(origin, (time.monotonic() + self._pause if sure else 0.0, error.with_traceback(None)))
+
+
+_Ask = Callable[[str, Origin], urllib3.BaseHTTPResponse]
+
+
+def _meaning(error: BaseException, whose: str, origin: Origin, proxy: Proxy | None, call: Call) -> Unavailable:
+    if isinstance(error, Unavailable):
+        return error
+    if isinstance(error, requests.RequestException):
+        error = error.args[0] if error.args and isinstance(error.args[0], Exception) else ValueError()
+    if isinstance(error, urllib3.exceptions.ProxyError) and proxy:
+        error, whose = error.original_error, f"the proxy that {proxy.setting} names"
+    if call.late or isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError)):
+        return Late(f"{whose} did not answer in time")
+    refused = re.search(r"Tunnel connection failed: ([0-9]{3})", str(error))
+    if refused and proxy:
+        return _refused(origin, proxy, int(refused[1]))
+    if isinstance(error, urllib3.exceptions.SSLError):
+        if any(isinstance(reason, ssl.SSLCertVerificationError) for reason in error.args):
+            return Unavailable(f"the certificate of {whose} cannot be trusted (see --fallback-ca)")
+        return Unavailable(f"{whose} speaks no TLS that is understood here")
+    if isinstance(error, (OSError, http.client.HTTPException, urllib3.exceptions.ProtocolError)):
+        return Unreachable(f"{whose} broke the connection")
+    return Unavailable(f"{whose} gave no proper answer")
+
+
+def _refused(origin: Origin, proxy: Proxy, status: int) -> Unavailable:
+    if status == 407:
+        return Unavailable(f"the proxy that {proxy.setting} names wants other credentials (status 407)")
+    meaning = f"the proxy that {proxy.setting} names does not let us through to {origin.label} (status {status})"
+    return Late(meaning) if status == 504 else Unavailable(meaning)
+
+
+def _authority(host: str) -> tuple[str, int]:
+    if "/" in host:
+        raise ConfigError(f"--fallback-host: {host[:80]!r} is neither HOST nor HOST:PORT")
+    name, _, port = host.rpartition(":")
+    return (name.lower(), int(port)) if name and port.isdigit() else (host.lower(), 0)
