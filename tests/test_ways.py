@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -450,6 +450,49 @@ def test_a_connection_that_takes_for_ever_is_given_up(said: bytes, proxied: bool
             client(url, None, proxy, connect=20.0, page=0.6).page(FOO)
         assert time.monotonic() - before < 5
         over.set()
+
+
+def test_an_upstream_behind_a_proxy_that_speaks_tls_has_a_deadline_too(authority: tuple[Path, ssl.SSLContext]) -> None:
+    """The bytes of its TLS come one by one, inside that of the proxy: in the handshake, or in the middle of a page."""
+    for quick in (0, 1):
+        over = threading.Event()
+
+        def dawdle(listener: socket.socket, quick: int = quick, over: threading.Event = over) -> None:
+            with listener.accept()[0] as connection:
+                incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+                tls = authority[1].wrap_bio(incoming, outgoing, server_side=True)
+
+                def talk(do: Callable[[], object]) -> None:
+                    while True:
+                        try:
+                            do()
+                        except ssl.SSLWantReadError:
+                            connection.sendall(outgoing.read())
+                            incoming.write(connection.recv(2**16))
+                        else:
+                            return
+
+                if quick:
+                    talk(tls.do_handshake)
+                    talk(lambda: tls.read(2**16))
+                    tls.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                    connection.sendall(outgoing.read())
+                    tls.write(b"x" * 1000)
+                slowly = outgoing.read() if quick else b"\x16\x03\x03\x40\x00" + bytes(2000)
+                for at in range(len(slowly)):
+                    if over.wait(0.05):
+                        return
+                    connection.send(slowly[at : at + 1])
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threading.Thread(target=dawdle, args=(listener,), daemon=True).start()
+            names = {f"{HOST}:443": listener.getsockname()[1]}
+            with forward_proxy.proxy(names, authority[1]) as proxy:
+                before = time.monotonic()
+                with pytest.raises(Late):
+                    client(f"https://{HOST}/simple/", authority[0], proxy.url, page=1.0).page(FOO)
+                assert time.monotonic() - before < 10
+                over.set()
 
 
 def test_an_upstream_that_falls_silent_is_waited_for_no_longer_than_pip_waits(

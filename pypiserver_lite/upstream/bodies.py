@@ -96,7 +96,6 @@ class Answer:
 
         Raises Unavailable unless it ends where it should, and Late.
         """
-        late = Late(f"{self.whose} did not answer in time")
         waited, came = 0.0, 0
         try:
             while True:
@@ -104,7 +103,7 @@ class Answer:
                 data = self.response.read1(self.rate.piece, decode_content=False)
                 # Not what passes outside: a client may be slow, and a rate may be kept.
                 waited += time.monotonic() - before
-                if not data or self.call.late:  # what came before a cut may still be read
+                if not data:
                     break
                 self.traffic.received(len(data))
                 came += len(data)
@@ -118,10 +117,8 @@ class Answer:
                 yield data
         except _BROKEN as error:
             if self.call.late or isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError)):
-                raise late from error
+                raise Late(f"{self.whose} did not answer in time") from error
             raise Unavailable(f"{self.whose} broke off in the middle of an answer") from error
-        if self.call.late:  # a body without a length ends like this too when it is cut
-            raise late
         if self.response.length_remaining:
             raise Unavailable(f"{self.whose} broke off in the middle of an answer")
 

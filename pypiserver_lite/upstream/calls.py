@@ -2,17 +2,17 @@
 
 A time limit on each read does not bound a whole: an upstream that sends a
 byte now and then keeps within it for ever, in the middle of a header or of
-TLS's handshake too. So a call has one for everything, and is cut when it is over.
+TLS's handshake too. So a call has one for everything, and each read has what
+is left of it.
 """
 
 from __future__ import annotations
 
-import heapq
 import http.client
 import io
-import itertools
-import os
+import math
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -23,109 +23,33 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ..errors import Late, Unavailable
-from ..kept import start
 from .addresses import Gate, Unreachable, connected, resolve
 from .rate import Rate
 from .ways import Proxy, Ways
 
 
 class Call:
-    """One request, from now on, with its redirects and second tries; as a block, it is over at the end.
-
-    After `seconds` its connection is cut by another thread and `late` is true.
-    """
+    """One request, from now on, with its redirects and second tries; all this may take so many `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self.started = time.monotonic()
-        self.late = False
         self._deadline = self.started + seconds
-        self._lock = threading.Lock()
-        self._handle: socket.socket | None = None
-        self._limited = True
-        _deadlines.add(self._deadline, self)
 
-    def __enter__(self) -> Call:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.unlimit()
+    @property
+    def late(self) -> bool:
+        """Whether its time is up."""
+        return time.monotonic() >= self._deadline
 
     def left(self) -> float:
-        """Seconds until its time is up. Raises Late when it is."""
+        """Seconds until its time is up. Raises TimeoutError when it is."""
         left = self._deadline - time.monotonic()
-        if left <= 0 and self._limited:
-            raise Late("the upstream did not answer in time")
+        if left <= 0:
+            raise TimeoutError
         return left
 
     def unlimit(self) -> None:
         """From now on it may take any time."""
-        with self._lock:
-            self._limited = False
-            self._drop()
-
-    def use(self, connection: Any) -> None:
-        """Go through this connection from now on."""
-        with self._lock:
-            self._drop()
-            # A handle of our own: TLS takes the connection's, and after the end it may be another call's.
-            self._handle = socket.socket(fileno=socket.dup(connection.fileno()))
-            if self.late:
-                self._cut()
-
-    def overdue(self) -> None:
-        """The time is up: end it, unless it is over."""
-        with self._lock:
-            if self._limited:
-                self.late = True
-                self._cut()
-
-    def _cut(self) -> None:
-        try:
-            if self._handle is not None:
-                self._handle.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # closed already
-
-    def _drop(self) -> None:
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
-
-
-class _Deadlines:
-    """Ends calls when their time is up, with one thread: starting one for each takes as long as asking."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._waiting: list[tuple[float, int, Call]] = []
-        self._numbers = itertools.count()
-        self._process = 0
-
-    def add(self, deadline: float, call: Call) -> None:
-        """Call `overdue` then, on the monotonic clock."""
-        entry = (deadline, next(self._numbers), call)
-        with self._changed:
-            if self._process != os.getpid():  # a fork leaves threads behind
-                self._waiting.clear()
-                start("deadlines", self._watch)
-                self._process = os.getpid()
-            heapq.heappush(self._waiting, entry)
-            if self._waiting[0] is entry:
-                self._changed.notify()
-
-    def _watch(self) -> None:
-        while True:
-            with self._changed:
-                left = self._waiting[0][0] - time.monotonic() if self._waiting else None
-                if left is None or left > 0:
-                    self._changed.wait(left)
-                    continue
-                call = heapq.heappop(self._waiting)[2]
-            call.overdue()
-            del call  # or it would be held until the next one's time is up
-
-
-_deadlines = _Deadlines()
+        self._deadline = math.inf
 
 
 class _Current(threading.local):
@@ -140,8 +64,35 @@ _line_rate = Rate(10_000)
 _LINES, _SHORT = 100, 512  # lines that are paid for together; fewer bytes than this for each, or they cost nothing
 
 
+def _in_time(sock: Any, most: float, call: Call | None) -> None:
+    """Let the next read from a socket take `most` seconds, and no longer than its call has left."""
+    sock.settimeout(most if call is None else min(most, call.left()))
+
+
+class _Raw(io.RawIOBase):
+    """What comes through a connection, for one answer. Reading raises TimeoutError when its call's time is up."""
+
+    def __init__(self, raw: io.RawIOBase, sock: Any, call: Call | None) -> None:
+        self._raw, self._sock, self._call = raw, sock, call
+        self._most = float(sock.gettimeout())
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """Some bytes."""
+        _in_time(self._sock, self._most, self._call)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        """As any file does."""
+        self._raw.close()
+        super().close()
+
+
 class _Reader(io.BufferedReader):
-    """What comes through a connection, for one answer; ends when its call's time is up.
+    """That, by lines, whose number is bounded.
 
     Each line (of a header, of a trailer, before a chunk) costs some 20 us of a processor, however little comes with
     it. So all calls of this process share a budget of lines with little between them, or an upstream that sends
@@ -160,8 +111,8 @@ class _Reader(io.BufferedReader):
             if self._bytes < _LINES * _SHORT:
                 _line_rate.take(_LINES)
             self._lines = self._bytes = 0
-        if self._call is not None and self._call.late:
-            raise TimeoutError
+        if self._call is not None:
+            self._call.left()
         return super().readline(size)
 
     def read1(self, size: int = -1, /) -> bytes:
@@ -172,9 +123,9 @@ class _Reader(io.BufferedReader):
 
 
 class _Response(http.client.HTTPResponse):
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.fp = _Reader(self.fp.detach(), current.call)
+    def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
+        super().__init__(sock, *arguments, **named)
+        self.fp = _Reader(_Raw(self.fp.detach(), sock, current.call), current.call)
 
 
 Dial = Callable[[str, int, float, Any], socket.socket]
@@ -191,25 +142,35 @@ def adapter(gate: Gate, ways: Ways, proxy: Proxy | None, connections: int) -> re
 
     class Timed(HTTPConnection):
         response_class = _Response
+        call: Call | None = None
 
         def _new_conn(self) -> socket.socket:
-            call = current.call
+            self.call = call = current.call
             timeout = float(self.timeout or 10.0)
             assert self.port is not None
             made = dial(self._dns_host, self.port, min(timeout, call.left()) if call else timeout, self.socket_options)
-            if call is not None:
-                call.use(made)
+            _in_time(made, timeout, call)
             return made
 
         def getresponse(self) -> Any:
-            if current.call is not None and self.sock is not None:
-                current.call.use(self.sock)  # which may be one from before
+            self.call = current.call
             return super().getresponse()
 
     class Secure(Timed, HTTPSConnection):
         def connect(self) -> None:
             self.ssl_context = ways.context()
             super().connect()
+
+        def _connect_tls_proxy(self, hostname: str, sock: socket.socket) -> ssl.SSLSocket:
+            made = super()._connect_tls_proxy(hostname, sock)
+            receive = made.recv
+
+            def receive_in_time(size: int, flags: int = 0) -> bytes:
+                _in_time(made, float(made.gettimeout() or 10.0), self.call)
+                return receive(size, flags)
+
+            made.recv = receive_in_time  # type: ignore[assignment, method-assign]  # TLS inside it reads as often as it needs
+            return made
 
     class PlainPool(urllib3.HTTPConnectionPool):
         ConnectionCls = Timed

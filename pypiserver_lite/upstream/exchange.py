@@ -108,7 +108,8 @@ class Exchange:
         Nor longer than the request in hand has left, unless its answer has
         `begun`. Raises Unavailable, Late, Busy, Loop.
         """
-        with Call(seconds if begun else min(seconds, hops.left())) as call, self._turnstile.inside():
+        call = Call(seconds if begun else min(seconds, hops.left()))
+        with self._turnstile.inside():
             response, at = self._send(partial(self._once, method, headers, call), url, named, call)
             whose = self._ways.whose(self.origin)
             with Answer(response, at, whose, call, self._read, self._rate, self.traffic) as answer:
