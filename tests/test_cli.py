@@ -245,6 +245,16 @@ def test_the_index_stands_under_its_base_url_too(folder: Path, base: str, shown:
         assert live.ask(server, "/a/py/simple/ours/").status == 404
 
 
+@pytest.mark.parametrize("base", ["/packages", "/pypi", "/simple"])
+def test_a_path_that_a_proxy_took_away_is_not_looked_for_again(folder: Path, base: str) -> None:
+    with live.serve(packages=[folder / "packages"], server_base_url=base, trusted_proxy="127.0.0.1") as server:
+        page = live.ask(server, "/simple/ours/", X_Forwarded_Prefix=base)
+        link = urljoin("/simple/ours/", re.findall('href="([^"#]+)', page.text)[-1])
+        assert link.startswith("/packages/")
+        assert live.ask(server, link, X_Forwarded_Prefix=base).status == 200
+        assert live.ask(server, f"{base}{link}").status == 200
+
+
 def test_quiet_is_quiet(folder: Path) -> None:
     environ = live.bare_environ(folder / "home", PYTHONPATH=str(ROOT))
     port = live.free_port()

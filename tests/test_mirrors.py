@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import time
@@ -12,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import faulty_upstream as faulty
 import forms
 import live
 import pytest
@@ -117,6 +119,19 @@ def test_no_page_shows_md5_and_facts_without_it_are_good(client: Client, package
 
 
 # -- XML-RPC ----------------------------------------------------------------------------------------------------------
+
+
+def test_xml_rpc_tells_sizes_that_its_whole_numbers_cannot_hold(packages: Path) -> None:
+    file = {"filename": "big-1.0.tar.gz", "url": "big-1.0.tar.gz", "hashes": {"sha256": "0" * 64}, "size": 3 * 10**9}
+    page = {"meta": {"api-version": "1.1"}, "name": "big", "versions": ["1.0"], "files": [file]}
+    with (
+        faulty.upstream() as upstream,
+        live.serve(packages=[packages], fallback_url=upstream.url, fallback_mode="proxy") as server,
+        xmlrpc.client.ServerProxy(f"{server.url}pypi", allow_none=True) as index,
+    ):
+        upstream.fault("/simple/big/", faulty.page(json.dumps(page).encode()))
+        urls: Any = index.release_urls("big", "1.0")
+        assert [url["size"] for url in urls] == [3e9]
 
 
 @pytest.mark.parametrize("path", ["RPC2", "pypi", "pypi/"])

@@ -175,17 +175,18 @@ class Entry(ready.Direct):
     def _enter(self, environ: WSGIEnvironment) -> None:
         """Move the path of --server-base-url from the request's path to the prefix that the application stands under.
 
-        A proxy in front may have taken it away already; then it is only named.
+        A proxy in front may have taken it away already, and says so, or says nothing.
         """
         if environ.get("PATH_INFO") == "/" and not environ.get("bottle.raw_path", "/").endswith("/"):
             environ["PATH_INFO"] = ""  # a Bottle that we are mounted in made a slash where none was asked
         if not self._base_path:
             return
         path, prefix = environ.get("PATH_INFO", ""), environ.get("SCRIPT_NAME", "")
+        if prefix.endswith(self._base_path):
+            return  # what the path begins with is ours, even if it reads the same
         if f"{path}/".startswith(f"{self._base_path}/"):
             environ["PATH_INFO"] = path.removeprefix(self._base_path)
-        if not prefix.endswith(self._base_path):
-            environ["SCRIPT_NAME"] = prefix + self._base_path
+        environ["SCRIPT_NAME"] = prefix + self._base_path
 
     def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
         """Log the request; what is returned logs the answer as it starts."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..dists import normalize, try_normalize
 from ..errors import Invalid, Missing
 from ..kept import Kept
-from ..model import Project, Source, State
+from ..model import File, Project, Source, State
 from ..releases import release
 from ..search import MOST_WORDS, Catalogue
 from . import legacy_json
@@ -26,6 +26,7 @@ LONGEST = 64 * 1024  # bytes of a request
 MOST_HITS = 100
 _DEEPEST = 12  # nested elements; a search needs eight
 _MOST_ELEMENTS = 1000
+_MOST = 2**31 - 1
 _NO_METHOD, _BAD_PARAMETERS = -32601, -32602
 
 
@@ -110,11 +111,7 @@ class Calls:
     def release_urls(self, name: str, version: str) -> list[dict[str, object]]:
         """The files of a release."""
         project, spelled = self._release(name, version)
-        return (
-            [legacy_json.file_json(file, self._address) for file in project.files if file.version == spelled]
-            if project
-            else []
-        )
+        return [_file(file, self._address) for file in project.files if file.version == spelled] if project else []
 
     def release_data(self, name: str, version: str) -> dict[str, object]:
         """What a release says of itself."""
@@ -130,6 +127,12 @@ class Calls:
             return project, release(project, version) if project else ""
         except Missing:
             return None, ""
+
+
+def _file(file: File, address: str) -> dict[str, object]:
+    # XML-RPC's whole numbers have 32 bits; a larger one comes as a float, which has 53.
+    size = file.size
+    return {**legacy_json.file_json(file, address), "size": size if size is None or size <= _MOST else float(size)}
 
 
 def _parse(body: bytes) -> tuple[str, tuple[Any, ...]]:
