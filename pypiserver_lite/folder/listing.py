@@ -32,7 +32,6 @@ DEPTH = 32
 """Folders below each other that are looked at."""
 _LIKE_PACKAGES = (".whl", ".egg", ".zip", ".gz", ".bz2", ".xz", ".tgz", ".tar", ".z", ".exe", ".msi")
 _MOST_CLOSED = 1000  # folders outside the roots; a link may lead to the whole disk
-_FEW = 200  # names that are looked at one by one in less time than it takes to list a large folder
 
 
 @dataclass(slots=True)
@@ -90,61 +89,15 @@ def base_of(name: str) -> str | None:
     return None
 
 
-class _Single:
-    """What `os.DirEntry` tells, of one name; nothing is true of one that is gone. Its methods raise OSError."""
+@dataclass(slots=True)
+class _Seen:
+    """What one look at a folder found; of files, those that were not known."""
 
-    def __init__(self, folder: str, name: str) -> None:
-        self.name, self.path = name, os.path.join(folder, name)
-
-    def is_file(self, *, follow_symlinks: bool) -> bool:
-        """Whether it is a file."""
-        return stat.S_ISREG(_mode(self.path, follow_symlinks))
-
-    def is_dir(self, *, follow_symlinks: bool) -> bool:
-        """Whether it is a folder."""
-        return stat.S_ISDIR(_mode(self.path, follow_symlinks))
-
-    def is_symlink(self) -> bool:
-        """Whether it is a link."""
-        return stat.S_ISLNK(_mode(self.path, follow_symlinks=False))
-
-
-def _mode(path: str, follow_symlinks: bool = True) -> int:
-    """What kind of thing is there; 0 for nothing. Raises OSError."""
-    try:
-        return os.stat(path, follow_symlinks=follow_symlinks).st_mode
-    except OSError as error:
-        if error.errno in GONE:
-            return 0
-        raise
-
-
-_Entry = _Single | os.DirEntry[str]
-
-
-def _entries(folder: str, names: set[str] | None) -> Iterator[_Entry]:
-    """What is in a folder, or of it just what has these names. Raises OSError."""
-    if names is not None and len(names) <= _FEW:
-        for name in names:
-            yield _Single(folder, name)
-        return
-    with os.scandir(folder) as found:
-        for entry in found:
-            if names is None or entry.name in names:
-                yield entry
-
-
-def _compared(listing: Listing) -> tuple[set[str] | None, list[str], set[str]]:
-    """The names in a folder that are new, ``None`` for all; those of files that are gone, and of sides that stay."""
-    known = listing.files
-    if not known:
-        return None, [], set()
-    # A hundred thousand names take no time as long as nothing is done with each. Whether a known one still is a file
-    # is seen when the file is asked for.
-    names = set(os.listdir(listing.real))
-    new, sides = names.difference(known, listing.sides), names & listing.sides
-    all_here = len(known) == len(names) - len(new) - len(sides)
-    return new, [] if all_here else [name for name in known if name not in names], sides
+    files: dict[str, NormalizedName] = field(default_factory=dict)
+    sides: set[str] = field(default_factory=set)
+    folders: dict[str, str] = field(default_factory=dict)
+    held: set[NormalizedName] = field(default_factory=set)
+    left_out: str = ""
 
 
 class Walk:
@@ -214,7 +167,7 @@ class Walk:
             if below:
                 return None
             listing.stamp, listing.young, listing.lost = None, False, True
-            self._update(listing, {}, list(listing.files), set(), {})
+            self._update(listing, _Seen(), list(listing.files))
             self._complain(listing.path, str(error.strerror))
         except OSError as error:
             # What somebody closed to us (lost+found, for one) is left out; of what failed nobody knows what is in it.
@@ -227,46 +180,56 @@ class Walk:
 
     def _scan(self, listing: Listing) -> None:
         """Take in what is new in a folder, and let go of what is gone. Raises OSError."""
-        new, gone, sides = _compared(listing)
-        fresh: dict[str, NormalizedName] = {}
-        folders: dict[str, str] = {}
-        held: set[NormalizedName] = set()
-        left_out = ""
-        project_of = dists.project_of
-        for entry in _entries(listing.real, new):
-            name = entry.name
-            if name[0] == ".":
-                if name.startswith(STAGED_PREFIX):
+        known, missing, seen = listing.files, len(listing.files), _Seen()
+        with os.scandir(listing.real) as entries:
+            for entry in entries:
+                name = entry.name
+                # A hundred thousand names take no time as long as nothing is done with each. Whether a known one still
+                # is a file is seen when the file is asked for.
+                if name in known:
+                    missing -= 1
+                elif name in listing.sides:
+                    seen.sides.add(name)
+                elif name[0] != ".":
+                    self._sort(entry, listing.closed, seen)
+                elif name.startswith(STAGED_PREFIX):
                     self.leftovers.setdefault(listing.real, []).append(name)
-                continue
-            kind, real = self._kind(entry, listing.closed)
-            project = project_of(name) if kind in ("file", "withheld") else None
-            if kind == "folder":
-                folders[name] = real
-                left_out = name if self._outside(real) else left_out
-            elif kind == "withheld" and project is not None:
-                held.add(project)
-                left_out = name
-            elif project is not None:
-                fresh[name] = project
-            elif kind == "file" and name.endswith(SIDES):
-                sides.add(name)
-            elif kind == "file":
-                self._unknown(entry)
-        self._update(listing, fresh, gone, sides, folders)
-        listing.held, listing.left_out = held, listing.left_out or left_out
-        if left_out and not listing.closed:
+        here = set(os.listdir(listing.real)) if missing else known
+        self._update(listing, seen, [name for name in known if name not in here] if missing else [])
+        listing.held, listing.left_out = seen.held, listing.left_out or seen.left_out
+        if seen.left_out and not listing.closed:
             self._complain(
                 os.path.join(listing.real, listing.left_out),
                 "this link, and maybe others beside it, leads nowhere, or out of the packages folders, where it is "
                 "followed with --follow-links alone; the names are kept from upstreams",
             )
 
-    def _kind(self, entry: _Entry, closed: bool) -> tuple[_Kind, str]:
+    def _sort(self, entry: os.DirEntry[str], closed: bool, seen: _Seen) -> None:
+        """Put an entry where it belongs, by what it is and by its name."""
+        name, (kind, real) = entry.name, self._kind(entry, closed)
+        if kind == "folder":
+            seen.folders[name] = real
+            if self._outside(real):
+                seen.left_out = name
+            return
+        project = dists.project_of(name) if kind else None
+        if kind == "file" and project is not None:
+            seen.files[name] = project
+        elif project is not None:
+            seen.held.add(project)
+            seen.left_out = name
+        elif kind == "file" and name.endswith(SIDES):
+            seen.sides.add(name)
+        elif kind == "file" and not name.isprintable():
+            self._complain(entry.path, "its name cannot be written in a page")
+        elif kind == "file" and name.lower().endswith(_LIKE_PACKAGES):
+            self._leave(entry.path)
+
+    def _kind(self, entry: os.DirEntry[str], closed: bool) -> tuple[_Kind, str]:
         """What an entry is, and what it leads to, resolved; in a folder that is `closed` no link is followed."""
         try:
             if entry.is_file(follow_symlinks=False):
-                return "withheld" if closed else "file", entry.path
+                return "withheld" if closed else "file", ""
             if not entry.is_symlink():
                 # From a folder outside the roots, no way leads back.
                 ours = entry.is_dir(follow_symlinks=False) and (not closed or self._outside(entry.path))
@@ -277,42 +240,30 @@ class Walk:
             if not self._inside(real):
                 # It is visibly here: nobody else is asked for that name, nor for those behind it.
                 return "folder" if self._outside(real) and os.path.isdir(real) else "withheld", real
-            mode = _mode(real)
+            mode = os.stat(real).st_mode
             return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "withheld", real
         except OSError as error:
+            if error.errno in GONE:
+                return "withheld", ""
             # It is there all the same: its page will say that it cannot be read, and not be shorter.
             self._complain(entry.path, str(error.strerror))
-            return "withheld" if closed else "file", entry.path
+            return "withheld" if closed else "file", ""
 
-    def _unknown(self, entry: _Entry) -> None:
-        """A file that is no distribution and belongs to none."""
-        if not entry.name.isprintable():
-            self._complain(entry.path, "its name cannot be written in a page")
-        elif entry.name.lower().endswith(_LIKE_PACKAGES):
-            self._leave(entry.path)
-
-    def _update(
-        self,
-        listing: Listing,
-        fresh: dict[str, NormalizedName],
-        gone: Iterable[str],
-        sides: set[str],
-        folders: dict[str, str],
-    ) -> None:
+    def _update(self, listing: Listing, seen: _Seen, gone: Iterable[str]) -> None:
         # In place: the names that stay are not held twice, and a folder of 100,000 costs only what changed in it.
         files, folder = listing.files, listing.real
         for name in gone:
             self._gone.setdefault(files.pop(name), set()).add((folder, name))
         appeared = self.appeared
-        for name, project in fresh.items():
+        for name, project in seen.files.items():
             if name not in files:
                 appeared[project].append((folder, name))
-        files.update(fresh)
-        for name in sides ^ listing.sides:
+        files.update(seen.files)
+        for name in seen.sides ^ listing.sides:
             owner = dists.project_of(base_of(name) or "")
             if owner is not None:
                 self._touched.add(owner)
-        listing.sides, listing.folders = sides, folders
+        listing.sides, listing.folders = seen.sides, seen.folders
 
     def changes(
         self, projects: Mapping[NormalizedName, tuple[Entry, ...]]
