@@ -97,8 +97,9 @@ class FileState(NamedTuple):
 
     @classmethod
     def of(cls, path: str, status: os.stat_result) -> FileState:
-        """The state that this status tells. Inodes keep the 63 bits that SQLite can hold."""
-        return cls(path, status.st_size, status.st_mtime_ns, status.st_ino & (2**63 - 1))
+        """The state that this status tells, within what SQLite can hold: 63 bits of inodes, the years 1677 to 2262."""
+        modified = max(-(2**63), min(status.st_mtime_ns, 2**63 - 1))
+        return cls(path, status.st_size, modified, status.st_ino & (2**63 - 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import re
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -633,3 +634,21 @@ def test_a_link_put_in_place_of_a_file_that_was_looked_up_is_not_followed(tmp_pa
         files.local_file(
             {"REQUEST_METHOD": "GET"}, LocalFile(path=tmp_path / "link"), filename="link", cache_control="no-cache"
         )
+
+
+@pytest.mark.parametrize("year", [1600, 2300])
+def test_a_file_from_another_age_is_served_like_any_other(packages: Path, tmp_path: Path, year: int) -> None:
+    old = make_wheel(packages, "old", "1.0")
+    moment = int(
+        (datetime(year, 1, 1, tzinfo=timezone.utc) - datetime(1970, 1, 1, tzinfo=timezone.utc)).total_seconds()
+    )
+    os.utime(old, ns=(moment * 10**9, moment * 10**9))
+    client = Client(pypiserver_lite.make_app(packages, cache_dir=tmp_path, disable_fallback=True))
+    for path in (
+        "/simple/old/",
+        f"/packages/{old.name}",
+        f"/packages/{old.name}.metadata",
+        "/project/old/",
+        "/old/json",
+    ):
+        client.get(path)

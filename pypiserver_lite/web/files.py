@@ -25,6 +25,7 @@ from .answers import Answer, Headers, matches, unchanged_headers
 
 _log = logging.getLogger(__name__)
 
+_LAST_SECOND = 253_402_300_799  # of the year 9999, the last that a date field can tell
 _AT_ONCE = 64 * 1024  # bytes: reading a short file costs less than having it sent
 
 
@@ -187,7 +188,7 @@ def _local_answer(
     filename: str,
     cache_control: str,
 ) -> Answer:
-    size, modified = facts.st_size, max(int(facts.st_mtime), 0)
+    size, modified = facts.st_size, max(0, min(int(facts.st_mtime), _LAST_SECOND))
     etag = f'"{tag}"' if tag else f'"{facts.st_mtime_ns:x}-{size:x}-{facts.st_ino:x}"'
     headers = _file_headers(filename, etag, modified, cache_control, ranges=True)
     return _answer(environ, headers, size, etag, modified, lambda *part: _piece(handle, size, *part))
