@@ -159,8 +159,8 @@ class Upload:
     filename: str
     project: NormalizedName
     version: str
-    body: Path
-    """The staged file, beside its destination."""
+    staged: Path
+    """The file, beside its destination."""
     size: int
     digests: Mapping[str, str]
     """At least ``sha256``, lower-case hex."""

@@ -100,7 +100,7 @@ def receive(
     if limit is not None and content_length is not None and content_length > limit:
         _refuse_size(limit)
     kind, options = parse_options_header((content_type or "")[:1024])
-    body = Body(stream, content_length, limit)
+    body = RequestBody(stream, content_length, limit)
     try:
         with ExitStack() as leftovers:
             form = _Form(lambda: leftovers.enter_context(Staged(stage())))
@@ -122,7 +122,7 @@ def _refuse_size(limit: int) -> NoReturn:
     raise TooLarge(f"this index takes at most {limit} bytes at once (--max-upload)")
 
 
-class Body:
+class RequestBody:
     """A request's body that is exactly as long as announced, if it was, and not longer than `limit`, if there is one.
 
     Whatever the server does: some would wait for more.
@@ -148,7 +148,7 @@ class Body:
         return data
 
 
-def _read_multipart(body: Body, boundary: str, form: _Form) -> None:
+def _read_multipart(body: RequestBody, boundary: str, form: _Form) -> None:
     if not _BOUNDARY.fullmatch(boundary):
         raise Invalid("Content-Type: multipart/form-data needs a boundary of 1 to 200 printable characters")
     parser = PushMultipartParser(
@@ -170,7 +170,7 @@ def _read_multipart(body: Body, boundary: str, form: _Form) -> None:
         raise Invalid(f"the body is not a whole multipart/form-data: {error.args[0]}") from error
 
 
-def _read_urlencoded(body: Body, form: _Form) -> None:
+def _read_urlencoded(body: RequestBody, form: _Form) -> None:
     data = bytearray()
     while chunk := body.read(_CHUNK):
         data += chunk
@@ -315,7 +315,7 @@ class _Form:
             filename=content.parsed.filename,
             project=content.parsed.project,
             version=content.parsed.version,
-            body=content.staged.path,
+            staged=content.staged.path,
             size=content.size,
             digests=computed,
             metadata=core,

@@ -144,7 +144,7 @@ def staged(store: Store, path: Path, project: str = "ours", version: str = "1.0"
         filename=path.name,
         project=NormalizedName(project),
         version=version,
-        body=body.path,
+        staged=body.path,
         size=len(data),
         digests={"sha256": hashlib.sha256(data).hexdigest()},
         metadata=core,
@@ -180,7 +180,7 @@ class StoreContract(SourceContract):
         for version in ("1.0", "1.1", "1.2"):
             upload = staged(store, make_wheel(tmp_path, version=version), version=version)
             assert store.add(upload) is True
-            assert not upload.body.exists()
+            assert not upload.staged.exists()
             project = store.project(OURS)
             assert project is not None
             assert project.versions[-1] == version
@@ -192,13 +192,13 @@ class StoreContract(SourceContract):
         before = store.project(OURS)
         again = staged(store, path)
         assert store.add(again) is False
-        assert not again.body.exists()
+        assert not again.staged.exists()
         assert store.project(OURS) is before
         data = path.read_bytes()
         other = staged(store, make_wheel(tmp_path / "other", body="changed", filename=path.name))
         with pytest.raises(Conflict, match="already exists"):
             store.add(other)
-        assert not other.body.exists()
+        assert not other.staged.exists()
         assert store.project(OURS) == before
         assert read(store.open(OURS, path.name)) == data
 

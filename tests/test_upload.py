@@ -109,14 +109,14 @@ def send(
 def taken(folder: Path, parts: Sequence[Part]) -> Received:
     received = send(folder, parts)
     assert received.upload is not None
-    assert os.listdir(folder) == [received.upload.body.name]
+    assert os.listdir(folder) == [received.upload.staged.name]
     return received
 
 
 def discard(received: Received) -> None:
     """Remove the staged file, if there is one."""
     if received.upload is not None:
-        received.upload.body.unlink()
+        received.upload.staged.unlink()
 
 
 def refused(folder: Path, body: bytes | Sequence[Part], content_type: str | None = TYPE, **more: Any) -> str:
@@ -137,8 +137,8 @@ def test_an_upload_is_staged_whole_with_its_facts(folder: Path) -> None:  # T1, 
     found = received.upload
     assert found is not None
     assert (found.filename, found.project, found.version) == (WHEEL, "ours", "1.0")
-    assert found.body.read_bytes() == wheel_bytes()
-    assert found.body.name.startswith(".") and found.body.parent == folder
+    assert found.staged.read_bytes() == wheel_bytes()
+    assert found.staged.name.startswith(".") and found.staged.parent == folder
     assert found.size == len(wheel_bytes())
     assert found.digests == {"sha256": hashlib.sha256(wheel_bytes()).hexdigest()}
     assert found.signature is None and found.provenance is None
@@ -164,7 +164,7 @@ def test_parts_come_in_any_order(folder: Path) -> None:  # T2
 @pytest.mark.parametrize("length", [True, False])
 def test_a_body_may_come_in_any_pieces(folder: Path, piece: int, length: bool) -> None:  # T15
     received = send(folder, encode(form(description="é" * 100)), piece=piece, length=length)
-    assert received.upload is not None and received.upload.body.read_bytes() == wheel_bytes()
+    assert received.upload is not None and received.upload.staged.read_bytes() == wheel_bytes()
     assert received.fields["description"] == ("é" * 100,)
 
 
@@ -174,7 +174,7 @@ def test_content_may_hold_what_looks_like_a_boundary(folder: Path) -> None:
         data = make_wheel(Path(scratch), payload=odd).read_bytes()
     for piece in (1, 13, 1 << 20):
         received = send(folder, encode(form(content=data)), piece=piece)
-        assert received.upload is not None and received.upload.body.read_bytes() == data
+        assert received.upload is not None and received.upload.staged.read_bytes() == data
 
 
 MD5, SHA256 = hashlib.md5(wheel_bytes()).hexdigest(), hashlib.sha256(wheel_bytes()).hexdigest()

@@ -39,7 +39,7 @@ class Changes:
         except OSError as error:
             raise disk.translate(error) from error
         finally:
-            _remove_if_possible(upload.body)
+            _remove_if_possible(upload.staged)
 
     def _add(self, upload: Upload, *, overwrite: bool) -> bool:
         self._snapshot.refresh()
@@ -56,7 +56,7 @@ class Changes:
             folder = Path(entry[0])
         final = disk.safe_join(folder, upload.filename)
         with ExitStack() as stack:
-            body = upload.body
+            body = upload.staged
             if body.stat().st_dev != folder.stat().st_dev:
                 body = stack.enter_context(disk.copy(body, folder)).path
             self._remember(upload, body, final)

@@ -25,7 +25,7 @@ Entry = tuple[str, str]
 Order = tuple[int, tuple[str, ...]]
 """Where a folder stands among all: the number of its root and the names that lead to it. The first wins."""
 Stamp = tuple[int, int, int, int]
-_Kind = Literal["file", "folder", "withheld", ""]
+_Role = Literal["file", "folder", "withheld", ""]
 """What an entry of a folder is to us: served, looked into, a name that is kept from others, or nothing."""
 
 DEPTH = 32
@@ -206,26 +206,26 @@ class Walk:
 
     def _sort(self, entry: os.DirEntry[str], closed: bool, seen: _Seen) -> None:
         """Put an entry where it belongs, by what it is and by its name."""
-        name, (kind, real) = entry.name, self._kind(entry, closed)
-        if kind == "folder":
+        name, (role, real) = entry.name, self._role(entry, closed)
+        if role == "folder":
             seen.folders[name] = real
             if self._outside(real):
                 seen.left_out = name
             return
-        project = dists.project_of(name) if kind else None
-        if kind == "file" and project is not None:
+        project = dists.project_of(name) if role else None
+        if role == "file" and project is not None:
             seen.files[name] = project
         elif project is not None:
             seen.held.add(project)
             seen.left_out = name
-        elif kind == "file" and name.endswith(SIDES):
+        elif role == "file" and name.endswith(SIDES):
             seen.sides.add(name)
-        elif kind == "file" and not name.isprintable():
+        elif role == "file" and not name.isprintable():
             self._complain(entry.path, "its name cannot be written in a page")
-        elif kind == "file" and name.lower().endswith(_LIKE_PACKAGES):
+        elif role == "file" and name.lower().endswith(_LIKE_PACKAGES):
             self._leave(entry.path)
 
-    def _kind(self, entry: os.DirEntry[str], closed: bool) -> tuple[_Kind, str]:
+    def _role(self, entry: os.DirEntry[str], closed: bool) -> tuple[_Role, str]:
         """What an entry is, and what it leads to, resolved; in a folder that is `closed` no link is followed."""
         try:
             if entry.is_file(follow_symlinks=False):

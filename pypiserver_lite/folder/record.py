@@ -41,18 +41,18 @@ def steps(lines: Iterable[str]) -> Iterator[tuple[bool, set[NormalizedName]]]:
 
 
 class Place(NamedTuple):
-    """How far a file was read, and what told its state then."""
+    """How far a file was read, and what told then whether it changes."""
 
-    state: tuple[int, ...]
+    stamp: tuple[int, ...]
     end: int
 
     @property
     def file(self) -> tuple[int, ...]:
         """Which file it is, whatever is in it."""
-        return self.state[:2]
+        return self.stamp[:2]
 
 
-def _state(status: os.stat_result) -> tuple[int, ...]:
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -61,11 +61,11 @@ def read(path: Path, known: Place | None, *, tail: bool) -> tuple[list[str], Pla
 
     With `tail`, only those after `known` if it is the same file. Raises OSError, and ValueError for damage.
     """
-    if known is not None and _state(os.lstat(path)) == known.state:
+    if known is not None and _stamp(os.lstat(path)) == known.stamp:
         return None
     with open(os.open(path, disk.READ), "rb") as file:
         status = os.fstat(file.fileno())
-        grown = known is not None and known.file == _state(status)[:2] and status.st_size > known.end
+        grown = known is not None and known.file == _stamp(status)[:2] and status.st_size > known.end
         start = known.end if known is not None and tail and grown else 0
         file.seek(start)
         data = file.read()
@@ -74,7 +74,7 @@ def read(path: Path, known: Place | None, *, tail: bool) -> tuple[list[str], Pla
     head = 0 if start else data.find(b"\n") + 1
     if (not start and data[:1] != b"#") or b"\n\n" in data or data[head:].translate(None, _LETTERS):
         raise ValueError("is damaged")
-    return data[head:].decode("ascii").splitlines(), Place(_state(status), start + len(data)), start
+    return data[head:].decode("ascii").splitlines(), Place(_stamp(status), start + len(data)), start
 
 
 def create(path: Path, head: bytes, lines: Iterable[str]) -> None:

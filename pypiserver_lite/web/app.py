@@ -254,7 +254,7 @@ class PypiServerLite(entry.Entry):
         length = changes.content_length(bottle.request.environ)
         if length is not None and length > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
-        body = upload.Body(changes.request_body(bottle.request.environ), length, None).read(rpc.LONGEST + 1)
+        body = upload.RequestBody(changes.request_body(bottle.request.environ), length, None).read(rpc.LONGEST + 1)
         if len(body) > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
         state, address = self.site.store.state(), self._address()
