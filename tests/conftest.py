@@ -8,9 +8,12 @@ from typing import Any
 
 import live
 import pytest
+from folders import Make
 from hypothesis import settings
 from running import MIB, App, Process, Running, Start
 
+from pypiserver_lite.folder.memory import Memory
+from pypiserver_lite.folder.store import Folder
 from pypiserver_lite.upstream.ways import BUNDLES, STORES
 
 # A busy machine is no failure; what must be quick has a test of its own.
@@ -32,6 +35,22 @@ def packages(tmp_path: Path) -> Path:
     folder = tmp_path / "packages"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Makes folders."""
+    made: list[tuple[Folder, Memory]] = []
+
+    def make(*roots: Path, database: Path | None = None, **settings: Any) -> Folder:
+        memory = Memory(database)
+        made.append((Folder(roots, memory, **settings), memory))
+        return made[-1][0]
+
+    yield make
+    for folder, memory in made:
+        folder.close()
+        memory.close()
 
 
 @pytest.fixture
