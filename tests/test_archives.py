@@ -429,6 +429,15 @@ def test_members_that_were_seen_are_forgotten(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
+def test_an_sdist_whose_data_pack_well_and_come_first_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "ours-1.0.tar.gz"
+    numbers = random.Random(7)
+    rows = b"".join(b'{"id": %d, "name": "record", "tags": ["a"]}' % numbers.randrange(1000) for _ in range(20_000))
+    path.write_bytes(gzip.compress(tarred((b"0", 100 * len(rows), rows * 100)), 1))
+    assert path.stat().st_size < 64 * 2**20 // 8 and 100 * len(rows) > 64 * 2**20
+    assert check(path) == INFO
+
+
 def test_a_large_sdist_is_unpacked_further_but_not_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "ours-1.0.tar.gz"
     path.write_bytes(gzip.compress(tarred((b"0", 200_000, random.Random(5).randbytes(200_000)))))

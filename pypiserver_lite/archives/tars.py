@@ -16,7 +16,8 @@ from ..errors import Invalid
 _CHUNK = 2**16
 _UNPACKED_LIMIT = 64 * 2**20
 """Unpacked bytes of an sdist that are looked through; more for a large one, which has cost its sender more."""
-_UNPACKED_RATIO, _UNPACKED_MOST = 8, 2**30
+_UNPACKED_RATIO, _UNPACKED_MOST = 100, 2**30
+"""Hatch and flit put PKG-INFO last, behind all data; tables and JSON pack to a fiftieth at best."""
 _MEMBERS_LIMIT = 100_000
 _NAMES_LIMIT = 2**20
 """Bytes of all pax headers, long names and maps of holes of one archive; tarfile has each in memory as a whole."""
@@ -121,7 +122,7 @@ class Tape:
         if size < 0:
             raise Invalid("has members that overlap")
         if self._position + size > self._limit or time.thread_time() > self._until:
-            raise LookedEnough("has no PKG-INFO among its first files; put it first")
+            raise LookedEnough("has no PKG-INFO among its first files; leave large data out, or put it first")
 
     def _run(self, size: int) -> Iterator[bytes]:
         while size:
