@@ -20,6 +20,7 @@ from .. import disk
 from ..errors import Late, Missing, Unavailable
 from ..kept import start
 from ..model import HandOver
+from . import hops
 from .growing import Followed, Opened
 
 _PIECE = 2**16  # bytes
@@ -108,7 +109,7 @@ class Arriving:
                     count(last - at)
                     yield hand_over(self, at, last)
                     return
-            if whole and at >= available:
+            if whole:
                 return
 
     def advance(self, available: int, *, whole: bool = False) -> None:
@@ -194,6 +195,8 @@ class Following(Arriving):
             time.sleep(_POLL)
 
     def _succeed(self, error: Unavailable) -> None:
+        if self._available:
+            hops.answered()
         try:
             successor = self._again() if self._again is not None else None
             if successor is None:

@@ -20,28 +20,14 @@ from .growing import Growing
 
 _PAUSES = (0.0, 0.2, 1.0, 2.0)
 _PART = 2**20  # bytes that give all tries back, or a tenth of the file: less may come now and then for ever
-_STRENGTH = (
-    "sha512",
-    "sha384",
-    "sha256",
-    "sha3_512",
-    "sha3_384",
-    "sha3_256",
-    "blake2b",
-    "blake2s",
-    "sha224",
-    "sha1",
-    "md5",
-)
+_KNOWN = {name for name in hashlib.algorithms_guaranteed if not name.startswith("shake_")}
 _log = logging.getLogger(__name__)
 
 
 def strongest(hashes: Mapping[str, str]) -> tuple[str, str] | None:
-    """The digest to check a file by: sha256 where there is one, for everybody knows it; else the strongest known."""
-    for algorithm in ("sha256", *_STRENGTH):
-        if algorithm in hashes:
-            return algorithm, hashes[algorithm]
-    return None
+    """The digest to check a file by: sha256 where there is one, for everybody knows it; else the longest known."""
+    known = [(name, digest) for name, digest in hashes.items() if name in _KNOWN]
+    return max(known, key=lambda found: (found[0] == "sha256", len(found[1])), default=None)
 
 
 class Check:

@@ -60,6 +60,11 @@ def left() -> float:
     return _until.get() - time.monotonic()
 
 
+def answered() -> None:
+    """The answer has begun: what is asked for from here on in this context has its own time."""
+    _until.set(math.inf)
+
+
 def via() -> str:
     """The field to send now."""
     return ", ".join(f"1.1 {name}" for name in (*_passed.get(), OWN))

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _log = logging.getLogger(__name__)
 _BURST = 0.1  # seconds' worth of bytes that may come at once after a pause
@@ -35,31 +35,27 @@ class Rate:
 
     def take(self, size: int) -> None:
         """Account for `size` bytes that came, and wait until the budget allows the next ones."""
-        wait = self.spend(size)
-        if wait > 0:
-            self._sleep(wait)
-
-    def spend(self, size: int) -> float:
-        """Account for bytes without waiting (pages are small and somebody waits for them); the seconds owed."""
         if not self._limit:
-            return 0.0
+            return
         with self._lock:
             now = self._clock()
             self._paid_until = max(self._paid_until, now - _BURST) + size / self._limit
-            return self._paid_until - now
+            wait = self._paid_until - now
+        if wait > 0:
+            self._sleep(wait)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Tally:
     """What went on so far; bytes of bodies."""
 
-    requests: int
+    requests: int = 0
     """Requests sent to upstreams."""
-    received: int
+    received: int = 0
     """Bytes that came from upstreams."""
-    cached: int
+    cached: int = 0
     """Bytes of files handed out that came from no upstream this time: from disk, or along with another's download."""
-    saved: int
+    saved: int = 0
     """Bytes that would have come from upstreams without a cache: `cached`, and pages that were still the same."""
 
 
@@ -72,41 +68,51 @@ class Traffic:
 
     def __init__(self, *, pause: float = 600.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
-        self._requests = self._received = self._cached = self._unchanged = 0
+        self._tally, self._told = Tally(), Tally()
         self._pause = pause
         self._clock = clock
         self._next = clock() + pause
-        self._told: Tally | None = None
 
     def requested(self) -> None:
         """A request went to an upstream."""
-        with self._lock:
-            self._requests += 1
-        self._tell_in_time()
+        self._add(requests=1)
 
     def received(self, size: int) -> None:
         """Bytes of a body came from an upstream."""
-        with self._lock:
-            self._received += size
+        self._add(received=size)
 
     def cached(self, size: int) -> None:
         """Bytes of a file were handed out from what was here."""
-        with self._lock:
-            self._cached += size
-        self._tell_in_time()
+        self._add(cached=size, saved=size)
 
     def unchanged(self, size: int) -> None:
         """An upstream confirmed a page of this many bytes instead of sending it again."""
+        self._add(saved=size)
+
+    def snapshot(self) -> Tally:
+        """All counters at one moment."""
         with self._lock:
-            self._unchanged += size
+            return replace(self._tally)
+
+    def _add(self, requests: int = 0, received: int = 0, cached: int = 0, saved: int = 0) -> None:
+        with self._lock:
+            self._tally.requests += requests
+            self._tally.received += received
+            self._tally.cached += cached
+            self._tally.saved += saved
+            due = self._clock() >= self._next
+            if due:
+                self._next = self._clock() + self._pause
+        if due:
+            self.summarize()
 
     def summarize(self) -> None:
         """Log the totals, unless nothing has happened since they were logged last."""
-        tally = self.snapshot()
         with self._lock:
             self._next = self._clock() + self._pause
-            told, self._told = self._told, tally
-        if tally != told and tally != _NOTHING:
+            tally, told = replace(self._tally), self._told
+            self._told = tally
+        if tally != told:
             _log.info(
                 "upstream traffic since the start: %d requests, %s received; %s of files handed out from the cache, "
                 "%s saved",
@@ -115,29 +121,6 @@ class Traffic:
                 _megabytes(tally.cached),
                 _megabytes(tally.saved),
             )
-
-    def _tell_in_time(self) -> None:
-        now = self._clock()
-        if now < self._next:
-            return
-        with self._lock:
-            if now < self._next:
-                return  # another thread tells
-            self._next = now + self._pause
-        self.summarize()
-
-    def snapshot(self) -> Tally:
-        """All counters at one moment."""
-        with self._lock:
-            return Tally(
-                requests=self._requests,
-                received=self._received,
-                cached=self._cached,
-                saved=self._cached + self._unchanged,
-            )
-
-
-_NOTHING = Tally(requests=0, received=0, cached=0, saved=0)
 
 
 def _megabytes(size: int) -> str:
