@@ -21,10 +21,10 @@ from pypiserver_lite.config import settings
 from pypiserver_lite.errors import Busy, ConfigError, Late, Loop, Missing, Unavailable
 from pypiserver_lite.kept import Turnstile
 from pypiserver_lite.upstream import default_upstream, hops
-from pypiserver_lite.upstream.addresses import Forbidden, Gate, kind_of, origin_of
-from pypiserver_lite.upstream.bodies import unzipped
-from pypiserver_lite.upstream.client import UNCHANGED, Page, Upstream, no_others
+from pypiserver_lite.upstream.addresses import Forbidden, Reach, origin_of, realm_of
+from pypiserver_lite.upstream.client import UNCHANGED, FetchedPage, Upstream, no_others
 from pypiserver_lite.upstream.rate import Rate, Traffic
+from pypiserver_lite.upstream.replies import unzipped
 
 FOO = NormalizedName("foo")
 PAGE = "/simple/foo/"
@@ -49,7 +49,7 @@ def test_the_default_upstream_is_a_simple_index_over_https() -> None:
 def test_a_page_comes_whole_with_its_validators_and_a_confirmation_costs_no_body(server: faulty.FaultyUpstream) -> None:
     upstream = client(server)
     page = upstream.page(FOO)
-    assert isinstance(page, Page)
+    assert isinstance(page, FetchedPage)
     assert json.loads(page.body)["name"] == "foo"
     assert page.url == server.url + "foo/"
     assert upstream.page(FOO, etag=page.etag) is UNCHANGED
@@ -71,7 +71,7 @@ def test_connections_are_used_again(server: faulty.FaultyUpstream) -> None:
 def test_pages_are_asked_for_in_every_form_and_packed(server: faulty.FaultyUpstream) -> None:
     server.stored[PAGE].gzip = True
     page = client(server).page(FOO)
-    assert isinstance(page, Page)
+    assert isinstance(page, FetchedPage)
     assert json.loads(page.body)["name"] == "foo"
     headers = server.requests[0].headers
     assert headers["accept"].startswith("application/vnd.pypi.simple.v1+json, ")
@@ -191,14 +191,14 @@ def test_an_upstream_that_is_down_is_not_asked_again_at_once() -> None:
     with faulty.upstream(server.port) as again:
         again.add("foo", "foo-1.0.tar.gz", b"x")
         time.sleep(1.0)
-        assert isinstance(upstream.page(FOO), Page)
+        assert isinstance(upstream.page(FOO), FetchedPage)
 
 
 def test_a_hiccup_is_tried_again_once(server: faulty.FaultyUpstream) -> None:
     for fault in (faulty.status(503), faulty.reset()):
         server.requests.clear()
         server.fault(PAGE, fault, times=1)
-        assert isinstance(client(server).page(FOO), Page)
+        assert isinstance(client(server).page(FOO), FetchedPage)
         assert server.count(PAGE) == 2
 
 
@@ -221,7 +221,7 @@ def test_beyond_the_cap_the_answer_is_busy_and_comes_at_once(server: faulty.Faul
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == ["busy"] * 4 + ["page"] * 2
-    assert isinstance(upstream.page(FOO), Page)
+    assert isinstance(upstream.page(FOO), FetchedPage)
 
 
 def test_a_body_that_is_given_up_frees_its_place(server: faulty.FaultyUpstream) -> None:
@@ -231,7 +231,7 @@ def test_a_body_that_is_given_up_frees_its_place(server: faulty.FaultyUpstream) 
         del body
     with pytest.raises(Missing):
         upstream.open(server.base + "files/none", named=no_others)
-    assert isinstance(upstream.page(FOO), Page)
+    assert isinstance(upstream.page(FOO), FetchedPage)
 
 
 def test_a_seat_is_given_to_those_who_wait_a_moment() -> None:
@@ -278,7 +278,7 @@ def test_a_seat_is_given_to_those_who_wait_a_moment() -> None:
     ],
 )
 def test_an_address_is_judged_by_where_it_leads(address: str, kind: str | None) -> None:
-    assert kind_of(address) == kind
+    assert realm_of(address) == kind
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_an_address_is_judged_by_where_it_leads(address: str, kind: str | None) 
 )
 def test_a_public_upstream_leads_to_no_loopback_however_it_is_spelled(host: str) -> None:
     with faulty.upstream() as server, pytest.raises(Unavailable) as caught:
-        Gate(origin_of("http://93.184.216.34/simple/")).connect(host, server.port, 1.0, ())
+        Reach(origin_of("http://93.184.216.34/simple/")).connect(host, server.port, 1.0, ())
     assert isinstance(caught.value, Forbidden) or host == "::1"  # where there is no IPv6 at all
     assert server.connections == 0
 
@@ -323,7 +323,7 @@ def test_a_redirect_to_a_forbidden_address_is_not_followed_even_if_its_host_is_n
 def test_a_redirect_on_the_own_host_is_followed(server: faulty.FaultyUpstream) -> None:
     server.fault("/simple/Foo/", faulty.redirect("../foo/"))
     page = client(server).page(NormalizedName("Foo"))
-    assert isinstance(page, Page)
+    assert isinstance(page, FetchedPage)
     assert page.url == server.url + "foo/"
 
 
@@ -343,7 +343,7 @@ def test_credentials_go_to_the_upstream_alone(server: faulty.FaultyUpstream, tmp
     netrc = tmp_path / "netrc"
     netrc.write_text("default login d password d\nmachine 127.0.0.1 login ann password 0ther\n")
     by_url = Upstream(server.url.replace("http://", "http://ann:s3cr%26t%20%C3%BC@"))
-    assert isinstance(by_url.page(FOO), Page)
+    assert isinstance(by_url.page(FOO), FetchedPage)
     assert "s3cr" not in repr(by_url) + by_url.url
     with pytest.raises(Unavailable, match="credentials") as caught:
         client(server, netrc=netrc).page(FOO)

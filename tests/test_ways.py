@@ -23,7 +23,7 @@ from packaging.utils import NormalizedName
 from pypiserver_lite import make_app
 from pypiserver_lite.errors import ConfigError, Late, Unavailable
 from pypiserver_lite.upstream.addresses import Forbidden, origin_of
-from pypiserver_lite.upstream.client import Page, Upstream, no_others
+from pypiserver_lite.upstream.client import FetchedPage, Upstream, no_others
 from pypiserver_lite.upstream.ways import BUNDLES, STORES, find
 
 FOO = NormalizedName("foo")
@@ -78,7 +78,7 @@ def test_an_authority_that_only_the_environment_names_is_trusted(
     for name in (*BUNDLES, "SSL_CERT_FILE"):
         with monkeypatch.context() as environment:
             environment.setenv(name, str(authority[0]))
-            assert isinstance(client(secure.url).page(FOO), Page), name
+            assert isinstance(client(secure.url).page(FOO), FetchedPage), name
 
 
 def test_a_folder_of_authorities_is_taken_too(
@@ -97,7 +97,7 @@ def test_a_folder_of_authorities_is_taken_too(
     for name, value in (("SSL_CERT_DIR", f"{tmp_path}-none:{tmp_path}"), ("REQUESTS_CA_BUNDLE", str(tmp_path))):
         with monkeypatch.context() as environment:
             environment.setenv(name, value)
-            assert isinstance(client(secure.url).page(FOO), Page), name
+            assert isinstance(client(secure.url).page(FOO), FetchedPage), name
 
 
 def test_a_named_authority_counts_instead_of_the_environments(
@@ -113,7 +113,7 @@ def test_a_named_authority_counts_instead_of_the_environments(
     with pytest.raises(Unavailable):
         client(secure.url).page(FOO)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority[0]))
-    assert isinstance(client(secure.url).page(FOO), Page)
+    assert isinstance(client(secure.url).page(FOO), FetchedPage)
     with pytest.raises(Unavailable):
         client(secure.url, other).page(FOO)
 
@@ -197,7 +197,7 @@ def test_https_never_goes_on_to_http(
 
 def fetched(upstream: Upstream) -> bytes | None:
     page = upstream.page(FOO)
-    assert isinstance(page, Page)
+    assert isinstance(page, FetchedPage)
     assert upstream.size(f"{upstream.url[:-8]}/files/foo-1.0.tar.gz", named=no_others) == 1000
     return upstream.small(f"{upstream.url[:-8]}/files/foo-1.0.tar.gz", named=no_others, limit=1000)
 
@@ -269,7 +269,7 @@ def test_no_proxy_is_heeded(
     monkeypatch.setenv("ALL_PROXY", proxy.url)
     monkeypatch.setenv("NO_PROXY", direct.format(port=plain.port))
     proxy.names = {f"127.0.0.1:{plain.port}": plain.port}
-    assert isinstance(client(plain.url).page(FOO), Page)
+    assert isinstance(client(plain.url).page(FOO), FetchedPage)
     assert bool(proxy.asked) == through
 
 

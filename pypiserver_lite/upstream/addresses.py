@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from ..errors import Late, Unavailable
 from ..kept import start
 
-Kind = Literal["public", "private", "loopback"]
+Realm = Literal["public", "private", "loopback"]
 _PORTS = {"http": 80, "https": 443}
 _ZERO = ipaddress.ip_network("0.0.0.0/8")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -70,7 +70,7 @@ def origin_of(url: str) -> Origin:
     return Origin(parts.scheme, host.lower().rstrip("."), port or _PORTS[parts.scheme])
 
 
-def kind_of(address: str) -> Kind | None:
+def realm_of(address: str) -> Realm | None:
     """What an IP address is, seen through mappings into IPv6; ``None``: nothing to be visited, ever."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
@@ -78,7 +78,7 @@ def kind_of(address: str) -> Kind | None:
         if ip in _NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
-            return kind_of(str(inner))
+            return realm_of(str(inner))
         if ip.is_site_local or ip.teredo is not None:
             return None
     elif ip in _ZERO:
@@ -148,39 +148,39 @@ def connected(host: str, found: list[tuple[Any, ...]], timeout: float, options: 
     raise Unreachable(f"the upstream's host {host} cannot be reached") from last
 
 
-class Gate:
+class Reach:
     """Lets connections through to the addresses that one upstream may lead to."""
 
     def __init__(self, own: Origin) -> None:
         self._own = own
-        self._kinds: frozenset[Kind] | None = None
+        self._realms: frozenset[Realm] | None = None
 
     def connect(self, host: str, port: int, timeout: float, options: Any) -> socket.socket:
         """A connected socket. Raises Forbidden, Unreachable, Late."""
         deadline = time.monotonic() + timeout
         found = resolve(host, port, timeout)
-        kinds = self._allowed(host, found, max(deadline - time.monotonic(), 0.1))
-        allowed = [entry for entry in found if kind_of(str(entry[4][0])) in kinds]
+        realms = self._allowed(host, found, max(deadline - time.monotonic(), 0.1))
+        allowed = [entry for entry in found if realm_of(str(entry[4][0])) in realms]
         if not allowed:
             raise Forbidden(f"the upstream led to {host}, whose address this server does not visit")
         return connected(host, allowed, max(deadline - time.monotonic(), 0.1), options)
 
     def check_name(self, host: str) -> None:
         """Raises Forbidden for a host that a proxy must not be asked for: which addresses names have, it decides."""
-        own = {kind_of(address) for address in _spelled_out(self._own.host)} - {None}
-        if not all(kind_of(address) in own | {"public"} for address in _spelled_out(host)):
+        own = {realm_of(address) for address in _spelled_out(self._own.host)} - {None}
+        if not all(realm_of(address) in own | {"public"} for address in _spelled_out(host)):
             raise Forbidden(f"the upstream led to {host}, which this server does not visit")
 
-    def _allowed(self, host: str, found: list[tuple[Any, ...]], timeout: float) -> frozenset[Kind]:
+    def _allowed(self, host: str, found: list[tuple[Any, ...]], timeout: float) -> frozenset[Realm]:
         """Decided by where the upstream's own host was first seen, so that its name cannot turn inwards later."""
-        if self._kinds is None:
+        if self._realms is None:
             try:
                 own = found if host.lower().rstrip(".") == self._own.host else resolve(self._own.host, 0, timeout)
             except Unavailable:
                 return frozenset({"public"})
-            kinds = {kind_of(str(entry[4][0])) for entry in own} - {None}
-            self._kinds = frozenset[Kind]({"public"}) | {kind for kind in kinds if kind is not None}
-        return self._kinds
+            realms = {realm_of(str(entry[4][0])) for entry in own} - {None}
+            self._realms = frozenset[Realm]({"public"}) | {kind for kind in realms if kind is not None}
+        return self._realms
 
 
 def _spelled_out(host: str) -> list[str]:

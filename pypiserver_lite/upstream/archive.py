@@ -14,7 +14,7 @@ from ..kept import Kept
 from ..model import Project
 from ..simple.parse import LARGE_PAGE, PAGE_LIMIT, parse_project
 from .cache import Cache
-from .client import Page
+from .client import FetchedPage
 from .turns import Turn
 
 _BARE = 2**20  # bytes
@@ -36,13 +36,13 @@ class Archive:
     def _key(self, name: NormalizedName, what: str = "page") -> str:
         return hashlib.sha256(f"{what}\0{self._upstream}\0{name}".encode()).hexdigest()
 
-    def save(self, name: NormalizedName, page: Page) -> None:
+    def save(self, name: NormalizedName, page: FetchedPage) -> None:
         """Keep a page."""
         if self._cache is not None:
             head = json.dumps({**asdict(page), "body": ""}).encode()
             self._cache.put("pages", self._key(name), head + b"\n" + zlib.compress(page.body, 1))
 
-    def load(self, name: NormalizedName, newer_than: float, turn: Turn) -> tuple[Project, Page, float] | None:
+    def load(self, name: NormalizedName, newer_than: float, turn: Turn) -> tuple[Project, FetchedPage, float] | None:
         """The project, its page and when it was confirmed, if that is later than `newer_than`. Raises Busy."""
         key = self._key(name)
         stamp = self._cache.stamp("pages", key) if self._cache is not None else None
@@ -58,7 +58,7 @@ class Archive:
             if unpacker.unconsumed_tail:
                 turn.take()
                 body += unpacker.decompress(unpacker.unconsumed_tail, PAGE_LIMIT - LARGE_PAGE)
-            page = Page(**{**json.loads(head), "body": body})
+            page = FetchedPage(**{**json.loads(head), "body": body})
             return parsed(name, page, turn), page, stamp
         except Busy:
             raise
@@ -91,7 +91,7 @@ class Archive:
             self._cache.put("pages", key, record)
 
 
-def parsed(name: NormalizedName, page: Page, turn: Turn) -> Project:
+def parsed(name: NormalizedName, page: FetchedPage, turn: Turn) -> Project:
     """The project that a page describes. Raises Busy, and Unavailable if it is no such page."""
     turn.take_for(page.body)
     return parse_project(page.body, page.content_type, page.url, name)

@@ -22,7 +22,7 @@ from .. import disk
 from ..model import FileState
 from . import growing
 from .growing import Followed, Growing
-from .room import KEY, Kind, Room
+from .room import KEY, EntryKind, Room
 
 _TOUCH = 5.0  # seconds
 
@@ -30,7 +30,7 @@ _TOUCH = 5.0  # seconds
 class Cache(Room):
     """The store in the folder `root`, holding about `limit` bytes; what a disk cannot take is not kept."""
 
-    def get(self, kind: Kind, key: str) -> bytes | None:
+    def get(self, kind: EntryKind, key: str) -> bytes | None:
         """The bytes of a small entry, if it is here and whole."""
         path = self._path(kind, key)
         try:
@@ -44,7 +44,7 @@ class Cache(Room):
             return None
         return payload
 
-    def put(self, kind: Kind, key: str, data: bytes) -> None:
+    def put(self, kind: EntryKind, key: str, data: bytes) -> None:
         """Keep a small entry, replacing the one that was there."""
         record = hashlib.sha256(data).hexdigest().encode() + b"\n" + data
         path = self._path(kind, key)
@@ -62,14 +62,14 @@ class Cache(Room):
             return
         self.account(len(record))
 
-    def stamp(self, kind: Kind, key: str) -> float | None:
+    def stamp(self, kind: EntryKind, key: str) -> float | None:
         """When an entry was put or renewed, in seconds since 1970."""
         try:
             return self._path(kind, key).stat().st_mtime
         except OSError:
             return None
 
-    def renew(self, kind: Kind, key: str) -> None:
+    def renew(self, kind: EntryKind, key: str) -> None:
         """An entry was found to be still right: it counts as put now."""
         try:
             os.utime(self._path(kind, key), (self._clock(),) * 2)
@@ -78,14 +78,14 @@ class Cache(Room):
         except OSError as error:
             self.failed(error)
 
-    def drop(self, kind: Kind, key: str) -> None:
+    def drop(self, kind: EntryKind, key: str) -> None:
         """Forget an entry."""
         try:
             self._path(kind, key).unlink(missing_ok=True)
         except OSError as error:
             self.failed(error)
 
-    def find(self, kind: Kind, key: str, size: int | None = None) -> FileState | None:
+    def find(self, kind: EntryKind, key: str, size: int | None = None) -> FileState | None:
         """A whole, checked file as it lies here, if it does and has this `size`."""
         path = self._place(kind, key)
         try:
@@ -97,7 +97,7 @@ class Cache(Room):
         self._touch(path, facts)
         return FileState.of(path, facts)
 
-    def begin(self, kind: Kind, key: str, expected: int | None, *, resumable: bool = False) -> Growing | Followed:
+    def begin(self, kind: EntryKind, key: str, expected: int | None, *, resumable: bool = False) -> Growing | Followed:
         """A file to fill that others can read meanwhile, or the one that another process is filling.
 
         If `resumable`, it has what a dead process left of it (`Growing.size`): for
@@ -109,12 +109,12 @@ class Cache(Room):
         """
         return growing.begin(self, f"{kind}-{key}", self._path(kind, key), expected or 0, resumable)
 
-    def _place(self, kind: Kind, key: str) -> str:
+    def _place(self, kind: EntryKind, key: str) -> str:
         if KEY.fullmatch(key) is None:
             raise ValueError("a key is a sha256 in hex")
         return os.path.join(self.root, kind, key[:2], key)
 
-    def _path(self, kind: Kind, key: str) -> Path:
+    def _path(self, kind: EntryKind, key: str) -> Path:
         return Path(self._place(kind, key))
 
     def _touch(self, path: Path | str, facts: os.stat_result) -> None:

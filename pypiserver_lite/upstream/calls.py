@@ -23,7 +23,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ..errors import Late, Unavailable
-from .addresses import Gate, Unreachable, connected, resolve
+from .addresses import Reach, Unreachable, connected, resolve
 from .rate import Rate
 from .ways import Proxy, Ways
 
@@ -132,13 +132,13 @@ Dial = Callable[[str, int, float, Any], socket.socket]
 """A socket connected to host and port within so many seconds, with these options. Raises Unavailable, Late."""
 
 
-def adapter(gate: Gate, ways: Ways, proxy: Proxy | None, connections: int) -> requests.adapters.HTTPAdapter:
-    """What `requests` goes through a proxy with, or else through the gate; `connections` to one server are kept idle.
+def adapter(reach: Reach, ways: Ways, proxy: Proxy | None, connections: int) -> requests.adapters.HTTPAdapter:
+    """What `requests` goes through a proxy with, or else within its `reach`; `connections` to one server are kept idle.
 
     Each is timed by the `current` call. Names and ports that a proxy is asked for are the caller's to check, and it
     says ``proxies`` when it sends. A session would add redirects, cookies and the environment, so there is none.
     """
-    dial: Dial = gate.connect if proxy is None else _to_proxy(proxy)
+    dial: Dial = reach.connect if proxy is None else _to_proxy(proxy)
 
     class Timed(HTTPConnection):
         response_class = _Response

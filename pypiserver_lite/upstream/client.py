@@ -15,18 +15,18 @@ from packaging.utils import NormalizedName
 
 from ..errors import Unavailable
 from ..simple.parse import PAGE_LIMIT
-from .bodies import Body, field, joined, number, unzipped
 from .exchange import Exchange, Named
+from .replies import Transfer, field, joined, number, unzipped
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"  # PEP 691
 UNCHANGED: Final = "unchanged"
-"""The upstream's answer that a page is still the same."""
+"""The upstream's reply that a page is still the same."""
 
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class FetchedPage:
     """A whole page as it came, unpacked."""
 
     body: bytes
@@ -52,7 +52,7 @@ class Upstream(Exchange):
         etag: str | None = None,
         modified: str | None = None,
         on_size: Callable[[int], object] | None = None,
-    ) -> Page | Literal["unchanged"] | None:
+    ) -> FetchedPage | Literal["unchanged"] | None:
         """The page of a project, UNCHANGED if it is still the one of these validators, ``None`` if there is none.
 
         `on_size` is told how many bytes of it will be held, before they are.
@@ -61,24 +61,24 @@ class Upstream(Exchange):
         headers = {"Accept": ACCEPT, "Accept-Encoding": "gzip"}
         headers |= {"If-None-Match": etag} if etag else {}
         headers |= {"If-Modified-Since": modified} if modified else {}
-        with self._asked("GET", f"{self.url}{name}/", headers, no_others, self._page) as answer:
-            if answer.status == 404:
+        with self._asked("GET", f"{self.url}{name}/", headers, no_others, self._page) as reply:
+            if reply.status == 404:
                 return None
-            if answer.status == 304 and (etag or modified):
+            if reply.status == 304 and (etag or modified):
                 return UNCHANGED
-            if answer.status != 200:
-                raise answer.refusal()
-            pieces = answer.pieces()
-            if answer.coding in ("gzip", "x-gzip"):
+            if reply.status != 200:
+                raise reply.refusal()
+            pieces = reply.pieces()
+            if reply.coding in ("gzip", "x-gzip"):
                 pieces = unzipped(pieces)
-            elif answer.coding:
+            elif reply.coding:
                 raise Unavailable("the upstream packed its page in a way we did not ask for")
-            return Page(
+            return FetchedPage(
                 body=joined(pieces, PAGE_LIMIT, on_size),
-                content_type=(answer.header("Content-Type") or "")[:200],
-                url=answer.url,
-                etag=field(answer.header("ETag")),
-                modified=field(answer.header("Last-Modified")),
+                content_type=(reply.header("Content-Type") or "")[:200],
+                url=reply.url,
+                etag=field(reply.header("ETag")),
+                modified=field(reply.header("Last-Modified")),
             )
 
     def small(self, url: str, *, named: Named, limit: int) -> bytes | None:
@@ -86,26 +86,26 @@ class Upstream(Exchange):
 
         Raises Unavailable, Late, Busy, Loop.
         """
-        with self._asked("GET", url, _AS_IT_IS, named, self._page) as answer:
-            if answer.status in (404, 410):
+        with self._asked("GET", url, _AS_IT_IS, named, self._page) as reply:
+            if reply.status in (404, 410):
                 return None
-            answer.check_file()
-            return joined(answer.pieces(), limit)
+            reply.check_file()
+            return joined(reply.pieces(), limit)
 
     def size(self, url: str, *, named: Named) -> int | None:
         """The size of a file in bytes, if the upstream says so without sending it. Raises as `open` does."""
-        with self._asked("HEAD", url, _AS_IT_IS, named, self._read) as answer:
-            if answer.status in (405, 501):
+        with self._asked("HEAD", url, _AS_IT_IS, named, self._read) as reply:
+            if reply.status in (405, 501):
                 return None
-            answer.check_file()
-            return number(answer.header("Content-Length"))
+            reply.check_file()
+            return number(reply.header("Content-Length"))
 
     def open(
         self, url: str, *, named: Named, start: int = 0, stop: int | None = None, if_range: str | None = None
-    ) -> Body:
+    ) -> Transfer:
         """A file, or the half-open range of it, as it comes and as the rate allows. The caller closes it.
 
-        An upstream that knows no ranges sends everything: look at `Body.start`.
+        An upstream that knows no ranges sends everything: look at `Transfer.start`.
         Raises Missing if the file is not there, Unavailable, Late, Busy, Loop.
         """
         headers = dict(_AS_IT_IS)
@@ -115,6 +115,6 @@ class Upstream(Exchange):
             headers["If-Range"] = if_range
         with ExitStack() as held:
             asked = self._asked("GET", url, headers, named, self._read, begun=start > 0)
-            answer = held.enter_context(asked)
-            answer.check_file()
-            return Body(answer, start, held)
+            reply = held.enter_context(asked)
+            reply.check_file()
+            return Transfer(reply, start, held)

@@ -13,10 +13,10 @@ from ..errors import Busy, Missing, NoSpace, Unavailable
 from ..kept import start
 from . import hops
 from .arriving import Arriving
-from .bodies import Body
 from .client import Upstream
 from .exchange import Named
 from .growing import Growing
+from .replies import Transfer
 
 _PAUSES = (0.0, 0.2, 1.0, 2.0)
 _PART = 2**20  # bytes that give all tries back, or a tenth of the file: less may come now and then for ever
@@ -53,7 +53,7 @@ class Check:
         """Whether there is anything at all to tell a right file by."""
         return self.exact or self.size is not None
 
-    def expect(self, body: Body) -> None:
+    def expect(self, body: Transfer) -> None:
         """Compare with what the upstream says before it sends anything. Raises Unavailable."""
         if body.size is not None:
             if self.size not in (None, body.size):
@@ -81,7 +81,7 @@ class Check:
         return Unavailable(f"{self._upstream} {what}")
 
 
-def unbroken(upstream: Upstream, url: str, named: Named, body: Body, check: Check) -> Iterator[bytes]:
+def unbroken(upstream: Upstream, url: str, named: Named, body: Transfer, check: Check) -> Iterator[bytes]:
     """The bytes of a file that `check` has not seen, from `body` on; where they break off, the rest is asked for.
 
     A digest, or the upstream's own name for the bytes, must tell that it belongs to the beginning. A few tries in a

@@ -22,11 +22,11 @@ import urllib3
 from ..errors import ConfigError, Late, Unavailable
 from ..kept import Kept, Turnstile
 from . import hops
-from .addresses import Forbidden, Gate, Origin, Unreachable, origin_of
-from .bodies import Answer, number
+from .addresses import Forbidden, Origin, Reach, Unreachable, origin_of
 from .calls import Call, adapter, current
 from .credentials import basic, read_netrc, split_credentials
 from .rate import Rate, Traffic
+from .replies import Reply, number
 from .ways import Proxy, Ways
 
 Named = Callable[[], frozenset[tuple[str, int]]]
@@ -81,10 +81,10 @@ class Exchange:
         self._connect, self._read, self._page, self._pause = connect, read, page, pause
         self._turnstile = Turnstile(calls, room, 2.0)
         self._hosts = frozenset(_authority(host) for host in hosts)
-        self._gate = Gate(self.origin)
+        self._reach = Reach(self.origin)
         self._ways = ways or Ways()
         self._adapters = {
-            proxy: adapter(self._gate, self._ways, proxy, calls) for proxy in (None, *self._ways.proxies.values())
+            proxy: adapter(self._reach, self._ways, proxy, calls) for proxy in (None, *self._ways.proxies.values())
         }
         # Origin → until when it is not asked, and why: every client would wait for one that is down.
         self._down = Kept[tuple[float, Unavailable]](lambda down: 0, most_bytes=_DOWN)
@@ -102,7 +102,7 @@ class Exchange:
     @contextmanager
     def _asked(
         self, method: str, url: str, headers: Mapping[str, str], named: Named, seconds: float, *, begun: bool = False
-    ) -> Iterator[Answer]:
+    ) -> Iterator[Reply]:
         """An answer for the length of a block, unless all this takes longer than `seconds`.
 
         Nor longer than the request in hand has left, unless its answer has
@@ -112,10 +112,10 @@ class Exchange:
         with self._turnstile.inside():
             response, at = self._send(partial(self._once, method, headers, call), url, named, call)
             whose = self._ways.whose(self.origin)
-            with Answer(response, at, whose, call, self._read, self._rate, self.traffic) as answer:
+            with Reply(response, at, whose, call, self._read, self._rate, self.traffic) as reply:
                 # Without a proper one, an answer that broke off would look whole.
-                number(answer.header("Content-Length"))
-                yield answer
+                number(reply.header("Content-Length"))
+                yield reply
 
     def _send(self, ask: _Ask, url: str, named: Named, call: Call) -> tuple[urllib3.BaseHTTPResponse, str]:
         for last in (False, True):
@@ -169,7 +169,7 @@ class Exchange:
             fields["Authorization"] = self._authorization
         proxy = self._ways.proxy_for(origin)
         if proxy is not None:
-            self._gate.check_name(origin.host)
+            self._reach.check_name(origin.host)
         current.call = call
         try:
             # Credentials in an address that an upstream names are not sent.

@@ -31,8 +31,8 @@ from ..errors import Busy, Unavailable
 from ..kept import Flights, Kept, Turnstile
 from ..model import NO_HASHES, File, Project
 from .archive import Archive, parsed
-from .client import UNCHANGED, Page, Upstream
-from .turns import Place, Turn
+from .client import UNCHANGED, FetchedPage, Upstream
+from .turns import Seat, Turn
 
 _ABSENCES = 8 * 2**20  # bytes; anybody can ask for any name
 _GLANCE = 0.3  # seconds
@@ -55,7 +55,7 @@ class Known:
     """When the upstream last confirmed it."""
     failed: float = 0.0
     """When the upstream last gave no answer about it; 0: it has given one since."""
-    place: Place | None = None
+    seat: Seat | None = None
     """That of a project too large to be kept."""
 
     @property
@@ -178,12 +178,12 @@ class Shelf:
 
     def _ask(self, name: NormalizedName, known: Known | None) -> Project | None:
         """What the upstream says now, taken down. Raises Unavailable, Late, Busy, Loop."""
-        etag, modified, place = (known.etag, known.modified, known.place) if known else (None, None, None)
-        with Turn(place) as turn:
+        etag, modified, seat = (known.etag, known.modified, known.seat) if known else (None, None, None)
+        with Turn(seat) as turn:
             answer = self._upstream.page(name, etag=etag, modified=modified, on_size=turn.hold)
-            project = parsed(name, answer, turn) if isinstance(answer, Page) else None
+            project = parsed(name, answer, turn) if isinstance(answer, FetchedPage) else None
             self._succeeded()
-            if isinstance(answer, Page) and project is not None:
+            if isinstance(answer, FetchedPage) and project is not None:
                 self._archive.save(name, answer)
                 return self._learn(name, project, answer, self._clock(), turn).project
         if answer is UNCHANGED and known is not None:
@@ -205,7 +205,7 @@ class Shelf:
             found = self._archive.load(name, known.checked if known else 0.0, turn)
             return self._learn(name, *found, turn) if found else known
 
-    def _learn(self, name: NormalizedName, project: Project, page: Page, checked: float, turn: Turn) -> Known:
+    def _learn(self, name: NormalizedName, project: Project, page: FetchedPage, checked: float, turn: Turn) -> Known:
         silent = all(file.core_metadata is None for file in project.files)
         project = self._announced(project, silent)
         before = self._known.find(name)
@@ -216,9 +216,9 @@ class Shelf:
             self._known.put(name, known)
         else:
             self._known.drop(name)
-            known.place = turn.place
-            if turn.place is not None:
-                turn.place.hold_for(project)
+            known.seat = turn.seat
+            if turn.seat is not None:
+                turn.seat.hold_for(project)
         self._absent.drop(name)
         return known
 

@@ -19,10 +19,10 @@ from .. import disk
 from ..errors import Busy
 from ..kept import start
 
-Kind = Literal["files", "pages", "metadata"]
+EntryKind = Literal["files", "pages", "metadata"]
 """Files; pages of projects; core metadata, each by its file's key."""
 
-KINDS: tuple[Kind, ...] = ("files", "pages", "metadata")
+KINDS: tuple[EntryKind, ...] = ("files", "pages", "metadata")
 KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 PART, HALF = ".part", ".half"
 """How the name of a file ends that is being written, and of one that is gone on with after a crash or restart."""

@@ -26,8 +26,8 @@ _middle = Turnstile(2, 1000, 8.0)
 _coming = Turnstile(2**25 // _SHARE)  # 32 MB come in at once
 
 
-class Place:
-    """The place of the one large page that may be in memory; given back when nobody holds it any more."""
+class Seat:
+    """The seat of the one large page that may be in memory; given back when nobody holds it any more."""
 
     def __init__(self) -> None:
         _large.enter(hops.left())
@@ -39,18 +39,18 @@ class Place:
         weakref.finalize(project, _held_until_now, self).atexit = False
 
 
-def _held_until_now(place: Place) -> None:
+def _held_until_now(seat: Seat) -> None:
     """Called when a project is gone: what was held for it can be given back."""
 
 
 class Turn:
     """The turn of a page that takes much memory, taken when that shows; as a block, it is over at the end.
 
-    A `place` that is had already, for another state of the same page, will do.
+    A `seat` that is had already, for another state of the same page, will do.
     """
 
-    def __init__(self, place: Place | None) -> None:
-        self.place = place
+    def __init__(self, seat: Seat | None) -> None:
+        self.seat = seat
         self._shares = 0
         self._held = ExitStack()
 
@@ -58,7 +58,7 @@ class Turn:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.place = None
+        self.seat = None
         self._held.close()
         if self._shares:
             _trimmer()(0)
@@ -70,7 +70,7 @@ class Turn:
         """
         if size > LARGE_PAGE:
             self.take()
-        while self.place is None and self._shares < size // _SHARE:
+        while self.seat is None and self._shares < size // _SHARE:
             _trimmer()
             try:
                 self._held.enter_context(_coming.inside())
@@ -80,7 +80,7 @@ class Turn:
 
     def take(self) -> None:
         """Be the only one with a large page from now on. Raises Busy."""
-        self.place = self.place or Place()
+        self.seat = self.seat or Seat()
 
     def take_for(self, body: bytes) -> None:
         """Take the turn that this page needs, if any. Raises Busy."""

@@ -22,7 +22,7 @@ _BROKEN = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, Val
 
 
 @dataclass(slots=True)
-class Answer:
+class Reply:
     """An answer whose body has not come yet; as a block, it is over at the end.
 
     Its body is counted in `traffic`. Where nothing comes for `read` seconds, or hardly anything, it is given up.
@@ -38,7 +38,7 @@ class Answer:
     rate: Rate
     traffic: Traffic
 
-    def __enter__(self) -> Answer:
+    def __enter__(self) -> Reply:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -123,25 +123,25 @@ class Answer:
             raise Unavailable(f"{self.whose} broke off in the middle of an answer")
 
 
-class Body:
-    """The file of an `answer`, on its way, or the part of it from byte `asked` on; closed by whoever has it.
+class Transfer:
+    """The file of a `reply`, on its way, or the part of it from byte `asked` on; closed by whoever has it.
 
     It gives up what it has `held` when it is closed or gone. Raises Unavailable if it is another part.
     """
 
-    def __init__(self, answer: Answer, asked: int, held: ExitStack) -> None:
+    def __init__(self, reply: Reply, asked: int, held: ExitStack) -> None:
         self._held = ExitStack()
         self._lock = threading.Lock()
-        self._pieces = answer.pieces(paced=True)
+        self._pieces = reply.pieces(paced=True)
         self.start = 0
         """Where in the file the first byte lies."""
-        self.size = length = number(answer.header("Content-Length"))
+        self.size = length = number(reply.header("Content-Length"))
         """Bytes of the whole file, if the upstream says so."""
-        etag = field(answer.header("ETag"))
+        etag = field(reply.header("ETag"))
         self.validator = etag if etag and etag.startswith('"') else None
         """What names these very bytes (a strong ETag), for If-Range."""
-        if answer.status != 200:
-            part = (answer.header("Content-Range") or "").strip()
+        if reply.status != 200:
+            part = (reply.header("Content-Range") or "").strip()
             match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", part, re.ASCII)
             if match is None or int(match[1]) != asked or (length is not None and int(match[2]) + 1 - asked != length):
                 raise Unavailable("the upstream sent another part of a file than the one asked for")
@@ -152,7 +152,7 @@ class Body:
     def pieces(self, start: int, stop: int | None = None) -> Iterator[bytes]:
         """The half-open range of the file, whatever part of it came; then it is closed.
 
-        Raises Unavailable if it ends before `stop`, and what `Answer.pieces` does.
+        Raises Unavailable if it ends before `stop`, and what `Reply.pieces` does.
         """
         try:
             at = self.start
