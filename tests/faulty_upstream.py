@@ -295,9 +295,6 @@ def upstream(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Fault
                 connection.shutdown(socket.SHUT_RDWR)
 
 
-# --- faults
-
-
 def status(code: int, body: bytes = b"no") -> Fault:
     """Answers with a status."""
     return lambda handler: handler.answer(code, body, {"Content-Type": "text/plain"})

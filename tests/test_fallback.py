@@ -48,9 +48,6 @@ def ours(upstream: live.Recording, tmp_path_factory: pytest.TempPathFactory) -> 
         yield server
 
 
-# -- the redirect -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("name", ["their-lib", "no-such-thing", "a", "0", "x" * 60])
 def test_unknown_project_is_redirected_for_now_to_the_upstreams_page(  # U15, U6
@@ -163,9 +160,6 @@ def test_uploaded_name_is_no_longer_redirected(tmp_path: Path, packages: Path, u
         assert live.ask(server, "/simple/their-lib/").status == 200
         (packages / "their_lib-0.1-py3-none-any.whl").unlink()
         assert live.ask(server, "/simple/their-lib/").status == 404
-
-
-# -- the clients ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("client", ["pip", with_uv])

@@ -55,9 +55,6 @@ def quiet(server: live.Server) -> None:
     assert "Traceback" not in server.log(), server.log()
 
 
-# -- kill -9 ----------------------------------------------------------------------------------------------------------
-
-
 def keep_uploading(server: live.Server, round_: int, writer: int, acknowledged: dict[str, bytes]) -> None:
     """Upload one new release after another, signed, until the server is gone; note what was answered with 200."""
     for number in range(1000):
@@ -177,9 +174,6 @@ def test_an_upload_is_acknowledged_once_its_bytes_and_its_name_are_on_disk(packa
         assert all(found), text
         places = [match.start() for match in found if match]
         assert places == sorted(places), text
-
-
-# -- disks ------------------------------------------------------------------------------------------------------------
 
 
 Mount = Callable[[str, int], Path]
@@ -376,9 +370,6 @@ def test_two_changes_of_a_folder_in_one_tick_are_both_seen(tmp_path: Path) -> No
                 assert folder.names() == ("one", "two")
                 told_apart += 1
         assert told_apart > 3
-
-
-# -- several writers --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -67,9 +67,6 @@ def client(url: str, authorities: Path | None = None, proxy: str | None = None, 
     return Upstream(url, ways=find(authorities, proxy), **settings)  # type: ignore[arg-type]  # numbers
 
 
-# --- authorities
-
-
 def test_an_authority_that_only_the_environment_names_is_trusted(
     secure: faulty.FaultyUpstream, authority: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,9 +187,6 @@ def test_https_never_goes_on_to_http(
     assert plain.requests == []
     secure.fault("/f", faulty.redirect(f"{secure.base}files/foo-1.0.tar.gz"))
     assert upstream.small(f"{secure.base}f", named=no_others, limit=1000) == b"x" * 1000
-
-
-# --- proxies
 
 
 def fetched(upstream: Upstream) -> bytes | None:
@@ -361,9 +355,6 @@ def test_a_web_server_that_passes_a_proxy_header_on_as_a_variable_names_no_proxy
     assert find(None, None).proxies == {}
 
 
-# --- a server in such a network
-
-
 def test_a_server_whose_environment_alone_names_authority_and_proxy_works_and_tells_nobody(
     proxy: forward_proxy.ForwardProxy,
     secure: faulty.FaultyUpstream,
@@ -403,9 +394,6 @@ def test_a_proxy_that_cannot_be_used_ends_the_start_with_a_line(packages: Path, 
     with pytest.raises(ConfigError, match="fallback_proxy") as caught:
         make_app(packages, fallback_mode="proxy", fallback_proxy=f"socks5://{ANN}x:1")
     assert "s3cr" not in str(caught.value)
-
-
-# --- how long anything takes
 
 
 def test_a_resolver_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,8 +178,8 @@ class Reach:
                 own = found if host.lower().rstrip(".") == self._own.host else resolve(self._own.host, 0, timeout)
             except Unavailable:
                 return frozenset({"public"})
-            realms = {realm_of(str(entry[4][0])) for entry in own} - {None}
-            self._realms = frozenset[Realm]({"public"}) | {kind for kind in realms if kind is not None}
+            seen = (realm_of(str(entry[4][0])) for entry in own)
+            self._realms = frozenset({"public", *(realm for realm in seen if realm is not None)})
         return self._realms
 
 

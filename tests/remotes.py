@@ -1,0 +1,84 @@
+"""Sources over a faulty upstream, and what is read from them."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faulty_upstream as faulty
+from packaging.utils import NormalizedName
+
+from pypiserver_lite.model import Content, LocalFile, Stream
+from pypiserver_lite.upstream.cache import Cache
+from pypiserver_lite.upstream.client import Upstream
+from pypiserver_lite.upstream.rate import Rate
+from pypiserver_lite.upstream.source import Remote
+
+FOO = NormalizedName("foo")
+PAGE = "/simple/foo/"
+SDIST = "foo-1.0.tar.gz"
+MODES = ("proxy", "cache")
+
+
+class Clock:
+    """The time, and `ahead` more seconds."""
+
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+Make = Callable[..., Remote]
+
+
+def maker(server: faulty.FaultyUpstream, folder: Path, clock: Clock) -> Make:
+    """What makes a source over the upstream with its cache in `folder`; one made later is like one after a restart."""
+
+    def make(
+        mode: Any = "cache", *, rate: int | None = None, size: int | None = None, page: float = 0.8, **times: Any
+    ) -> Remote:
+        upstream = Upstream(server.url, connect=1.0, read=page / 2, page=page, pause=0.0, rate=Rate(rate))
+        cache = Cache(folder / "cache", size, clock=clock) if mode == "cache" else None
+        return Remote(upstream, mode=mode, cache=cache, clock=clock, **times)
+
+    return make
+
+
+def data_of(size: int, seed: int = 1) -> bytes:
+    """Bytes that look random, and are the same each time."""
+    return random.Random(seed).randbytes(size)
+
+
+def read(content: Content | None, start: int = 0, stop: int | None = None) -> bytes:
+    """The half-open range of what a source gave."""
+    if isinstance(content, LocalFile):
+        return content.path.read_bytes()[start:stop]
+    assert isinstance(content, Stream)
+    return b"".join(content.read(start, stop))
+
+
+def settle(remote: Remote, filename: str) -> LocalFile:
+    """The file from the cache, where it is a moment after its last byte."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        content = remote.open(FOO, filename)
+        if isinstance(content, LocalFile):
+            return content
+        time.sleep(0.01)
+    raise AssertionError("it is not kept")
+
+
+def downloading() -> bool:
+    """Whether a download is under way in this process."""
+    return any(thread.name == "pypiserver-lite-download" for thread in threading.enumerate())
+
+
+def quiet() -> None:
+    """Wait until no download is under way."""
+    while downloading():
+        time.sleep(0.005)

@@ -1,0 +1,204 @@
+"""Downloads into one cache by several processes, some of which are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import faulty_upstream as faulty
+import pytest
+from remotes import FOO, SDIST, Clock, Make, data_of, maker, quiet, read, settle
+
+from pypiserver_lite.errors import Unavailable
+from pypiserver_lite.model import Stream
+from pypiserver_lite.upstream import hops
+from pypiserver_lite.upstream.arriving import Following
+from pypiserver_lite.upstream.cache import Cache
+from pypiserver_lite.upstream.client import Upstream
+from pypiserver_lite.upstream.growing import Followed, Growing
+from pypiserver_lite.upstream.source import Remote
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def server() -> Iterator[faulty.FaultyUpstream]:
+    with faulty.upstream() as server:
+        yield server
+
+
+@pytest.fixture
+def make(server: faulty.FaultyUpstream, tmp_path: Path) -> Make:
+    return maker(server, tmp_path, Clock())
+
+
+_ANOTHER = """
+import hashlib, sys, threading
+from pathlib import Path
+from pypiserver_lite.upstream.cache import Cache
+from pypiserver_lite.model import LocalFile
+from pypiserver_lite.upstream.source import Remote
+from pypiserver_lite.upstream.client import Upstream
+remote = Remote(Upstream(sys.argv[1]), mode="cache", cache=Cache(Path(sys.argv[2])))
+remote.project("foo")
+print("ready", flush=True)
+sys.stdin.readline()
+content = remote.open("foo", sys.argv[3])
+data = content.path.read_bytes() if isinstance(content, LocalFile) else b"".join(content.read(0, None))
+print(hashlib.sha256(data).hexdigest(), flush=True)
+for thread in threading.enumerate():
+    if thread.name == "pypiserver-lite-download":
+        thread.join()
+"""
+
+
+@pytest.mark.parametrize("size", [6, None])
+def test_who_follows_another_process_gets_no_byte_that_would_make_an_unchecked_file_whole(
+    tmp_path: Path, size: int | None
+) -> None:
+    key = hashlib.sha256(b"key").hexdigest()
+    growing = Cache(tmp_path / "c").begin("files", key, size)
+    followed = Cache(tmp_path / "c").begin("files", key, size)
+    assert isinstance(growing, Growing)
+    assert isinstance(followed, Followed)
+    ended = threading.Event()
+    following = Following(followed, size, ended.set)
+    following.start()
+    growing.write(b"abc")
+    assert following.wait(0) == ((3, False) if size else (2, False))
+    growing.write(b"def")  # all of it, but nobody has looked whether it is right
+    assert following.wait(3) == (5, False)
+    assert not ended.is_set()
+    growing.publish()
+    assert following.wait(5) == (6, True)
+    assert ended.wait(10)
+
+
+def test_several_processes_share_one_download(server: faulty.FaultyUpstream, tmp_path: Path) -> None:
+    data = data_of(3_000_000)
+    path = server.add("foo", SDIST, data)
+    server.stored[path].speed = 6e6
+    command = [sys.executable, "-c", _ANOTHER, server.url, str(tmp_path / "c"), SDIST]
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outputs = [process.communicate()[0].strip() for process in processes]
+    assert outputs == [hashlib.sha256(data).hexdigest()] * 3
+    assert server.count(path) == 1
+
+
+@pytest.mark.parametrize("size", [True, False])
+def test_a_process_goes_on_where_another_one_died(server: faulty.FaultyUpstream, tmp_path: Path, size: bool) -> None:
+    data = data_of(1_000_000)
+    path = server.add("foo", SDIST, data, size=size)
+    server.stored[path].speed = 4e5
+    command = [sys.executable, "-c", _ANOTHER, server.url, str(tmp_path / "c"), SDIST]
+    remote = Remote(Upstream(server.url), mode="cache", cache=Cache(tmp_path / "c"))
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        while server.count(path) == 0:
+            time.sleep(0.01)
+        with hops.carrying(None, 1.0):
+            content = remote.open(FOO, SDIST)
+            assert isinstance(content, Stream)
+            pieces = iter(content.read(0, None))
+            got = next(pieces)
+        assert server.count(path) == 1
+        time.sleep(1.1)  # the time for the first byte is over; what has begun has more
+        process.kill()
+        server.stored[path].speed = None
+        got += b"".join(pieces)
+    assert got == data
+    assert server.count(path) == 2
+    settle(remote, SDIST)
+
+
+def killed_while_caching(server: faulty.FaultyUpstream, cache: Path, path: str) -> Path:
+    """What a process leaves that is killed while it fetches a file."""
+    command = [sys.executable, "-c", _ANOTHER, server.url, str(cache), SDIST]
+    server.stored[path].speed = 5e5
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        deadline = time.monotonic() + 20
+        while not any(entry.stat().st_size > 50_000 for entry in (cache / "tmp").iterdir()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+    server.stored[path].speed = None
+    (left,) = (cache / "tmp").iterdir()
+    return left
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_download_goes_on_after_kill_9_and_a_restart(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path, ranges: bool
+) -> None:
+    data = data_of(1_000_000)
+    path = server.add("foo", SDIST, data)
+    left = killed_while_caching(server, tmp_path / "cache", path)
+    server.stored[path].ranges = ranges
+    size = left.stat().st_size
+    remote = make()
+    assert read(remote.open(FOO, SDIST)) == data
+    assert settle(remote, SDIST).path.read_bytes() == data
+    asked = [request.headers.get("range") for request in server.requests if request.path == path]
+    assert asked == [None, f"bytes={size}-"]
+    quiet()
+    assert list((tmp_path / "cache" / "tmp").iterdir()) == []
+
+
+def test_a_half_that_is_wrong_or_cannot_be_gone_on_with_is_in_nobodys_way_for_long(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    data = data_of(1_000_000)
+    path = server.add("foo", SDIST, data)
+    left = killed_while_caching(server, tmp_path / "cache", path)
+    left.write_bytes(bytes(left.stat().st_size))  # as a crash of the machine may tear it
+    got = b""
+    remote = make()
+    with pytest.raises(Unavailable):
+        for piece in remote.open(FOO, SDIST).read(0, None):  # type: ignore[union-attr]
+            got += piece
+    assert len(got) < len(data)
+    quiet()
+    left.write_bytes(data[:60_000])
+    server.fault(path, faulty.status(503), times=2)  # for the moment
+    with pytest.raises(Unavailable):
+        read(remote.open(FOO, SDIST))
+    server.fault(path, faulty.status(416), times=1)
+    with contextlib.suppress(Unavailable):
+        read(remote.open(FOO, SDIST))
+    assert read(remote.open(FOO, SDIST)) == data
+
+
+def test_without_a_digest_nothing_is_gone_on_with_after_a_restart(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    data = data_of(1_000_000)
+    path = server.add("foo", SDIST, data, hashes={})
+    left = killed_while_caching(server, tmp_path / "cache", path)
+    remote = make()
+    assert not left.exists()
+    assert read(remote.open(FOO, SDIST)) == data
+    assert "range" not in server.requests[-1].headers
