@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
 
 _CHUNK = 2**20
 
@@ -29,12 +28,10 @@ class Digester:
         return {name: digest.hexdigest() for name, digest in self._hashes.items()}
 
 
-def of_file(file: str | Path | BinaryIO, algorithms: Iterable[str]) -> dict[str, str]:
-    """Digests of a file, from its present position if it is open, read in pieces of 1 MB. Raises OSError."""
-    if isinstance(file, (str, Path)):
-        with Path(file).open("rb") as opened:
-            return of_file(opened, algorithms)
+def of_file(path: Path, algorithms: Iterable[str]) -> dict[str, str]:
+    """Digests of a file, read in pieces of 1 MB. Raises OSError."""
     digester = Digester(algorithms)
-    while data := file.read(_CHUNK):
-        digester.update(data)
+    with path.open("rb") as file:
+        while data := file.read(_CHUNK):
+            digester.update(data)
     return digester.hexdigests()

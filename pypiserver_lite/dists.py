@@ -143,15 +143,17 @@ def _locate(filename: str) -> tuple[NormalizedName, int, int, Kind] | None:
             return None
         start, end = match.span(1)
     else:
-        for ending in _SDIST_ENDINGS:
-            if filename.endswith(ending):
-                break
-        else:
+        ending = _sdist_ending(filename)
+        if not ending:
             return None
         kind, end = "sdist", len(filename) - len(ending)
         start = _sdist_version(filename, end)
     name = _name_of_prefix(filename[: start - 1]) if start else None
     return None if name is None else (name, start, end, kind)
+
+
+def _sdist_ending(filename: str) -> str:
+    return next((ending for ending in _SDIST_ENDINGS if filename.endswith(ending)), "")
 
 
 def _sdist_version(filename: str, end: int) -> int:
@@ -174,12 +176,9 @@ def _sdist_version(filename: str, end: int) -> int:
 @lru_cache(maxsize=2**14)
 def _version(text: str) -> str:
     """A version as normalised by PEP 440 (wheels write ``_`` for its ``-``), else as spelled."""
-    for spelling in (text, text.replace("_", "-")):
-        if len(text) <= NAME_LIMIT:
-            try:
-                return str(Version(spelling))
-            except InvalidVersion:
-                continue
+    for valid, version, _ in map(version_key, (text, text.replace("_", "-"))):
+        if valid:
+            return str(version)
     return text
 
 
@@ -242,8 +241,7 @@ def check_upload_name(filename: str) -> Parsed:
         if filename.endswith(".whl"):
             name = parse_wheel_filename(filename)[0]
         else:  # of the endings, the library knows those that PyPI takes
-            ending = next(ending for ending in _SDIST_ENDINGS if filename.endswith(ending))
-            name = parse_sdist_filename(filename.removesuffix(ending) + ".tar.gz")[0]
+            name = parse_sdist_filename(filename.removesuffix(_sdist_ending(filename)) + ".tar.gz")[0]
     except ValueError as error:
         form = "NAME-VERSION(-BUILD)-PYTHON-ABI-PLATFORM.whl" if filename.endswith(".whl") else "NAME-VERSION.tar.gz"
         raise Invalid(

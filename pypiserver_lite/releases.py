@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from packaging.version import InvalidVersion, Version
-
 from . import archives, dists
 from .errors import DiskFailed, Missing
 from .metadata import NOTHING, About, parse
@@ -50,20 +48,14 @@ def latest(project: Project) -> str:
     """The newest release that pip would take: not yanked, and final if there is a final one; empty if there is none."""
     live = {file.version for file in project.files if file.yanked is None} or set(project.versions)
     ordered = [version for version in project.versions if version in live]
-    final = [version for version in ordered if not _is_prerelease(version)]
+    keys = map(dists.version_key, ordered)
+    final = [version for valid, parsed, version in keys if valid and not parsed.is_prerelease]
     return (final or ordered or [""])[-1]
-
-
-def _is_prerelease(version: str) -> bool:
-    try:
-        return Version(version).is_prerelease
-    except InvalidVersion:
-        return True
 
 
 def release(project: Project, version: str) -> str:
     """A version as the project spells it. Raises Missing if there is no such release."""
     for known in project.versions:
-        if known == version or dists.same_version(known, version):
+        if dists.same_version(known, version):
             return known
     raise Missing(f"{project.name} has no release {version[:100]}")
