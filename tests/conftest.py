@@ -38,6 +38,14 @@ def packages(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder in which uploads are staged."""
+    path = tmp_path / "staged"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
 def make() -> Iterator[Make]:
     """Makes folders."""
     made: list[tuple[Folder, Memory]] = []

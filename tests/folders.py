@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,24 @@ Make = Callable[..., Folder]
 """Makes a folder of some roots, with a `database` to remember in and settings; it is closed after the test."""
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links as POSIX has them")
 NEW = NormalizedName("new")
+
+
+class Due:
+    """Makes folders whose clock stands still until it is told otherwise: every look is due."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.now = 0.0
+        self._stack = stack
+
+    def clock(self) -> float:
+        """Ten seconds after the last time."""
+        self.now += 10
+        return self.now
+
+    def __call__(self, *roots: Path, database: Path | None = None, copies: Path | None = None) -> Folder:
+        folder = Folder(roots, Memory(database), copies=copies, clock=self.clock)
+        self._stack.callback(folder.close)
+        return folder
 
 
 class Clock:

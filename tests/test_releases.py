@@ -155,9 +155,6 @@ def test_of_two_spellings_at_once_in_two_processes_one_stays(packages: Path, tmp
             racer.communicate(timeout=20)
 
 
-# -- the forms of sdists ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.clients
 @pytest.mark.parametrize("ending", [".tar.gz", ".zip", ".tar.bz2", ".tar.xz", ".tgz"])
 def test_every_form_that_pip_installs_may_be_uploaded(packages: Path, tmp_path: Path, ending: str) -> None:
