@@ -288,15 +288,15 @@ def test_what_is_unreadable_makes_its_page_unavailable_with_one_line(
     make_wheel(tmp_path)
     secret = make_wheel(tmp_path, version="2.0")
     secret.chmod(0)
-    (tmp_path / "lost").mkdir(0)
+    (tmp_path / "lost+found").mkdir(0)
     try:
         folder = make(tmp_path)
         for _ in range(3):
             with pytest.raises(DiskFailed, match="Permission denied"):  # a shorter page would be a wrong one
                 folder.project(OURS)
-            assert folder.project(NEW) is None  # a folder that somebody closed to us is left out
+            assert folder.project(NEW) is None  # what belongs to the file system itself is left out
         assert len(caplog.records) == 2
         secret.chmod(0o644)
         assert project_in(folder).versions == ("1.0", "2.0")
     finally:
-        (tmp_path / "lost").chmod(0o755)
+        (tmp_path / "lost+found").chmod(0o755)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import forms
 import live
@@ -109,6 +111,77 @@ def test_an_emptied_folder_that_is_still_itself_is_empty_and_keeps_its_names(mak
     path.unlink()
     for asked in (folder, make(root, database=database)):
         assert not lost(asked) and asked.names() == () and asked.kept() == (OURS,)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("way", ["renamed away", "an empty one in its place"])
+def test_of_what_a_lost_folder_had_nothing_is_shown_in_part_or_changed(
+    make: Due, tmp_path: Path, way: str, restart: bool
+) -> None:
+    first, second, database = tmp_path / "first", tmp_path / "second", tmp_path / "facts"
+    os.utime(make_wheel(first, version="1.0"), (10**9, 10**9))
+    os.utime(make_wheel(first, "alone"), (10**9, 10**9))
+    os.utime(make_wheel(second, version="2.0"), (10**9, 10**9))
+    folder = make(first, second, database=database)
+    whole, alone = folder.project(OURS), folder.project(NormalizedName("alone"))
+    assert whole is not None and whole.versions == ("1.0", "2.0")
+    second.rename(tmp_path / "disk")
+    if way != "renamed away":
+        second.mkdir()
+    folder = make(first, second, database=database) if restart else folder
+    for ask in (
+        folder.names,
+        lambda: folder.project(OURS),
+        lambda: folder.open(OURS, "ours-1.0-py3-none-any.whl"),
+        lambda: folder.open(OURS, "ours-2.0-py3-none-any.whl"),
+        lambda: folder.add(staged(folder, make_wheel(tmp_path / "new", version="2.0", payload=b"x"), version="2.0")),
+        lambda: folder.add(staged(folder, make_wheel(tmp_path / "new", "fresh"), "fresh")),
+        lambda: folder.remove(OURS, "1.0"),
+        lambda: folder.yank(OURS, "1.0", ""),
+    ):
+        with pytest.raises(Unavailable):
+            ask()
+    assert folder.project(NormalizedName("alone")) == alone
+    if way != "renamed away":
+        second.rmdir()
+    (tmp_path / "disk").rename(second)
+    assert folder.project(OURS) == whole and folder.names() == ("alone", "ours")
+
+
+@pytest.mark.parametrize(("name", "known"), [("sub", True), ("sub", False), ("lost+found", False)])
+def test_a_folder_that_cannot_be_listed_at_the_start_hides_no_release(
+    make: Due, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool, name: str
+) -> None:
+    root, database = tmp_path / "root", tmp_path / "facts"
+    os.utime(make_wheel(root, version="1.0"), (10**9, 10**9))
+    os.utime(make_wheel(root / name, version="2.0"), (10**9, 10**9))
+    if known:
+        assert make(root, database=database).project(OURS) is not None
+    scan = os.scandir
+
+    def fails(path: Any) -> Any:
+        if os.path.basename(path) == name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", fails)
+    folder = make(root, database=database)
+    if known:
+        with pytest.raises(Unavailable):
+            folder.project(OURS)
+    if name == "lost+found":  # which file systems have of themselves
+        assert folder.project(NOBODYS) is None
+    else:
+        for ask in (
+            lambda: folder.project(NOBODYS),
+            lambda: folder.add(staged(folder, make_wheel(tmp_path / "new", "fresh"), "fresh")),
+        ):
+            with pytest.raises(Unavailable):
+                ask()
+    monkeypatch.undo()
+    make.now += 10
+    project = folder.project(OURS)
+    assert project is not None and project.versions == ("1.0", "2.0")
 
 
 def test_a_link_that_leads_to_an_empty_folder_at_the_next_start_is_lost(make: Due, tmp_path: Path) -> None:

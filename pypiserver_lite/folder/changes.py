@@ -43,6 +43,7 @@ class Changes:
 
     def _add(self, upload: Upload, *, overwrite: bool) -> bool:
         self._snapshot.refresh()
+        self._check(upload.project)
         entry = self._snapshot.find(upload.project, upload.filename)
         there = None if entry is None else self._projects.look(entry)
         if entry is None or there is None:
@@ -202,15 +203,21 @@ class Changes:
             raise disk.translate(error) from error
         return tuple(sorted(entry[1] for entry in entries))
 
+    def _check(self, name: NormalizedName) -> None:
+        """Raise Unavailable if the project may have files that nobody can look at now."""
+        self._snapshot.roots.check_name(name)
+        if name not in self._snapshot.projects:
+            self._snapshot.roots.check()
+
     def _release(self, name: NormalizedName, version: str) -> tuple[Entry, ...]:
         self._snapshot.refresh()
+        self._check(name)
         entries = tuple(
             entry
             for entry in self._snapshot.projects.get(name, ())
             if (parsed := dists.parse_filename(entry[1])) is not None and dists.same_version(parsed.version, version)
         )
         if not entries:
-            self._snapshot.roots.check()
             raise Missing(f"there is no release {version[:100]!a} of {name}")
         return entries
 

@@ -170,11 +170,12 @@ class Walk:
             self._update(listing, _Seen(), list(listing.files))
             self._complain(listing.path, str(error.strerror))
         except OSError as error:
-            # What somebody closed to us (lost+found, for one) is left out; of what failed nobody knows what is in it.
+            # Nobody knows what is in it, but that file systems have a lost+found of their own.
             listing.failed = True
-            listing.lost = not listing.closed and not (below and isinstance(error, PermissionError))
+            listing.lost = not listing.closed and below[-1:] != ("lost+found",)
             if not listing.closed:  # the link to it is said to be left out, with all there is behind it
-                self._complain(listing.path, str(error.strerror))
+                refused = "; what no other folder has is refused until it can be read" if listing.lost else ""
+                self._complain(listing.path, f"{error.strerror}{refused}")
         listing.cost = self._clock() - listing.listed
         return listing
 

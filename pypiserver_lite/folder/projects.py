@@ -126,6 +126,7 @@ class Projects:
         if due or entries is None:
             snapshot.refresh(name)
             entries = snapshot.projects.get(name)
+        snapshot.roots.check_name(name)
         built = self._built.find(name)
         if built is not None and built.entries is entries:
             # No check is due: nothing is asked of the disk, no lock is taken.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from packaging.utils import NormalizedName
 
 from ..errors import DiskFailed
 from .listing import Listing
@@ -16,31 +18,58 @@ _log = logging.getLogger(__name__)
 class Roots:
     """The packages folders by number; one that had files and was replaced by an empty one is *emptied*.
 
-    `names` tells which of them had files before this process began.
+    `names` tells which of them had files before this process began, and
+    `remembered` the projects of files that were ever read below a (resolved)
+    folder.
     """
 
-    def __init__(self, paths: Sequence[str], names: Names) -> None:
-        self._paths, self._names = paths, names
+    def __init__(
+        self, paths: Sequence[str], names: Names, remembered: Callable[[str], Iterator[NormalizedName]]
+    ) -> None:
+        self._paths, self._names, self._remembered = paths, names, remembered
         self._unknown = False
         self._filled: dict[int, tuple[int, ...]] = {}
         """What each had for an identity when it had files last."""
         self._emptied: dict[int, int] = {}
         """How often an operator had spoken when each was found empty."""
+        self._hidden: dict[int | str, frozenset[NormalizedName]] = {}
+        """By root, or by folder: the projects of what was there when it could be looked at last."""
+        self.hidden: frozenset[NormalizedName] = frozenset()
+        """Projects that may have files where nobody can look now: what is known of them may be a part."""
 
     @property
     def whole(self) -> bool:
         """Whether everything was there at the last look."""
         return not self._unknown and not self._emptied
 
-    def begin(self, real: Sequence[str], remembered: Callable[[str], bool]) -> None:
-        """At the start, resolved: where nothing was recorded, ask who else may remember files of a root."""
+    def begin(self, found: Mapping[str, Listing], real: Sequence[str]) -> None:
+        """The same as `see`, at the start: where nothing was recorded, ask who else may remember files of a root."""
+        self.see({}, found, real)
         for number, root in enumerate(real):
             known = self._names.recorded or number in self._filled
-            if not known and (remembered(root) or self._names.was_linked(number)):
+            if not known and (any(True for _ in self._remembered(root)) or self._names.was_linked(number)):
                 self._found_empty(number)
+        self._hide({}, found, real)
 
-    def see(self, found: Mapping[str, Listing], real: Sequence[str]) -> None:
-        """What the folders hold now, by resolved path, and the resolved roots."""
+    def see(self, before: Mapping[str, Listing], found: Mapping[str, Listing], real: Sequence[str]) -> None:
+        """What the folders held before, and hold now, by resolved path, and the resolved roots."""
+        self._compare(found, real)
+        self._hide(before, found, real)
+
+    def _hide(self, before: Mapping[str, Listing], found: Mapping[str, Listing], real: Sequence[str]) -> None:
+        hidden: dict[int | str, frozenset[NormalizedName]] = {}
+        for number, root in enumerate(real):
+            listing = found.get(root)
+            if number in self._emptied or listing is None or listing.stamp is None:
+                names = {name for each in before.values() if each.order[0] == number for name in each.files.values()}
+                names |= self._hidden.get(number, frozenset())
+                hidden[number] = frozenset(names or self._remembered(root))
+        for folder, listing in found.items():
+            if listing.failed and not listing.files:
+                hidden[folder] = self._hidden.get(folder) or frozenset(self._remembered(folder))
+        self._hidden, self.hidden = hidden, frozenset().union(*hidden.values())
+
+    def _compare(self, found: Mapping[str, Listing], real: Sequence[str]) -> None:
         self._unknown = any(listing.lost for listing in found.values())
         filled = {listing.order[0] for listing in found.values() if listing.files}
         self._names.filled(filled)
@@ -82,6 +111,11 @@ class Roots:
         """Raises DiskFailed if nobody can say what is not here."""
         if self.lost():
             raise lost()
+
+    def check_name(self, name: NormalizedName) -> None:
+        """Raises DiskFailed if the project may have files where nobody can look now."""
+        if name in self.hidden:
+            self.check()
 
 
 def lost() -> DiskFailed:

@@ -43,7 +43,7 @@ class Snapshot:
     """Every project's files in `roots`, the first root first. Safe for threads.
 
     `added` is told of files that appear after the start; it must be quick.
-    `remembered` tells whether files below a (resolved) folder were ever read.
+    `remembered` tells the projects of files that were ever read below a (resolved) folder.
     Names once had are in a copy below `copies` where they cannot be written
     in the folders. With `follow_links`, links may lead out of the roots. Raises ConfigError
     if the file of names once had is damaged.
@@ -54,7 +54,7 @@ class Snapshot:
         roots: Sequence[Path],
         added: Callable[[Sequence[Entry]], None],
         *,
-        remembered: Callable[[str], bool],
+        remembered: Callable[[str], Iterator[NormalizedName]],
         follow_links: bool = False,
         copies: Path | None = None,
         clock: Callable[[], float] = monotonic,
@@ -84,9 +84,8 @@ class Snapshot:
         self.once = Names(self._roots, self.projects, copies)
         """The names that are ours without having files."""
         self.once.load()
-        self.roots = Roots(self._roots, self.once)
+        self.roots = Roots(self._roots, self.once, remembered)
         self._list([], first=True)
-        self.roots.begin(self.real_roots, remembered)
         self._record()
 
     def refresh(self, name: NormalizedName | None = None) -> None:
@@ -294,7 +293,10 @@ class Snapshot:
         walk = Walk(self.folders, {listing.real for listing in stale}, self.inside, self.complain, self.clock)
         for number, root in enumerate(self._roots):
             walk.visit(root, self.real_roots[number], (number, ()))
-        self.roots.see(walk.found, self.real_roots)
+        if first:
+            self.roots.begin(walk.found, self.real_roots)
+        else:
+            self.roots.see(self.folders, walk.found, self.real_roots)
         changes, changed = walk.changes(self.projects), False
         while some := dict(islice(changes, 1000)):  # not all at once, for the first time they are all there are
             self._put(some)

@@ -18,7 +18,7 @@ from time import monotonic
 
 from packaging.utils import NormalizedName
 
-from .. import disk
+from .. import disk, dists
 from ..errors import Conflict, Missing
 from ..kept import Turnstile
 from ..model import Content, LocalFile, Note, Project, Side, State, Stream, Upload
@@ -61,7 +61,7 @@ class Folder:
         self._snapshot = Snapshot(
             roots,
             lambda entries: self._ahead.add(entries),
-            remembered=lambda root: any(memory.notes(root)),
+            remembered=lambda folder: _projects_of(memory.notes(folder)),
             follow_links=follow_links,
             copies=copies,
             clock=clock,
@@ -73,10 +73,13 @@ class Folder:
             os.register_at_fork(after_in_child=partial(_after_fork, weakref.ref(self)))
 
     def names(self) -> tuple[NormalizedName, ...]:
-        """Every project, sorted; the same object while the set is unchanged. Raises Unavailable if no root is there."""
+        """Every project, sorted; the same object while the set is unchanged.
+
+        Raises Unavailable if there may be others where nobody can look now.
+        """
         self._snapshot.refresh()
         names = self._snapshot.names()
-        if not names:
+        if not names or self._snapshot.roots.hidden:
             self._snapshot.roots.check()
         return names
 
@@ -101,6 +104,7 @@ class Folder:
         Raises Missing if the project has no such file, Unavailable as `project` does.
         """
         self._snapshot.refresh(name)
+        self._snapshot.roots.check_name(name)
         if name not in self._snapshot.projects:
             self._snapshot.roots.check()
             return None
@@ -239,3 +243,8 @@ def _after_fork(ref: weakref.ref[Folder]) -> None:
 
 def _stream(data: bytes) -> Stream:
     return Stream(read=lambda start, stop: (data[start:stop],), size=len(data), tag=hashlib.sha256(data).hexdigest())
+
+
+def _projects_of(notes: Iterator[Note]) -> Iterator[NormalizedName]:
+    names = (dists.project_of(os.path.basename(note.path)) for note in notes)
+    return (name for name in names if name is not None)
