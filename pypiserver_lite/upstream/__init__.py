@@ -1,10 +1,14 @@
 """The one way to other people's servers.
 
-`client` asks an upstream index for pages and files, `addresses` decides where
-a connection may lead, `rate` counts and paces, `ranged` reads the end of a
-far away wheel, `download` brings a file into the cache while others read it
-already. They are imported where an upstream is really asked: redirecting to
-one needs nothing but its address.
+What a page and a file go through, from above: `source` is asked. `pages` knows
+projects, with `archive` on disk and `turns` at memory; `files` has the cache's
+(`cache`, in its `room`), or what comes by `download` and is `arriving` while it
+is `growing` there; `core_metadata` is found or made. `client` asks the
+upstream, by an `exchange` of requests and `replies`, over `calls` that end in
+time, to `addresses` and by `ways` that are allowed.
+
+They are imported where an upstream is really asked: redirecting to one needs
+nothing but its address.
 """
 
 from __future__ import annotations

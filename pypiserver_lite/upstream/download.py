@@ -37,7 +37,8 @@ class Check:
     """
 
     def __init__(self, hashes: Mapping[str, str], size: int | None, name: str, host: str) -> None:
-        self._name, self._upstream = name, f"the upstream {host}"
+        self.host = host
+        self._name = name
         self._known = strongest(hashes)
         self._digester = hashlib.new(self._known[0], usedforsecurity=False) if self._known else None
         self.size = size
@@ -47,6 +48,11 @@ class Check:
     def exact(self) -> bool:
         """Whether a digest tells the right bytes from all others."""
         return self._known is not None
+
+    @property
+    def short(self) -> bool:
+        """Whether more bytes must come."""
+        return self.size is not None and self.seen < self.size
 
     @property
     def certain(self) -> bool:
@@ -78,103 +84,105 @@ class Check:
             raise self._wrong(f"sent {self._name} with the {algorithm} {got}, its page states {stated}")
 
     def _wrong(self, what: str) -> Unavailable:
-        return Unavailable(f"{self._upstream} {what}")
+        return Unavailable(f"the upstream {self.host} {what}")
 
 
-def unbroken(upstream: Upstream, url: str, named: Named, body: Transfer, check: Check) -> Iterator[bytes]:
-    """The bytes of a file that `check` has not seen, from `body` on; where they break off, the rest is asked for.
+class Fetch:
+    """A file at `url`, from byte `start` on; its upstream has begun to answer when this is made.
 
-    A digest, or the upstream's own name for the bytes, must tell that it belongs to the beginning. A few tries in a
-    row must bring a real part of the file. Until the first byte is here, this takes no longer than the request in hand
-    has left (`hops`). Raises Unavailable, Missing.
+    Raises Unavailable, Late, Busy, Loop, and Missing, and Unavailable for another file than `check` knows.
     """
-    validator, failures, at = body.validator, 0, check.seen
-    brought = at
-    while True:
+
+    def __init__(self, upstream: Upstream, url: str, named: Named, check: Check, start: int = 0) -> None:
+        self._upstream, self._url, self._named = upstream, url, named
+        self._check = check
+        self._body = upstream.open(url, named=named, start=start)
         try:
-            if failures:
-                time.sleep(_PAUSES[failures - 1])
-                body = upstream.open(url, named=named, start=at, if_range=validator if at else None)
-            if body.start != at and not check.exact:
-                validator = None
-                raise Unavailable("the upstream's file changed while it was being fetched")
-            for data in body.pieces(at):
-                check.update(data)
-                yield data
-            if check.size is None or check.seen >= check.size:
-                return
-            raise Unavailable("the upstream broke off in the middle of a file")
-        except Unavailable as error:
-            at = check.seen
-            if at - brought >= (_PART if check.size is None else min(_PART, max(check.size // 10, 1))):
-                brought, failures = at, 0
-            failures += 1
-            sure = check.exact or validator is not None
-            over = check.size is not None and at > check.size
-            if sure and not over and at and failures > len(_PAUSES):
-                raise type(error)(f"{error}, and {failures} tries have brought {at - brought} bytes") from error
-            if not sure or over or failures > len(_PAUSES) or (not at and hops.left() <= 0):
-                raise
-            _log.info("going on with a download at byte %d: %s", at, error)
-        finally:
-            body.close()
+            check.expect(self._body)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give up what has not come."""
+        self._body.close()
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes that `check` has not seen; where they break off, the rest is asked for.
+
+        A digest, or the upstream's own name for the bytes, must tell that it belongs to the beginning. A few tries in
+        a row must bring a real part of the file. Until the first byte is here, this takes no longer than the request
+        in hand has left (`hops`). Raises Unavailable, Missing.
+        """
+        check, validator, failures = self._check, self._body.validator, 0
+        brought = at = check.seen
+        while True:
+            try:
+                if failures:
+                    time.sleep(_PAUSES[failures - 1])
+                    if_range = validator if at else None
+                    self._body = self._upstream.open(self._url, named=self._named, start=at, if_range=if_range)
+                if self._body.start != at and not check.exact:
+                    validator = None
+                    raise Unavailable("the upstream's file changed while it was being fetched")
+                for data in self._body.pieces(at):
+                    check.update(data)
+                    yield data
+                if check.size is None or check.seen >= check.size:
+                    return
+                raise Unavailable("the upstream broke off in the middle of a file")
+            except Unavailable as error:
+                at = check.seen
+                if at - brought >= (_PART if check.size is None else min(_PART, max(check.size // 10, 1))):
+                    brought, failures = at, 0
+                failures += 1
+                sure = check.exact or validator is not None
+                over = check.size is not None and at > check.size
+                if sure and not over and at and failures > len(_PAUSES):
+                    raise type(error)(f"{error}, and {failures} tries have brought {at - brought} bytes") from error
+                if not sure or over or failures > len(_PAUSES) or (not at and hops.left() <= 0):
+                    raise
+                _log.info("going on with a download at byte %d: %s", at, error)
+            finally:
+                self.close()
 
 
-def checked(pieces: Iterator[bytes], check: Check) -> Iterator[bytes]:
-    """The bytes of a whole file that `check` has noted; what makes them complete only if they are right."""
+def checked(fetch: Fetch, check: Check) -> Iterator[bytes]:
+    """The bytes of a whole file that `check` knows; what makes them complete only if they are right."""
     held = b""
-    for piece in pieces:
+    for piece in fetch.pieces():
         if held:
             yield held
-        held = b""
-        if check.size is not None and check.seen < check.size:
+        held = b"" if check.short else piece
+        if not held:
             yield piece
-        else:
-            held = piece
     check.finish()
     if held:
         yield held
 
 
 class Download(Arriving):
-    """A file on its way from `url` into `growing`.
+    """A file that is fetched into `growing`.
 
-    Made when the upstream has begun to answer, so that its refusal (Missing,
-    Unavailable, Late, Busy, Loop) is the asker's answer and not a broken
-    connection. What is in `growing` already is taken for its beginning, which
-    `check` has to confirm by a digest. `start` lets it run in a thread of its own;
-    `ended` is called when it is over.
+    Made when the upstream has begun to answer, so that its refusal is the
+    asker's answer and not a broken connection. What is in `growing` already is
+    taken for the beginning, which `check` has to confirm by a digest. `start`
+    lets it run in a thread of its own; `ended` is called when it is over.
     """
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        url: str,
-        named: Named,
-        check: Check,
-        growing: Growing,
-        ended: Callable[[], object],
-    ) -> None:
+    def __init__(self, fetch: Fetch, check: Check, growing: Growing, ended: Callable[[], object]) -> None:
         super().__init__(growing, check.size)
         self._claimed = False
-        self._upstream, self._url, self._named = upstream, url, named
-        self._check = check
+        self._fetch, self._check = fetch, check
         self._growing = growing
         self._ended = ended
-        self._body = upstream.open(url, named=named, start=growing.size)
-        try:
-            self._check.expect(self._body)
-        except BaseException:
-            self._body.close()
-            raise
-        self.size = self._check.size
 
     def start(self) -> None:
         """Let it run. Raises Busy if the system has no thread left."""
         try:
             start("download", contextvars.copy_context().run, self._run)
         except Busy as error:
-            self._body.close()
+            self._fetch.close()
             self._failed(error)
             raise
 
@@ -182,10 +190,9 @@ class Download(Arriving):
         error: Unavailable | Missing | None = Unavailable("a download failed")
         try:
             self._take_up(self._growing.size)
-            for data in unbroken(self._upstream, self._url, self._named, self._body, self._check):
+            for data in self._fetch.pieces():
                 self._growing.write(data)
-                short = self.size is not None and self._check.seen < self.size
-                self.advance(self._check.seen if short else self._check.seen - len(data))
+                self.advance(self._check.seen if self._check.short else self._check.seen - len(data))
             self._check.finish()
             error = None
         except (Unavailable, Missing) as raised:
@@ -224,5 +231,5 @@ class Download(Arriving):
             _log.info("a file without digest and length was passed on and not kept")
 
     def _failed(self, error: Unavailable | Missing) -> None:
-        _log.warning("a download from %s failed: %s", self._upstream.origin.label, error)
+        _log.warning("a download from %s failed: %s", self._check.host, error)
         self.fail(error)

@@ -22,7 +22,7 @@ from .addresses import Unreachable, origin_of
 from .arriving import Arriving, Following, whole
 from .cache import Cache
 from .client import Upstream
-from .download import Check, Download, checked, strongest, unbroken
+from .download import Check, Download, Fetch, checked, strongest
 from .exchange import Named
 from .growing import Followed, Growing
 
@@ -125,18 +125,19 @@ class Wanted:
         return arriving.pieces(start, stop, count, hand_over)
 
     def _passed(self, size: int | None, start: int, stop: int | None) -> Iterator[bytes]:
-        all_of_it = start == 0 and stop in (None, size)
-        check = self._check(size)
-        body = self._upstream.open(self.file.url, named=self.named, start=start, stop=None if all_of_it else stop)
+        if start == 0 and stop in (None, size):
+            check = self._check(size)
+            return checked(self._fetch(check), check)
+        body = self._upstream.open(self.file.url, named=self.named, start=start, stop=stop)
         try:
-            if size is not None:
-                check.expect(body)
+            self._check(size).expect(body)
         except BaseException:
             body.close()
             raise
-        if all_of_it:
-            return checked(unbroken(self._upstream, self.file.url, self.named, body, check), check)
         return body.pieces(start, size if stop is None else stop)
+
+    def _fetch(self, check: Check, start: int = 0) -> Fetch:
+        return Fetch(self._upstream, self.file.url, self.named, check, start)
 
     def _check(self, size: int | None) -> Check:
         return Check(self.file.hashes, size, self.file.filename, self._upstream.origin.label)
@@ -180,7 +181,7 @@ class Wanted:
 
     def _downloaded(self, growing: Growing) -> Download:
         check = self._check(self.file.size)
-        return Download(self._upstream, self.file.url, self.named, check, growing, self._ended)
+        return Download(self._fetch(check, growing.size), check, growing, self._ended)
 
     def _ended(self) -> None:
         self._files.arriving.pop(self.key, None)

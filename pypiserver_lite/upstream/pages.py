@@ -23,7 +23,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
 from packaging.utils import NormalizedName
 
@@ -64,43 +63,33 @@ class Known:
         return _PAGE_WEIGHT + max(_FILE_WEIGHT * len(self.project.files), self.size)
 
 
-class Times(NamedTuple):
-    """Seconds for which things hold."""
-
-    fresh: float
-    """A page is current."""
-    absent: float
-    """A project is believed not to exist."""
-    patience: float
-    """Waiting for a page that is known in an older state; the question goes on when that is served."""
-    retry: float
-    """Leaving the upstream alone about a page after it failed."""
-
-
 class Shelf:
     """The projects of one upstream: current ones at once, others after asking, known ones whatever happens.
 
     `archive` keeps them across restarts, and stands for being allowed to keep
-    things; `memory` bounds those in memory, in bytes. Who waits for the
-    upstream passes the turnstile. `clock` tells seconds since 1970. Safe to
-    share between threads.
+    things. Who waits for the upstream passes the turnstile. The rest is as
+    `source.Remote` has it. Safe to share between threads.
     """
 
     def __init__(
         self,
         upstream: Upstream,
         archive: Archive,
-        times: Times,
-        memory: int,
         turnstile: Turnstile,
+        *,
+        ttl: float,
+        absent_ttl: float,
+        patience: float,
+        retry: float,
+        memory: int,
         clock: Callable[[], float],
     ) -> None:
-        self._upstream = upstream
+        self.upstream = upstream
         self._archive = archive
-        self._times = times
         self._turnstile = turnstile
-        self._clock = clock
+        self._ttl, self._absent_ttl, self._patience, self._retry = ttl, absent_ttl, patience, retry
         self._memory = memory
+        self._clock = clock
         self._known = Kept[Known](lambda known: known.weight, most_bytes=memory + _PAGE_WEIGHT)  # for it weighs keys
         # Name → when the upstream said that it has no such project, in seconds since 1970.
         self._absent = Kept[float](lambda since: 0, most_bytes=_ABSENCES)
@@ -109,7 +98,11 @@ class Shelf:
         self._outage: float | None = None
 
     def project(self, name: NormalizedName) -> Project | None:
-        """As `Source` has it. Raises Unavailable, Late, Busy, Loop."""
+        """The project as the upstream has it, or ``None`` if it says (status 404) that it has none.
+
+        If it says nothing sensible, what it said last is returned (see
+        `stale`). Raises Unavailable, Late, Busy or Loop if there is no such.
+        """
         known = self._known.find(name)
         now = self._clock()
         if known is not None and self._is_fresh(known, now):
@@ -146,18 +139,17 @@ class Shelf:
         if known is not None:
             known.project = self._announced(known.project, known.silent)
 
-    # A stamp in the future (a clock was set back, or another machine's is wrong) says nothing about any age.
-
     def _is_fresh(self, known: Known, now: float) -> bool:
-        return 0 <= now - known.checked < self._times.fresh
+        # A stamp in the future (a clock was set back, or another machine's is wrong) says nothing about any age.
+        return 0 <= now - known.checked < self._ttl
 
     def _is_absent(self, name: NormalizedName, now: float) -> bool:
-        return 0 <= now - (self._absent.find(name) or 0.0) < self._times.absent
+        return 0 <= now - (self._absent.find(name) or 0.0) < self._absent_ttl
 
     def _look_up(self, name: NormalizedName) -> Project | None:
         now = self._clock()
         known = self._from_disk(name, now)
-        if known is not None and (self._is_fresh(known, now) or 0 <= now - known.failed < self._times.retry):
+        if known is not None and (self._is_fresh(known, now) or 0 <= now - known.failed < self._retry):
             return known.project
         if self._is_absent(name, now):
             return None  # another thread found out between our looking and our turn
@@ -169,7 +161,7 @@ class Shelf:
                 self._failed(name, None, error)
                 raise
         # An upstream that was silent a moment ago gets a last glance from everybody, not everybody's patience.
-        patience = self._times.patience if self._outage is None else min(self._times.patience, _GLANCE)
+        patience = self._patience if self._outage is None else min(self._patience, _GLANCE)
         try:
             return self._questions.do_behind(name, question, patience)
         except Unavailable as error:
@@ -178,16 +170,20 @@ class Shelf:
 
     def _ask(self, name: NormalizedName, known: Known | None) -> Project | None:
         """What the upstream says now, taken down. Raises Unavailable, Late, Busy, Loop."""
-        etag, modified, seat = (known.etag, known.modified, known.seat) if known else (None, None, None)
-        with Turn(seat) as turn:
-            answer = self._upstream.page(name, etag=etag, modified=modified, on_size=turn.hold)
-            project = parsed(name, answer, turn) if isinstance(answer, FetchedPage) else None
+        with Turn(known.seat if known else None) as turn:
+            return self._answered(name, known, turn)  # which lets go of the page before the turn is over
+
+    def _answered(self, name: NormalizedName, known: Known | None, turn: Turn) -> Project | None:
+        etag, modified = (known.etag, known.modified) if known else (None, None)
+        answer = self.upstream.page(name, etag=etag, modified=modified, on_size=turn.hold)
+        if isinstance(answer, FetchedPage):
+            project = parsed(name, answer, turn)
             self._succeeded()
-            if isinstance(answer, FetchedPage) and project is not None:
-                self._archive.save(name, answer)
-                return self._learn(name, project, answer, self._clock(), turn).project
+            self._archive.save(name, answer)
+            return self._learn(name, project, answer, self._clock(), turn).project
+        self._succeeded()
         if answer is UNCHANGED and known is not None:
-            self._upstream.traffic.unchanged(known.size)
+            self.upstream.traffic.unchanged(known.size)
             self._archive.renew(name)
             known.checked, known.failed = self._clock(), 0.0
             return known.project
@@ -251,6 +247,4 @@ class Shelf:
     def _succeeded(self) -> None:
         since, self._outage = self._outage, None
         if since is not None:
-            _log.warning(
-                "the upstream %s answers again, after %d s", self._upstream.origin.label, self._clock() - since
-            )
+            _log.warning("the upstream %s answers again, after %d s", self.upstream.origin.label, self._clock() - since)

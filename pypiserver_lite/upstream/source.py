@@ -16,19 +16,19 @@ from packaging.utils import NormalizedName
 
 from ..errors import ConfigError, Missing
 from ..kept import Turnstile
-from ..model import Content, File, Project, Side, Stream
+from ..model import Content, File, Side, Stream
 from .archive import Archive
 from .cache import Cache
 from .client import Upstream
 from .core_metadata import CoreMetadata
 from .files import Files, Wanted, beside, hosts_of
-from .pages import Shelf, Times
+from .pages import Shelf
 
 _SIGNATURE_LIMIT = 2**16  # bytes
 _MOST_WAITING = 1000
 
 
-class Remote:
+class Remote(Shelf):
     """The projects of one upstream, as a `Source`.
 
     `mode` ``proxy`` keeps pages in memory only and passes files through;
@@ -64,13 +64,21 @@ class Remote:
             raise ConfigError("--fallback-mode cache needs a folder: --cache-dir")
         else:
             cache.keep_bound()
-        self.upstream = upstream
+        turnstile = turnstile or Turnstile(_MOST_WAITING)
+        super().__init__(
+            upstream,
+            Archive(cache, upstream.url),
+            turnstile,
+            ttl=ttl,
+            absent_ttl=absent_ttl,
+            patience=patience,
+            retry=retry,
+            memory=memory,
+            clock=clock,
+        )
         self.traffic = upstream.traffic
-        self._turnstile = turnstile or Turnstile(_MOST_WAITING)
-        times = Times(ttl, absent_ttl, patience, retry)
-        self._shelf = Shelf(upstream, Archive(cache, upstream.url), times, memory, self._turnstile, clock)
-        self._files = Files(upstream, cache, self._turnstile)
-        self._metadata = CoreMetadata(self._files, self._shelf)
+        self._files = Files(upstream, cache, turnstile)
+        self._metadata = CoreMetadata(self._files, self)
 
     def __repr__(self) -> str:
         return f"Remote({self.upstream!r})"
@@ -82,18 +90,6 @@ class Remote:
     def filenames(self) -> Iterable[tuple[NormalizedName, str]]:
         """Nothing, as `names`."""
         return ()
-
-    def project(self, name: NormalizedName) -> Project | None:
-        """The project as the upstream has it, or ``None`` if it says (status 404) that it has none.
-
-        If it says nothing sensible, what it said last is returned (see
-        `stale`). Raises Unavailable, Late, Busy or Loop if there is no such.
-        """
-        return self._shelf.project(name)
-
-    def stale(self, name: NormalizedName) -> float | None:
-        """Seconds since the upstream confirmed a project that is served only because it gives no answer now."""
-        return self._shelf.stale(name)
 
     def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
         """A file, its core metadata or its signature. Raises Missing, Unavailable, Late, Busy, Loop."""
