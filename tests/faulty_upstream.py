@@ -68,6 +68,7 @@ class FaultyUpstream(socketserver.ThreadingTCPServer):
         self.requests: list[Request] = []
         self.connections = 0
         self.live: set[socket.socket] = set()
+        self.forgotten: set[socket.socket] = set()
         self.password: str | None = None
         """The Authorization field to insist on."""
         self._lock = threading.Lock()
@@ -111,6 +112,10 @@ class FaultyUpstream(socketserver.ThreadingTCPServer):
     def fault(self, path: str, fault: Fault, times: int = 10**9) -> None:
         """From now on answer `path` with a fault, so many times."""
         self.faults[path] = [fault, times]
+
+    def forget(self) -> None:
+        """What is sent on the connections that are open now reaches nobody any more, as behind some firewalls."""
+        self.forgotten |= self.live
 
     def heal(self) -> None:
         """No more faults."""
@@ -190,6 +195,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The fault that is due, or what is stored."""
+        if self.connection in self.server.forgotten:
+            while self.connection.recv(2**16):
+                pass
+            self.close_connection = True
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.note(Request(self.command, self.path, headers))
         path = self.path.partition("?")[0]

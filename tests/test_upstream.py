@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import faulty_upstream as faulty
@@ -65,6 +66,37 @@ def test_connections_are_used_again(server: faulty.FaultyUpstream) -> None:
         body.close()
         assert upstream.size(server.base + "files/foo-1.0.tar.gz", named=no_others) == 1000
     assert server.connections == 1
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(server: faulty.FaultyUpstream) -> None:
+    upstream = client(server, idle=0.2)
+    upstream.page(FOO)
+    time.sleep(0.3)
+    upstream.page(FOO)
+    assert server.connections == 2
+
+
+def test_idle_connections_that_were_forgotten_on_the_way_harm_nobody(server: faulty.FaultyUpstream) -> None:
+    upstream = client(server, read=10.0, page=10.0, pause=60.0)
+    together = threading.Barrier(2)
+
+    def answer_together(handler: faulty.Handler) -> None:
+        together.wait(30)
+        handler.store(server.stored[PAGE], {})
+
+    server.fault(PAGE, answer_together, times=2)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(upstream.page, [FOO, FOO]))
+    assert server.connections == 2
+    time.sleep(2.1)  # only a connection that had a rest is doubted
+    server.forget()
+    assert isinstance(upstream.page(FOO), FetchedPage)
+    before = len(server.requests)
+    assert isinstance(upstream.page(FOO), FetchedPage)
+    body = upstream.open(server.base + "files/foo-1.0.tar.gz", named=no_others)
+    assert b"".join(body.pieces(0)) == b"x" * 1000
+    assert len(server.requests) == before + 2
+    assert server.connections == 3  # nobody tried the other one
 
 
 def test_pages_are_asked_for_in_every_form_and_packed(server: faulty.FaultyUpstream) -> None:

@@ -242,6 +242,26 @@ def test_the_proxy_itself_may_speak_tls(
             client(f"{scheme}://{HOST}/simple/", None, proxy.url).page(FOO)
 
 
+def test_idle_connections_that_were_forgotten_on_the_way_harm_nobody_within_tls_and_through_proxies(
+    secure: faulty.FaultyUpstream, plain: faulty.FaultyUpstream, authority: tuple[Path, ssl.SSLContext]
+) -> None:
+    places = {f"{HOST}:443": secure.port, f"{HOST}:80": plain.port}
+    with forward_proxy.proxy(places) as proxy, forward_proxy.proxy(places, authority[1]) as secret:
+        ways = [
+            client(secure.url, authority[0], read=10.0, page=10.0),
+            client(f"http://{HOST}/simple/", None, proxy.url, read=10.0, page=10.0),
+            client(f"https://{HOST}/simple/", authority[0], proxy.url, read=10.0, page=10.0),
+            client(f"https://{HOST}/simple/", authority[0], secret.url, read=10.0, page=10.0),
+        ]
+        for upstream in ways:
+            assert fetched(upstream) == b"x" * 1000
+        time.sleep(2.1)  # only a connection that had a rest is doubted
+        secure.forget()
+        plain.forget()
+        with ThreadPoolExecutor(len(ways)) as pool:
+            assert list(pool.map(fetched, ways)) == [b"x" * 1000] * len(ways)
+
+
 @pytest.mark.parametrize(
     ("direct", "through"),
     [

@@ -21,6 +21,7 @@ from typing import Any
 import requests.adapters
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.wait import wait_for_read
 
 from ..errors import Late, Unavailable
 from .addresses import Reach, Unreachable, connected, resolve
@@ -132,8 +133,18 @@ Dial = Callable[[str, int, float, Any], socket.socket]
 """A socket connected to host and port within so many seconds, with these options. Raises Unavailable, Late."""
 
 
-def adapter(reach: Reach, ways: Ways, proxy: Proxy | None, connections: int) -> requests.adapters.HTTPAdapter:
-    """What `requests` goes through a proxy with, or else within its `reach`; `connections` to one server are kept idle.
+_RESTED = 2.0  # seconds after which a connection may have been forgotten
+_SHARE = 4  # part of its time that a request gives such a one
+
+
+def adapter(
+    reach: Reach, ways: Ways, proxy: Proxy | None, connections: int, idle: float
+) -> requests.adapters.HTTPAdapter:
+    """What `requests` goes through a proxy with, or else within its `reach`; `connections` to one server are kept.
+
+    Firewalls forget a connection that is idle, and let what is sent on it vanish. So one is kept for `idle` seconds
+    only, and one that gives no answer after a rest is taken for broken, with all that rest, while there is time to ask
+    again.
 
     Each is timed by the `current` call. Names and ports that a proxy is asked for are the caller's to check, and it
     says ``proxies`` when it sends. A session would add redirects, cookies and the environment, so there is none.
@@ -143,8 +154,16 @@ def adapter(reach: Reach, ways: Ways, proxy: Proxy | None, connections: int) -> 
     class Timed(HTTPConnection):
         response_class = _Response
         call: Call | None = None
+        idle_since = math.inf
+        silent_at = -math.inf  # of all together: when one gave no answer
+
+        @property
+        def is_connected(self) -> bool:
+            """Whether it may be used again, which is asked of an idle one."""
+            return super().is_connected and self.idle_since > max(time.monotonic() - idle, Timed.silent_at)
 
         def _new_conn(self) -> socket.socket:
+            self.idle_since = math.inf
             self.call = call = current.call
             timeout = float(self.timeout or 10.0)
             assert self.port is not None
@@ -153,7 +172,11 @@ def adapter(reach: Reach, ways: Ways, proxy: Proxy | None, connections: int) -> 
             return made
 
         def getresponse(self) -> Any:
-            self.call = current.call
+            self.call = call = current.call
+            rested = time.monotonic() - self.idle_since > _RESTED
+            if rested and call is not None and not wait_for_read(self.sock, call.left() / _SHARE):
+                Timed.silent_at = time.monotonic()
+                raise ConnectionAbortedError("a connection that was idle gave no answer")
             return super().getresponse()
 
     class Secure(Timed, HTTPSConnection):
@@ -175,7 +198,12 @@ def adapter(reach: Reach, ways: Ways, proxy: Proxy | None, connections: int) -> 
     class PlainPool(urllib3.HTTPConnectionPool):
         ConnectionCls = Timed
 
-    class SecurePool(urllib3.HTTPSConnectionPool):
+        def _put_conn(self, conn: Any) -> None:
+            if conn is not None:
+                conn.idle_since = time.monotonic()
+            super()._put_conn(conn)
+
+    class SecurePool(PlainPool, urllib3.HTTPSConnectionPool):
         ConnectionCls = Secure
 
     class Adapter(requests.adapters.HTTPAdapter):

@@ -48,7 +48,8 @@ class Exchange:
     file, and then for it to go on; `page` for a whole page or another small
     thing, with all it takes. `hosts` names further hosts (``HOST`` or
     ``HOST:PORT``) that its redirects may lead to. After a connection failed,
-    nothing tries again for `pause` seconds.
+    nothing tries again for `pause` seconds. One that is not used for `idle`
+    seconds is not used again.
 
     Safe to share between threads. Raises ConfigError for what cannot be used.
     """
@@ -64,6 +65,7 @@ class Exchange:
         read: float = 10.0,
         page: float = 11.0,
         pause: float = 5.0,
+        idle: float = 20.0,
         ways: Ways | None = None,
         hosts: tuple[str, ...] = (),
         rate: Rate | None = None,
@@ -83,9 +85,8 @@ class Exchange:
         self._hosts = frozenset(_authority(host) for host in hosts)
         self._reach = Reach(self.origin)
         self._ways = ways or Ways()
-        self._adapters = {
-            proxy: adapter(self._reach, self._ways, proxy, calls) for proxy in (None, *self._ways.proxies.values())
-        }
+        through = (None, *self._ways.proxies.values())
+        self._adapters = {proxy: adapter(self._reach, self._ways, proxy, calls, idle) for proxy in through}
         # Origin → until when it is not asked, and why: every client would wait for one that is down.
         self._down = Kept[tuple[float, Unavailable]](lambda down: 0, most_bytes=_DOWN)
         self._heard = 0.0
@@ -185,7 +186,7 @@ class Exchange:
         except (Unavailable, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             raised = _meaning(error, self._ways.whose(origin), origin, proxy, call)
             silent = isinstance(raised, Late) and self._heard < call.started
-            # One connection that broke may be an idle one that had just been closed.
+            # One connection that broke may be an idle one that had just been closed, or was forgotten on the way.
             if silent or isinstance(error, Unreachable):
                 self._mark_down(origin, raised)
             raise raised from error
