@@ -26,8 +26,9 @@ _log = logging.getLogger(__name__)
 
 def strongest(hashes: Mapping[str, str]) -> tuple[str, str] | None:
     """The digest to check a file by: sha256 where there is one, for everybody knows it; else the longest known."""
-    known = [(name, digest) for name, digest in hashes.items() if name in _KNOWN]
-    return max(known, key=lambda found: (found[0] == "sha256", len(found[1])), default=None)
+    if "sha256" in hashes:
+        return "sha256", hashes["sha256"]
+    return max((found for found in hashes.items() if found[0] in _KNOWN), key=lambda found: len(found[1]), default=None)
 
 
 class Check:

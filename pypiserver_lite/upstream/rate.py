@@ -75,36 +75,43 @@ class Traffic:
 
     def requested(self) -> None:
         """A request went to an upstream."""
-        self._add(requests=1)
+        with self._lock:
+            self._tally.requests += 1
+            due = self._is_due()
+        if due:
+            self.summarize()
 
     def received(self, size: int) -> None:
         """Bytes of a body came from an upstream."""
-        self._add(received=size)
+        with self._lock:
+            self._tally.received += size
 
     def cached(self, size: int) -> None:
         """Bytes of a file were handed out from what was here."""
-        self._add(cached=size, saved=size)
+        with self._lock:
+            self._tally.cached += size
+            self._tally.saved += size
+            due = self._is_due()
+        if due:
+            self.summarize()
 
     def unchanged(self, size: int) -> None:
         """An upstream confirmed a page of this many bytes instead of sending it again."""
-        self._add(saved=size)
+        with self._lock:
+            self._tally.saved += size
 
     def snapshot(self) -> Tally:
         """All counters at one moment."""
         with self._lock:
             return replace(self._tally)
 
-    def _add(self, requests: int = 0, received: int = 0, cached: int = 0, saved: int = 0) -> None:
-        with self._lock:
-            self._tally.requests += requests
-            self._tally.received += received
-            self._tally.cached += cached
-            self._tally.saved += saved
-            due = self._clock() >= self._next
-            if due:
-                self._next = self._clock() + self._pause
-        if due:
-            self.summarize()
+    def _is_due(self) -> bool:
+        """Whether it is time to tell, for the thread that asks first."""
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + self._pause
+        return True
 
     def summarize(self) -> None:
         """Log the totals, unless nothing has happened since they were logged last."""
