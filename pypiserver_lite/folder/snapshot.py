@@ -81,10 +81,10 @@ class Snapshot:
         self._names: tuple[NormalizedName, ...] = ()
         self._names_stale = True
         self._held: set[NormalizedName] = set()
-        self.once = Names(self._roots, self.projects, copies)
+        self.kept_names = Names(self._roots, self.projects, copies)
         """The names that are ours without having files."""
-        self.once.load()
-        self.roots = Roots(self._roots, self.once, remembered)
+        self.kept_names.load()
+        self.roots = Roots(self._roots, self.kept_names, remembered)
         self._list([], first=True)
         self._record()
 
@@ -129,12 +129,12 @@ class Snapshot:
 
     def had(self, name: NormalizedName) -> bool:
         """Whether the name is ours: it has files, or had some once and was not released, or a link for one is here."""
-        return name in self.projects or name in self._held or self.once.keeps(name)
+        return name in self.projects or name in self._held or self.kept_names.keeps(name)
 
     def release(self, names: Iterable[NormalizedName] | None) -> None:
         """Keep these names no more, or with ``None`` none without files, in roots as they are. Raises Unavailable."""
         with self._lock:
-            self.once.release(names)
+            self.kept_names.release(names)
 
     def names(self) -> tuple[NormalizedName, ...]:
         """Every project, sorted; the same object while the set is unchanged."""
@@ -250,19 +250,19 @@ class Snapshot:
         gone = [project for project, entries in changed.items() if not entries and project in self.projects]
         new = [project for project, entries in changed.items() if entries and project not in self.projects]
         # First, so that nobody finds a name neither here nor kept.
-        self.once.went(gone)
+        self.kept_names.went(gone)
         for project, entries in changed.items():
             if entries:
                 self.projects[project] = entries
             else:
                 self.projects.pop(project, None)
-        self.once.came(new)
+        self.kept_names.came(new)
         self._names_stale |= bool(gone or new)
 
     def _record(self) -> None:
         """Write down new names, but nothing where a disk may be missing."""
         if self.roots.whole:
-            self.once.write()
+            self.kept_names.write()
 
     def _stale(self, now: float | None) -> list[Listing]:
         """The folders that changed, or may have: those that are due at `now`, or with ``None`` all of them."""
@@ -313,7 +313,7 @@ class Snapshot:
             _say_what_was_seen(walk)
             return
         # Another process may have had names that came and went since.
-        self.once.look()
+        self.kept_names.look()
         self._record()
         self._listings.spend(began, self.clock(), sum(len(listing.files) for listing in stale))
         if walk.appeared:
@@ -328,7 +328,7 @@ class Snapshot:
     def after_fork(self) -> None:
         """In a child process: whoever held the lock is not here."""
         self._lock, self._looking = threading.Lock(), threading.Lock()
-        self.once.after_fork()
+        self.kept_names.after_fork()
 
 
 def _say_what_was_seen(walk: Walk) -> None:

@@ -136,7 +136,7 @@ class Folder:
         """The names that are ours without having files, sorted. Raises Unavailable if a root may hold some."""
         self._snapshot.refresh()
         self._snapshot.roots.check()
-        return self._snapshot.once.kept()
+        return self._snapshot.kept_names.kept()
 
     def release(self, names: Sequence[NormalizedName] | None) -> tuple[NormalizedName, ...]:
         """Let these names, which have no files, be looked for elsewhere again; those that are kept no more.
@@ -146,7 +146,7 @@ class Folder:
         one that was never here, Unavailable if that cannot be written down.
         """
         self._snapshot.refresh()
-        kept = self._snapshot.once.kept()
+        kept = self._snapshot.kept_names.kept()
         for name in names or ():
             if name in self._snapshot.projects:
                 raise Conflict(f"{name} has files here; remove them first")

@@ -28,6 +28,7 @@ from ..releases import release
 from ..search import LONGEST_QUERY
 from ..simple import render
 from ..simple.negotiate import Form, negotiate
+from ..upload.body import RequestBody
 from ..upstream import hops
 from . import answers, changes, entry, legacy_json, pages, rpc, templates
 from .downloads import Downloads
@@ -254,7 +255,7 @@ class PypiServerLite(entry.Entry):
         length = changes.content_length(bottle.request.environ)
         if length is not None and length > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
-        body = upload.RequestBody(changes.request_body(bottle.request.environ), length, None).read(rpc.LONGEST + 1)
+        body = RequestBody(changes.request_body(bottle.request.environ), length, None).read(rpc.LONGEST + 1)
         if len(body) > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
         state, address = self.site.store.state(), self._address()

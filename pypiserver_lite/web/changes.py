@@ -12,7 +12,8 @@ from ..errors import Invalid
 
 if TYPE_CHECKING:
     from ..site import Site
-    from ..upload import Readable, Received
+    from ..upload import Received
+    from ..upload.body import Readable
 
 
 def content_length(environ: Mapping[str, Any]) -> int | None:

@@ -19,44 +19,27 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
-from urllib.parse import parse_qsl
+from typing import Any, NoReturn
 
-from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
-
-from . import archives, digests, dists, metadata
-from .disk import Staged, translate
-from .errors import Invalid, TooLarge
-from .model import Upload
+from .. import archives, digests, dists, metadata
+from ..disk import Staged, translate
+from ..errors import Invalid, TooLarge
+from ..model import Upload
+from .body import Readable, RequestBody, read_form
 
 ACTIONS = ("file_upload", "submit", "verify", "remove_pkg", "yank", "unyank")
 """What `receive` returns; what is not an upload is for the caller to carry out."""
 
 MAX_TEXT = 8 * 2**20
 """Bytes of all text fields together, names included: descriptions of several 100 KiB are common."""
-MAX_URLENCODED = 2**20
 MAX_ATTESTATIONS = 2**20
 MAX_SIGNATURE = 64 * 2**10
-MAX_PARTS = 5000
 MAX_FIELD_NAME = 200
-MAX_HEADER_LINE = 4096
-MAX_HEADERS = 8
 
-_CHUNK = 256 * 2**10
 
 _HEX_DIGITS = {"md5": 32, "sha256": 64, "blake2_256": 64}
 _FILETYPES = {"sdist": "sdist", "bdist_wheel": "wheel"}
 _ARMOUR = b"-----BEGIN PGP SIGNATURE-----"
-
-# Any printable text, more than RFC 2046 allows: a line break in it would break the search for it.
-_BOUNDARY = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
-
-
-class Readable(Protocol):
-    """A request's body."""
-
-    def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; empty at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,91 +80,17 @@ def receive(
     before reading further, Invalid, and an Unavailable when the disk fails;
     then no temporary file is left.
     """
-    if limit is not None and content_length is not None and content_length > limit:
-        _refuse_size(limit)
-    kind, options = parse_options_header((content_type or "")[:1024])
     body = RequestBody(stream, content_length, limit)
     try:
         with ExitStack() as leftovers:
             form = _Form(lambda: leftovers.enter_context(Staged(stage())))
-            if kind == "multipart/form-data":
-                _read_multipart(body, options.get("boundary", ""), form)
-            elif kind == "application/x-www-form-urlencoded":
-                _read_urlencoded(body, form)
-            else:
-                raise Invalid("Content-Type: send the form as multipart/form-data, as twine and curl -F do")
+            read_form(body, content_type, form)
             received = form.finish()
             if received.upload is not None:
                 leftovers.pop_all()  # it is the caller's from now on
             return received
     except OSError as error:
         raise translate(error) from error
-
-
-def _refuse_size(limit: int) -> NoReturn:
-    raise TooLarge(f"this index takes at most {limit} bytes at once (--max-upload)")
-
-
-class RequestBody:
-    """A request's body that is exactly as long as announced, if it was, and not longer than `limit`, if there is one.
-
-    Whatever the server does: some would wait for more.
-    """
-
-    def __init__(self, stream: Readable, length: int | None, limit: int | None) -> None:
-        self._stream, self._length, self._limit = stream, length, limit
-        self._read = 0
-
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes. Raises TooLarge, and Invalid where the body breaks off."""
-        if self._length is not None:
-            size = min(size, self._length - self._read)
-        try:
-            data = self._stream.read(size) if size > 0 else b""
-        except OSError as error:
-            raise Invalid("the request body broke off; send it again") from error
-        self._read += len(data)
-        if self._limit is not None and self._read > self._limit:
-            _refuse_size(self._limit)
-        if not data and self._length is not None and self._read < self._length:
-            raise Invalid("the request body is shorter than its Content-Length; send it again")
-        return data
-
-
-def _read_multipart(body: RequestBody, boundary: str, form: _Form) -> None:
-    if not _BOUNDARY.fullmatch(boundary):
-        raise Invalid("Content-Type: multipart/form-data needs a boundary of 1 to 200 printable characters")
-    parser = PushMultipartParser(
-        boundary, max_header_size=MAX_HEADER_LINE, max_header_count=MAX_HEADERS, max_segment_count=MAX_PARTS
-    )
-    try:
-        while not parser.closed:
-            # An empty chunk closes the parser, which raises if the last boundary has not been seen.
-            for event in parser.parse(body.read(_CHUNK)):
-                if isinstance(event, MultipartSegment):
-                    form.begin(event.name or "", event.filename)
-                elif event is None:
-                    form.end()
-                else:
-                    form.data(event)
-    except ParserLimitReached as error:
-        raise Invalid("the form has too many parts, or a part's header is too long") from error
-    except MultipartError as error:
-        raise Invalid(f"the body is not a whole multipart/form-data: {error.args[0]}") from error
-
-
-def _read_urlencoded(body: RequestBody, form: _Form) -> None:
-    data = bytearray()
-    while chunk := body.read(_CHUNK):
-        data += chunk
-        if len(data) > MAX_URLENCODED:
-            raise TooLarge(f"a URL-encoded form may have {MAX_URLENCODED} bytes; files go as multipart/form-data")
-    try:
-        pairs = parse_qsl(data.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARTS)
-    except ValueError as error:
-        raise Invalid("the URL-encoded form has too many fields, or is not percent-encoded UTF-8") from error
-    for name, value in pairs:
-        form.add(name, value)
 
 
 class _Content:
