@@ -10,7 +10,7 @@ from packaging.utils import NormalizedName
 
 from pypiserver_lite.errors import ConfigError, Unavailable
 from pypiserver_lite.upstream.addresses import Forbidden, Reach, origin_of, realm_of
-from pypiserver_lite.upstream.client import FetchedPage, Upstream, no_others
+from pypiserver_lite.upstream.client import FetchedPage, Upstream
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_public_upstream_leads_to_no_loopback_however_it_is_spelled(host: str)
 def test_a_loopback_upstream_leads_to_no_other_network(server: faulty.FaultyUpstream, host: str) -> None:
     upstream = client(server)
     with pytest.raises(Forbidden):
-        upstream.open(f"http://{host}:{server.port}/secret", named=no_others)
+        upstream.open(f"http://{host}:{server.port}/secret")
 
 
 def test_a_redirect_goes_where_the_upstream_or_its_pages_lead(server: faulty.FaultyUpstream) -> None:
@@ -84,12 +84,12 @@ def test_a_redirect_goes_where_the_upstream_or_its_pages_lead(server: faulty.Fau
         server.fault("/f", faulty.redirect(other.base + "f"))
         upstream = client(server)
         with pytest.raises(Forbidden):
-            upstream.open(server.base + "f", named=no_others)
+            upstream.open(server.base + "f")
         assert other.requests == []
-        body = upstream.open(server.base + "f", named=lambda: frozenset({("127.0.0.1", other.port)}))
+        body = upstream.open(server.base + "f", named=frozenset({("127.0.0.1", other.port)}))
         assert b"".join(body.pieces(0)) == b"there"
         allowed = client(server, hosts=(f"127.0.0.1:{other.port}",))
-        assert allowed.small(server.base + "f", named=no_others, limit=10) == b"there"
+        assert allowed.small(server.base + "f", limit=10) == b"there"
 
 
 def test_a_redirect_to_a_forbidden_address_is_not_followed_even_if_its_host_is_named(
@@ -97,7 +97,7 @@ def test_a_redirect_to_a_forbidden_address_is_not_followed_even_if_its_host_is_n
 ) -> None:
     server.fault("/f", faulty.redirect("http://169.254.169.254/latest/"))
     with pytest.raises(Forbidden):
-        client(server).open(server.base + "f", named=lambda: frozenset({("169.254.169.254", 80)}))
+        client(server).open(server.base + "f", named=frozenset({("169.254.169.254", 80)}))
 
 
 def test_a_redirect_on_the_own_host_is_followed(server: faulty.FaultyUpstream) -> None:

@@ -22,7 +22,7 @@ from pypiserver_lite.config import settings
 from pypiserver_lite.errors import Busy, ConfigError, Late, Loop, Missing, Unavailable
 from pypiserver_lite.kept import Turnstile
 from pypiserver_lite.upstream import default_upstream, hops
-from pypiserver_lite.upstream.client import UNCHANGED, FetchedPage, Upstream, no_others
+from pypiserver_lite.upstream.client import UNCHANGED, FetchedPage, Upstream
 from pypiserver_lite.upstream.rate import Rate
 from pypiserver_lite.upstream.replies import unzipped
 
@@ -61,10 +61,10 @@ def test_connections_are_used_again(server: faulty.FaultyUpstream) -> None:
     for name in ("foo", "foo", "none", "foo"):
         upstream.page(NormalizedName(name))
     for _ in range(3):
-        body = upstream.open(server.base + "files/foo-1.0.tar.gz", named=no_others)
+        body = upstream.open(server.base + "files/foo-1.0.tar.gz")
         assert b"".join(body.pieces(0)) == b"x" * 1000
         body.close()
-        assert upstream.size(server.base + "files/foo-1.0.tar.gz", named=no_others) == 1000
+        assert upstream.size(server.base + "files/foo-1.0.tar.gz") == 1000
     assert server.connections == 1
 
 
@@ -93,7 +93,7 @@ def test_idle_connections_that_were_forgotten_on_the_way_harm_nobody(server: fau
     assert isinstance(upstream.page(FOO), FetchedPage)
     before = len(server.requests)
     assert isinstance(upstream.page(FOO), FetchedPage)
-    body = upstream.open(server.base + "files/foo-1.0.tar.gz", named=no_others)
+    body = upstream.open(server.base + "files/foo-1.0.tar.gz")
     assert b"".join(body.pieces(0)) == b"x" * 1000
     assert len(server.requests) == before + 2
     assert server.connections == 3  # nobody tried the other one
@@ -145,7 +145,7 @@ def test_a_page_is_whole_or_an_error(server: faulty.FaultyUpstream, fault: fault
 def test_a_file_is_not_taken_packed(server: faulty.FaultyUpstream) -> None:
     server.fault("/f", faulty.page(gzip.compress(b"x"), **{"Content-Encoding": "gzip"}))
     with pytest.raises(Unavailable):
-        client(server).open(server.base + "f", named=no_others)
+        client(server).open(server.base + "f")
 
 
 @pytest.mark.parametrize(
@@ -200,8 +200,8 @@ def test_a_slow_upstream_is_given_up_and_not_a_slow_reader(server: faulty.Faulty
     server.fault("/drip", faulty.drip(b"x" * 500, 0.05))
     upstream = client(server, read=0.3, rate=Rate(5000))
     with pytest.raises(Late):
-        b"".join(upstream.open(server.base + "drip", named=no_others).pieces(0))
-    body, pieces = upstream.open(server.base + "files/foo-1.0.tar.gz", named=no_others), []
+        b"".join(upstream.open(server.base + "drip").pieces(0))
+    body, pieces = upstream.open(server.base + "files/foo-1.0.tar.gz"), []
     for piece in body.pieces(0):
         pieces.append(piece)
         time.sleep(2.2 if len(pieces) == 1 else 0)  # so long for 1,000 bytes would be too slow for an upstream
@@ -258,10 +258,10 @@ def test_beyond_the_cap_the_answer_is_busy_and_comes_at_once(server: faulty.Faul
 def test_a_body_that_is_given_up_frees_its_place(server: faulty.FaultyUpstream) -> None:
     upstream = client(server, calls=1, room=0)
     for _ in range(3):
-        body = upstream.open(server.base + "files/foo-1.0.tar.gz", named=no_others)
+        body = upstream.open(server.base + "files/foo-1.0.tar.gz")
         del body
     with pytest.raises(Missing):
-        upstream.open(server.base + "files/none", named=no_others)
+        upstream.open(server.base + "files/none")
     assert isinstance(upstream.page(FOO), FetchedPage)
 
 
@@ -287,11 +287,11 @@ def test_credentials_go_to_the_upstream_alone(server: faulty.FaultyUpstream, tmp
     assert sent == [server.password, "Basic " + base64.b64encode(b"ann:0ther").decode()]
     with faulty.upstream() as other:
         other.stored["/f"] = faulty.Stored(b"x")
-        by_url.small(other.base + "f", named=no_others, limit=9)
+        by_url.small(other.base + "f", limit=9)
         server.fault("/f", faulty.redirect(other.base + "f"))
-        by_url.small(server.base + "f", named=lambda: frozenset({("127.0.0.1", other.port)}), limit=9)
+        by_url.small(server.base + "f", named=frozenset({("127.0.0.1", other.port)}), limit=9)
         server.fault("/f", faulty.redirect(other.base.replace("//", "//eve:own@") + "f"))
-        by_url.small(server.base + "f", named=lambda: frozenset({("127.0.0.1", other.port)}), limit=9)
+        by_url.small(server.base + "f", named=frozenset({("127.0.0.1", other.port)}), limit=9)
         assert [request.headers.get("authorization") for request in other.requests] == [None, None, None]
 
 
@@ -352,12 +352,12 @@ def test_parts_of_files_are_those_asked_for(server: faulty.FaultyUpstream) -> No
     data = bytes(range(250)) * 4
     server.stored["/f"] = faulty.Stored(data, etag='"1"')
     upstream = client(server)
-    body = upstream.open(server.base + "f", named=no_others, start=10, stop=20)
+    body = upstream.open(server.base + "f", start=10, stop=20)
     assert (b"".join(body.pieces(10)), body.start, body.size, body.validator) == (data[10:20], 10, 1000, '"1"')
     assert server.requests[-1].headers["range"] == "bytes=10-19"
     assert server.requests[-1].headers["accept-encoding"] == "identity"
     server.stored["/f"].ranges = False
-    body = upstream.open(server.base + "f", named=no_others, start=10, stop=20)
+    body = upstream.open(server.base + "f", start=10, stop=20)
     assert (body.start, body.size) == (0, 1000)
     body.close()
 
@@ -367,16 +367,16 @@ def test_another_part_than_the_one_asked_for_is_refused(server: faulty.FaultyUps
         fields = {"Content-Range": field} if field else {}
         server.fault("/f", lambda handler, fields=fields: handler.answer(206, b"0123456789", fields))  # type: ignore[misc]
         with pytest.raises(Unavailable):
-            client(server).open(server.base + "f", named=no_others, start=10, stop=20)
+            client(server).open(server.base + "f", start=10, stop=20)
 
 
 def test_side_files_are_bounded(server: faulty.FaultyUpstream) -> None:
     server.stored["/f"] = faulty.Stored(bytes(2000))
     upstream = client(server)
-    assert upstream.small(server.base + "f", named=no_others, limit=2000) == bytes(2000)
-    assert upstream.small(server.base + "g", named=no_others, limit=2000) is None
+    assert upstream.small(server.base + "f", limit=2000) == bytes(2000)
+    assert upstream.small(server.base + "g", limit=2000) is None
     with pytest.raises(Unavailable):
-        upstream.small(server.base + "f", named=no_others, limit=1999)
+        upstream.small(server.base + "f", limit=1999)
 
 
 def test_a_bomb_is_never_unpacked_at_once() -> None:

@@ -23,7 +23,7 @@ from packaging.utils import NormalizedName
 from pypiserver_lite import make_app
 from pypiserver_lite.errors import ConfigError, Late, Unavailable
 from pypiserver_lite.upstream.addresses import Forbidden, origin_of
-from pypiserver_lite.upstream.client import FetchedPage, Upstream, no_others
+from pypiserver_lite.upstream.client import FetchedPage, Upstream
 from pypiserver_lite.upstream.ways import BUNDLES, STORES, find
 
 FOO = NormalizedName("foo")
@@ -157,7 +157,7 @@ def test_a_slow_handshake_holds_up_nobody_else(secure: faulty.FaultyUpstream) ->
 
     def knock(address: str) -> None:
         with pytest.raises(Unavailable):
-            upstream.open(address, named=no_others)
+            upstream.open(address)
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"https://127.0.0.1:{silent.getsockname()[1]}/f"
@@ -180,20 +180,20 @@ def test_https_never_goes_on_to_http(
     secure.fault("/f", faulty.redirect(f"{plain.base}files/foo-1.0.tar.gz"))
     for hop in (
         lambda: upstream.page(FOO),
-        lambda: upstream.open(f"{secure.base}f", named=lambda: frozenset({("127.0.0.1", plain.port)})),
+        lambda: upstream.open(f"{secure.base}f", named=frozenset({("127.0.0.1", plain.port)})),
     ):
         with pytest.raises(Forbidden, match="without encryption"):
             hop()
     assert plain.requests == []
     secure.fault("/f", faulty.redirect(f"{secure.base}files/foo-1.0.tar.gz"))
-    assert upstream.small(f"{secure.base}f", named=no_others, limit=1000) == b"x" * 1000
+    assert upstream.small(f"{secure.base}f", limit=1000) == b"x" * 1000
 
 
 def fetched(upstream: Upstream) -> bytes | None:
     page = upstream.page(FOO)
     assert isinstance(page, FetchedPage)
-    assert upstream.size(f"{upstream.url[:-8]}/files/foo-1.0.tar.gz", named=no_others) == 1000
-    return upstream.small(f"{upstream.url[:-8]}/files/foo-1.0.tar.gz", named=no_others, limit=1000)
+    assert upstream.size(f"{upstream.url[:-8]}/files/foo-1.0.tar.gz") == 1000
+    return upstream.small(f"{upstream.url[:-8]}/files/foo-1.0.tar.gz", limit=1000)
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "--fallback-proxy"])
@@ -350,7 +350,7 @@ def test_a_proxy_of_another_kind_is_refused_without_showing_its_address(
 def test_a_proxy_is_asked_for_no_address_inside(host: str, proxy: forward_proxy.ForwardProxy) -> None:
     upstream = client(f"http://{HOST}/simple/", None, proxy.url)
     with pytest.raises(Forbidden):
-        upstream.open(f"http://{host}/latest/", named=no_others)
+        upstream.open(f"http://{host}/latest/")
     assert proxy.asked == []
 
 
@@ -361,9 +361,9 @@ def test_a_redirect_through_a_proxy_goes_where_the_upstreams_pages_lead(
     plain.fault("/f", faulty.redirect("http://files.example.test/files/foo-1.0.tar.gz"))
     upstream = client(f"http://{HOST}/simple/", None, proxy.url)
     with pytest.raises(Forbidden):
-        upstream.open(f"http://{HOST}/f", named=no_others)
+        upstream.open(f"http://{HOST}/f")
     named = frozenset({("files.example.test", 80)})
-    assert upstream.small(f"http://{HOST}/f", named=lambda: named, limit=1000) == b"x" * 1000
+    assert upstream.small(f"http://{HOST}/f", named=named, limit=1000) == b"x" * 1000
 
 
 def test_a_web_server_that_passes_a_proxy_header_on_as_a_variable_names_no_proxy(

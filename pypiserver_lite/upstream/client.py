@@ -22,6 +22,7 @@ ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+ht
 UNCHANGED: Final = "unchanged"
 """The upstream's reply that a page is still the same."""
 
+_NO_OTHERS: Named = frozenset()
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 
 
@@ -35,11 +36,6 @@ class FetchedPage:
     """Where it came from in the end; what its links are relative to. Holds no credentials."""
     etag: str | None = None
     modified: str | None = None
-
-
-def no_others() -> frozenset[tuple[str, int]]:
-    """No host but the upstream's own."""
-    return frozenset()
 
 
 class Upstream(Exchange):
@@ -61,7 +57,7 @@ class Upstream(Exchange):
         headers = {"Accept": ACCEPT, "Accept-Encoding": "gzip"}
         headers |= {"If-None-Match": etag} if etag else {}
         headers |= {"If-Modified-Since": modified} if modified else {}
-        with self._asked("GET", f"{self.url}{name}/", headers, no_others, self._page) as reply:
+        with self._asked("GET", f"{self.url}{name}/", headers, _NO_OTHERS, self._page) as reply:
             if reply.status == 404:
                 return None
             if reply.status == 304 and (etag or modified):
@@ -81,7 +77,7 @@ class Upstream(Exchange):
                 modified=field(reply.header("Last-Modified")),
             )
 
-    def small(self, url: str, *, named: Named, limit: int) -> bytes | None:
+    def small(self, url: str, *, limit: int, named: Named = _NO_OTHERS) -> bytes | None:
         """The bytes at an address that a page names, `limit` at most; ``None`` if there are none (404, 410).
 
         Raises Unavailable, Late, Busy, Loop.
@@ -92,7 +88,7 @@ class Upstream(Exchange):
             reply.check_file()
             return joined(reply.pieces(), limit)
 
-    def size(self, url: str, *, named: Named) -> int | None:
+    def size(self, url: str, *, named: Named = _NO_OTHERS) -> int | None:
         """The size of a file in bytes, if the upstream says so without sending it. Raises as `open` does."""
         with self._asked("HEAD", url, _AS_IT_IS, named, self._read) as reply:
             if reply.status in (405, 501):
@@ -101,7 +97,13 @@ class Upstream(Exchange):
             return number(reply.header("Content-Length"))
 
     def open(
-        self, url: str, *, named: Named, start: int = 0, stop: int | None = None, if_range: str | None = None
+        self,
+        url: str,
+        *,
+        named: Named = _NO_OTHERS,
+        start: int = 0,
+        stop: int | None = None,
+        if_range: str | None = None,
     ) -> Transfer:
         """A file, or the half-open range of it, as it comes and as the rate allows. The caller closes it.
 

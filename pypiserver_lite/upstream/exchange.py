@@ -29,7 +29,7 @@ from .rate import Rate, Traffic
 from .replies import Reply, number
 from .ways import Proxy, Ways
 
-Named = Callable[[], frozenset[tuple[str, int]]]
+Named = frozenset[tuple[str, int]]
 """Hosts and ports that a page of the upstream names."""
 
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -156,7 +156,7 @@ class Exchange:
         if after.host == own.host and (after.port == own.port or (own.port, after.port) == (80, 443)):
             return
         authority = (after.host, after.port)
-        if authority not in self._hosts and (after.host, 0) not in self._hosts and authority not in named():
+        if authority not in self._hosts and (after.host, 0) not in self._hosts and authority not in named:
             raise Forbidden(
                 f"the upstream redirects to {after.label}, which none of its pages names (see --fallback-host)"
             )

@@ -200,8 +200,7 @@ class Wanted:
 def hosts_of(project: Project) -> Named:
     """The hosts that the project's page names. Whoever reads a file holds these, and not the whole page."""
     origins = {"/".join(file.url.split("/", 3)[:3]) for file in project.files}
-    named = frozenset((origin.host, origin.port) for origin in map(origin_of, origins))
-    return lambda: named
+    return frozenset((origin.host, origin.port) for origin in map(origin_of, origins))
 
 
 def beside(url: str, side: str) -> str:
