@@ -33,6 +33,36 @@ def test_fifty_slow_clients_disturb_nobody(start: Start) -> None:
         connection.close()
 
 
+@pytest.mark.parametrize("asked", [b"", b"GET /wait HTTP/1.1\r\nHost: here\r\n\r\n"])
+def test_urgent_data_ends_the_connection(start: Start, caplog: pytest.LogCaptureFixture, asked: bytes) -> None:
+    """The loop would be told of it again and again, and say so each time."""
+    running = start()
+    with running.connect() as connection:
+        connection.sendall(asked)
+        connection.send(b"!", socket.MSG_OOB)
+        with contextlib.suppress(ConnectionResetError):
+            assert read_all(connection) == b""
+    assert running.get()[0] == 200 and not caplog.records
+
+
+def test_a_clock_that_is_set_forward_cuts_nobody(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, now = start(idle_timeout=30), time.time
+    with running.connect() as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n")
+        monkeypatch.setattr(time, "time", lambda: now() + 10**6)
+        time.sleep(2.5)  # whoever is overdue is looked for each second
+        connection.sendall(b"\r\n")
+        assert read_head(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_clock_that_is_set_back_keeps_nobody(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, now = start(idle_timeout=2), time.time
+    with running.connect() as silent:
+        time.sleep(1)
+        monkeypatch.setattr(time, "time", lambda: now() - 10**6)
+        assert read_all(silent) == b""
+
+
 def test_what_does_not_come_in_time_is_closed(start: Start) -> None:
     running = start(idle_timeout=1)
     with running.connect() as silent, running.connect() as header, running.connect() as body, running.connect() as drip:

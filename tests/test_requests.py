@@ -65,6 +65,8 @@ MALFORMED = {
     "chunk size": (400, CHUNKED + b"xyz\r\n"),
     "signed chunk": (400, CHUNKED + b"+3\r\nabc\r\n0\r\n\r\n"),
     "chunk newline": (400, CHUNKED + b"3\nabc\r\n0\r\n\r\n"),
+    "newline after an extension": (400, CHUNKED + b"3;a\n\r\nabc\r\n0\r\n\r\n"),
+    "many lines": (400, b"GET / HTTP/1.1\r\nHost: here\r\n" + b"a:\r\n" * 16000 + b"\r\n"),
     "double newline": (400, CHUNKED + b"3\n\r\nabc\r\n0\r\n\r\n"),
     "chunk overrun": (400, CHUNKED + b"3\r\nabcde\r\n0\r\n\r\n"),
     "endless chunk line": (400, CHUNKED + b"0" * 9000),
@@ -346,6 +348,26 @@ def test_chunked_bodies_arrive_whole_however_they_are_cut(shared: Running) -> No
             connection.sendall(bytes([byte]))
         assert read_head(connection).startswith(b"HTTP/1.1 200 ")
     assert shared.app.bodies[-1] == b"abcd"
+
+
+@pytest.mark.parametrize("password", ["right", "wrong"])
+def test_a_body_in_chunks_of_a_byte_is_cut(shared: Running, password: str) -> None:
+    """Each costs the loop what a kilobyte costs, so that a few clients would be all that it has time for."""
+    before = len(shared.app.bodies)
+    with shared.connect() as connection, pytest.raises(OSError):
+        connection.sendall(CHUNKED.replace(b"\r\n\r\n", f"\r\nAuthorization: {password}\r\n\r\n".encode()))
+        for _ in range(1000):
+            connection.sendall(b"1\r\nx\r\n" * 1000)
+        pytest.fail("all of it was taken")
+    assert len(shared.app.bodies) == before
+
+
+@pytest.mark.parametrize("password", ["right", "wrong"])
+def test_a_body_in_chunks_of_some_hundred_bytes_is_taken(shared: Running, password: str) -> None:
+    with shared.connect() as connection:
+        connection.sendall(CHUNKED.replace(b"\r\n\r\n", f"\r\nAuthorization: {password}\r\n\r\n".encode()))
+        connection.sendall((b"100\r\n" + bytes(256) + b"\r\n") * 20_000 + b"0\r\n\r\n")
+        assert read_head(connection).startswith(b"HTTP/1.1 200 " if password == "right" else b"HTTP/1.1 401 ")
 
 
 @pytest.mark.parametrize("chunked", [False, True])

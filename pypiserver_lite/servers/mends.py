@@ -33,8 +33,10 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import waitress.channel
 from waitress import receiver, wasyncore
 from waitress.adjustments import Adjustments
 from waitress.buffers import OverflowableBuffer, ReadOnlyFileBasedBuffer
@@ -70,6 +72,9 @@ PART_BYTES = 512 * 1024
 _LOOKS = 3
 """The pace of a client is told from so many last looks at it, a second apart."""
 _CONTROL_BYTES = 4096
+_BETWEEN_BYTES, _CHUNK_BYTES = 32 * 1024, 32
+"""What may stand between the chunks of a body: some, and a byte in so many. Each chunk costs what a kilobyte does."""
+_MOST_LINES = 200  # of a header: each costs more than its bytes do
 _USUAL_HEAD = 2000  # characters
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CHUNKED = "Transfer-Encoding: chunked\r\n"
@@ -86,8 +91,11 @@ _NO_HOST = re.compile(r"[\s,/@\\?#<>\"]")
 _logger = logging.getLogger(__name__)
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that a request waits for a worker is no news
 
-# waitress's own pattern for the size of a chunk allows a line feed after it, and any number of digits.
+# waitress's own patterns for a chunk's size, and what may follow it, allow a line feed at the end and any length.
 receiver.ONLY_HEXDIG_RE = re.compile(rb"[0-9A-Fa-f]{1,15}\Z")
+receiver.CHUNK_EXT_RE = re.compile(receiver.CHUNK_EXT_RE.pattern.removesuffix(b"$") + rb"\Z")
+# The clock on the wall may be set while a connection lasts.
+waitress.channel.time = SimpleNamespace(time=time.monotonic)
 
 
 class Refusal(Error):  # type: ignore[misc] # waitress ships no types
@@ -102,23 +110,38 @@ class Refusal(Error):  # type: ignore[misc] # waitress ships no types
 
 
 class Nowhere(OverflowableBuffer):  # type: ignore[misc] # waitress ships no types
-    """The buffer of a body that nobody wants."""
+    """The buffer of a body that nobody wants; its length is what came, of which so much before."""
+
+    def __init__(self, before: int) -> None:
+        super().__init__(0)
+        self._given = before
+
+    def __len__(self) -> int:
+        return self._given
 
     def append(self, s: bytes) -> None:
         """Forget `s`."""
+        self._given += len(s)
 
 
 class Chunks(receiver.ChunkedReceiver):  # type: ignore[misc] # waitress ships no types
     """A body in chunks whose lines between them are bounded, at a cost that grows with its length alone."""
 
     error: Error | None
+    _between = 0
+    """Bytes between the chunks so far."""
 
     def received(self, data: bytes) -> int:
         """Take what belongs to the body of `data`, in small pieces: every chunk copies the rest of its piece."""
         taken: int = 0
         while taken < len(data) and not self.completed and self.error is None:
-            taken += super().received(data[taken : taken + _CONTROL_BYTES])
-            if len(self.control_line) + len(self.trailer) > _CONTROL_BYTES:
+            before = len(self)
+            some: int = super().received(data[taken : taken + _CONTROL_BYTES])
+            taken += some
+            self._between += some - (len(self) - before)
+            if self._between > _BETWEEN_BYTES + len(self) // _CHUNK_BYTES:
+                self.error = BadRequest("the body comes in chunks too small")
+            elif len(self.control_line) + len(self.trailer) > _CONTROL_BYTES:
                 self.error = BadRequest("a line between the chunks of the body is too long")
             elif self.completed and self.trailer.strip(b"\r") and not _FIELDS.fullmatch(self.trailer):
                 self.error = BadRequest("what follows the last chunk are no header fields")
@@ -186,6 +209,8 @@ class Request(HTTPRequestParser):  # type: ignore[misc] # waitress ships no type
     def parse_header(self, header_plus: bytes) -> None:
         """Read the header strictly. Raises ParsingError with what is wrong."""
         head = header_plus.replace(b"\t", b" ") if b"\t" in header_plus else header_plus
+        if head.count(b"\n") > _MOST_LINES:
+            raise ParsingError(f"the header has more than {_MOST_LINES} lines")
         if not _REQUEST_LINE.fullmatch(head, 0, head.find(b"\r\n")):
             raise ParsingError("the first line is not a request of HTTP/1.1 or 1.0")
         # Folded lines are read differently by different servers; waitress's patterns are quadratic in spaces.
@@ -225,9 +250,10 @@ class Request(HTTPRequestParser):  # type: ignore[misc] # waitress ships no type
 
     def refuse(self, error: Error) -> None:
         """Answer with `error`, whatever still comes of the body."""
+        came = len(self.body_rcv)
         with contextlib.suppress(OSError):  # a full disk fails the last flush too
             self.body_rcv.buf.close()
-        self.body_rcv.buf = Nowhere(0)
+        self.body_rcv.buf = Nowhere(came)
         self.error, self.completed = error, True
         # Who asks before sending a body sends none now, or does: only the end of the connection is clear.
         self.unwanted = not self.expects
@@ -261,7 +287,7 @@ class GrowingBody(ReadOnlyFileBasedBuffer):  # type: ignore[misc] # waitress shi
         self._file: Followable | None = file
         self._start = self._at = at
         self.remain = end - at
-        self.began = time.time()
+        self.began = time.monotonic()
 
     @property
     def dry(self) -> bool:
@@ -417,7 +443,7 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
     def __init__(self, server: Listener, sock: socket.socket, addr: Any, adj: Adjustments, map: Any = None) -> None:
         self.parser_class = functools.partial(Request, channel=self)
         self._ahead = b""
-        self._restart(time.time())
+        self._restart(time.monotonic())
         self._turn = TURN_BYTES
         super().__init__(server, sock, addr, adj, map=map)
         self.sendbuf_len = min(self.sendbuf_len, 2 * UNSENT_BYTES)
@@ -546,6 +572,10 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         else:
             request.close()
 
+    def handle_expt_event(self) -> None:
+        """Close: urgent data (RFC 6093) means nothing in HTTP, and stays what the system tells of until it is read."""
+        self.handle_close()
+
     def handle_close(self) -> None:
         """Close at once, and let go of a body that was half received: it may have a file on the disk."""
         super().handle_close()
@@ -593,7 +623,7 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
             except OSError:
                 return 0  # it comes again from the buffer, where the loop closes the connection
             if sent:
-                self.last_activity = time.time()
+                self.last_activity = time.monotonic()
             return sent
 
     def _flush_some(self, do_close: bool = True) -> bool:
@@ -638,7 +668,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
             channel = self.behind.popleft()
             if not channel.take_up():
                 self.behind.append(channel)
-        now = time.time()
+        now = time.monotonic()
         if now >= self.next_channel_cleanup:
             self.next_channel_cleanup = now + 1
             self.maintenance(now)
@@ -646,7 +676,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
     def readable(self) -> bool:
         """Whether another connection may come."""
         full = len(self._map) >= self.adj.connection_limit
-        return self.accepting and (not full or self._expendable(time.time()) is not None)
+        return self.accepting and (not full or self._expendable(time.monotonic()) is not None)
 
     def maintenance(self, now: float) -> None:
         """Close the connections that are overdue."""
@@ -658,7 +688,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
         """Take a connection, in place of another if there are too many."""
         full = len(self._map) >= self.adj.connection_limit
         super().handle_accept()
-        channel = self._expendable(time.time()) if full else None
+        channel = self._expendable(time.monotonic()) if full else None
         if channel is not None:
             channel.handle_close()
 
