@@ -250,6 +250,105 @@ def test_a_body_that_nobody_reads_does_not_end_the_connection(
     assert running.ended(15) == 0
 
 
+def _waiting(running: Process, sent: bytes, count: int = 40) -> list[socket.socket]:
+    connections = [running.send(sent) for _ in range(count)]
+    time.sleep(1)
+    return connections
+
+
+def _served(running: Process, *connections: socket.socket) -> None:
+    """Pages and uploads are, and then the connections that wait are closed."""
+    url = f"http://127.0.0.1:{running.port}"
+    assert requests.get(f"{url}/page", timeout=5).content == PAGE
+    assert requests.post(url, data=bytes(5 * MIB), timeout=5).json()["body"] == str(5 * MIB)
+    for connection in connections:
+        connection.settimeout(40)
+        with contextlib.suppress(ConnectionResetError):
+            read_all(connection)
+        connection.close()
+
+
+@others
+@pytest.mark.parametrize("authorization", ["none", "wrong"])
+def test_bodies_that_do_not_come_keep_nobody_waiting_and_end(
+    process: Callable[..., Process], server: str, authorization: str
+) -> None:
+    running = process(server, threads=2, idle_timeout=10)
+    stuck = _waiting(running, POST + f"Authorization: {authorization}\r\nContent-Length: 1000\r\n\r\n<a>".encode())
+    _served(running, *stuck)
+    running.signal()
+    assert running.ended(15) == 0
+
+
+@others
+def test_a_body_that_comes_byte_by_byte_ends_too(process: Callable[..., Process], server: str) -> None:
+    running = process(server, threads=2, idle_timeout=2)
+    with running.send(POST + b"Content-Length: 100000\r\n\r\n") as connection:
+        deadline = time.monotonic() + 60
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            while time.monotonic() < deadline:
+                connection.sendall(b"x")
+                time.sleep(0.1)
+
+
+@others
+def test_beyond_as_many_bodies_as_may_wait_the_next_is_told_so(process: Callable[..., Process], server: str) -> None:
+    running = process(server, threads=2, connection_limit=40, idle_timeout=60)
+    stuck = _waiting(running, POST + b"Content-Length: 1000\r\n\r\n<a>", 10)
+    url = f"http://127.0.0.1:{running.port}"
+    refused = requests.post(url, data=b"abc", timeout=5)
+    assert refused.status_code == 503 and int(refused.headers["Retry-After"]) > 0
+    assert requests.get(f"{url}/page", timeout=5).content == PAGE
+    stuck.pop().close()
+    deadline = time.monotonic() + 20
+    while requests.post(url, data=b"abc", timeout=5).status_code == 503:
+        assert time.monotonic() < deadline
+    for connection in stuck:
+        connection.close()
+
+
+@pytest.mark.skipif("gunicorn" not in INSTALLED, reason="gunicorn is not installed")
+@pytest.mark.parametrize("sent", [b"GET /page HTT", b"\x16\x03\x01", b"GET /empty HTTP/1.0\r\n\r\n"])
+def test_neither_half_a_head_nor_a_client_that_does_not_close_holds_gunicorn(
+    process: Callable[..., Process], sent: bytes
+) -> None:
+    running = process("gunicorn", threads=2, idle_timeout=10)
+    _served(running, *_waiting(running, sent))
+
+
+@pytest.mark.skipif("gunicorn" not in INSTALLED, reason="gunicorn is not installed")
+def test_gunicorn_waits_no_longer_for_tls(process: Callable[..., Process], tmp_path: Path) -> None:
+    cert, key = live.certificate(tmp_path, "localhost", "127.0.0.1")
+    running = process("gunicorn", threads=2, idle_timeout=10, tls_cert=str(cert), tls_key=str(key))
+    stuck = _waiting(running, b"\x16\x03\x01")
+    url = f"https://127.0.0.1:{running.port}"
+    assert requests.get(f"{url}/page", verify=str(cert), timeout=5).content == PAGE
+    said = requests.post(url, data=bytes(5 * MIB), verify=str(cert), timeout=20).json()
+    assert said["body"] == str(5 * MIB)
+    context = ssl.create_default_context(cafile=str(cert))
+    with running.connect() as plain, context.wrap_socket(plain, server_hostname="localhost") as begun:
+        begun.settimeout(40)
+        begun.sendall(b"GET /page HTT")
+        assert begun.recv(1) == b""
+    for connection in stuck:
+        connection.settimeout(40)
+        with contextlib.suppress(ConnectionResetError):
+            read_all(connection)
+        connection.close()
+
+
+@others
+def test_a_body_that_may_end_in_two_places_ends_its_connection(process: Callable[..., Process], server: str) -> None:
+    running = process(server)
+    body = b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    with running.send(POST + b"Transfer-Encoding: gzip, chunked" + body) as connection:
+        assert read_all(connection).startswith(b"HTTP/1.1 501 ")
+    with running.send(POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked" + body) as connection:
+        # Granian keeps the length from us and goes by the chunks alone, as RFC 9112 section 6.1 allows.
+        expected = b"HTTP/1.1 200 " if server == "granian" else b"HTTP/1.1 400 "
+        assert read_all(connection).startswith(expected)
+
+
 @pytest.mark.skipif("granian" not in INSTALLED, reason="granian is not installed")
 def test_no_worker_of_granian_outlives_the_process_that_started_it(process: Callable[..., Process]) -> None:
     running = process("granian", workers=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import logging
@@ -9,8 +10,10 @@ import os
 import signal
 import socket
 import ssl
+import struct
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from granian.constants import Interfaces, SSLProtocols
@@ -29,12 +32,14 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def load(import_name: str, trusted_proxy: tuple[str, ...]) -> WSGIApplication:
+def load(import_name: str, options: Options, port: int) -> WSGIApplication:
     """The application that the function named ``module:function`` makes; called in each worker process."""
     module, _, function = import_name.partition(":")
     start("parent", _end_without, os.getppid())
+    if sys.platform == "linux":
+        start("connections", _end_slow, options, port)
     application: WSGIApplication = getattr(importlib.import_module(module), function)()
-    return wrap(application, TrustedProxies(trusted_proxy))
+    return wrap(application, options)
 
 
 def _end_without(parent: int) -> None:
@@ -42,6 +47,51 @@ def _end_without(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end_slow(options: Options, port: int) -> None:
+    """End connections to `port` on which fewer than `least_bytes` came or went for an idle time-out.
+
+    Granian has a time for heads only, and nothing of it can be reached from
+    Python but the descriptors and what the system counts for each.
+    """
+    known: dict[int, tuple[float, int]] = {}
+    while True:
+        time.sleep(max(1.0, options.idle_timeout / 8))
+        before, known = known, {}
+        for connection in _connections(port):
+            with connection:
+                key = os.fstat(connection.fileno()).st_ino
+                count = _bytes_so_far(connection)
+                since, last = before.get(key, (time.monotonic(), count))
+                if count - last >= options.least_bytes:
+                    since, last = time.monotonic(), count
+                known[key] = since, last
+                if time.monotonic() - since >= options.idle_timeout:
+                    with contextlib.suppress(OSError):
+                        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _connections(port: int) -> Iterator[socket.socket]:
+    """Sockets of this process, as further descriptors, that clients have connected to `port`."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # closed meanwhile, or no socket
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue
+            found = socket.fromfd(int(name), socket.AF_INET, socket.SOCK_STREAM)
+            try:
+                if found.getsockname()[1:2] == (port,) and found.getpeername():
+                    yield found
+            finally:
+                found.close()
+
+
+def _bytes_so_far(connection: socket.socket) -> int:
+    """How many bytes came from the other side, and how many it took: two fields of the kernel's ``tcp_info``."""
+    acknowledged, received = struct.unpack_from(
+        "=QQ", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136), 120
+    )
+    return int(acknowledged + received)
 
 
 def _tell_when_reachable(server: Any, tell: Callable[[], None]) -> None:
@@ -76,7 +126,7 @@ def run(import_name: str, options: Options, ready: Callable[[str, int], None]) -
             port=port,
             interface=Interfaces.WSGI,
             workers=options.workers,
-            blocking_threads=options.threads,
+            blocking_threads=options.threads + options.receivers,
             backpressure=options.connection_limit,
             http1_settings=HTTP1Settings(header_read_timeout=30_000, max_buffer_size=max(8192, options.max_header)),
             websockets=False,
@@ -91,7 +141,7 @@ def run(import_name: str, options: Options, ready: Callable[[str, int], None]) -
     _tell_when_reachable(server, lambda: ready(options.host, port))
     started = time.monotonic()
     try:
-        server.serve(target_loader=functools.partial(load, import_name, options.trusted_proxy), wrap_loader=False)
+        server.serve(target_loader=functools.partial(load, import_name, options, port), wrap_loader=False)
     except SystemExit as error:
         _logger.error("granian ended by itself after %d s: a worker failed", time.monotonic() - started)
         raise ConfigError("a worker of granian failed; its last lines above say why") from error

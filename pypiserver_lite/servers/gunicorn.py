@@ -1,12 +1,21 @@
-"""gunicorn: processes that are watched and started again, each with threads (not on Windows)."""
+"""gunicorn: processes that are watched and started again, each with threads (not on Windows).
+
+Its threads wait for what a client sends and takes, without an end. So here each connection has times of its own:
+`HEAD_SECONDS` for the head of a request or the begin of TLS, the idle time-out for each part of a body or an answer.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
+import ssl
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.workers.gthread import ThreadWorker
 
 from ..errors import ConfigError
 from .options import Options, listen
@@ -16,14 +25,92 @@ from .wrapped import wrap
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+HEAD_SECONDS = 30
 
-class _Application(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
+_T = TypeVar("_T")
+
+
+class _Bounded:
+    """A blocking socket that waits no longer than it may. Mixed into the two kinds of sockets."""
+
+    options: Options
+    deadline = 0.0
+    """When that must have come which is read next; gunicorn and `wrapped` set it."""
+
+    def begin(self) -> None:
+        """From now on the head of a request, or the begin of TLS, is awaited."""
+        self.deadline = time.monotonic() + min(HEAD_SECONDS, self.options.idle_timeout)
+
+    def _within(self, seconds: float, act: Callable[..., _T], *given: Any) -> _T:
+        """What `act` returns. Raises ConnectionResetError where it takes longer; gunicorn logs others as its faults."""
+        own: Any = self
+        before = own.gettimeout()
+        own.settimeout(max(0.001, seconds if before is None else min(seconds, before)))
+        try:
+            return act(*given)
+        except TimeoutError as error:
+            raise ConnectionResetError(errno.ECONNRESET, "the client is too slow") from error
+        finally:
+            if own.fileno() >= 0:
+                own.settimeout(before)
+
+    def setblocking(self, flag: bool) -> None:
+        """As any socket does; gunicorn asks it of those that are closed, too."""
+        own: Any = self
+        if own.fileno() >= 0:
+            own.settimeout(None if flag else 0.0)
+
+    def recv(self, *given: Any) -> bytes:
+        """What has come. Raises OSError."""
+        if not self.deadline:
+            self.begin()  # TLS, which made this socket a moment ago
+        recv: Callable[..., bytes] = super().recv  # type: ignore[misc] # a socket's
+        return self._within(self.deadline - time.monotonic(), recv, *given)
+
+    def sendall(self, data: bytes, *given: Any) -> None:
+        """Send it all. Raises OSError."""
+        sendall: Callable[..., None] = super().sendall  # type: ignore[misc]
+        view, most = memoryview(data), self.options.least_bytes
+        for at in range(0, len(view), most):
+            self._within(self.options.idle_timeout, sendall, view[at : at + most], *given)
+
+    def sendfile(self, *given: Any, **more: Any) -> int:
+        """Send a file; the time is for each part that the system takes. Raises OSError."""
+        sendfile: Callable[..., int] = super().sendfile  # type: ignore[misc]
+        return self._within(self.options.idle_timeout, lambda: sendfile(*given, **more))
+
+    def do_handshake(self, *given: Any) -> None:
+        """Begin TLS. Raises OSError."""
+        self.begin()
+        handshake: Callable[..., None] = super().do_handshake  # type: ignore[misc]
+        self._within(self.deadline - time.monotonic(), handshake, *given)
+
+
+class _Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
+    """Gunicorn's threads, with times for what they wait for."""
+
+    bounded: type
+    """The kind of its connections."""
+
+    def handle(self, conn: Any) -> object:
+        """Answer the next request of a connection, in a thread."""
+        if not isinstance(conn.sock, _Bounded):
+            conn.sock = self.bounded(fileno=conn.sock.detach())
+        conn.sock.begin()
+        again = super().handle(conn)
+        if not again:
+            # Gunicorn would wait up to two seconds for the client's part of it, in the thread that accepts others.
+            conn.close(graceful=True)
+        return again
+
+
+class _Application(BaseApplication):  # type: ignore[misc]
     """Our application and settings in gunicorn's terms."""
 
-    def __init__(self, make_app: Callable[[], WSGIApplication], settings: dict[str, Any], proxies: TrustedProxies):
+    def __init__(self, make_app: Callable[[], WSGIApplication], settings: dict[str, Any], options: Options):
         self._make_app = make_app
         self._settings = settings
-        self._proxies = proxies
+        self._options = options
         super().__init__()
 
     def load_config(self) -> None:
@@ -33,7 +120,7 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn ships no t
 
     def load(self) -> WSGIApplication:
         """Make the application; called in each worker, after the fork."""
-        return wrap(self._make_app(), self._proxies)
+        return wrap(self._make_app(), self._options)
 
 
 def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callable[[str, int], None]) -> None:
@@ -41,15 +128,22 @@ def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callab
     for path, flag in ((options.tls_cert, "--tls-cert"), (options.tls_key, "--tls-key")):
         if path is not None and not path.is_file():
             raise ConfigError(f"{flag}: there is no such file")
-    proxies = TrustedProxies(options.trusted_proxy)
+    TrustedProxies(options.trusted_proxy)
     sockets = listen(options.host, options.port)
     port = sockets[0].getsockname()[1]
+    kinds = {kind: type("Bounded", (_Bounded, kind), {"options": options}) for kind in (socket.socket, ssl.SSLSocket)}
+
+    def context(config: object, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        made = make()
+        made.sslsocket_class = kinds[ssl.SSLSocket]
+        return made
+
     settings = {
         # From here on they are gunicorn's to close.
         "bind": [f"fd://{sock.detach()}" for sock in sockets],
-        "worker_class": "gthread",
+        "worker_class": type("Worker", (_Worker,), {"bounded": kinds[socket.socket]}),
         "workers": options.workers,
-        "threads": options.threads,
+        "threads": options.threads + options.receivers,
         "worker_connections": options.connection_limit,
         "keepalive": options.idle_timeout,
         "graceful_timeout": max(1, options.grace),
@@ -59,13 +153,14 @@ def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callab
         "forwarder_headers": "",
         "certfile": str(options.tls_cert) if options.tls_cert else None,
         "keyfile": str(options.tls_key) if options.tls_key else None,
+        "ssl_context": context,
         "when_ready": lambda arbiter: ready(options.host, port),
         "proc_name": "pypiserver-lite",
         "loglevel": "warning",
     }
     parent = os.getpid()
     try:
-        _Application(make_app, settings, proxies).run()
+        _Application(make_app, settings, options).run()
     except SystemExit as error:
         if os.getpid() != parent:
             raise  # A worker ends here, and must not go on as if it were us.

@@ -41,6 +41,16 @@ class Options:
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
+    @property
+    def receivers(self) -> int:
+        """How many may wait for bodies at once where that holds a thread; granian and gunicorn have so many more."""
+        return max(1, min(max(48, self.threads // 2), self.connection_limit // 4))
+
+    @property
+    def least_bytes(self) -> int:
+        """What must come, or be taken, within an idle time-out: 500 bytes a second."""
+        return 500 * self.idle_timeout
+
 
 def listen(host: str, port: int) -> list[socket.socket]:
     """Listening sockets for every address `host` stands for, all on one port.

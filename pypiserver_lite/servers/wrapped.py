@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..errors import Busy
+from ..kept import Turnstile
+from .options import Options
 from .proxies import TrustedProxies
 
 if TYPE_CHECKING:
@@ -15,68 +18,112 @@ if TYPE_CHECKING:
 LINGER_SECONDS = 300
 LINGER_BYTES = 8 * 1024**3
 """How long and how much a refused client may go on sending: 5 GB with a wrong password get their 401."""
-_PIECE = 256 * 1024
+_PIECE = 64 * 1024
 _ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 
-def wrap(application: WSGIApplication, proxies: TrustedProxies) -> WSGIApplication:
-    """`application` behind `proxies`, whose refusals reach clients that are still sending.
+def wrap(application: WSGIApplication, options: Options) -> WSGIApplication:
+    """`application` behind the proxies that `options` name, whose refusals reach clients that are still sending.
 
     These servers close the connection when the application leaves a body
     unread, and the client, still sending, loses the answer. So the rest of a
     refused body is read and thrown away first, within bounds; that of a GET too.
+
+    A body that does not come holds a thread. So `options.receivers` of them
+    may be on their way at once, and the server has that many threads more
+    than the application knows of; how long each may take is the server's.
     """
+    proxies = TrustedProxies(options.trusted_proxy)
+    places = Turnstile(options.receivers)
 
     def wrapped(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         proxies.translate(environ)
         reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
-        if reading and environ.get("CONTENT_LENGTH", "") in ("", "0") and "HTTP_TRANSFER_ENCODING" not in environ:
-            return application(environ, start_response)
+        coding = environ.get("HTTP_TRANSFER_ENCODING")
+        if coding is None:
+            if reading and environ.get("CONTENT_LENGTH", "") in ("", "0"):
+                return application(environ, start_response)
+        elif environ.get("CONTENT_LENGTH"):  # one of the two may be meant for somebody else (RFC 9112 section 6.1)
+            return _refuse(start_response, "400 Bad Request", "send Content-Length or Transfer-Encoding, not both")
+        elif coding.strip().lower() != "chunked":
+            return _refuse(start_response, "501 Not Implemented", "of Transfer-Encoding, chunked alone is known here")
         unread = False
-        body = environ["wsgi.input"] = _Body(environ["wsgi.input"])
+        body = environ["wsgi.input"] = _Body(environ, options)
 
-        def start(
+        def begin(
             status: str, headers: list[tuple[str, str]], exc_info: _ExcInfo | None = None, /
         ) -> Callable[[bytes], object]:
             nonlocal unread
             unread = reading or status.startswith(("4", "5"))
             return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
 
-        answer = application(environ, start)
-        # Who waits for "100 Continue" has not sent anything, and reading would ask for it.
-        if unread and not environ.get("HTTP_EXPECT"):
-            _discard(body)
+        try:
+            places.enter()
+        except Busy as error:
+            return _refuse(start_response, "503 Service Unavailable", str(error), ("Retry-After", "5"))
+        try:
+            answer = application(environ, begin)
+            # Who waits for "100 Continue" has not sent anything, and reading would ask for it.
+            if unread and not environ.get("HTTP_EXPECT"):
+                _discard(body)
+        finally:
+            places.leave()
         if body.broken:
-            # What is left of it must not be read as the next request. Gunicorn offers no other way to say so.
-            close = getattr(getattr(start_response, "__self__", None), "force_close", None)
-            if close is not None:
-                close()
+            _close(start_response)  # what is left of it must not be read as the next request
         return answer
 
     return wrapped
 
 
-class _Body:
-    """A request's body whose failures are all OSErrors: for malformed chunks gunicorn has errors of its own."""
+def _refuse(start_response: StartResponse, status: str, reason: str, *headers: tuple[str, str]) -> list[bytes]:
+    """An answer to a request whose body nobody reads, the last one of its connection."""
+    text = f"{reason}\n".encode()
+    described = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
+    start_response(status, [*described, *headers, ("Connection", "close")])
+    _close(start_response)
+    return [text]
 
-    def __init__(self, body: Any) -> None:
-        self._body = body
+
+def _close(start_response: StartResponse) -> None:
+    """Have gunicorn close the connection after the answer; it offers no other way to say so, and granian does it."""
+    close = getattr(getattr(start_response, "__self__", None), "force_close", None)
+    if close is not None:
+        close()
+
+
+class _Body:
+    """A request's body, whose failures are all OSErrors."""
+
+    def __init__(self, environ: dict[str, Any], options: Options) -> None:
+        self._body = environ["wsgi.input"]
+        self._connection = environ.get("gunicorn.socket")
+        self._most, self._idle = options.least_bytes, options.idle_timeout
         self.broken = False
 
-    def read(self, *size: int) -> bytes:
-        """Up to `size` bytes, or all. Raises OSError."""
+    def read(self, size: int = -1) -> bytes:
+        """All, or up to `size` bytes, fewer only at the end. Raises OSError where they are malformed or late."""
+        pieces: list[bytes] = []
+        left = size
+        while left:
+            piece = self._piece(self._most if left < 0 else min(left, self._most))
+            if not piece:
+                break
+            pieces.append(piece)
+            left -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _piece(self, size: int) -> bytes:
+        if self._connection is not None:
+            self._connection.deadline = time.monotonic() + self._idle
         try:
-            data: bytes = self._body.read(*size)  # granian takes no -1
-        except Exception as error:
+            piece: bytes = self._body.read(size)
+        except Exception as error:  # for malformed chunks gunicorn has errors of its own
             self.broken = True
-            raise OSError("the request body is malformed, or broke off") from error
-        return data
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._body, name)
+            raise OSError("the request body is malformed, came too slowly, or broke off") from error
+        return piece
 
 
-def _discard(body: Any) -> None:
+def _discard(body: _Body) -> None:
     ends = time.monotonic() + LINGER_SECONDS
     left = LINGER_BYTES
     while left > 0 and time.monotonic() < ends:
