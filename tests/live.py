@@ -44,9 +44,6 @@ SOURCE = Path(pypiserver_lite.__file__).resolve().parents[1]
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT")
 
 
-# -- surroundings -----------------------------------------------------------------------------------------------------
-
-
 def bare_environ(home: Path, **more: str) -> dict[str, str]:
     """The machine's paths and nothing of its user: no settings, caches, keyrings or proxies."""
     home.mkdir(parents=True, exist_ok=True)
@@ -151,9 +148,6 @@ class Shell:
     def uv(self, *arguments: str | Path, **more: Any) -> Ran:
         """This environment's uv."""
         return self.python("-m", "uv", *arguments, **more)
-
-
-# -- servers ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(kw_only=True)
@@ -357,9 +351,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-# -- requests ---------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Answer:
     """An HTTP answer as it came over the wire."""
@@ -411,9 +402,6 @@ def meanwhile(task: Callable[[threading.Event], Result], count: int = 1) -> Iter
             yield [pool.submit(task, over) for _ in range(count)]
         finally:
             over.set()
-
-
-# -- things to serve --------------------------------------------------------------------------------------------------
 
 
 def write_htpasswd(path: Path, **users: str) -> Path:

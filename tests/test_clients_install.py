@@ -111,9 +111,6 @@ def served(packages: Path, tmp_path: Path) -> Iterator[Callable[..., live.Record
         yield start
 
 
-# -- choosing ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("installer", EVERY, ids=str)
 def test_every_installer_finds_the_right_release_of_everything(
     installer: Installer, shop: live.Recording, shell: live.Shell, tmp_path: Path
@@ -182,9 +179,6 @@ def age(path: Path, year: int) -> None:
     """Let a file be of the middle of that year."""
     moment = datetime(year, 6, 15, 12, 30, tzinfo=timezone.utc).timestamp()
     os.utime(path, (moment, moment))
-
-
-# -- fetching ---------------------------------------------------------------------------------------------------------
 
 
 def test_pip_resolves_from_metadata_without_fetching_a_wheel(  # D1, D2
@@ -292,9 +286,6 @@ def test_new_file_is_seen_at_once_by_a_client_that_caches_pages(  # P6, P7
     assert any("if-none-match" in request.headers for request in server.requests)
 
 
-# -- ways in ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("installer", BOTH, ids=str)
 def test_index_url_may_lack_simple(
     installer: Installer, shop: live.Recording, shell: live.Shell, tmp_path: Path
@@ -363,9 +354,6 @@ def locked(path: Path) -> dict[str, str]:
     return {name.lower().replace(".", "-"): number for name, number in entries}
 
 
-# -- behind a login ---------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def guarded(packages: Path, served: Callable[..., live.Recording], tmp_path: Path) -> live.Recording:
     """A server that lets only user ``ann`` list and download."""
@@ -422,9 +410,6 @@ def test_open_list_with_protected_downloads_lets_pip_look_and_not_fetch(  # A5, 
     assert "401 Client Error: a user name and password are needed here" in said
     PIP.install(shell, server.login("ann", "pw"), tmp_path / "t", "ours").good()
     assert live.installed(tmp_path / "t") == {"ours": "1.0"}
-
-
-# -- a process of its own ---------------------------------------------------------------------------------------------
 
 
 def test_command_line_serves_several_folders(tmp_path: Path, shell: live.Shell) -> None:

@@ -43,8 +43,6 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[live.Serv
         yield server, folder
 
 
-# -- the clients ------------------------------------------------------------------------------------------------------
-
 Publish = Callable[[live.Shell, Path, str, str, str], live.Ran]
 """Publish the ``dist`` of a project to an address (of the server's root) as a user."""
 
@@ -126,9 +124,6 @@ def listed(server: live.Server, name: str) -> dict[str, str]:
     return {filename: file["hashes"]["sha256"] for filename, file in page(server, name).items()}
 
 
-# -- what is taken ----------------------------------------------------------------------------------------------------
-
-
 @every_client
 def test_published_files_are_kept_to_the_byte_and_never_replaced(
     client: str, index: live.Server, shelf: Path, shell: live.Shell, tmp_path: Path
@@ -196,9 +191,6 @@ def test_published_with_twine_installed_with_pip_and_uv(
     assert live.installed(tmp_path / "t") == live.installed(tmp_path / "u") == {"round-trip": "1.0"}
 
 
-# -- what comes with a file -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("client", ["twine", "pdm"])  # pdm sends the signature as text: T9
 def test_signature_is_kept_beside_its_file(  # Q4, Q5, T9
     client: str, index: live.Server, shelf: Path, shell: live.Shell, tmp_path: Path
@@ -247,9 +239,6 @@ def test_attestations_are_kept_as_provenance(  # Q3, T2
         provenance = json.loads(live.ask(index, f"/packages/{path.name}.provenance").body)
         assert provenance["version"] == 1
         assert [bundle["attestations"] for bundle in provenance["attestation_bundles"]] == [[ATTESTATION]]
-
-
-# -- what is there already --------------------------------------------------------------------------------------------
 
 
 def test_uv_check_url_skips_the_same_bytes_and_stops_at_others(  # P6, J5

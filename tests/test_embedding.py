@@ -70,9 +70,6 @@ def walk(server: live.Server, prefix: str) -> None:
         assert live.ask(server, "/" + target.removeprefix(server.url)).status in (200, 301, 302), (path, target)
 
 
-# -- in a dispatcher --------------------------------------------------------------------------------------------------
-
-
 def nothing(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     """An application that has no page."""
     start_response("404 Not Found", [("Content-Type", "text/plain"), ("Content-Length", "7")])
@@ -146,9 +143,6 @@ def upload(shell: live.Shell, url: str, wheel: Path) -> live.Ran:
     """Upload with twine as ``ann``."""
     options = ("--non-interactive", "--disable-progress-bar", "-u", "ann", "-p", "pw", "--repository-url", url)
     return shell.python("-m", "twine", "upload", *options, wheel)
-
-
-# -- as a library -----------------------------------------------------------------------------------------------------
 
 
 def test_two_apps_in_one_process_know_nothing_of_each_other(tmp_path: Path) -> None:
@@ -347,9 +341,6 @@ def test_importing_does_nothing(tmp_path: Path, shell: live.Shell) -> None:
     assert list(shell.home.rglob("*")) == []
 
 
-# -- under gunicorn ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.skipif(find_spec("gunicorn") is None, reason="gunicorn is not installed")
 @pytest.mark.clients
 def test_gunicorn_serves_the_importable_application(packages: Path, tmp_path: Path, shell: live.Shell) -> None:
@@ -389,8 +380,6 @@ def gunicorn_help(shell: live.Shell) -> str:
     """The options this gunicorn has."""
     return shell.python("-m", "gunicorn", "--help").said
 
-
-# -- behind nginx -----------------------------------------------------------------------------------------------------
 
 CONFIG = """\
 {user}

@@ -78,8 +78,6 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield target
 
 
-# -- a grammar --------------------------------------------------------------------------------------------------------
-
 GOOD_HOST = b"Host: here"
 METHODS = [
     b"", b" ", b"get", b"G\x00T", b"GET\t", b"POST" * 20, b"*", b"(", b"\xff", b"HEAD", b"OPTIONS", b"CONNECT",
@@ -310,8 +308,6 @@ def test_no_mixture_of_faults_hurts(target: Target) -> None:
         target.send(request)
     target.check()
 
-
-# -- hypothesis -------------------------------------------------------------------------------------------------------
 
 FUZZ = settings(
     max_examples=120,

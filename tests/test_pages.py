@@ -282,9 +282,6 @@ def test_the_json_api_says_the_same(client: Client) -> None:
     client.get("/pypi/acme-client/7.0/json", 404)
 
 
-# -- descriptions -----------------------------------------------------------------------------------------------------
-
-
 def shown(text: str, kind: str) -> str:
     """A description as its page has it."""
     return Descriptions().html(About(fields={}, description=text, description_type=kind))
@@ -389,9 +386,6 @@ def test_a_line_to_copy_cannot_run_more_than_it_says(tmp_path: Path) -> None:
     assert shlex.split(line) == ["poetry", "add", f"ours=={version}"]
 
 
-# -- caching, rights, refusals ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_is_not_sent_twice_and_a_head_says_what_a_get_says(client: Client, path: str) -> None:
     answer = client.get(path)
@@ -486,9 +480,6 @@ def test_a_file_says_whether_it_is_kept_and_a_page_whether_the_upstream_still_an
     seen = see(client, "/project/acme-core/")
     assert "The upstream does not answer" in seen.text and "acme-core==1.0" in seen.text
     client.application.close()
-
-
-# -- changing it ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prefix", ["", "/team/py"])

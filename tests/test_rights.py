@@ -263,9 +263,6 @@ def test_no_route_is_without_a_right(tmp_path: Path, shelf: Path, passwords: Pat
                 refused(live.ask(server, path, method))
 
 
-# -- changes over HTTP ------------------------------------------------------------------------------------------------
-
-
 def test_removal_takes_a_release_with_all_its_files_and_nothing_else(tmp_path: Path, passwords: Path) -> None:
     folder = tmp_path / "packages"
     gone = [
@@ -345,8 +342,6 @@ def test_yanks_over_http_need_the_update_right_and_are_seen_at_once(tmp_path: Pa
         for fields in ({"name": "none", "version": "1.0"}, {"name": "ours", "version": "9"}):
             assert forms.post(server, forms.action("yank", **fields), **ANN).status == 404
 
-
-# -- secrets and lines ------------------------------------------------------------------------------------------------
 
 SECRET = "hunter-2.secret"
 
@@ -440,8 +435,6 @@ def test_nobody_forges_a_line_of_the_log(tmp_path: Path, packages: Path, passwor
     assert not re.search(r"[^ -~\n\t]", log)
 
 
-# -- proxies ----------------------------------------------------------------------------------------------------------
-
 FORWARDED: dict[str, Any] = {
     "X_Forwarded_Proto": "https",
     "X_Forwarded_Host": "pypi.example.org",
@@ -472,9 +465,6 @@ def test_forwarded_headers_count_from_the_named_proxy_only(shelf: Path, password
         spoofed = guess(server, 3, X_Forwarded_For="192.0.2.77, 192.0.2.1")
         assert spoofed == [429] * 3
         assert guess(server, 1, X_Real_IP="192.0.2.3", Forwarded="for=192.0.2.3") == ([401] if trusted else [429])
-
-
-# -- logins -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_flood_of_wrong_logins_keeps_no_reader_waiting_and_no_known_user_out(shelf: Path, tmp_path: Path) -> None:

@@ -55,9 +55,6 @@ def big(packages: Path) -> bytes:
 BIG = "/packages/big-1.0-py3-none-any.whl"
 
 
-# -- slow ones --------------------------------------------------------------------------------------------------------
-
-
 def test_fifty_slow_clients_keep_nobody_waiting(packages: Path, big: bytes) -> None:
     wheel = forms.wheel("slow", "1.0", bytes(MIB))
     body = forms.upload(wheel, "slow-1.0-py3-none-any.whl")
@@ -115,9 +112,6 @@ def test_clients_that_stop_half_way_are_let_go(packages: Path, big: bytes) -> No
         with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
             answer_on(reader)
         assert builders.listed(packages) and not [name for name in builders.listed(packages) if name.startswith(".")]
-
-
-# -- large ones -------------------------------------------------------------------------------------------------------
 
 
 class Zeros(io.RawIOBase):
@@ -252,9 +246,6 @@ def test_an_upload_of_half_a_gigabyte_costs_no_memory(packages: Path, tmp_path: 
         assert peak(server) - before < 30 * MIB
 
 
-# -- bombs ------------------------------------------------------------------------------------------------------------
-
-
 def zip_bomb() -> tuple[str, bytes]:
     """A wheel whose METADATA is 400 MB of spaces."""
     target = io.BytesIO()
@@ -305,9 +296,6 @@ def test_archives_made_to_explode_are_refused_at_little_cost(packages: Path) -> 
             assert answer.status == 400, filename
             assert peak(server) - before < 10 * MIB
         assert keeps_serving(server, count=5)
-
-
-# -- leaving ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_stop_finishes_uploads_and_downloads_and_accepts_nothing_new(packages: Path, big: bytes) -> None:

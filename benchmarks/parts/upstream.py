@@ -74,9 +74,6 @@ def _tolerated(name: str, figures: Figures) -> Iterator[None]:
         figures.trouble = f"left out: {str(error)[:200]}"
 
 
-# --- measures: of one place, into its figures, in one round
-
-
 def _cold(place: Direct, figures: dict[str, list[float]], number: int) -> None:
     before = place.asked()
     figures["cold"].append(timed(lambda: _fetch_all(place, number)))
@@ -180,9 +177,6 @@ def _answer_to_new(place: Between, project: str) -> str:
     return f"new name {status} in {time.monotonic() - began:.2f} s"
 
 
-# --- rows
-
-
 def _rows(figures: Mapping[str, Figures]) -> Iterator[Row]:
     direct = figures["direct"].of
     cold, first, done = direct["cold"], direct["first"], direct["done"]
@@ -223,9 +217,6 @@ def _each(
     for name in _PEERS:
         if figures[name].of[measure] and name != peer:
             yield Row(f"{name}: {what.removeprefix('… ')}", figures[name].of[measure], unit, peer, theirs)
-
-
-# --- one long page
 
 
 def long_page(bench: Bench) -> Iterator[Row]:
