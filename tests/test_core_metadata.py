@@ -17,7 +17,7 @@ from remotes import FOO, MODES, SDIST, Clock, Make, data_of, maker, read, settle
 from pypiserver_lite.errors import Missing, Unavailable
 from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.upstream.client import Upstream
-from pypiserver_lite.upstream.ranged import TAIL, RangedFile
+from pypiserver_lite.upstream.core_metadata import TAIL, RangedFile
 from pypiserver_lite.upstream.source import Remote
 
 
