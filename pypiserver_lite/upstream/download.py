@@ -96,7 +96,7 @@ class Fetch:
 
     def __init__(self, upstream: Upstream, url: str, named: Named, check: Check, start: int = 0) -> None:
         self._upstream, self._url, self._named = upstream, url, named
-        self._check = check
+        self.check = check
         self._body = upstream.open(url, named=named, start=start)
         try:
             check.expect(self._body)
@@ -115,7 +115,7 @@ class Fetch:
         a row must bring a real part of the file. Until the first byte is here, this takes no longer than the request
         in hand has left (`hops`). Raises Unavailable, Missing.
         """
-        check, validator, failures = self._check, self._body.validator, 0
+        check, validator, failures = self.check, self._body.validator, 0
         brought = at = check.seen
         while True:
             try:
@@ -147,19 +147,18 @@ class Fetch:
             finally:
                 self.close()
 
-
-def checked(fetch: Fetch, check: Check) -> Iterator[bytes]:
-    """The bytes of a whole file that `check` knows; what makes them complete only if they are right."""
-    held = b""
-    for piece in fetch.pieces():
+    def checked(self) -> Iterator[bytes]:
+        """The bytes of the whole file; what makes them complete only if they are right. Raises as `pieces`."""
+        held = b""
+        for piece in self.pieces():
+            if held:
+                yield held
+            held = b"" if self.check.short else piece
+            if not held:
+                yield piece
+        self.check.finish()
         if held:
             yield held
-        held = b"" if check.short else piece
-        if not held:
-            yield piece
-    check.finish()
-    if held:
-        yield held
 
 
 class Download(Arriving):
@@ -167,14 +166,14 @@ class Download(Arriving):
 
     Made when the upstream has begun to answer, so that its refusal is the
     asker's answer and not a broken connection. What is in `growing` already is
-    taken for the beginning, which `check` has to confirm by a digest. `start`
+    taken for the beginning, which the check has to confirm by a digest. `start`
     lets it run in a thread of its own; `ended` is called when it is over.
     """
 
-    def __init__(self, fetch: Fetch, check: Check, growing: Growing, ended: Callable[[], object]) -> None:
-        super().__init__(growing, check.size)
+    def __init__(self, fetch: Fetch, growing: Growing, ended: Callable[[], object]) -> None:
+        super().__init__(growing, fetch.check.size)
         self._claimed = False
-        self._fetch, self._check = fetch, check
+        self._fetch, self._check = fetch, fetch.check
         self._growing = growing
         self._ended = ended
 

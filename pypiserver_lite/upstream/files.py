@@ -22,7 +22,7 @@ from .addresses import Unreachable, origin_of
 from .arriving import Arriving, Following, whole
 from .cache import Cache
 from .client import Upstream
-from .download import Check, Download, Fetch, checked, strongest
+from .download import Check, Download, Fetch, strongest
 from .exchange import Named
 from .growing import Followed, Growing
 
@@ -126,8 +126,7 @@ class Wanted:
 
     def _passed(self, size: int | None, start: int, stop: int | None) -> Iterator[bytes]:
         if start == 0 and stop in (None, size):
-            check = self._check(size)
-            return checked(self._fetch(check), check)
+            return self._fetch(size).checked()
         body = self._upstream.open(self.file.url, named=self.named, start=start, stop=stop)
         try:
             self._check(size).expect(body)
@@ -136,8 +135,8 @@ class Wanted:
             raise
         return body.pieces(start, size if stop is None else stop)
 
-    def _fetch(self, check: Check, start: int = 0) -> Fetch:
-        return Fetch(self._upstream, self.file.url, self.named, check, start)
+    def _fetch(self, size: int | None, start: int = 0) -> Fetch:
+        return Fetch(self._upstream, self.file.url, self.named, self._check(size), start)
 
     def _check(self, size: int | None) -> Check:
         return Check(self.file.hashes, size, self.file.filename, self._upstream.origin.label)
@@ -180,8 +179,7 @@ class Wanted:
         return Following(followed, self.file.size, self._ended, self.arriving if self._exact else None)
 
     def _downloaded(self, growing: Growing) -> Download:
-        check = self._check(self.file.size)
-        return Download(self._fetch(check, growing.size), check, growing, self._ended)
+        return Download(self._fetch(self.file.size, growing.size), growing, self._ended)
 
     def _ended(self) -> None:
         self._files.arriving.pop(self.key, None)
