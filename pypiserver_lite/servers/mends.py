@@ -500,6 +500,7 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
             self._restart(now)
         self._looks.append((now, self._moved))
         if self.working:
+            self.last_activity = now  # or who waited for long would have no time to take what comes then
             return False
         return now - self.last_activity > patience or now - self._since > patience + 1
 
