@@ -207,6 +207,21 @@ def test_all_names_of_a_copy_can_be_released(make: Due, packages: Path, tmp_path
     assert folder.kept() == make(packages, copies=copies).kept() == (OURS,)
 
 
+def test_a_name_that_came_back_in_another_process_is_kept_though_it_was_released_in_the_copy(
+    make: Due, packages: Path, tmp_path: Path
+) -> None:
+    path, copies = make_wheel(packages), tmp_path / "copies"
+    (packages / RECORDS.parent).touch()  # nothing can be made below a file, whoever we are
+    one, two = make(packages, copies=copies), make(packages, copies=copies)
+    path.unlink()
+    assert one.kept() == two.kept() == (OURS,)
+    one.release([OURS])
+    assert not two.had(OURS)
+    one.add(staged(one, make_wheel(tmp_path)))
+    one.remove(OURS, "1.0")  # the other has not seen it
+    assert two.had(OURS) and two.kept() == (OURS,)
+
+
 def test_a_name_of_a_folder_that_cannot_be_written_stays_ours_after_a_restart(packages: Path, tmp_path: Path) -> None:
     path = make_wheel(packages)
     (packages / RECORDS.parent).touch()

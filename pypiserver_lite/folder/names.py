@@ -278,10 +278,10 @@ class Names:
             else:
                 theirs -= record.unsigned(names)
         if path == self._copy:
-            # Nobody but whoever released a name takes it out of there.
+            # Nobody but whoever released a name takes it out of there, and one that comes again had files since.
             gone = self._copied - theirs
             self._kept -= gone
-            self._released |= gone
+            self._released = (self._released | gone) - (theirs - self._copied)
             self._copied = theirs.copy()
         if self.recorded:  # where roots are marked, the record tells; without one, the marks tell what was the first
             theirs = {name for name in theirs if name[0] != "*"}
