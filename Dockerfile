@@ -25,7 +25,7 @@ ENV PATH=/opt/index/bin:$PATH \
 WORKDIR /data
 VOLUME ["/data/packages", "/data/cache"]
 EXPOSE 8080
-# The base image has no curl; urllib would ask the proxy of the environment.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['PYPISERVER_LITE_PORT']), timeout=4); c.request('GET', os.environ['PYPISERVER_LITE_HEALTH_ENDPOINT']); raise SystemExit(c.getresponse().status != 200)"]
+# The base image has no curl; urllib would ask the proxy of the environment. Kubernetes may put a Service's address in PORT.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python", "-c", "import http.client, os; p = os.environ['PYPISERVER_LITE_PORT']; c = http.client.HTTPConnection('127.0.0.1', int(p) if p.isdigit() else 8080, timeout=4); c.request('GET', os.environ['PYPISERVER_LITE_HEALTH_ENDPOINT']); raise SystemExit(c.getresponse().status != 200)"]
 # The exec form: SIGTERM reaches the server itself. A verb may follow the image's name, or options of run, or nothing.
 ENTRYPOINT ["pypiserver-lite"]

@@ -212,7 +212,12 @@ def threads(config: Config) -> int:
 
 
 def _cache_dir(config: Config) -> Path:
-    return config.server.cache_dir or platformdirs.user_cache_path("pypiserver-lite")
+    if config.server.cache_dir is not None:
+        return config.server.cache_dir
+    try:
+        return platformdirs.user_cache_path("pypiserver-lite").expanduser()  # older ones leave the ~
+    except RuntimeError as error:
+        raise ConfigError("--cache-dir: this user has no home to keep it in; name a folder") from error
 
 
 def _memory(config: Config) -> Memory:

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from . import observe
 from .config.settings import from_environ
 from .web import PypiServerLite
 
@@ -36,14 +35,6 @@ def made() -> PypiServerLite:
             if not _made:
                 _made.append(PypiServerLite(config=from_environ(os.environ)))
     return _made[0]
-
-
-def make_served() -> PypiServerLite:
-    """The application as ``pypiserver-lite run`` needs it in the processes of a server, with a log of its own."""
-    observe.set_up(from_environ(os.environ).server)
-    app = made()
-    app.bound()
-    return app
 
 
 def refuse_early(environ: WSGIEnvironment) -> tuple[str, list[tuple[str, str]], bytes] | None:

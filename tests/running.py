@@ -320,7 +320,7 @@ def main(arguments: dict[str, Any]) -> None:
             arguments[name] = Path(arguments[name])
     arguments["trusted_proxy"] = tuple(arguments.get("trusted_proxy", ()))
     options = Options(**arguments)
-    servers.run(server, App, "running:App", options, lambda host, port: print(port, flush=True))
+    servers.run(server, App, App, options, lambda host, port: print(port, flush=True))
 
 
 if __name__ == "__main__":

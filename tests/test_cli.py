@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 import requests
 from builders import make_wheel
 
-from pypiserver_lite import cli, site
+from pypiserver_lite import cli, make_app, site
 from pypiserver_lite.cli.serve import remarks
 from pypiserver_lite.config import settings, values
 from pypiserver_lite.errors import ConfigError
@@ -327,17 +328,55 @@ def test_flags_win_over_variables_and_variables_over_defaults() -> None:
     assert settings.load(parser, ["c"], environ).index.packages == (Path("c"),)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        ["-P", ".", "-a", ".", "--hash-algo", "no", "a b", "c"],
-        ["--trusted-proxy", "10.0.0.1", "--trusted-proxy", "::1", "-vv", "-o", "--cache-control", "7", "-P", "file"],
-    ],
-)
-def test_settings_survive_the_environment(words: list[str]) -> None:
-    config = settings.load(settings.make_parser("", ""), words, {})
-    assert settings.from_environ(settings.variables(config)) == config
+def test_what_kubernetes_says_of_a_service_of_our_name_is_no_setting() -> None:
+    address = "tcp://10.96.7.7:8080"
+    said = {"SERVICE_HOST": "10.96.7.7", "SERVICE_PORT": "80", "SERVICE_PORT_HTTP": "80", "PORT": address}
+    said |= {
+        "PORT_80_TCP": address,
+        "PORT_80_TCP_PROTO": "tcp",
+        "PORT_80_TCP_PORT": "80",
+        "PORT_80_TCP_ADDR": "10.96.7.7",
+    }
+    said |= {f"WEB_{name}": value for name, value in said.items()}
+    environ = {f"PYPISERVER_LITE_{name}": value for name, value in said.items()}
+    assert settings.load(settings.make_parser("", ""), [], environ).server.port == 8080
+    with pytest.raises(ConfigError, match="PYPISERVER_LITE_PORTS is no setting"):
+        settings.from_environ({**environ, "PYPISERVER_LITE_PORTS": "80"})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_user_without_a_home_needs_none_where_all_is_named() -> None:
+    lines = [
+        "import os, sys",
+        "os.setresuid(54321, 0, 0)",
+        "del os.environ['HOME'], os.environ['XDG_CACHE_HOME']",
+        "from pypiserver_lite import cli, make_app",
+        "make_app('packages', cache_dir='cache', disable_fallback=True).close()",
+        "for words in ('packages', '--cache-dir cache', '-P ~/htpasswd --cache-dir cache packages'):",
+        "    print(cli.main(['run', '-p', '0', *words.split()]))",
+    ]
+    command = [sys.executable, "-c", "\n".join(lines)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": "/", "XDG_CACHE_HOME": "/"}
+    with tempfile.TemporaryDirectory() as folder:  # where anybody gets to, unlike in pytest's
+        Path(folder, "packages").mkdir()
+        Path(folder).chmod(0o777)
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["2", "2", "2"], done.stderr
+    told = done.stderr.strip().splitlines()
+    assert [line.split(":")[1].strip() for line in told] == ["--cache-dir", "PYPISERVER_LITE_PACKAGES", "--passwords"]
+
+
+def test_no_folder_at_all_is_one_clear_line(folder: Path) -> None:
+    done = run("run", cwd=folder, env={"PYPISERVER_LITE_PACKAGES": ":"})
+    assert done.returncode == 2 and "PYPISERVER_LITE_PACKAGES: name a folder" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    with pytest.raises(ConfigError, match="packages: name a folder"):
+        make_app(packages=[])
+
+
+def test_a_number_that_is_too_large_is_called_so() -> None:
+    with pytest.raises(ConfigError, match="1000000000000 is too large"):
+        settings.from_settings({"cache_ttl": "1000000000000"})
 
 
 @pytest.mark.parametrize("text", ["0", "12k", "1.5MB", "10GB", "2GiB", "7 tb"])

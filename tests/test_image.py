@@ -148,9 +148,17 @@ def test_the_image_takes_a_verb_or_no_words_at_all(image: Image, tmp_path: Path)
 
 
 def healthy(image: Image, port: int) -> bool:
+    return checked(image, str(port)).returncode == 0
+
+
+def checked(image: Image, port: str) -> subprocess.CompletedProcess[bytes]:
     command = json.loads(last("HEALTHCHECK").split("CMD", 1)[1])
-    env = {**image.environ, "PYPISERVER_LITE_PORT": str(port)}
-    return subprocess.run(command, env=env, stderr=subprocess.DEVNULL, timeout=30).returncode == 0
+    env = {**image.environ, "PYPISERVER_LITE_PORT": port}
+    return subprocess.run(command, env=env, stderr=subprocess.PIPE, timeout=30, check=False)
+
+
+def test_its_health_check_knows_what_kubernetes_puts_in_place_of_the_port(image: Image) -> None:
+    assert b"ValueError" not in checked(image, "tcp://10.96.7.7:8080").stderr
 
 
 def test_the_image_runs_as_an_ordinary_user() -> None:

@@ -15,8 +15,7 @@ import pytest
 from builders import make_wheel
 
 from pypiserver_lite import ConfigError, make_app
-from pypiserver_lite.config.settings import from_environ, from_settings, variables
-from pypiserver_lite.config.values import Sendfile
+from pypiserver_lite.config.settings import from_settings
 
 NGINX = next(
     (path for path in ("/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx") if Path(path).exists()), ""
@@ -133,11 +132,6 @@ def test_a_mapping_of_a_folder_without_packages_is_refused_at_the_start(packages
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(ConfigError, match="holds none of the packages folders"):
         make_app(packages, sendfile_header=f"X-Accel-Redirect=/_files:{tmp_path / 'elsewhere'}")
-
-
-def test_a_rule_reaches_server_processes_by_the_environment(tmp_path: Path) -> None:
-    rule = Sendfile("X-Accel-Redirect", (("/a", tmp_path / "with space"), ("/b", tmp_path)))
-    assert from_environ(variables(from_settings({"sendfile_header": rule}))).server.sendfile_header == rule
 
 
 @needs_nginx

@@ -17,6 +17,7 @@ from typing import Any
 import live
 import pytest
 import requests
+from builders import make_wheel
 from running import MIB, PAGE, POST, App, Process, Start, Zeros, pieces, read_all, read_head
 
 from pypiserver_lite import servers
@@ -349,6 +350,15 @@ def test_a_body_that_may_end_in_two_places_ends_its_connection(process: Callable
         assert read_all(connection).startswith(expected)
 
 
+@others
+def test_settings_reach_the_processes_of_a_server_as_they_are(server: str, packages: Path) -> None:
+    for name in ("team:a", "team", "ä b"):
+        make_wheel(packages / name, f"of-{len(name)}")
+    with live.serve(packages=[packages / "team:a", packages / "ä b"], server=server) as running:
+        listed = live.ask(running, "/simple/", Accept="application/vnd.pypi.simple.v1+json").body
+        assert [project["name"] for project in json.loads(listed)["projects"]] == ["of-3", "of-6"]
+
+
 @pytest.mark.skipif("granian" not in INSTALLED, reason="granian is not installed")
 def test_no_worker_of_granian_outlives_the_process_that_started_it(process: Callable[..., Process]) -> None:
     running = process("granian", workers=2)
@@ -379,7 +389,7 @@ def test_granian_speaks_tls_and_http_2(process: Callable[..., Process], tmp_path
         servers.run(
             "granian",
             App,
-            "running:App",
+            App,
             Options(port=0, tls_cert=key, tls_key=key),
             lambda host, port: None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 from collections.abc import Iterator, Sequence
@@ -40,19 +41,25 @@ def run(argv: Sequence[str]) -> int:
     with _there_to_stay():
         app = PypiServerLite(config=config)
     app.bound()
-    # For servers that make the application again, in processes of their own.
-    os.environ.update(settings.variables(config))
     try:
         servers.run(
             "waitress" if config.server.server in settings.OTHER_SERVERS else config.server.server,
             lambda: app,
-            "pypiserver_lite.wsgi:make_served",
+            functools.partial(_make_again, config),
             _options(config),
             lambda host, port: _announce(config, host, port),
         )
     finally:
         app.close()
     return 0
+
+
+def _make_again(config: Config) -> PypiServerLite:
+    """The application in a process that a server starts anew, with a log of its own."""
+    observe.set_up(config.server)
+    app = PypiServerLite(config=config)
+    app.bound()
+    return app
 
 
 _ASKING = ("cache_size", "cache_ttl", "fallback_rate", "fallback_host", "fallback_ca", "fallback_proxy", "netrc")

@@ -19,7 +19,6 @@ from typing import Any
 
 from ..errors import ConfigError
 from .values import (
-    NO_PASSWORDS,
     Sendfile,
     Url,
     choice,
@@ -47,6 +46,12 @@ from .values import (
 )
 
 ENV_PREFIX = "PYPISERVER_LITE_"
+_SERVICE_LINK = re.compile(
+    r"(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=.*"
+    r"|(.+_)?PORT=(tcp|udp|sctp)://.*",
+    re.DOTALL,
+)
+"""What Kubernetes adds to `ENV_PREFIX` for each Service whose name begins with ours."""
 _GROUPS = ("server", "limits", "rights", "upstream", "pages", "storage", "log")  # as --help shows them
 
 OTHER_SERVERS = (
@@ -478,9 +483,18 @@ def from_settings(settings: Mapping[str, object], *, label: Callable[[str], str]
             raise ConfigError(f"{label(name)}: {error}") from error
         if value is None and default(name) is not None:
             del values[name]
-    values.setdefault("packages", parse_paths(default("packages")))  # its ~ is expanded
+    if "packages" not in values:
+        values["packages"] = _packages(label("packages"))
     server = {row.name: values.pop(row.name) for row in dataclasses.fields(ServerSettings) if row.name in values}
     return Config(server=ServerSettings(**server), index=IndexSettings(**values))
+
+
+def _packages(label: str) -> tuple[Path, ...]:
+    """The default of the packages folders. Raises ConfigError for a user without a home."""
+    try:
+        return parse_paths(default("packages"))
+    except ValueError as error:
+        raise ConfigError(f"{label}: {error}") from error
 
 
 def default(name: str) -> object:
@@ -544,33 +558,23 @@ def from_environ(environ: Mapping[str, str]) -> Config:
     return from_settings(from_variables(environ), label=_variable)
 
 
-def variables(config: Config) -> dict[str, str]:
-    """The environment that `from_environ` reads as `config`, for processes that load the application by name."""
-    found = {}
-    for name in SETTINGS:
-        value = config.value(name)
-        if name == "passwords" and value == NO_PASSWORDS:
-            text = "."
-        elif isinstance(value, frozenset):
-            text = ",".join(sorted(value)) or "."
-        elif isinstance(value, tuple):
-            text = (os.pathsep if name == "packages" else " ").join(str(part) for part in value)
-        else:
-            text = ("no" if name == "hash_algo" else "") if value is None else str(value)
-        if text:
-            found[_variable(name)] = text
-    return found
-
-
 def _variable(name: str) -> str:
     return ENV_PREFIX + name.upper()
 
 
+def _is_service_link(variable: str, value: str) -> bool:
+    return _SERVICE_LINK.fullmatch(f"{variable.removeprefix(ENV_PREFIX)}={value}") is not None
+
+
 def from_variables(environ: Mapping[str, str], without: Iterable[str] = ()) -> dict[str, object]:
-    """The settings that the environment gives, by field name, `without` some. Raises ConfigError for unknown ones."""
+    """The settings that the environment gives, by field name, `without` some.
+
+    Raises ConfigError for unknown ones, but for what Kubernetes tells every
+    container of a Service that has our name.
+    """
     found: dict[str, object] = {}
     for variable, value in environ.items():
-        if not variable.startswith(ENV_PREFIX) or not value:
+        if not variable.startswith(ENV_PREFIX) or not value or _is_service_link(variable, value):
             continue
         name = variable.removeprefix(ENV_PREFIX).lower()
         if name not in SETTINGS:

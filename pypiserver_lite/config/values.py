@@ -56,9 +56,12 @@ def parse_seconds(value: object) -> int:
 def _integer(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if not re.fullmatch(r"-?[0-9]{1,12}", str(value).strip(), re.ASCII):
-        raise ValueError(f"{str(value)[:50]!r} is not a whole number")
-    return int(str(value))
+    text = str(value).strip()
+    if not re.fullmatch(r"-?[0-9]+", text, re.ASCII):
+        raise ValueError(f"{text[:50]!r} is not a whole number")
+    if len(text) > 12:
+        raise ValueError(f"{text[:50]} is too large a number")
+    return int(text)
 
 
 def parse_size(value: object) -> int:
@@ -109,12 +112,18 @@ def parse_path(value: object) -> Path:
     """A path; ``~`` is the user's home."""
     if not isinstance(value, (str, os.PathLike)):
         raise ValueError(f"{value!r} is not a path")
-    return Path(parse_text(value)).expanduser()
+    try:
+        return Path(parse_text(value)).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{str(value)[:200]!r}: there is no such home; name the folder in full") from error
 
 
 def parse_paths(value: object) -> tuple[Path, ...]:
     """One or several paths."""
-    return tuple(parse_path(item) for item in _listed(value))
+    paths = tuple(parse_path(item) for item in _listed(value))
+    if not paths:
+        raise ValueError("name a folder at least")
+    return paths
 
 
 def _listed(value: object) -> Iterable[object]:

@@ -29,18 +29,17 @@ SERVERS = {
 def run(
     server: str,
     make_app: Callable[[], WSGIApplication],
-    import_name: str | None,
+    make_again: Callable[[], WSGIApplication] | None,
     options: Options,
     ready: Callable[[str, int], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT, finish what is under way, and return.
 
     waitress and gunicorn call `make_app`, gunicorn in each of its processes.
-    granian calls the function named `import_name` (``module:function``) in
-    each process, where the environment must say what it needs. `ready(host,
-    port)` is called once connections are accepted; the port is the actual
-    one. Raises ConfigError when the server is unknown, not installed, or
-    cannot run with these options.
+    granian calls `make_again`, pickled, in each process. `ready(host, port)`
+    is called once connections are accepted; the port is the actual one.
+    Raises ConfigError when the server is unknown, not installed, or cannot
+    run with these options.
     """
     if server not in SERVERS:
         raise ConfigError(f"--server: {server[:50]!r} is none of {', '.join(SERVERS)}")
@@ -57,8 +56,8 @@ def run(
 
         gunicorn.run(make_app, options, ready)
     else:
-        if import_name is None:
-            raise ConfigError("--server: granian needs a function to import that makes the application")
+        if make_again is None:
+            raise ConfigError("--server: granian needs a function that makes the application in another process")
         from . import granian
 
-        granian.run(import_name, options, ready)
+        granian.run(make_again, options, ready)

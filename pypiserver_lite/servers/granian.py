@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import logging
 import os
 import signal
@@ -32,14 +31,12 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def load(import_name: str, options: Options, port: int) -> WSGIApplication:
-    """The application that the function named ``module:function`` makes; called in each worker process."""
-    module, _, function = import_name.partition(":")
+def load(make_app: Callable[[], WSGIApplication], options: Options, port: int) -> WSGIApplication:
+    """The application that `make_app` makes; called in each worker process."""
     start("parent", _end_without, os.getppid())
     if sys.platform == "linux":
         start("connections", _end_slow, options, port)
-    application: WSGIApplication = getattr(importlib.import_module(module), function)()
-    return wrap(application, options)
+    return wrap(make_app(), options)
 
 
 def _end_without(parent: int) -> None:
@@ -111,7 +108,7 @@ def _tell_when_reachable(server: Any, tell: Callable[[], None]) -> None:
     server.startup = startup
 
 
-def run(import_name: str, options: Options, ready: Callable[[str, int], None]) -> None:
+def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callable[[str, int], None]) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigError."""
     TrustedProxies(options.trusted_proxy)
     # Granian binds in every worker and shares ports silently; only this notices another program on ours.
@@ -121,7 +118,7 @@ def run(import_name: str, options: Options, ready: Callable[[str, int], None]) -
         sock.close()
     try:
         server: Any = Server(
-            import_name,
+            "pypiserver_lite",
             address=address,
             port=port,
             interface=Interfaces.WSGI,
@@ -141,7 +138,7 @@ def run(import_name: str, options: Options, ready: Callable[[str, int], None]) -
     _tell_when_reachable(server, lambda: ready(options.host, port))
     started = time.monotonic()
     try:
-        server.serve(target_loader=functools.partial(load, import_name, options, port), wrap_loader=False)
+        server.serve(target_loader=functools.partial(load, make_app, options, port), wrap_loader=False)
     except SystemExit as error:
         _logger.error("granian ended by itself after %d s: a worker failed", time.monotonic() - started)
         raise ConfigError("a worker of granian failed; its last lines above say why") from error
