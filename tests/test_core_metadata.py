@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ import pytest
 from packaging.utils import NormalizedName
 from remotes import FOO, MODES, SDIST, Clock, Make, data_of, maker, read, settle
 
-from pypiserver_lite.errors import Missing, Unavailable
+from pypiserver_lite.errors import Late, Missing, Unavailable
+from pypiserver_lite.upstream import hops
 from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.upstream.client import Upstream
 from pypiserver_lite.upstream.core_metadata import TAIL, RangedFile
@@ -68,16 +71,103 @@ def test_metadata_the_upstream_lacks_is_announced_and_read_from_the_wheels_end(
     assert server.requests == []
 
 
-@pytest.mark.parametrize("obstacle", ["no ranges", "small", "no size"])
-def test_metadata_is_made_from_the_whole_wheel_where_it_must_be(
-    make: Make, server: faulty.FaultyUpstream, tmp_path: Path, obstacle: str
+def test_metadata_of_a_small_wheel_are_made_from_all_of_it(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
 ) -> None:
-    wheel = builders.make_wheel(tmp_path, "foo", "1.0") if obstacle == "small" else big_wheel(tmp_path)
-    path = server.add("foo", wheel.name, wheel.read_bytes(), size=obstacle != "no size")
-    server.stored[path].ranges = obstacle != "no ranges"
+    wheel = builders.make_wheel(tmp_path, "foo", "1.0")
+    path = server.add("foo", wheel.name, wheel.read_bytes())
+    server.stored[path].ranges = False
     remote = make()
     assert read(remote.open(FOO, wheel.name, ".metadata")).startswith(b"Metadata-Version: 2.1\nName: foo\n")
     assert settle(remote, wheel.name).path.read_bytes() == wheel.read_bytes()
+
+
+def test_metadata_are_read_from_the_end_of_a_wheel_whose_size_the_page_does_not_state(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    wheel = big_wheel(tmp_path)
+    path = server.add("foo", wheel.name, wheel.read_bytes(), size=False)
+    server.fault(path, lambda handler: handler.answer(405, b"") if handler.command == "HEAD" else as_stored(handler))
+    remote = make()
+    assert read(remote.open(FOO, wheel.name, ".metadata")).startswith(b"Metadata-Version: 2.1\nName: foo\n")
+    assert remote.traffic.snapshot().received < 200_000
+
+
+@pytest.mark.parametrize("size", [True, False])
+def test_metadata_of_large_wheels_are_not_announced_where_the_upstream_sends_no_parts(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path, size: bool
+) -> None:
+    wheels = [big_wheel(tmp_path), big_wheel(tmp_path, "2.0")]
+    paths = [server.add("foo", wheel.name, wheel.read_bytes(), size=size) for wheel in wheels]
+    for path in paths:
+        server.stored[path].ranges = False
+    clock = Clock()
+    remote = maker(server, tmp_path, clock)(ttl=0)
+    assert [file.core_metadata for file in _files(remote)] == [None, None]
+    with pytest.raises(Missing):
+        remote.open(FOO, wheels[0].name, ".metadata")
+    assert [request.headers.get("range") for request in server.requests if request.path in paths] == ["bytes=1-1"]
+    for path in paths:
+        server.stored[path].ranges = True
+    clock.ahead = 4000.0  # it is asked again
+    assert [file.core_metadata for file in _files(remote)] == [{}, {}]
+
+
+def test_whether_an_upstream_sends_parts_is_asked_once_and_known_when_it_is_down(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    wheel = big_wheel(tmp_path)
+    paths = [server.add(name, wheel.name.replace("foo", name), wheel.read_bytes()) for name in ("foo", "bar", "egg")]
+    server.fault(paths[0], faulty.status(500), times=1)
+    remote = make(ttl=0)
+    assert [file.core_metadata for file in _files(remote)] == [None]  # nobody knows
+    assert [file.core_metadata for file in _files(remote)] == [{}]
+    for name in ("bar", "egg"):
+        project = remote.project(NormalizedName(name))
+        assert project is not None and project.files[0].core_metadata == {}
+    assert [server.count(path) for path in paths] == [2, 0, 0]
+    server.fault("*", faulty.reset())
+    assert [file.core_metadata for file in _files(make(ttl=0))] == [{}]
+
+
+def test_a_server_of_files_that_is_silent_holds_no_page_up_for_long(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    wheel = big_wheel(tmp_path)
+    path = server.add("foo", wheel.name, wheel.read_bytes())
+    server.fault(path, faulty.hang(60.0))
+    before = time.monotonic()
+    assert [file.core_metadata for file in _files(make(page=60.0))] == [None]
+    assert time.monotonic() - before < 15
+
+
+def test_who_asks_for_metadata_that_need_a_whole_slow_wheel_hears_so_in_time_and_then_gets_the_wheel(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    wheel = big_wheel(tmp_path)
+    path = server.add("foo", wheel.name, wheel.read_bytes())
+    remote = make(page=20.0)
+    assert [file.core_metadata for file in _files(remote)] == [{}]
+    server.stored[path].ranges = False  # as behind a balancer whose servers differ
+    arrive = threading.Event()
+
+    def slowly(handler: faulty.Handler) -> None:
+        data = server.stored[path].body
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data[:1000])
+        arrive.wait(60)
+        handler.wfile.write(data[1000:])
+
+    with hops.carrying(None, 2.0), pytest.raises(Late):
+        server.fault(path, slowly)
+        remote.open(FOO, wheel.name, ".metadata")
+    assert [file.core_metadata for file in _files(remote)] == [None]
+    arrive.set()
+    assert read(remote.open(FOO, wheel.name)) == wheel.read_bytes()
+
+
+def as_stored(handler: faulty.Handler) -> None:
+    """The answer without a fault."""
+    handler.store(handler.server.stored[handler.path], {name.lower(): text for name, text in handler.headers.items()})
 
 
 @pytest.mark.parametrize("trouble", ["missing", "wrong"])
@@ -143,8 +233,9 @@ def test_an_upstream_that_fails_takes_no_announcement_back(
 ) -> None:
     wheel = big_wheel(tmp_path)
     path = server.add("foo", wheel.name, wheel.read_bytes())
-    server.fault(path, faulty.status(500))
     remote = make()
+    assert [file.core_metadata for file in _files(remote)] == [{}]
+    server.fault(path, faulty.status(500))
     with pytest.raises(Unavailable):
         remote.open(FOO, wheel.name, ".metadata")
     server.heal()

@@ -99,6 +99,18 @@ def test_idle_connections_that_were_forgotten_on_the_way_harm_nobody(server: fau
     assert server.connections == 3  # nobody tried the other one
 
 
+def test_files_leave_two_calls_to_pages(server: faulty.FaultyUpstream) -> None:
+    upstream = client(server, calls=32, room=0)
+    bodies = []
+    with pytest.raises(Busy):
+        while True:
+            bodies.append(upstream.open(server.base + "files/foo-1.0.tar.gz"))
+    assert len(bodies) == 30
+    assert isinstance(upstream.page(FOO), FetchedPage)
+    for body in bodies:
+        body.close()
+
+
 def test_pages_are_asked_for_in_every_form_and_packed(server: faulty.FaultyUpstream) -> None:
     server.stored[PAGE].gzip = True
     page = client(server).page(FOO)

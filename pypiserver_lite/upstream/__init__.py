@@ -3,9 +3,9 @@
 What a page and a file go through, from above: `source` is asked. `pages` knows
 projects, with `archive` on disk and `turns` at memory; `files` has the cache's
 (`cache`, in its `room`), or what comes by `download` and is `arriving` while it
-is `growing` there; `core_metadata` is found or made. `client` asks the
-upstream, by an `exchange` of requests and `replies`, over `calls` that end in
-time, to `addresses` and by `ways` that are allowed.
+is `growing` there; `core_metadata` is found or made, where `parts` of files can
+be had. `client` asks the upstream, by an `exchange` of requests and `replies`,
+over `calls` that end in time, to `addresses` and by `ways` that are allowed.
 
 They are imported where an upstream is really asked: redirecting to one needs
 nothing but its address.

@@ -9,6 +9,7 @@ sees its connection break, never a good-looking file.
 from __future__ import annotations
 
 import contextvars
+import math
 import os
 import threading
 import time
@@ -56,10 +57,17 @@ class Arriving:
             claimed, self._claimed = self._claimed, True
         return not claimed
 
-    def wait(self, at: float) -> tuple[int, bool]:
-        """Wait until more than `at` bytes may be read; how many, and if that is all. Raises Unavailable, Missing."""
+    def wait(self, at: float, most: float = math.inf) -> tuple[int, bool]:
+        """Wait until more than `at` bytes may be read; how many, and if that is all.
+
+        Raises Unavailable, Missing; Late after `most` seconds, while it goes on to come.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._available > at or self._whole or self._error is not None)
+            if not self._changed.wait_for(
+                lambda: self._available > at or self._whole or self._error is not None,
+                None if most == math.inf else max(most, 0.0),
+            ):
+                raise Late("the upstream sends this file too slowly to wait for it; it goes on to come")
             self._check_failed(at)
             return self._available, self._whole
 

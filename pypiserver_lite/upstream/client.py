@@ -96,6 +96,12 @@ class Upstream(Exchange):
             reply.check_file()
             return number(reply.header("Content-Length"))
 
+    def sends_parts(self, url: str, *, named: Named = _NO_OTHERS) -> bool:
+        """Whether a part of a file can be had without the rest. Raises as `open` does."""
+        with self._asked("GET", url, {**_AS_IT_IS, "Range": "bytes=1-1"}, named, self._read) as reply:
+            reply.check_file()
+            return reply.status == 206
+
     def open(
         self,
         url: str,
@@ -116,6 +122,7 @@ class Upstream(Exchange):
         if if_range:
             headers["If-Range"] = if_range
         with ExitStack() as held:
+            held.enter_context(self._lasting.inside())
             asked = self._asked("GET", url, headers, named, self._read, begun=start > 0)
             reply = held.enter_context(asked)
             reply.check_file()

@@ -12,17 +12,20 @@ import io
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import BinaryIO, cast
 
 from .. import metadata
 from ..archives import core_metadata
 from ..dists import same_version, try_normalize
-from ..errors import Missing, Unavailable
+from ..errors import Late, Missing, Unavailable
 from ..kept import Flights
 from ..model import NO_HASHES, File
+from . import hops
 from .download import strongest
 from .files import Files, Wanted, beside
 from .pages import Shelf
+from .parts import SMALL
 
 TAIL = 128 * 2**10
 """Bytes at the end of a wheel that come in one piece."""
@@ -49,7 +52,7 @@ class CoreMetadata:
         if known is not None and _right(known, file):
             self._files.upstream.traffic.cached(len(known))
             return known
-        with self._files.turnstile.inside():
+        with self._files.readers.inside():
             data = self._makings.do(wanted.key, lambda: self._obtain(wanted))
         if data is None:
             self._shelf.withdraw(file.project, file.filename)
@@ -73,9 +76,11 @@ class CoreMetadata:
     def _made(self, wanted: Wanted) -> bytes | None:
         """From the file itself, with as little of it as will do. Raises Unavailable."""
         file = wanted.file
-        here = self._files.kept(file) is not None
-        if not here and file.filename.endswith(".whl") and file.size is not None and file.size > 2 * TAIL:
-            ranged = RangedFile(file.size, wanted.range)
+        size = None
+        if file.filename.endswith(".whl") and self._files.kept(file) is None:
+            size = wanted.size()
+        if size is not None and size > SMALL:
+            ranged = RangedFile(size, partial(wanted.range, size))
             data = core_metadata(cast("BinaryIO", ranged), file.filename)
             if ranged.failed is None:
                 return data
@@ -83,7 +88,12 @@ class CoreMetadata:
         arriving = wanted.arriving()
         if arriving is None:
             raise Unavailable("the cache cannot take this file, so its core metadata cannot be made")
-        size, _ = arriving.wait(math.inf)
+        try:
+            size, _ = arriving.wait(math.inf, hops.left())
+        except Late:
+            # Installers do not wait longer either, and go no other way where metadata are announced.
+            self._shelf.withdraw(file.project, file.filename)
+            raise
         whole = RangedFile(size, lambda start, stop: arriving.read(stop - start, start))
         return core_metadata(cast("BinaryIO", whole), file.filename)
 

@@ -82,6 +82,8 @@ class Exchange:
         self._rate = rate or Rate()
         self._connect, self._read, self._page, self._pause = connect, read, page, pause
         self._turnstile = Turnstile(calls, room, 2.0)
+        # Files leave two calls to pages where there are many: they go on to come when nobody waits for them any more.
+        self._lasting = Turnstile(calls - min(2, calls // 16), room, 2.0)
         self._hosts = frozenset(_authority(host) for host in hosts)
         self._reach = Reach(self.origin)
         self._ways = ways or Ways()

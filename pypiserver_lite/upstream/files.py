@@ -25,6 +25,7 @@ from .client import Upstream
 from .download import Check, Download, Fetch, strongest
 from .exchange import Named
 from .growing import Followed, Growing
+from .parts import Parts
 
 _SMALL_RANGE = 2**20  # bytes
 _SIZES = 8 * 2**20  # bytes
@@ -34,9 +35,10 @@ _log = logging.getLogger(__name__)
 class Files:
     """What all files of one upstream share: kept in `cache`, if there is one; who waits for them passes `turnstile`."""
 
-    def __init__(self, upstream: Upstream, cache: Cache | None, turnstile: Turnstile) -> None:
+    def __init__(self, upstream: Upstream, cache: Cache | None, turnstile: Turnstile, parts: Parts) -> None:
         self.upstream = upstream
         self.cache = cache
+        self.parts = parts
         self.turnstile = turnstile
         # Files leave two places to pages where there are many; no more, for uv asks for fifty files at once.
         self.readers = Turnstile(turnstile.places - min(2, turnstile.places // 16), within=turnstile)
@@ -184,12 +186,28 @@ class Wanted:
     def _ended(self) -> None:
         self._files.arriving.pop(self.key, None)
 
-    def range(self, start: int, stop: int) -> bytes:
-        """Exactly these bytes, from the upstream. Raises Missing, Unavailable, Late, Busy, Loop."""
+    def size(self) -> int | None:
+        """Bytes of it, as its page states or the upstream says now. Raises Missing, Unavailable, Late, Busy, Loop."""
+        if self.file.size is not None:
+            return self.file.size
+        known = self._files.sizes.find(self.file.url)
+        if known is None:
+            # Not every server that sends parts of files answers HEAD.
+            body = self._upstream.open(self.file.url, named=self.named, stop=1)
+            body.close()
+            known = (body.size,)
+            self._files.sizes.put(self.file.url, known)
+        return known[0]
+
+    def range(self, size: int, start: int, stop: int) -> bytes:
+        """Exactly these of its `size` bytes, from the upstream. Raises Missing, Unavailable, Late, Busy, Loop."""
         body = self._upstream.open(self.file.url, named=self.named, start=start, stop=stop)
         try:
-            if body.start != start or body.size != self.file.size:
+            if body.start != start:
+                self._files.parts.note(self.file.url, False)
                 raise Unavailable("the upstream does not send parts of files")
+            if body.size != size:
+                raise Unavailable("the upstream's file changed while it was being looked into")
             return b"".join(body.pieces(start, stop))
         finally:
             body.close()

@@ -6,11 +6,12 @@ Core metadata (PEP 658) is announced as follows:
   out to be missing or wrong, it is made from the wheel; where nothing may be
   kept, it is no longer announced, so that clients take the wheel.
 - The upstream announces it for no file of the project, and we may keep
-  things (``cache``): we announce it for every wheel with a sha256, without a
-  digest (``true``), since nothing is known of it yet. When asked for, it is
-  taken from the wheel if that is here, else from the end of the upstream's
-  wheel, else from the wheel fetched whole, which a client would have had to
-  do anyway.
+  things (``cache``): we announce it for every wheel with a sha256 that is
+  small or lies on a server that sends parts of files, without a digest
+  (``true``), since nothing is known of it yet. When asked for, it is taken
+  from the wheel if that is here, else from the end of the upstream's wheel,
+  else from the wheel fetched whole. Installers go no other way where it is
+  announced, nor do they wait until a large wheel is here.
 - The upstream announces it for other files of the project: then its silence
   means that this file has none, and we are silent too.
 - A file whose metadata could not be had is remembered, and no longer
@@ -31,6 +32,8 @@ from ..kept import Flights, Kept, Turnstile
 from ..model import NO_HASHES, File, Project
 from .archive import Archive, parsed
 from .client import UNCHANGED, FetchedPage, Upstream
+from .files import hosts_of
+from .parts import SMALL, Parts, server_of
 from .turns import Seat, Turn
 
 _ABSENCES = 8 * 2**20  # bytes; anybody can ask for any name
@@ -67,14 +70,16 @@ class Shelf:
     """The projects of one upstream: current ones at once, others after asking, known ones whatever happens.
 
     `archive` keeps them across restarts, and stands for being allowed to keep
-    things. Who waits for the upstream passes the turnstile. The rest is as
-    `source.Remote` has it. Safe to share between threads.
+    things; `parts` tells of which files a part can be had. Who waits for the
+    upstream passes the turnstile. The rest is as `source.Remote` has it. Safe
+    to share between threads.
     """
 
     def __init__(
         self,
         upstream: Upstream,
         archive: Archive,
+        parts: Parts,
         turnstile: Turnstile,
         *,
         ttl: float,
@@ -86,6 +91,7 @@ class Shelf:
     ) -> None:
         self.upstream = upstream
         self._archive = archive
+        self._parts = parts
         self._turnstile = turnstile
         self._ttl, self._absent_ttl, self._patience, self._retry = ttl, absent_ttl, patience, retry
         self._memory = memory
@@ -137,7 +143,7 @@ class Shelf:
         self._archive.add_bare(name, filename)
         known = self._known.find(name)
         if known is not None:
-            known.project = self._announced(known.project, known.silent)
+            self._announce_again(known)
 
     def _is_fresh(self, known: Known, now: float) -> bool:
         # A stamp in the future (a clock was set back, or another machine's is wrong) says nothing about any age.
@@ -180,12 +186,15 @@ class Shelf:
             project = parsed(name, answer, turn)
             self._succeeded()
             self._archive.save(name, answer)
+            self._ask_for_parts(project, _is_silent(project))
             return self._learn(name, project, answer, self._clock(), turn).project
         self._succeeded()
         if answer is UNCHANGED and known is not None:
             self.upstream.traffic.unchanged(known.size)
             self._archive.renew(name)
             known.checked, known.failed = self._clock(), 0.0
+            self._ask_for_parts(known.project, known.silent)
+            self._announce_again(known)
             return known.project
         self._absent.put(name, self._clock())
         self._known.drop(name)
@@ -202,7 +211,7 @@ class Shelf:
             return self._learn(name, *found, turn) if found else known
 
     def _learn(self, name: NormalizedName, project: Project, page: FetchedPage, checked: float, turn: Turn) -> Known:
-        silent = all(file.core_metadata is None for file in project.files)
+        silent = _is_silent(project)
         project = self._announced(project, silent)
         before = self._known.find(name)
         if before is not None and before.project == project:
@@ -218,20 +227,36 @@ class Shelf:
         self._absent.drop(name)
         return known
 
+    def _announce_again(self, known: Known) -> None:
+        project = self._announced(known.project, known.silent)
+        if project != known.project:
+            known.project = project
+            if known.seat is not None:
+                known.seat.hold_for(project)
+
     def _announced(self, project: Project, silent: bool) -> Project:
         silent = silent and self._archive.keeps  # or nothing can be made of wheels
         bare = self._archive.bare(project.name)
         if not silent and not bare:
             return project
+        wheels = filter(_is_large, project.files) if silent else ()
+        in_parts = {server: self._parts.sent_by(server) for server in {server_of(file.url) for file in wheels}}
 
         def announce(file: File) -> File:
+            said = file.core_metadata
             if file.filename in bare:
-                return replace(file, core_metadata=None)
-            if silent and file.filename.endswith(".whl") and "sha256" in file.hashes:
-                return replace(file, core_metadata=NO_HASHES)
-            return file
+                said = None
+            elif silent and _can_be_read(file):
+                said = NO_HASHES if not _is_large(file) or in_parts[server_of(file.url)] else None
+            return file if said == file.core_metadata else replace(file, core_metadata=said)
 
         return replace(project, files=tuple(announce(file) for file in project.files))
+
+    def _ask_for_parts(self, project: Project, silent: bool) -> None:
+        if silent and self._archive.keeps:
+            wheel = next((file for file in reversed(project.files) if _can_be_read(file) and _is_large(file)), None)
+            if wheel is not None:
+                self._parts.ask(wheel.url, hosts_of(project))
 
     def _failed(self, name: NormalizedName, known: Known | None, error: Unavailable) -> None:
         if isinstance(error, Busy):
@@ -248,3 +273,16 @@ class Shelf:
         since, self._outage = self._outage, None
         if since is not None:
             _log.warning("the upstream %s answers again, after %d s", self.upstream.origin.label, self._clock() - since)
+
+
+def _is_silent(project: Project) -> bool:
+    return all(file.core_metadata is None for file in project.files)
+
+
+def _can_be_read(file: File) -> bool:
+    """Whether core metadata can be made of a file, once enough of it is here."""
+    return file.filename.endswith(".whl") and "sha256" in file.hashes
+
+
+def _is_large(file: File) -> bool:
+    return file.size is None or file.size > SMALL

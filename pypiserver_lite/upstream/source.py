@@ -23,6 +23,7 @@ from .client import Upstream
 from .core_metadata import CoreMetadata
 from .files import Files, Wanted, beside, hosts_of
 from .pages import Shelf
+from .parts import Parts
 
 _SIGNATURE_LIMIT = 2**16  # bytes
 _MOST_WAITING = 1000
@@ -65,9 +66,11 @@ class Remote(Shelf):
         else:
             cache.keep_bound()
         turnstile = turnstile or Turnstile(_MOST_WAITING)
+        parts = Parts(upstream, cache, clock)
         super().__init__(
             upstream,
             Archive(cache, upstream.url),
+            parts,
             turnstile,
             ttl=ttl,
             absent_ttl=absent_ttl,
@@ -77,7 +80,7 @@ class Remote(Shelf):
             clock=clock,
         )
         self.traffic = upstream.traffic
-        self._files = Files(upstream, cache, turnstile)
+        self._files = Files(upstream, cache, turnstile, parts)
         self._metadata = CoreMetadata(self._files, self)
 
     def __repr__(self) -> str:
