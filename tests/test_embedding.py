@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
@@ -246,6 +247,42 @@ def test_subclass_may_guard_and_change_any_page(packages: Path, tmp_path: Path) 
     with live.in_thread(Maintained(packages, disable_fallback=True, cache_dir=tmp_path / "facts")) as server:
         assert live.ask(server, "/simple/").status == 503
         assert live.ask(server, "/simple/ours/").status == 200
+
+
+def test_headers_of_a_subclass_are_sent_with_the_answer_of_ours_and_with_no_other(
+    packages: Path, tmp_path: Path
+) -> None:
+    make_wheel(packages, "ours", "1.0")
+
+    class Marked(PypiServerLite):
+        def simple_names(self) -> Any:
+            answer = super().simple_names()
+            answer.headers.append(("X-Mine", "names"))
+            return answer
+
+        def simple_project(self, name: str) -> Any:
+            if "quietly" not in bottle.request.query:
+                bottle.response.set_header("X-Mine", name)
+                bottle.response.set_header("Cache-Control", "private")
+                bottle.response.add_header("Vary", "X-Theirs")
+                bottle.response.set_cookie("seen", "yes")
+            return super().simple_project(name)
+
+    app = Marked(packages, disable_fallback=True, cache_dir=tmp_path / "facts")
+    with live.in_thread(app) as server:
+        for _ in range(3):
+            with urllib.request.urlopen(f"{server.url}simple/", timeout=10) as names:
+                assert names.headers.get_all("X-Mine") == ["names"]
+        for tag in ("", live.ask(server, "/simple/ours/").headers["etag"]):
+            answer = live.ask(server, "/simple/ours/", If_None_Match=tag)
+            assert answer.status == (304 if tag else 200)
+            assert answer.headers["x-mine"] == "ours" and answer.headers["cache-control"] == "private"
+            assert answer.headers["set-cookie"].startswith("seen=")
+        again = live.ask(server, "/simple/ours/?quietly").headers
+        assert again["cache-control"] != "private" and "x-mine" not in again and "set-cookie" not in again
+        with urllib.request.urlopen(f"{server.url}simple/ours/", timeout=10) as project:
+            assert project.headers.get_all("Vary") == ["Accept, Accept-Encoding", "X-Theirs"]
+            assert project.headers.get_all("Content-Type") == ["text/html; charset=utf-8"]
 
 
 def test_what_own_code_raises_of_ours_is_answered_as_we_do(packages: Path, tmp_path: Path) -> None:

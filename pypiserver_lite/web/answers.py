@@ -36,6 +36,8 @@ Headers = list[tuple[str, str]]
 More = tuple[tuple[str, str], ...]
 _log = logging.getLogger(__name__)
 
+CHANGED = "pypiserver_lite.changed"
+"""In the environment of a request whose answer others may change: it is theirs, and not the one that is kept."""
 _GZIP_FROM = 1000  # bytes; below, a packet is a packet
 
 
@@ -72,7 +74,8 @@ class Page:
     def answer(self, environ: Mapping[str, Any], more: More = ()) -> Answer:
         """The page in the encoding this client likes, or 304; `more` as `Ready.answer` has it."""
         ready = self.encoded(environ.get("HTTP_ACCEPT_ENCODING", ""))
-        return ready.answer(environ.get("HTTP_IF_NONE_MATCH"), more)
+        answer = ready.answer(environ.get("HTTP_IF_NONE_MATCH"), more)
+        return answer._replace(headers=answer.headers.copy()) if CHANGED in environ else answer
 
     def encoded(self, accept_encoding: str) -> Ready:
         """The page in the form this client understands best; compressed when first asked for."""
@@ -127,6 +130,12 @@ class Ready:
         headers = [*self._headers, ("Content-Length", str(len(self.body))), *more]
         whole = Answer(status="200 OK", headers=headers, body=self.body)
         return more, whole, Answer(status="304 Not Modified", headers=[*unchanged_headers(self._headers), *more])
+
+
+def with_said(answer: Answer, said: Headers) -> Answer:
+    """`answer` with what a subclass said on Bottle's response: in place of what we say, but for Vary, which adds up."""
+    names = {name.lower() for name, _ in said} - {"vary"}
+    return answer._replace(headers=[header for header in answer.headers if header[0].lower() not in names] + said)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

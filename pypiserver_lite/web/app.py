@@ -111,6 +111,9 @@ class PypiServerLite(entry.Entry):
         self, method: str, path: str, action: str | None, call: Callable[..., object], *, people: bool = False
     ) -> None:
         home = (method, path) == ("GET", "/")
+        foreign = getattr(call, "__module__", None) != __name__
+        if foreign:
+            call = _foreign(call)
 
         def answer(environ: dict[str, Any], arguments: Mapping[str, str]) -> object:
             try:
@@ -128,7 +131,7 @@ class PypiServerLite(entry.Entry):
             except PypiServerLiteError as error:
                 return self._refuse(error, people=people)
 
-        self.answer_with(method, path, answer, foreign=getattr(call, "__module__", None) != __name__)
+        self.answer_with(method, path, answer, foreign=foreign)
 
     def root(self) -> object:
         """The home page. Override it to give the index another one; text is sent as HTML."""
@@ -309,6 +312,23 @@ class PypiServerLite(entry.Entry):
         environ = bottle.request.environ
         wanted = bottle.request.query.get("format") if environ.get("QUERY_STRING") else None
         return negotiate(environ.get("HTTP_ACCEPT"), wanted)
+
+
+def _foreign(call: Callable[..., object]) -> Callable[..., object]:
+    """A route of a subclass: answers of ours that it returns are its own, and go with what it said to Bottle."""
+
+    def called(**arguments: str) -> object:
+        bottle.request.environ[answers.CHANGED] = True
+        result = call(**arguments)
+        if not isinstance(result, answers.Answer):
+            return result
+        response = bottle.response  # its list has a type that nobody set
+        said = [
+            (name, value) for name, value in response.headerlist if name == "Set-Cookie" or name in response.headers
+        ]
+        return answers.with_said(result, said) if said else result
+
+    return called
 
 
 @lru_cache(maxsize=64)
