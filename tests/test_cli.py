@@ -366,6 +366,26 @@ def test_a_user_without_a_home_needs_none_where_all_is_named() -> None:
     assert [line.split(":")[1].strip() for line in told] == ["--cache-dir", "PYPISERVER_LITE_PACKAGES", "--passwords"]
 
 
+def test_a_folder_whose_name_the_output_cannot_spell_is_served(folder: Path) -> None:
+    (folder / "pü").mkdir()
+    env = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    words = [
+        sys.executable,
+        "-m",
+        "pypiserver_lite",
+        "run",
+        "-p",
+        "0",
+        "--cache-dir",
+        str(folder / "c"),
+        str(folder / "pü"),
+    ]
+    with live.spawn(
+        words, live.bare_environ(folder / "home", **env), r"p\\xfc on http://127\.0\.0\.1:(?P<port>[0-9]+)/", folder
+    ) as server:
+        assert live.ask(server, "/simple/").status == 200
+
+
 def test_no_folder_at_all_is_one_clear_line(folder: Path) -> None:
     done = run("run", cwd=folder, env={"PYPISERVER_LITE_PACKAGES": ":"})
     assert done.returncode == 2 and "PYPISERVER_LITE_PACKAGES: name a folder" in done.stderr

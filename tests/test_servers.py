@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
+import re
 import signal
 import socket
 import ssl
@@ -372,6 +374,30 @@ def test_no_worker_of_granian_outlives_the_process_that_started_it(process: Call
             return
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no such list of children here")
+@others
+def test_a_worker_that_is_killed_is_replaced_with_a_line_of_the_log(server: str, packages: Path) -> None:
+    make_wheel(packages, "ours")
+    with live.serve(packages=[packages], server=server, workers=2) as running:
+        assert live.ask(running, "/simple/").status == 200
+        assert running.process is not None
+        children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
+        deadline = time.monotonic() + 30
+        while len(workers := children.read_text().split()) < 2:
+            assert time.monotonic() < deadline
+        for worker in workers:
+            os.kill(int(worker), signal.SIGKILL)
+        while not re.search(r"Unexpected exit from worker|was sent SIGKILL", running.log()):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        while True:
+            with contextlib.suppress(OSError):
+                if live.ask(running, "/simple/ours/").status == 200:
+                    break
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 @pytest.mark.skipif("granian" not in INSTALLED, reason="granian is not installed")

@@ -7,6 +7,7 @@ a folder, a file it names), said in one line. Nothing else here prints.
 from __future__ import annotations
 
 import difflib
+import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -98,6 +99,8 @@ _VALUED = {flag for setting in settings.SETTINGS.values() if setting.takes_value
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command `argv` (default: this process's) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a folder may have a name that it cannot spell
     if words in (["-h"], ["--help"]):
         print(_help())
         return 0

@@ -132,9 +132,15 @@ def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callab
             ssl_key=options.tls_key,
             ssl_protocol_min=SSLProtocols.tls12,
             workers_kill_timeout=max(1, options.grace),
+            respawn_failed_workers=True,  # but for one that ends within five seconds of taking another's place
         )
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"--tls-cert, --tls-key: the certificate or its key cannot be used: {error}") from error
+    # Of granian itself, not of its workers, into our log: that one has ended, or keeps ending.
+    supervision = logging.getLogger("_granian")
+    supervision.handlers.clear()
+    supervision.propagate = True
+    supervision.setLevel(logging.ERROR)
     _tell_when_reachable(server, lambda: ready(options.host, port))
     started = time.monotonic()
     try:
