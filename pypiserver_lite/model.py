@@ -139,7 +139,8 @@ class Stream:
     whole can be read). `tag` names these very bytes, for an ETag.
     `read_or_hand(start, stop, hand_over)` yields the same, but may leave what
     comes after the first piece to `hand_over`, and yield as the last piece
-    what that makes of it.
+    what that makes of it. `soon(start)` says whether a range from there can
+    begin without waiting for all that comes before it; ``None``: any can.
     """
 
     read: Callable[[int, int | None], Iterable[bytes]]
@@ -147,6 +148,7 @@ class Stream:
     tag: str | None = None
     modified: datetime | None = None
     read_or_hand: Callable[[int, int | None, HandOver], Iterable[bytes]] | None = field(default=None, compare=False)
+    soon: Callable[[int], bool] | None = field(default=None, compare=False)
 
 
 Content = LocalFile | Stream

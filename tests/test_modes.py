@@ -199,6 +199,23 @@ def test_files_come_in_parts_and_whole_as_their_upstream_has_them(
         assert len(tags) == 1  # F11: a download that broke is resumed from the cache
 
 
+@pytest.mark.parametrize("mode", ["proxy", "cache"])
+def test_no_range_is_promised_that_comes_only_after_all_before_it(
+    mode: str, upstream: faulty.FaultyUpstream, folder: Path, tmp_path: Path
+) -> None:
+    data = os.urandom(300_000)
+    path = upstream.add("big", "big-1.0.tar.gz", data)
+    upstream.stored[path].ranges = False
+    app = make_app(folder, fallback_url=upstream.url, fallback_mode=mode, cache_dir=tmp_path / "c")
+    with live.in_thread(app) as server:
+        head = live.ask(server, "/packages/big-1.0.tar.gz", "HEAD")
+        assert head.headers["content-length"] == "300000"
+        assert "accept-ranges" not in head.headers
+        part = live.ask(server, "/packages/big-1.0.tar.gz", Range="bytes=-100")
+        assert (part.status, part.body) == (200, data)
+        assert "accept-ranges" not in part.headers and "content-range" not in part.headers
+
+
 @pytest.mark.parametrize("facts", [{}, {"hashes": {}}, {"hashes": {}, "size": False}], ids=["known", "size", "nothing"])
 @pytest.mark.parametrize("mode", ["proxy", "cache"])
 def test_an_upstream_that_sends_no_byte_of_a_file_is_502(

@@ -38,6 +38,31 @@ def make(server: faulty.FaultyUpstream, tmp_path: Path) -> Make:
     return maker(server, tmp_path, Clock())
 
 
+def test_what_of_a_growing_file_is_here_comes_soon_and_the_rest_where_the_upstream_sends_parts(
+    make: Make, server: faulty.FaultyUpstream
+) -> None:
+    data = data_of(300_000)
+    path = server.add("foo", SDIST, data)
+    arrive = threading.Event()
+    server.stored[path].ranges = False
+
+    def slowly(handler: faulty.Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data[:100_000])
+        arrive.wait(60)
+        handler.wfile.write(data[100_000:])
+
+    server.fault(path, slowly)
+    remote = make(page=60.0)
+    content = remote.open(FOO, SDIST)
+    assert isinstance(content, Stream) and content.soon is not None
+    assert not content.soon(1000)
+    assert next(iter(content.read(0, None)))
+    assert content.soon(1000)
+    assert not content.soon(200_000)
+    arrive.set()
+    assert settle(remote, SDIST)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size_known", [True, False])
 def test_a_file_comes_byte_for_byte_and_its_parts_too(

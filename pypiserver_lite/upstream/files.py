@@ -25,7 +25,7 @@ from .client import Upstream
 from .download import Check, Download, Fetch, strongest
 from .exchange import Named
 from .growing import Followed, Growing
-from .parts import Parts
+from .parts import SMALL, Parts, server_of
 
 _SMALL_RANGE = 2**20  # bytes
 _SIZES = 8 * 2**20  # bytes
@@ -102,7 +102,24 @@ class Wanted:
                 return begin()  # which waits for nothing, so that no place is needed
             return self._files.readers.through(begin)
 
-        return Stream(read=read, read_or_hand=read, size=size, tag=_tag(self.file), modified=self.file.uploaded)
+        return Stream(
+            read=read,
+            read_or_hand=read,
+            size=size,
+            tag=_tag(self.file),
+            modified=self.file.uploaded,
+            soon=None if size is not None and size <= SMALL else self._comes_soon,
+        )
+
+    def _comes_soon(self, start: int) -> bool:
+        running = self._files.arriving.get(self.key)
+        if running is not None and running.ready(start) >= 0:
+            return True
+        parts, server = self._files.parts, server_of(self.file.url)
+        if parts.sent_by(server) is None:
+            with self._files.turnstile.inside():
+                parts.ask(self.file.url, self.named)
+        return parts.sent_by(server) is not False
 
     def _stated_size(self) -> int | None:
         known = self._files.sizes.find(self.file.url)

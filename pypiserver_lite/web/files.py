@@ -102,11 +102,18 @@ def content_type(filename: str) -> str:
 
 
 def stream(environ: Mapping[str, Any], content: Stream, *, filename: str, cache_control: str) -> Answer:
-    """Content that comes in pieces, whole or the range asked for."""
+    """Content that comes in pieces, whole or the range asked for; whole too where that would be long in coming.
+
+    Who looks for the metadata at the end of a wheel then reads all of it (uv), and gives up where nothing comes.
+    """
     etag = f'"{content.tag}"' if content.tag else ""
     modified = int(content.modified.timestamp()) if content.modified else None
-    headers = _file_headers(filename, etag, modified, cache_control, ranges=content.size is not None)
-    return _answer(environ, headers, content.size, etag, modified, lambda *part: _pieces(environ, content, *part))
+    headers = _file_headers(filename, etag, modified, cache_control)
+
+    def body(start: int, stop: int | None) -> Iterable[bytes]:
+        return _pieces(environ, content, start, stop)
+
+    return _answer(environ, headers, content.size, etag, modified, body, content.soon)
 
 
 def _answer(
@@ -116,6 +123,7 @@ def _answer(
     etag: str,
     modified: int | None,
     body: Callable[[int, int | None], bytes | BinaryIO | Iterable[bytes]],
+    soon: Callable[[int], bool] | None = None,
 ) -> Answer:
     """304 if the client's copy is current, else what was asked for, from `body` in a half-open range, but for HEAD.
 
@@ -123,16 +131,21 @@ def _answer(
     """
     if etag and unmodified(environ, etag, modified):
         return Answer(status="304 Not Modified", headers=unchanged_headers(headers))
-    part = size is not None and wanted_range(environ, size, etag, modified)
-    if part is True:
+    wanted = size is not None and wanted_range(environ, size, etag, modified)
+    if wanted is True:
         return _unsatisfiable(size or 0)
+    part, head = wanted or None, environ["REQUEST_METHOD"] == "HEAD"
+    if soon is not None and size is not None and (part or head) and not soon(part[0] if part else size):
+        part = None
+    elif size is not None:
+        headers.append(("Accept-Ranges", "bytes"))
     start, stop = part or (0, None)
     if size is not None:
         headers.append(("Content-Length", str((size if stop is None else stop) - start)))
     if part:
         headers.append(("Content-Range", f"bytes {start}-{part[1] - 1}/{size}"))
     status = "206 Partial Content" if part else "200 OK"
-    return Answer(status, headers, b"" if environ["REQUEST_METHOD"] == "HEAD" else body(start, stop))
+    return Answer(status, headers, b"" if head else body(start, stop))
 
 
 def _pieces(environ: Mapping[str, Any], content: Stream, start: int, stop: int | None) -> Iterable[bytes]:
@@ -190,7 +203,7 @@ def _local_answer(
 ) -> Answer:
     size, modified = facts.st_size, max(0, min(int(facts.st_mtime), _LAST_SECOND))
     etag = f'"{tag}"' if tag else f'"{facts.st_mtime_ns:x}-{size:x}-{facts.st_ino:x}"'
-    headers = _file_headers(filename, etag, modified, cache_control, ranges=True)
+    headers = _file_headers(filename, etag, modified, cache_control)
     return _answer(environ, headers, size, etag, modified, lambda *part: _piece(handle, size, *part))
 
 
@@ -219,7 +232,7 @@ def handed_over(rule: Sendfile, content: LocalFile, *, filename: str, cache_cont
     if target is None:
         return None
     headers = [
-        *_file_headers(filename, "", None, cache_control, ranges=False),
+        *_file_headers(filename, "", None, cache_control),
         # nginx and Apache's mod_xsendfile decode it; so no name can end the header or begin a query.
         (rule.header, quote(os.fsencode(target), safe="/+!~:")),
         ("Content-Length", "0"),
@@ -236,14 +249,12 @@ def _called_in_front(rule: Sendfile, path: Path) -> str | None:
     return None
 
 
-def _file_headers(filename: str, etag: str, modified: int | None, cache_control: str, *, ranges: bool) -> Headers:
+def _file_headers(filename: str, etag: str, modified: int | None, cache_control: str) -> Headers:
     headers = [
         ("Content-Type", content_type(filename)),
         ("Cache-Control", cache_control),
         ("X-Content-Type-Options", "nosniff"),
     ]
-    if ranges:
-        headers.append(("Accept-Ranges", "bytes"))
     if etag:
         headers.append(("ETag", etag))
     if modified is not None:
