@@ -29,6 +29,19 @@ def test_xml_rpc_tells_sizes_that_its_whole_numbers_cannot_hold(packages: Path) 
         assert [url["size"] for url in urls] == [3e9]
 
 
+def test_no_reason_of_a_yank_makes_an_answer_that_is_no_xml(packages: Path) -> None:
+    wheel = make_wheel(packages, "acme")
+    Path(f"{wheel}.yanked").write_text("bad\x1b[2J \x07reason")
+    with (
+        live.serve(packages=[packages]) as server,
+        xmlrpc.client.ServerProxy(f"{server.url}pypi", allow_none=True) as index,
+    ):
+        urls: Any = index.release_urls("acme", "1.0")
+        assert [url["yanked_reason"] for url in urls] == ["bad[2J reason"]
+        data: Any = index.release_data("acme", "1.0")
+        assert data["yanked_reason"] == "bad[2J reason"
+
+
 @pytest.mark.parametrize("path", ["RPC2", "pypi", "pypi/"])
 def test_xml_rpc_answers_a_real_client(packages: Path, path: str) -> None:
     with (

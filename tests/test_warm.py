@@ -11,6 +11,7 @@ import pytest
 from packaging.utils import NormalizedName
 
 from pypiserver_lite.errors import ConfigError
+from pypiserver_lite.index import Index
 from pypiserver_lite.jobs import warm as tool
 from pypiserver_lite.model import LocalFile
 from pypiserver_lite.upstream.cache import Cache
@@ -25,10 +26,12 @@ def test_requirements_are_read_as_pip_writes_them(tmp_path: Path) -> None:
     path.write_text(
         "# comment\n\n-i http://127.0.0.1/simple\n-r more.txt\n--constraint=limits.txt\n"
         "foo>=1.0  # trailing\nbar[extra]==2.0 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
-        "never; python_version < '3'\nurl @ http://127.0.0.1/x#egg\n",
+        "never; python_version < '3'\nurl @ http://127.0.0.1/x#egg\n-e git+http://127.0.0.1/y#egg=y\n--editable=./z\n",
     )
     found = [str(requirement).replace(" @", "@") for requirement in tool.read_requirements(path)]
-    assert found == ["inner>=1", "foo<2,>=1.0", "bar[extra]==2.0", "url@ http://127.0.0.1/x#egg"]
+    assert found[:4] == ["inner>=1", "foo<2,>=1.0", "bar[extra]==2.0", "url@ http://127.0.0.1/x#egg"]
+    assert found[4:] == ["-e git+http://127.0.0.1/y#egg=y", "--editable=./z"]
+    assert [event.outcome for event in tool.warm(Index(()), tool.read_requirements(path)[3:])] == ["skipped"] * 3
 
 
 @pytest.mark.parametrize("text", ["not a requirement\n", "-r requirements.txt\n", "-r none.txt\n", "\xff"])

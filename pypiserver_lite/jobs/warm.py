@@ -53,17 +53,20 @@ def clear(cache: Cache) -> Freed:
     return cache.clear()
 
 
-def read_requirements(path: Path) -> tuple[Requirement, ...]:
-    """The requirements of a file as pip has it, those that apply to this Python.
+def read_requirements(path: Path) -> tuple[Requirement | str, ...]:
+    """The requirements of a file as pip has it, those that apply to this Python, and what is editable as a text.
 
     Comments, hashes and continued lines are understood, ``-r`` and ``-c``
     files are read where they are named (constraints narrow what is
     required), other options are passed over. Raises ConfigError for a line that
     is no requirement and for a file that cannot be read.
     """
-    required: list[Requirement] = []
+    required: list[Requirement | str] = []
     constraints: dict[str, Requirement] = {}
     for place, line, constraint in _lines(path, frozenset(), False):
+        if line.startswith("-"):
+            required.append(line)
+            continue
         try:
             requirement = Requirement(line)
         except InvalidRequirement as error:
@@ -75,6 +78,8 @@ def read_requirements(path: Path) -> tuple[Requirement, ...]:
         else:
             required.append(requirement)
     for requirement in required:
+        if isinstance(requirement, str):
+            continue
         narrowed = constraints.get(canonicalize_name(requirement.name))
         if narrowed is not None:
             requirement.specifier &= narrowed.specifier
@@ -99,11 +104,11 @@ def _lines(path: Path, above: frozenset[Path], constraint: bool) -> Iterator[tup
         if option:
             nested = path.parent / option[1].strip()
             yield from _lines(nested, above | {path.resolve()}, constraint or line.startswith(("-c", "--c")))
-        elif line and not line.startswith("-"):
+        elif line and (not line.startswith("-") or re.match(r"-e|--editable\b", line)):
             yield f"{path}, line {number}", line, constraint
 
 
-def warm(source: Source, requirements: Iterable[Requirement], *, every: bool = False) -> Iterator[Event]:
+def warm(source: Source, requirements: Iterable[Requirement | str], *, every: bool = False) -> Iterator[Event]:
     """Bring into the cache of `source` what installing `requirements` needs; an Event for each step.
 
     Of each requirement, the newest version that fits is taken (pre-releases
@@ -141,10 +146,10 @@ def warm(source: Source, requirements: Iterable[Requirement], *, every: bool = F
 
 
 def _choose(
-    source: Source, requirement: Requirement, tags: dict[Tag, int], every: bool
+    source: Source, requirement: Requirement | str, tags: dict[Tag, int], every: bool
 ) -> tuple[list[File], str, bool]:
     """Files to fetch, else why there are none, and whether that is a failure."""
-    if requirement.url is not None:
+    if isinstance(requirement, str) or requirement.url is not None:
         return [], "it names an address; only what the index has is fetched", False
     try:
         project = source.project(canonicalize_name(requirement.name))

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from ..model import File, Project, Source
 from ..releases import about, latest
-from ..simple.render import file_path
+from ..simple.render import file_path, shown
 
 if TYPE_CHECKING:
     pass
@@ -56,7 +56,7 @@ def release_info(project: Project, version: str, index: Source, address: str) ->
     """What a release says of itself, by PyPI's names. Raises Unavailable if its source cannot say now."""
     described = about(project, version, index)
     files = [file for file in project.files if file.version == version]
-    reasons = [file.yanked for file in files if file.yanked is not None]
+    reasons = [shown(file.yanked) for file in files if file.yanked is not None]
     yanked = bool(files) and len(reasons) == len(files)
     page = f"{address}project/{project.name}/"
     return {
@@ -98,7 +98,7 @@ def file_json(file: File, address: str) -> dict[str, object]:
         "comment_text": "",
         "downloads": -1,
         "yanked": file.yanked is not None,
-        "yanked_reason": file.yanked or None,
+        "yanked_reason": shown(file.yanked or "") or None,
     }
 
 
