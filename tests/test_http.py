@@ -528,12 +528,12 @@ def test_nothing_that_clients_write_is_kept(packages: Path, tmp_path: Path) -> N
         ask(number)
     gc.collect()
     tracemalloc.start()
-    for number in range(3, 300):
+    for number in range(3, 120):
         ask(number)
     gc.collect()
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert grown < 8 * 2**20  # of some 150 MB that came; what is kept by path has a bound of its own
+    assert grown < 8 * 2**20  # of some 60 MB that came; what is kept by path has a bound of its own
     app.close()
 
 
