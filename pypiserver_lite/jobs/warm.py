@@ -77,12 +77,9 @@ def read_requirements(path: Path) -> tuple[Requirement | str, ...]:
             constraints[canonicalize_name(requirement.name)] = requirement
         else:
             required.append(requirement)
-    for requirement in required:
-        if isinstance(requirement, str):
-            continue
-        narrowed = constraints.get(canonicalize_name(requirement.name))
-        if narrowed is not None:
-            requirement.specifier &= narrowed.specifier
+    for one in required:
+        if isinstance(one, Requirement) and (narrowed := constraints.get(canonicalize_name(one.name))) is not None:
+            one.specifier &= narrowed.specifier
     return tuple(required)
 
 
