@@ -135,6 +135,10 @@ FAULTS = {
     "chunks without end": faulty.cut_chunks([b"{" * 50]),
     "gzip cut": faulty.page(gzip.compress(b"{}" * 5000)[:-10], **{"Content-Encoding": "gzip"}),
     "gzip and more": faulty.page(gzip.compress(b"{}") + b"more", **{"Content-Encoding": "gzip"}),
+    "gzip and half of another": faulty.page(
+        gzip.compress(b"{}") + gzip.compress(b" " * 500)[:-9], **{"Content-Encoding": "gzip"}
+    ),
+    "gzip without end": faulty.page(gzip.compress(b"{}") + gzip.compress(b"") * 1000, **{"Content-Encoding": "gzip"}),
     "no gzip": faulty.page(b"{}", **{"Content-Encoding": "gzip"}),
     "unasked coding": faulty.page(b"{}", **{"Content-Encoding": "br"}),
     "bomb": faulty.bomb(65 * 2**20),
@@ -389,6 +393,22 @@ def test_side_files_are_bounded(server: faulty.FaultyUpstream) -> None:
     assert upstream.small(server.base + "g", limit=2000) is None
     with pytest.raises(Unavailable):
         upstream.small(server.base + "f", limit=1999)
+
+
+def test_a_page_may_be_packed_in_several_members(server: faulty.FaultyUpstream) -> None:  # RFC 1952 section 2.2
+    body = server.stored[PAGE].body
+    for cut, more in ((len(body) // 2, b""), (0, b""), (len(body), gzip.compress(b"") * 900)):
+        packed = gzip.compress(body[:cut]) + gzip.compress(body[cut:]) + more
+        server.fault(PAGE, faulty.page(packed, **{"Content-Encoding": "gzip"}))
+        page = client(server).page(FOO)
+        assert isinstance(page, FetchedPage) and page.body == body
+
+
+def test_members_are_unpacked_wherever_their_pieces_end() -> None:
+    packed = gzip.compress(b"one") + gzip.compress(b"") + gzip.compress(b"two")
+    for size in range(1, len(packed) + 1):
+        pieces = (packed[at : at + size] for at in range(0, len(packed), size))
+        assert b"".join(unzipped(pieces)) == b"onetwo"
 
 
 def test_a_bomb_is_never_unpacked_at_once() -> None:

@@ -17,6 +17,7 @@ from ..errors import Late, Loop, Missing, Unavailable
 from .calls import Call
 from .rate import Rate, Traffic
 
+_MOST_MEMBERS = 1000
 _SLOWEST = 500  # bytes a second; nobody is served by waiting for fewer
 _BROKEN = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
 
@@ -198,15 +199,17 @@ def joined(pieces: Iterator[bytes], limit: int, on_size: Callable[[int], object]
 
 
 def unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """What a gzip stream (RFC 1952) holds, never more than a megabyte at a time."""
-    unpacker = zlib.decompressobj(31)
+    """What a gzip stream (RFC 1952) holds, which has up to a thousand members; never more than a megabyte at a time."""
+    members, unpacker = 1, zlib.decompressobj(31)
     try:
         for piece in pieces:
             while piece:
+                if unpacker.eof:
+                    members, unpacker = members + 1, zlib.decompressobj(31)
+                if members > _MOST_MEMBERS:  # which may be empty, so that what they hold bounds nothing
+                    raise Unavailable("the upstream's answer is packed in too many parts")
                 yield unpacker.decompress(piece, 2**20)
-                piece = unpacker.unconsumed_tail
-            if unpacker.unused_data:
-                raise Unavailable("the upstream's answer goes on after its end")
+                piece = unpacker.unconsumed_tail or unpacker.unused_data
     except zlib.error as error:
         raise Unavailable("the upstream's answer cannot be unpacked") from error
     if not unpacker.eof:
