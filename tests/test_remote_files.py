@@ -38,6 +38,30 @@ def make(server: faulty.FaultyUpstream, tmp_path: Path) -> Make:
     return maker(server, tmp_path, Clock())
 
 
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip"])
+@pytest.mark.parametrize("size_known", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+def test_an_sdist_that_is_said_to_be_packed_is_taken_as_it_comes_if_its_digest_is_known(  # Apache's AddEncoding
+    make: Make, server: faulty.FaultyUpstream, mode: str, size_known: bool, coding: str
+) -> None:
+    data = data_of(300_000)
+    path = server.add("foo", SDIST, data, size=size_known)
+    server.stored[path].extra["Content-Encoding"] = coding
+    remote = make(mode)
+    assert read(remote.open(FOO, SDIST), 200_000, 200_010) == data[200_000:200_010]
+    assert read(remote.open(FOO, SDIST)) == data
+    other = server.add("foo", "foo-2.0.tar.gz", data, hashes={})
+    server.stored[other].extra["Content-Encoding"] = coding
+    wrong = server.add("foo", "foo-3.0.tar.gz", data)
+    server.stored[wrong].extra["Content-Encoding"] = coding
+    server.stored[wrong].body = data_of(300_000, 2)
+    wheel = server.add("foo", "foo-4.0-py3-none-any.whl", data)  # of which no coding makes the very file
+    server.stored[wheel].extra["Content-Encoding"] = coding
+    for filename in ("foo-2.0.tar.gz", "foo-3.0.tar.gz", "foo-4.0-py3-none-any.whl"):
+        with pytest.raises(Unavailable):
+            read(make(mode, ttl=0).open(FOO, filename))
+
+
 def test_what_of_a_growing_file_is_here_comes_soon_and_the_rest_where_the_upstream_sends_parts(
     make: Make, server: faulty.FaultyUpstream
 ) -> None:

@@ -65,7 +65,7 @@ class Upstream(Exchange):
             if reply.status != 200:
                 raise reply.refusal()
             pieces = reply.pieces()
-            if reply.coding in ("gzip", "x-gzip"):
+            if reply.coding == "gzip":
                 pieces = unzipped(pieces)
             elif reply.coding:
                 raise Unavailable("the upstream packed its page in a way we did not ask for")
@@ -88,18 +88,18 @@ class Upstream(Exchange):
             reply.check_file()
             return joined(reply.pieces(), limit)
 
-    def size(self, url: str, *, named: Named = _NO_OTHERS) -> int | None:
-        """The size of a file in bytes, if the upstream says so without sending it. Raises as `open` does."""
+    def size(self, url: str, *, named: Named = _NO_OTHERS, packed: bool = False) -> int | None:
+        """The size of a file in bytes, if the upstream says so without sending it. The rest is as `open` has it."""
         with self._asked("HEAD", url, _AS_IT_IS, named, self._read) as reply:
             if reply.status in (405, 501):
                 return None
-            reply.check_file()
+            reply.check_file(packed=packed)
             return number(reply.header("Content-Length"))
 
     def sends_parts(self, url: str, *, named: Named = _NO_OTHERS) -> bool:
         """Whether a part of a file can be had without the rest. Raises as `open` does."""
         with self._asked("GET", url, {**_AS_IT_IS, "Range": "bytes=1-1"}, named, self._read) as reply:
-            reply.check_file()
+            reply.check_file(packed=True)
             return reply.status == 206
 
     def open(
@@ -110,10 +110,12 @@ class Upstream(Exchange):
         start: int = 0,
         stop: int | None = None,
         if_range: str | None = None,
+        packed: bool = False,
     ) -> Transfer:
         """A file, or the half-open range of it, as it comes and as the rate allows. The caller closes it.
 
-        An upstream that knows no ranges sends everything: look at `Transfer.start`.
+        An upstream that knows no ranges sends everything: look at `Transfer.start`. One may say of a ``.tar.gz`` that
+        it is `packed` by gzip (Apache's AddEncoding), and mean the very file: for those who know its digest.
         Raises Missing if the file is not there, Unavailable, Late, Busy, Loop.
         """
         headers = dict(_AS_IT_IS)
@@ -125,5 +127,5 @@ class Upstream(Exchange):
             held.enter_context(self._lasting.inside())
             asked = self._asked("GET", url, headers, named, self._read, begun=start > 0)
             reply = held.enter_context(asked)
-            reply.check_file()
+            reply.check_file(packed=packed)
             return Transfer(reply, start, held)

@@ -51,6 +51,11 @@ class Check:
         return self._known is not None
 
     @property
+    def packed(self) -> bool:
+        """Whether the file may be said to be packed by gzip, and its digest tells that this was not done besides."""
+        return self.exact and self._name.endswith((".gz", ".tgz"))
+
+    @property
     def short(self) -> bool:
         """Whether more bytes must come."""
         return self.size is not None and self.seen < self.size
@@ -97,7 +102,7 @@ class Fetch:
     def __init__(self, upstream: Upstream, url: str, named: Named, check: Check, start: int = 0) -> None:
         self._upstream, self._url, self._named = upstream, url, named
         self.check = check
-        self._body = upstream.open(url, named=named, start=start)
+        self._body = upstream.open(url, named=named, start=start, packed=check.packed)
         try:
             check.expect(self._body)
         except BaseException:
@@ -122,7 +127,9 @@ class Fetch:
                 if failures:
                     time.sleep(_PAUSES[failures - 1])
                     if_range = validator if at else None
-                    self._body = self._upstream.open(self._url, named=self._named, start=at, if_range=if_range)
+                    self._body = self._upstream.open(
+                        self._url, named=self._named, start=at, if_range=if_range, packed=check.packed
+                    )
                 if self._body.start != at and not check.exact:
                     validator = None
                     raise Unavailable("the upstream's file changed while it was being fetched")

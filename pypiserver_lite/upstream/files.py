@@ -125,7 +125,7 @@ class Wanted:
         known = self._files.sizes.find(self.file.url)
         if known is None:
             with self._files.turnstile.inside():
-                known = (self._upstream.size(self.file.url, named=self.named),)
+                known = (self._upstream.size(self.file.url, named=self.named, packed=self._check(None).packed),)
             self._files.sizes.put(self.file.url, known)
         return known[0]
 
@@ -146,9 +146,10 @@ class Wanted:
     def _passed(self, size: int | None, start: int, stop: int | None) -> Iterator[bytes]:
         if start == 0 and stop in (None, size):
             return self._fetch(size).checked()
-        body = self._upstream.open(self.file.url, named=self.named, start=start, stop=stop)
+        check = self._check(size)
+        body = self._upstream.open(self.file.url, named=self.named, start=start, stop=stop, packed=check.packed)
         try:
-            self._check(size).expect(body)
+            check.expect(body)
         except BaseException:
             body.close()
             raise

@@ -71,15 +71,19 @@ class Reply:
     def coding(self) -> str:
         """How the body is packed, if it is."""
         coding = (self.header("Content-Encoding") or "").strip().lower()
-        return "" if coding == "identity" else coding
+        # RFC 9110 section 8.4.1.3
+        return {"identity": "", "x-gzip": "gzip"}.get(coding, coding)
 
-    def check_file(self) -> None:
-        """Raises Missing unless this is a file, or a part of one; Unavailable, Late, Loop if nobody can say."""
+    def check_file(self, *, packed: bool = False) -> None:
+        """Raises Missing unless this is a file, or a part of one; Unavailable, Late, Loop if nobody can say.
+
+        It may say that gzip `packed` it where its bytes are taken as they come.
+        """
         if self.status in (404, 410):
             raise Missing("the upstream lists this file, but does not have it")
         if self.status not in (200, 206):
             raise self.refusal()
-        if self.coding:
+        if self.coding and not (packed and self.coding == "gzip"):
             raise Unavailable("the upstream packed a file that must come as it is")
 
     def refusal(self) -> Unavailable:
