@@ -119,8 +119,11 @@ def test_whether_an_upstream_sends_parts_is_asked_once_and_known_when_it_is_down
     wheel = big_wheel(tmp_path)
     paths = [server.add(name, wheel.name.replace("foo", name), wheel.read_bytes()) for name in ("foo", "bar", "egg")]
     server.fault(paths[0], faulty.status(500), times=1)
-    remote = make(ttl=0)
-    assert [file.core_metadata for file in _files(remote)] == [None]  # nobody knows
+    clock = Clock()
+    remote = maker(server, tmp_path, clock)(ttl=0)
+    for _ in range(2):
+        assert [file.core_metadata for file in _files(remote)] == [None]  # nobody knows
+    clock.ahead = 100.0  # it is asked again
     assert [file.core_metadata for file in _files(remote)] == [{}]
     for name in ("bar", "egg"):
         project = remote.project(NormalizedName(name))
@@ -163,6 +166,20 @@ def test_who_asks_for_metadata_that_need_a_whole_slow_wheel_hears_so_in_time_and
     assert [file.core_metadata for file in _files(remote)] == [None]
     arrive.set()
     assert read(remote.open(FOO, wheel.name)) == wheel.read_bytes()
+
+
+def test_the_end_of_a_wheel_that_trickles_is_not_waited_for(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    wheel = big_wheel(tmp_path)
+    path = server.add("foo", wheel.name, wheel.read_bytes())
+    remote = make(page=60.0)
+    assert [file.core_metadata for file in _files(remote)] == [{}]
+    server.stored[path].speed = 2000
+    before = time.monotonic()
+    with hops.carrying(None, 2.0), pytest.raises(Late):
+        remote.open(FOO, wheel.name, ".metadata")
+    assert time.monotonic() - before < 20
 
 
 def as_stored(handler: faulty.Handler) -> None:

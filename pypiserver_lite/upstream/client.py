@@ -111,8 +111,11 @@ class Upstream(Exchange):
         stop: int | None = None,
         if_range: str | None = None,
         packed: bool = False,
+        soon: bool = False,
     ) -> Transfer:
         """A file, or the half-open range of it, as it comes and as the rate allows. The caller closes it.
+
+        Where all that is asked for must come `soon`, it has the time of a page, and no rate.
 
         An upstream that knows no ranges sends everything: look at `Transfer.start`. One may say of a ``.tar.gz`` that
         it is `packed` by gzip (Apache's AddEncoding), and mean the very file: for those who know its digest.
@@ -124,8 +127,11 @@ class Upstream(Exchange):
         if if_range:
             headers["If-Range"] = if_range
         with ExitStack() as held:
-            held.enter_context(self._lasting.inside())
-            asked = self._asked("GET", url, headers, named, self._read, begun=start > 0)
+            if soon:
+                asked = self._asked("GET", url, headers, named, self._page)
+            else:
+                held.enter_context(self._lasting.inside())
+                asked = self._asked("GET", url, headers, named, self._read, begun=start > 0)
             reply = held.enter_context(asked)
             reply.check_file(packed=packed)
-            return Transfer(reply, start, held)
+            return Transfer(reply, start, held, paced=not soon)

@@ -211,7 +211,7 @@ class Wanted:
         known = self._files.sizes.find(self.file.url)
         if known is None:
             # Not every server that sends parts of files answers HEAD.
-            body = self._upstream.open(self.file.url, named=self.named, stop=1)
+            body = self._upstream.open(self.file.url, named=self.named, stop=1, soon=True)
             body.close()
             known = (body.size,)
             self._files.sizes.put(self.file.url, known)
@@ -219,7 +219,7 @@ class Wanted:
 
     def range(self, size: int, start: int, stop: int) -> bytes:
         """Exactly these of its `size` bytes, from the upstream. Raises Missing, Unavailable, Late, Busy, Loop."""
-        body = self._upstream.open(self.file.url, named=self.named, start=start, stop=stop)
+        body = self._upstream.open(self.file.url, named=self.named, start=start, stop=stop, soon=True)
         try:
             if body.start != start:
                 self._files.parts.note(self.file.url, False)

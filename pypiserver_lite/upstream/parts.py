@@ -18,6 +18,7 @@ SMALL = 2**18
 """A file of so many bytes is as well fetched whole."""
 _PATIENCE = 2.0  # seconds that a page is held up at most
 _NOT_FOR_EVER = 3600.0  # seconds; a server may learn it
+_REST = 60.0  # seconds until one that gave no answer is asked again
 _SERVERS = 2**18  # bytes
 _log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Parts:
     def __init__(self, upstream: Upstream, cache: Cache | None, clock: Callable[[], float]) -> None:
         self._upstream, self._cache, self._clock = upstream, cache, clock
         self._known = Kept[tuple[bool, float]](lambda known: 0, most_bytes=_SERVERS)  # by server; since when
+        self._in_vain = Kept[float](lambda since: 0, most_bytes=_SERVERS)  # when a server was asked that said nothing
         self._questions: Flights[str, bool] = Flights()
 
     def sent_by(self, server: str) -> bool | None:
@@ -39,18 +41,23 @@ class Parts:
         if known is None and self._cache is not None and self._cache.get("pages", self._key(server)) is not None:
             known = (True, self._clock())
             self._known.put(server, known)
-        if known is None or not (known[0] or 0 <= self._clock() - known[1] < _NOT_FOR_EVER):
+        if known is None or not (known[0] or self._is_within(_NOT_FOR_EVER, known[1])):
             return None
         return known[0]
 
     def ask(self, url: str, named: Named) -> None:
         """Find it out by the file at `url`, unless it is known; where that takes long, the next one will know."""
         server = server_of(url)
-        if self.sent_by(server) is None:
-            try:
-                self._questions.do_behind(server, partial(self._ask, url, named), min(_PATIENCE, hops.left()))
-            except (Unavailable, Missing) as error:
-                _log.debug("whether %s sends parts of files is not known yet: %s", server, error)
+        if self.sent_by(server) is not None or self._is_within(_REST, self._in_vain.find(server) or 0.0):
+            return
+        try:
+            self._questions.do_behind(server, partial(self._ask, url, named), min(_PATIENCE, hops.left()))
+        except (Unavailable, Missing) as error:
+            self._in_vain.put(server, self._clock())
+            _log.debug("whether %s sends parts of files is not known yet: %s", server, error)
+
+    def _is_within(self, seconds: float, since: float) -> bool:
+        return 0 <= self._clock() - since < seconds
 
     def _ask(self, url: str, named: Named) -> bool:
         sends = self._upstream.sends_parts(url, named=named)

@@ -134,10 +134,10 @@ class Transfer:
     It gives up what it has `held` when it is closed or gone. Raises Unavailable if it is another part.
     """
 
-    def __init__(self, reply: Reply, asked: int, held: ExitStack) -> None:
+    def __init__(self, reply: Reply, asked: int, held: ExitStack, *, paced: bool = True) -> None:
         self._held = ExitStack()
         self._lock = threading.Lock()
-        self._pieces = reply.pieces(paced=True)
+        self._pieces = reply.pieces(paced=paced)
         self.start = 0
         """Where in the file the first byte lies."""
         self.size = length = number(reply.header("Content-Length"))
