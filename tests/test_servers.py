@@ -262,8 +262,8 @@ def _waiting(running: Process, sent: bytes, count: int = 40) -> list[socket.sock
 def _served(running: Process, *connections: socket.socket) -> None:
     """Pages and uploads are, and then the connections that wait are closed."""
     url = f"http://127.0.0.1:{running.port}"
-    assert requests.get(f"{url}/page", timeout=5).content == PAGE
-    assert requests.post(url, data=bytes(5 * MIB), timeout=5).json()["body"] == str(5 * MIB)
+    assert requests.get(f"{url}/page", timeout=10).content == PAGE
+    assert requests.post(url, data=bytes(5 * MIB), timeout=10).json()["body"] == str(5 * MIB)
     for connection in connections:
         connection.settimeout(40)
         with contextlib.suppress(ConnectionResetError):
@@ -310,13 +310,43 @@ def test_beyond_as_many_bodies_as_may_wait_the_next_is_told_so(process: Callable
         connection.close()
 
 
+@others
+def test_files_that_are_not_taken_keep_nobody_waiting_but_other_files(
+    server: str, packages: Path, tmp_path: Path
+) -> None:
+    make_wheel(packages, "big", payload=os.urandom(30 * MIB))
+    make_wheel(packages, "small")
+    big, small = "/packages/big-1.0-py3-none-any.whl", "/packages/small-1.0-py3-none-any.whl"
+    with contextlib.ExitStack() as several:
+        flags: dict[str, Any] = {"server": server, "threads": 2, "connection_limit": 80, "idle_timeout": 60}
+        running = several.enter_context(live.serve(packages=[packages], **flags))
+        stuck = []
+        for _ in range(20):
+            stuck.append(several.enter_context(socket.create_connection((running.host, running.port), timeout=20)))
+            stuck[-1].sendall(f"GET {big} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert stuck[-1].recv(12) == b"HTTP/1.1 200"
+        for path in ("/simple/", "/simple/small/", "/health"):
+            assert live.ask(running, path).status == 200
+        for path in (big, small):
+            answer = live.ask(running, path)
+            assert answer.status == 503 and int(answer.headers["retry-after"]) > 0
+        stuck[0].close()
+        deadline = time.monotonic() + 20
+        while live.ask(running, small).status == 503:
+            assert time.monotonic() < deadline
+        for connection in stuck:
+            connection.close()
+        whole = [live.ask(running, path, Range="bytes=1000000-29000000") for path in [big] * 20]
+        assert {(answer.status, len(answer.body)) for answer in whole} == {(206, 28_000_001)}
+
+
 @pytest.mark.skipif("gunicorn" not in INSTALLED, reason="gunicorn is not installed")
 @pytest.mark.parametrize("sent", [b"GET /page HTT", b"\x16\x03\x01", b"GET /empty HTTP/1.0\r\n\r\n"])
 def test_neither_half_a_head_nor_a_client_that_does_not_close_holds_gunicorn(
     process: Callable[..., Process], sent: bytes
 ) -> None:
-    running = process("gunicorn", threads=2, idle_timeout=10)
-    _served(running, *_waiting(running, sent))
+    running = process("gunicorn", threads=2, connection_limit=80, idle_timeout=20)
+    _served(running, *_waiting(running, sent, 70))  # more than there are threads
 
 
 @pytest.mark.skipif("gunicorn" not in INSTALLED, reason="gunicorn is not installed")

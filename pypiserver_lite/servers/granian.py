@@ -123,7 +123,7 @@ def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callab
             port=port,
             interface=Interfaces.WSGI,
             workers=options.workers,
-            blocking_threads=options.threads + options.receivers,
+            blocking_threads=options.threads + options.in_transit,
             backpressure=options.connection_limit,
             http1_settings=HTTP1Settings(header_read_timeout=30_000, max_buffer_size=max(8192, options.max_header)),
             websockets=False,

@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,20 +27,43 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 HEAD_SECONDS = 30
+CROWDED_HEAD_SECONDS = 2
+"""While half of the threads are at work."""
 
 _T = TypeVar("_T")
+
+
+class _Crowd:
+    """How many threads are at work."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads, self._busy, self._lock = threads, 0, threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._busy += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._busy -= 1
+
+    @property
+    def head_seconds(self) -> int:
+        """How long the head of a request may take now."""
+        return CROWDED_HEAD_SECONDS if self._busy > self._threads // 2 else HEAD_SECONDS
 
 
 class _Bounded:
     """A blocking socket that waits no longer than it may. Mixed into the two kinds of sockets."""
 
     options: Options
+    crowd: _Crowd
     deadline = 0.0
     """When that must have come which is read next; gunicorn and `wrapped` set it."""
 
     def begin(self) -> None:
         """From now on the head of a request, or the begin of TLS, is awaited."""
-        self.deadline = time.monotonic() + min(HEAD_SECONDS, self.options.idle_timeout)
+        self.deadline = time.monotonic() + min(self.crowd.head_seconds, self.options.idle_timeout)
 
     def _within(self, seconds: float, act: Callable[..., _T], *given: Any) -> _T:
         """What `act` returns. Raises ConnectionResetError where it takes longer; gunicorn logs others as its faults."""
@@ -89,19 +113,20 @@ class _Bounded:
 class _Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
     """Gunicorn's threads, with times for what they wait for."""
 
-    bounded: type
+    bounded: type[_Bounded]
     """The kind of its connections."""
 
     def handle(self, conn: Any) -> object:
         """Answer the next request of a connection, in a thread."""
         if not isinstance(conn.sock, _Bounded):
-            conn.sock = self.bounded(fileno=conn.sock.detach())
-        conn.sock.begin()
-        again = super().handle(conn)
-        if not again:
-            # Gunicorn would wait up to two seconds for the client's part of it, in the thread that accepts others.
-            conn.close(graceful=True)
-        return again
+            conn.sock = self.bounded(fileno=conn.sock.detach())  # type: ignore[call-arg] # a socket too
+        with self.bounded.crowd:
+            conn.sock.begin()
+            again: object = super().handle(conn)
+            if not again:
+                # Gunicorn would wait up to two seconds for the client's part of it, in the thread that accepts others.
+                conn.close(graceful=True)
+            return again
 
 
 class _Application(BaseApplication):  # type: ignore[misc]
@@ -131,7 +156,9 @@ def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callab
     TrustedProxies(options.trusted_proxy)
     sockets = listen(options.host, options.port)
     port = sockets[0].getsockname()[1]
-    kinds = {kind: type("Bounded", (_Bounded, kind), {"options": options}) for kind in (socket.socket, ssl.SSLSocket)}
+    threads = options.threads + options.in_transit
+    shared = {"options": options, "crowd": _Crowd(threads)}
+    kinds = {kind: type("Bounded", (_Bounded, kind), shared) for kind in (socket.socket, ssl.SSLSocket)}
 
     def context(config: object, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
         made = make()
@@ -143,7 +170,7 @@ def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callab
         "bind": [f"fd://{sock.detach()}" for sock in sockets],
         "worker_class": type("Worker", (_Worker,), {"bounded": kinds[socket.socket]}),
         "workers": options.workers,
-        "threads": options.threads + options.receivers,
+        "threads": threads,
         "worker_connections": options.connection_limit,
         "keepalive": options.idle_timeout,
         "graceful_timeout": max(1, options.grace),

@@ -42,9 +42,12 @@ class Options:
     tls_key: Path | None = None
 
     @property
-    def receivers(self) -> int:
-        """How many may wait for bodies at once where that holds a thread; granian and gunicorn have so many more."""
-        return max(1, min(max(48, self.threads // 2), self.connection_limit // 4))
+    def in_transit(self) -> int:
+        """How many bodies and files may be on their way at once where each holds a thread; there are so many more then.
+
+        That is so with granian and gunicorn.
+        """
+        return max(1, self.connection_limit // 4)
 
     @property
     def least_bytes(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,12 +29,13 @@ def wrap(application: WSGIApplication, options: Options) -> WSGIApplication:
     unread, and the client, still sending, loses the answer. So the rest of a
     refused body is read and thrown away first, within bounds; that of a GET too.
 
-    A body that does not come holds a thread. So `options.receivers` of them
-    may be on their way at once, and the server has that many threads more
-    than the application knows of; how long each may take is the server's.
+    A body that does not come, and a file that is not taken, hold a thread. So
+    `options.in_transit` of them may be on their way at once, and the server
+    has that many threads more than the application knows of; how long each
+    may take is the server's.
     """
     proxies = TrustedProxies(options.trusted_proxy)
-    places = Turnstile(options.receivers)
+    places = Turnstile(options.in_transit, room=max(1, options.threads // 2), patience=2.0)
 
     def wrapped(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         proxies.translate(environ)
@@ -42,6 +43,8 @@ def wrap(application: WSGIApplication, options: Options) -> WSGIApplication:
         coding = environ.get("HTTP_TRANSFER_ENCODING")
         if coding is None:
             if reading and environ.get("CONTENT_LENGTH", "") in ("", "0"):
+                if "/packages/" in environ["PATH_INFO"]:
+                    return _file(application, environ, start_response, places)
                 return application(environ, start_response)
         elif environ.get("CONTENT_LENGTH"):  # one of the two may be meant for somebody else (RFC 9112 section 6.1)
             return _refuse(start_response, "400 Bad Request", "send Content-Length or Transfer-Encoding, not both")
@@ -60,7 +63,7 @@ def wrap(application: WSGIApplication, options: Options) -> WSGIApplication:
         try:
             places.enter()
         except Busy as error:
-            return _refuse(start_response, "503 Service Unavailable", str(error), ("Retry-After", "5"))
+            return _busy(start_response, error)
         try:
             answer = application(environ, begin)
             # Who waits for "100 Continue" has not sent anything, and reading would ask for it.
@@ -73,6 +76,54 @@ def wrap(application: WSGIApplication, options: Options) -> WSGIApplication:
         return answer
 
     return wrapped
+
+
+def _file(
+    application: WSGIApplication, environ: dict[str, Any], start_response: StartResponse, places: Turnstile
+) -> Iterable[bytes]:
+    """The answer to a GET of a file; one that comes in pieces has a place until it is closed."""
+    try:
+        places.enter()
+    except Busy as error:
+        return _busy(start_response, error)
+    held = False
+    try:
+        answer = application(environ, start_response)
+        held = not isinstance(answer, list)
+    finally:
+        if not held:
+            places.leave()
+    if not held:
+        return answer
+    sent: Any = _Held(answer, places)
+    if isinstance(answer, environ.get("wsgi.file_wrapper", ())):
+        # The server's own, which it sends by itself as long as it has that type.
+        answer.close, sent = sent.close, answer
+    return sent  # type: ignore[no-any-return]
+
+
+class _Held:
+    """An answer that has a place until it is closed."""
+
+    def __init__(self, answer: Iterable[bytes], places: Turnstile) -> None:
+        self._answer = answer
+        self._close = getattr(answer, "close", None)
+        self._leave: Callable[[], None] | None = places.leave
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._answer)
+
+    def close(self) -> None:
+        """Make way, once, and close what the answer comes from."""
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
+        if self._close is not None:
+            self._close()
+
+
+def _busy(start_response: StartResponse, error: Busy) -> list[bytes]:
+    return _refuse(start_response, "503 Service Unavailable", str(error), ("Retry-After", "5"))
 
 
 def _refuse(start_response: StartResponse, status: str, reason: str, *headers: tuple[str, str]) -> list[bytes]:
