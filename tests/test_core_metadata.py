@@ -173,13 +173,14 @@ def test_the_end_of_a_wheel_that_trickles_is_not_waited_for(
 ) -> None:
     wheel = big_wheel(tmp_path)
     path = server.add("foo", wheel.name, wheel.read_bytes())
-    remote = make(page=60.0)
+    remote = make(page=3.0)
     assert [file.core_metadata for file in _files(remote)] == [{}]
     server.stored[path].speed = 2000
     before = time.monotonic()
-    with hops.carrying(None, 2.0), pytest.raises(Late):
+    with hops.carrying(None, 40.0), pytest.raises(Late):
         remote.open(FOO, wheel.name, ".metadata")
     assert time.monotonic() - before < 20
+    assert all("range" in request.headers for request in server.requests if request.path == path)
 
 
 def as_stored(handler: faulty.Handler) -> None:

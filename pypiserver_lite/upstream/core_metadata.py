@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 from .. import metadata
 from ..archives import core_metadata
 from ..dists import same_version, try_normalize
-from ..errors import Late, Missing, Unavailable
+from ..errors import Busy, Late, Missing, Unavailable
 from ..kept import Flights
 from ..model import NO_HASHES, File
 from . import hops
@@ -84,6 +84,8 @@ class CoreMetadata:
             data = core_metadata(cast("BinaryIO", ranged), file.filename)
             if ranged.failed is None:
                 return data
+            if isinstance(ranged.failed, (Late, Busy)):  # all of it would take longer
+                raise ranged.failed
             _log.info("looking into %s did not work, fetching it: %s", file.filename, ranged.failed)
         arriving = wanted.arriving()
         if arriving is None:
