@@ -330,6 +330,17 @@ def test_what_the_disk_does_not_give_is_503_and_neither_404_nor_a_shorter_page(
         quiet(server)
 
 
+def test_bytes_that_the_disk_does_not_give_are_503(packages: Path, tmp_path: Path) -> None:
+    path = builders.make_wheel(packages, "ours")
+    with live.serve(packages=[packages], **forms.OPEN) as server:
+        assert len(digests(server, "ours")) == 1
+        with traced(server, tmp_path / "trace", "read", error="EIO", path=path):
+            answer = live.ask(server, f"/packages/{path.name}")
+            assert answer.status == 503 and "cannot be read" in one_line(answer)
+        assert live.ask(server, f"/packages/{path.name}").body == path.read_bytes()
+        quiet(server)
+
+
 @pytest.mark.parametrize("error", ["EMFILE", "EIO"])
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_folder_that_cannot_be_listed_leaves_nobody_to_say_what_is_not_here(

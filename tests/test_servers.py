@@ -94,10 +94,30 @@ def test_forwarded_lines_count_from_trusted_proxies_only(start: Start) -> None:
     ],
 )
 def test_a_malformed_forwarded_line_counts_as_not_sent(fields: dict[str, str], expected: dict[str, str]) -> None:
-    environ = {"REMOTE_ADDR": "10.0.0.1", "HTTP_HOST": "here", "wsgi.url_scheme": "http", "SCRIPT_NAME": ""}
-    environ |= {f"HTTP_X_FORWARDED_{key}": value for key, value in fields.items()}
-    TrustedProxies(["10.0.0.0/8"]).translate(environ)
+    environ = forwarded(fields)
     assert {key: environ[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "asked", "path"),
+    [
+        ({"HOST": "there/pypi"}, "/pypi/simple/", "/simple/"),  # pypiserver's recipe for nginx leaves it there
+        ({"HOST": "there/pypi"}, "/pypi", ""),
+        ({"HOST": "there/pypi"}, "/pypiserver/json", "/pypiserver/json"),
+        ({"HOST": "there/pypi"}, "/simple/", "/simple/"),
+        ({"HOST": "there", "PREFIX": "/packages"}, "/packages/x.whl", "/packages/x.whl"),  # who says so took it away
+    ],
+)
+def test_a_prefix_is_taken_from_the_path_where_the_proxy_left_it(fields: dict[str, str], asked: str, path: str) -> None:
+    assert forwarded(fields, asked)["PATH_INFO"] == path
+
+
+def forwarded(fields: dict[str, str], path: str = "/") -> dict[str, str]:
+    """The environment of a request with such fields from a trusted proxy."""
+    environ = {"REMOTE_ADDR": "10.0.0.1", "HTTP_HOST": "here", "wsgi.url_scheme": "http", "SCRIPT_NAME": ""}
+    environ |= {"PATH_INFO": path, **{f"HTTP_X_FORWARDED_{key}": value for key, value in fields.items()}}
+    TrustedProxies(["10.0.0.0/8"]).translate(environ)
+    return environ
 
 
 def test_a_port_in_use_or_a_foreign_host_is_one_clear_line(start: Start) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from packaging.utils import NormalizedName
 
 from ..errors import DiskFailed
-from .listing import Listing
+from .listing import Entry, Listing
 from .names import Names
 
 _log = logging.getLogger(__name__)
@@ -44,26 +44,41 @@ class Roots:
 
     def begin(self, found: Mapping[str, Listing], real: Sequence[str]) -> None:
         """The same as `see`, at the start: where nothing was recorded, ask who else may remember files of a root."""
-        self.see({}, found, real)
+        self._compare(found, real)
         for number, root in enumerate(real):
             known = self._names.recorded or number in self._filled
             if not known and (any(True for _ in self._remembered(root)) or self._names.was_linked(number)):
                 self._found_empty(number)
-        self._hide({}, found, real)
+        self._hide({}, {}, found, real)
 
-    def see(self, before: Mapping[str, Listing], found: Mapping[str, Listing], real: Sequence[str]) -> None:
-        """What the folders held before, and hold now, by resolved path, and the resolved roots."""
+    def see(
+        self,
+        projects: Mapping[NormalizedName, tuple[Entry, ...]],
+        before: Mapping[str, Listing],
+        found: Mapping[str, Listing],
+        real: Sequence[str],
+    ) -> None:
+        """What the folders hold now, by resolved path, the resolved roots, and the `projects` of the folders `before`.
+
+        The listings of those may have changed since; the projects not yet.
+        """
         self._compare(found, real)
-        self._hide(before, found, real)
+        self._hide(projects, before, found, real)
 
-    def _hide(self, before: Mapping[str, Listing], found: Mapping[str, Listing], real: Sequence[str]) -> None:
+    def _hide(
+        self,
+        projects: Mapping[NormalizedName, tuple[Entry, ...]],
+        before: Mapping[str, Listing],
+        found: Mapping[str, Listing],
+        real: Sequence[str],
+    ) -> None:
         hidden: dict[int | str, frozenset[NormalizedName]] = {}
         for number, root in enumerate(real):
             listing = found.get(root)
             if number in self._emptied or listing is None or listing.stamp is None:
-                names = {name for each in before.values() if each.order[0] == number for name in each.files.values()}
-                names |= self._hidden.get(number, frozenset())
-                hidden[number] = frozenset(names or self._remembered(root))
+                within = {folder for folder, each in before.items() if each.order[0] == number}
+                names = [name for name, entries in projects.items() if not within.isdisjoint(e[0] for e in entries)]
+                hidden[number] = self._hidden.get(number) or frozenset(names or self._remembered(root))
         for folder, listing in found.items():
             if listing.failed and not listing.files:
                 hidden[folder] = self._hidden.get(folder) or frozenset(self._remembered(folder))
@@ -87,8 +102,8 @@ class Roots:
     def _found_empty(self, number: int) -> None:
         self._emptied[number] = self._names.cleared
         _log.error(
-            "%s is empty and was not before: is its disk mounted? Projects that no folder has are refused until its "
-            "files are back, or until you say that it is meant: pypiserver-lite names release --all %s",
+            "%s is empty and was not before: is its disk mounted? What it had, and what no folder has, is refused until "
+            "its files are back, or until you say that it is meant: pypiserver-lite names release --all %s",
             self._paths[number],
             " ".join(f"--in {shlex.quote(path)}" for path in self._paths),
         )

@@ -296,7 +296,7 @@ class Snapshot:
         if first:
             self.roots.begin(walk.found, self.real_roots)
         else:
-            self.roots.see(self.folders, walk.found, self.real_roots)
+            self.roots.see(self.projects, self.folders, walk.found, self.real_roots)
         changes, changed = walk.changes(self.projects), False
         while some := dict(islice(changes, 1000)):  # not all at once, for the first time they are all there are
             self._put(some)

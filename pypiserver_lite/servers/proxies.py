@@ -67,11 +67,13 @@ class TrustedProxies:
             environ["SERVER_PORT"] = "443" if scheme == "https" else "80"
         host, slash, path = _last(said.get("HTTP_X_FORWARDED_HOST", "")).partition("/")
         self._place(environ, host, _last(said.get("HTTP_X_FORWARDED_PORT", "")))
-        # pypiserver's recipe for nginx has the prefix after the host.
         behind = slash + path if _HOST.fullmatch(host) else ""
         prefix = _last(said.get("HTTP_X_FORWARDED_PREFIX", behind)).rstrip("/")
         if _PREFIX.fullmatch(prefix):
             environ["SCRIPT_NAME"] = prefix
+            # pypiserver's recipe for nginx has it after the host, and may leave it in the path.
+            if "HTTP_X_FORWARDED_PREFIX" not in said and f"{environ['PATH_INFO']}/".startswith(f"{prefix}/"):
+                environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(prefix)
 
     def _client(self, chain: str) -> str:
         """The nearest address that is not a proxy of ours: whatever stands left of it was said by strangers."""

@@ -185,6 +185,9 @@ def local_file(environ: Mapping[str, str], content: LocalFile, *, filename: str,
         if not stat.S_ISREG(facts.st_mode):
             raise Missing(f"{filename} is not here any more")
         answer = _local_answer(environ, handle, facts, content.tag, filename, cache_control)
+    except OSError as error:
+        os.close(handle)
+        raise disk.unreadable(error) from error
     except BaseException:
         os.close(handle)
         raise
