@@ -102,8 +102,8 @@ class Roots:
     def _found_empty(self, number: int) -> None:
         self._emptied[number] = self._names.cleared
         _log.error(
-            "%s is empty and was not before: is its disk mounted? What it had, and what no folder has, is refused until "
-            "its files are back, or until you say that it is meant: pypiserver-lite names release --all %s",
+            "%s is empty and was not before: is its disk mounted? What it had, and what no folder has, is refused "
+            "until its files are back, or until you say that it is meant: pypiserver-lite names release --all %s",
             self._paths[number],
             " ".join(f"--in {shlex.quote(path)}" for path in self._paths),
         )
