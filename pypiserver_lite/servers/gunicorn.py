@@ -48,9 +48,9 @@ class _Crowd:
             self._busy -= 1
 
     @property
-    def head_seconds(self) -> int:
-        """How long the head of a request may take now."""
-        return CROWDED_HEAD_SECONDS if self._busy > self._threads // 2 else HEAD_SECONDS
+    def dense(self) -> bool:
+        """Whether more than half of them are."""
+        return self._busy > self._threads // 2
 
 
 class _Bounded:
@@ -63,7 +63,8 @@ class _Bounded:
 
     def begin(self) -> None:
         """From now on the head of a request, or the begin of TLS, is awaited."""
-        self.deadline = time.monotonic() + min(self.crowd.head_seconds, self.options.idle_timeout)
+        most = CROWDED_HEAD_SECONDS if self.crowd.dense else HEAD_SECONDS
+        self.deadline = time.monotonic() + min(most, self.options.idle_timeout)
 
     def _within(self, seconds: float, act: Callable[..., _T], *given: Any) -> _T:
         """What `act` returns. Raises ConnectionResetError where it takes longer; gunicorn logs others as its faults."""
@@ -125,7 +126,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
             again: object = super().handle(conn)
             if not again:
                 # Gunicorn would wait up to two seconds for the client's part of it, in the thread that accepts others.
-                conn.close(graceful=True)
+                conn.close(graceful=not self.bounded.crowd.dense)
             return again
 
 
