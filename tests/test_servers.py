@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import faulty_upstream as faulty
 import live
 import pytest
 import requests
@@ -312,6 +313,25 @@ def test_a_body_that_comes_byte_by_byte_ends_too(process: Callable[..., Process]
             while time.monotonic() < deadline:
                 connection.sendall(b"x")
                 time.sleep(0.1)
+
+
+@others
+def test_who_asks_little_and_who_waits_for_us_is_not_slow(
+    process: Callable[..., Process], server: str, packages: Path
+) -> None:
+    with faulty.upstream() as upstream:
+        upstream.fault("/simple/far/", faulty.after(8, faulty.status(404)))
+        flags: dict[str, Any] = {"server": server, "idle_timeout": 1, "fallback_url": upstream.url}
+        with live.serve(packages=[packages], fallback_mode="proxy", **flags) as running:
+            assert live.ask(running, "/simple/far/").status == 404
+    client = http.client.HTTPConnection("127.0.0.1", process(server, idle_timeout=4).port, timeout=20)
+    client.connect()
+    connection = client.sock
+    for _ in range(40):
+        client.request("GET", "/empty")
+        assert client.getresponse().read() == b"" and client.sock is connection
+        time.sleep(0.5)
+    client.close()
 
 
 @others

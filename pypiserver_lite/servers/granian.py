@@ -13,7 +13,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from granian.constants import Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
@@ -27,6 +27,9 @@ from .wrapped import wrap
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+LEAST_IDLE = 15
+"""Seconds: a request that is worked on counts as silent, and what waits for an upstream's page may take twelve."""
 
 _logger = logging.getLogger(__name__)
 
@@ -47,26 +50,45 @@ def _end_without(parent: int) -> None:
 
 
 def _end_slow(options: Options, port: int) -> None:
-    """End connections to `port` on which fewer than `least_bytes` came or went for an idle time-out.
+    """End connections to `port` that are silent for an idle time-out, or on which too little came or went meanwhile.
 
     Granian has a time for heads only, and nothing of it can be reached from
-    Python but the descriptors and what the system counts for each.
+    Python but the descriptors and what the system knows of each.
     """
+    idle = max(LEAST_IDLE, options.idle_timeout)
     known: dict[int, tuple[float, int]] = {}
     while True:
         time.sleep(max(1.0, options.idle_timeout / 8))
         before, known = known, {}
         for connection in _connections(port):
             with connection:
-                key = os.fstat(connection.fileno()).st_ino
-                count = _bytes_so_far(connection)
-                since, last = before.get(key, (time.monotonic(), count))
-                if count - last >= options.least_bytes:
-                    since, last = time.monotonic(), count
-                known[key] = since, last
-                if time.monotonic() - since >= options.idle_timeout:
+                key, state = os.fstat(connection.fileno()).st_ino, _State.of(connection)
+                since, count = before.get(key, (time.monotonic(), state.size))
+                if not state.waiting or state.size - count >= options.least_bytes:
+                    since, count = time.monotonic(), state.size
+                known[key] = since, count
+                if time.monotonic() - since >= idle or state.silent >= idle:
                     with contextlib.suppress(OSError):
                         connection.shutdown(socket.SHUT_RDWR)
+
+
+class _State(NamedTuple):
+    """What the system knows of a connection."""
+
+    size: int
+    """Bytes that came from the other side, and that it took."""
+    waiting: bool
+    """Whether a request or an answer is on its way, or is being worked on: from here they look the same."""
+    silent: float
+    """Seconds since anything came or went."""
+
+    @classmethod
+    def of(cls, connection: socket.socket) -> _State:
+        """The state of a connection, from the kernel's ``tcp_info``."""
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 148)
+        unacknowledged, sent, received = (struct.unpack_from("=I", info, at)[0] for at in (24, 44, 52))
+        (unsent,), counts = struct.unpack_from("=I", info, 144), struct.unpack_from("=QQ", info, 120)
+        return cls(sum(counts), received < sent or unacknowledged + unsent > 0, min(sent, received) / 1000)
 
 
 def _connections(port: int) -> Iterator[socket.socket]:
@@ -81,14 +103,6 @@ def _connections(port: int) -> Iterator[socket.socket]:
                     yield found
             finally:
                 found.close()
-
-
-def _bytes_so_far(connection: socket.socket) -> int:
-    """How many bytes came from the other side, and how many it took: two fields of the kernel's ``tcp_info``."""
-    acknowledged, received = struct.unpack_from(
-        "=QQ", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136), 120
-    )
-    return int(acknowledged + received)
 
 
 def _tell_when_reachable(server: Any, tell: Callable[[], None]) -> None:
