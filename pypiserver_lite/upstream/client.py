@@ -16,7 +16,7 @@ from packaging.utils import NormalizedName
 from ..errors import Unavailable
 from ..simple.parse import PAGE_LIMIT
 from .exchange import Exchange, Named
-from .replies import Transfer, field, joined, number, unzipped
+from .replies import Transfer, field, joined, unzipped
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"  # PEP 691
 UNCHANGED: Final = "unchanged"
@@ -87,14 +87,6 @@ class Upstream(Exchange):
                 return None
             reply.check_file()
             return joined(reply.pieces(), limit)
-
-    def size(self, url: str, *, named: Named = _NO_OTHERS, packed: bool = False) -> int | None:
-        """The size of a file in bytes, if the upstream says so without sending it. The rest is as `open` has it."""
-        with self._asked("HEAD", url, _AS_IT_IS, named, self._read) as reply:
-            if reply.status in (405, 501):
-                return None
-            reply.check_file(packed=packed)
-            return number(reply.header("Content-Length"))
 
     def sends_parts(self, url: str, *, named: Named = _NO_OTHERS) -> bool:
         """Whether a part of a file can be had without the rest. Raises as `open` does."""

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -93,7 +94,7 @@ class Wanted:
             with self._files.turnstile.inside():
                 arriving = self.arriving()
         if size is None:  # only an answer tells how much it will be
-            size = arriving.size if arriving else self._stated_size()
+            size = arriving.size if arriving else self._told_size()
 
         def read(start: int, stop: int | None, hand_over: HandOver | None = None) -> Iterator[bytes]:
             begin = partial(self._read, arriving, size, start, stop, hand_over)
@@ -121,13 +122,12 @@ class Wanted:
                 parts.ask(self.file.url, self.named)
         return parts.sent_by(server) is not False
 
-    def _stated_size(self) -> int | None:
-        known = self._files.sizes.find(self.file.url)
-        if known is None:
-            with self._files.turnstile.inside():
-                known = (self._upstream.size(self.file.url, named=self.named, packed=self._check(None).packed),)
-            self._files.sizes.put(self.file.url, known)
-        return known[0]
+    def _told_size(self) -> int | None:
+        known = self._files.sizes.find(self.key)
+        if known is not None:
+            return known[0]
+        with self._files.turnstile.inside():
+            return self.size()
 
     def _read(
         self, arriving: Arriving | None, size: int | None, start: int, stop: int | None, hand_over: HandOver | None
@@ -208,14 +208,16 @@ class Wanted:
         """Bytes of it, as its page states or the upstream says now. Raises Missing, Unavailable, Late, Busy, Loop."""
         if self.file.size is not None:
             return self.file.size
-        known = self._files.sizes.find(self.file.url)
-        if known is None:
-            # Not every server that sends parts of files answers HEAD.
-            body = self._upstream.open(self.file.url, named=self.named, stop=1, soon=True)
-            body.close()
-            known = (body.size,)
-            self._files.sizes.put(self.file.url, known)
-        return known[0]
+        known = self._files.sizes.find(self.key)
+        if known is not None:
+            return known[0]
+        # Not every server that sends files, or parts of them, answers HEAD, or is allowed to be asked so.
+        packed = self._check(None).packed
+        with closing(self._upstream.open(self.file.url, named=self.named, stop=1, packed=packed, soon=True)) as body:
+            size = body.size
+        if self._exact:  # another file of that name has another digest
+            self._files.sizes.put(self.key, (size,))
+        return size
 
     def range(self, size: int, start: int, stop: int) -> bytes:
         """Exactly these of its `size` bytes, from the upstream. Raises Missing, Unavailable, Late, Busy, Loop."""
