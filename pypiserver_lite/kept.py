@@ -57,6 +57,10 @@ class Flights(Generic[K, V]):
         self._lock = threading.Lock()
         self._flights: dict[K, _Flight[V]] = {}
 
+    def under_way(self, key: K) -> bool:
+        """Whether somebody is doing this work now."""
+        return key in self._flights
+
     def do(self, key: K, work: Callable[[], V]) -> V:
         """The result of `work`, or of the same work that another thread is doing.
 

@@ -113,11 +113,12 @@ class Wanted:
         )
 
     def _comes_soon(self, start: int) -> bool:
+        beginning = self._files.begun.under_way(self.key)  # first: then it arrives
         running = self._files.arriving.get(self.key)
         if running is not None and running.ready(start) >= 0:
             return True
         parts, server = self._files.parts, server_of(self.file.url)
-        if parts.sent_by(server) is None:
+        if not beginning and running is None and parts.sent_by(server) is None:
             with self._files.turnstile.inside():
                 parts.ask(self.file.url, self.named)
         return parts.sent_by(server) is not False
