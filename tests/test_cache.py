@@ -396,3 +396,19 @@ def test_prune_and_clear(tmp_path: Path) -> None:
     assert tool.clear(cache).entries == 2
     assert cache.usage().size == 0
     assert stranger.exists()
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_whose_file_was_removed_under_its_hands_publishes_nobody_elses(tmp_path: Path, resumable: bool) -> None:
+    one, two = Cache(tmp_path / "cache"), Cache(tmp_path / "cache")
+    first = begin(one, "a", 200, resumable=resumable)
+    first.write(b"a" * 200)
+    shutil.rmtree(tmp_path / "cache")  # as an operator may at any time
+    second = begin(two, "a", 200, resumable=resumable)
+    second.write(b"b" * 100)
+    first.publish()
+    assert one.find("files", key("a")) is None
+    second.write(b"b" * 100)
+    second.publish()
+    found = two.find("files", key("a"))
+    assert found is not None and Path(found.path).read_bytes() == b"b" * 200

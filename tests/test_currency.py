@@ -155,7 +155,7 @@ def test_those_who_look_for_names_at_once_look_at_the_folders_together(make: Mak
     def looking() -> int:
         frames = sys._current_frames()
         stacks = [traceback.extract_stack(frames[thread.ident]) for thread in threads if thread.ident in frames]
-        return sum(any(frame.name == "_look" for frame in stack) for stack in stacks)
+        return sum(any(frame.name == "look" for frame in stack) for stack in stacks)
 
     found = []
     threads = [threading.Thread(target=lambda: found.append(folder.project(NEW))) for _ in range(50)]

@@ -185,6 +185,20 @@ def test_a_folder_that_cannot_be_listed_at_the_start_hides_no_release(
     assert project is not None and project.versions == ("1.0", "2.0")
 
 
+def test_a_name_that_came_and_went_while_another_folder_was_lost_is_kept(make: Due, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    make_wheel(first, "other")
+    make_wheel(second)
+    folder = make(first, second)
+    assert folder.project(OURS) is not None
+    second.rename(tmp_path / "disk")
+    fresh, name = make_wheel(first, "fresh"), NormalizedName("fresh")
+    assert folder.project(name) is not None
+    fresh.unlink()
+    (tmp_path / "disk").rename(second)
+    assert make(first, second).had(name)
+
+
 def test_a_link_that_leads_to_an_empty_folder_at_the_next_start_is_lost(make: Due, tmp_path: Path) -> None:
     root, copies = tmp_path / "root", tmp_path / "copies"
     make_wheel(tmp_path / "one")

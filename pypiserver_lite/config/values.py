@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ACTIONS = ("update", "download", "list")
 NO_PASSWORDS = Path()
@@ -171,7 +172,7 @@ class Url(str):
 
 def parse_urls(value: object) -> tuple[Url, ...]:
     """One or several http(s) addresses, listed or separated by white space; each ends in a slash afterwards."""
-    urls = [word for item in _listed(value) for word in str(item).split()]
+    urls = [word for item in _listed(value) for word in str(item).split() or ("",)]
     for url in urls:
         if not re.fullmatch(r"https?://([^/@\s]*@)?[^/@\s]+(/[^?#]*)?", url, re.IGNORECASE) or re.search(
             r"[\x00-\x20\x7f\"<>\\]", url
@@ -183,11 +184,18 @@ def parse_urls(value: object) -> tuple[Url, ...]:
 def parse_base_url(value: object) -> str:
     """The address at which clients see this index, ``https://HOST/PATH/``, or its path alone; it ends in a slash."""
     match = re.fullmatch(r"(https?://[A-Za-z0-9.\[\]:-]+(?=/|$))?/*([A-Za-z0-9._~/-]*?)/*", str(value), re.ASCII)
-    if match is None or re.search(r"(^|/)(\.{0,2})/|(^|/)\.{1,2}$", match[2]):
+    if match is None or re.search(r"(^|/)(\.{0,2})/|(^|/)\.{1,2}$", match[2]) or not _is_host(match[1] or ""):
         raise ValueError(
             f"{str(value)[:50]!r} is neither a path such as /python/ nor an address such as https://HOST/python/"
         )
     return f"{match[1] or ''}/{match[2]}/" if match[2] else f"{match[1] or ''}/"
+
+
+def _is_host(address: str) -> bool:
+    try:
+        return urlsplit(address).hostname is not None or not address
+    except ValueError:  # brackets without an address of IPv6 in them
+        return False
 
 
 def parse_patterns(value: object) -> tuple[str, ...]:
@@ -220,8 +228,8 @@ def parse_hash_algo(value: object) -> str | None:
 
 
 def parse_cache_control(value: object) -> int | None:
-    """Seconds that clients may use a file without asking again, or ``no-cache``."""
-    return None if value in (None, "no-cache") else parse_seconds(value)
+    """Seconds that clients may use a file without asking again; ``no-cache`` is none."""
+    return None if value is None else 0 if value == "no-cache" else parse_seconds(value)
 
 
 def parse_endpoint(value: object) -> str:

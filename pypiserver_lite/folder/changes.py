@@ -42,7 +42,7 @@ class Changes:
             _remove_if_possible(upload.staged)
 
     def _add(self, upload: Upload, *, overwrite: bool) -> bool:
-        self._snapshot.refresh()
+        self._snapshot.look()
         self._check(upload.project)
         entry = self._snapshot.find(upload.project, upload.filename)
         there = None if entry is None else self._projects.look(entry)
@@ -210,7 +210,7 @@ class Changes:
             self._snapshot.roots.check()
 
     def _release(self, name: NormalizedName, version: str) -> tuple[Entry, ...]:
-        self._snapshot.refresh()
+        self._snapshot.look()
         self._check(name)
         entries = tuple(
             entry

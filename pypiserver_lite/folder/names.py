@@ -163,11 +163,11 @@ class Names:
                 return
         self.unsure = False
 
-    def write(self) -> None:
-        """Record what is not recorded yet, and mark the roots that are recorded."""
+    def write(self, *, marks: bool) -> None:
+        """Record what is not recorded yet; with `marks`, mark the roots that are recorded."""
         if self._unwritten and not self._attempt(self._append) and self._copy is not None:
             self._attempt(partial(self._append_to_copy, self._copy))
-        while self._unlinked:
+        while marks and self._unlinked:
             path = self._unlinked.pop()
             try:
                 if not path.exists():
@@ -175,7 +175,7 @@ class Names:
                     path.touch()
             except OSError as error:
                 self._say(path, _reason(error), "should its link lead to an empty folder one day, nobody notices")
-        while self._unmarked and self.recorded:
+        while marks and self._unmarked and self.recorded:
             path = self._unmarked.pop()
             try:
                 if not path.is_file():
@@ -281,6 +281,7 @@ class Names:
             # Nobody but whoever released a name takes it out of there, and one that comes again had files since.
             gone = self._copied - theirs
             self._kept -= gone
+            self._unwritten -= gone
             self._released = (self._released | gone) - (theirs - self._copied)
             self._copied = theirs.copy()
         if self.recorded:  # where roots are marked, the record tells; without one, the marks tell what was the first

@@ -140,6 +140,10 @@ class Projects:
             snapshot.roots.check()
             return None
         fresh = self._build(name, entries, built)
+        if None in fresh.seen.values():
+            # Its folder may be gone with the file: then nobody can say whether it was removed.
+            snapshot.look()
+            snapshot.roots.check_name(name)
         if built is not None and built.doubtful:
             # What cannot be read or keeps changing must not take all time; the budget of checks pays for it.
             snapshot.charge(now, len(entries))

@@ -27,7 +27,7 @@ class Roots:
         self, paths: Sequence[str], names: Names, remembered: Callable[[str], Iterator[NormalizedName]]
     ) -> None:
         self._paths, self._names, self._remembered = paths, names, remembered
-        self._unknown = False
+        self._unknown, self._first, self._settled = False, False, True
         self._filled: dict[int, tuple[int, ...]] = {}
         """What each had for an identity when it had files last."""
         self._emptied: dict[int, int] = {}
@@ -41,6 +41,11 @@ class Roots:
     def whole(self) -> bool:
         """Whether everything was there at the last look."""
         return not self._unknown and not self._emptied
+
+    @property
+    def first_is_there(self) -> bool:
+        """Whether the first root, where names are written down, was there at the last look."""
+        return self._first and 0 not in self._emptied
 
     def begin(self, found: Mapping[str, Listing], real: Sequence[str]) -> None:
         """The same as `see`, at the start: where nothing was recorded, ask who else may remember files of a root."""
@@ -82,10 +87,17 @@ class Roots:
         for folder, listing in found.items():
             if listing.failed and not listing.files:
                 hidden[folder] = self._hidden.get(folder) or frozenset(self._remembered(folder))
-        self._hidden, self.hidden = hidden, frozenset().union(*hidden.values())
+        self._hidden, self._settled = hidden, False
+        self.hidden |= frozenset().union(*hidden.values())
+
+    def settle(self) -> None:
+        """What `see` was told is now what everybody is told: what is back is hidden no more."""
+        self.hidden, self._settled = frozenset().union(*self._hidden.values()), True
 
     def _compare(self, found: Mapping[str, Listing], real: Sequence[str]) -> None:
         self._unknown = any(listing.lost for listing in found.values())
+        first = found.get(real[0])
+        self._first = first is not None and not first.lost
         filled = {listing.order[0] for listing in found.values() if listing.files}
         self._names.filled(filled)
         for number, root in enumerate(real):
@@ -129,8 +141,8 @@ class Roots:
 
     def check_name(self, name: NormalizedName) -> None:
         """Raises DiskFailed if the project may have files where nobody can look now."""
-        if name in self.hidden:
-            self.check()
+        if name in self.hidden and (not self._settled or self.lost()):
+            raise lost()
 
 
 def lost() -> DiskFailed:

@@ -94,7 +94,7 @@ class Snapshot:
         Nothing of the latter is put off: whoever is told that a name is not here may take it from somebody else.
         """
         if name is not None and name not in self.projects:
-            self._look()
+            self.look()
             return
         now = self.clock()
         if now < self.idle_until:
@@ -112,7 +112,7 @@ class Snapshot:
                 if stale := self._stale(now):  # nobody else saw to it while we waited
                     self._list(stale)
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """See all that changed before this was called; of many who ask at once, one looks for all."""
         # The next to begin: one that is under way may have looked where something changed since.
         wanted = self._looks + 1
@@ -261,8 +261,8 @@ class Snapshot:
 
     def _record(self) -> None:
         """Write down new names, but nothing where a disk may be missing."""
-        if self.roots.whole:
-            self.kept_names.write()
+        if self.roots.first_is_there:
+            self.kept_names.write(marks=self.roots.whole)
 
     def _stale(self, now: float | None) -> list[Listing]:
         """The folders that changed, or may have: those that are due at `now`, or with ``None`` all of them."""
@@ -298,10 +298,13 @@ class Snapshot:
         else:
             self.roots.see(self.projects, self.folders, walk.found, self.real_roots)
         changes, changed = walk.changes(self.projects), False
+        # Before the projects: which of two files wins, and what lies beside it, is asked of the folders.
+        self.folders = {**self.folders, **walk.found}
         while some := dict(islice(changes, 1000)):  # not all at once, for the first time they are all there are
             self._put(some)
             changed = True
         self.folders = walk.found
+        self.roots.settle()
         self._held = set().union(*(listing.held for listing in self.folders.values()))
         stamps = [each.stamp for each in self.folders.values() if each.stamp is not None and not each.closed]
         self.serial.advance(stamps, changed=changed)

@@ -116,6 +116,9 @@ class Folder:
         except OSError as error:
             raise disk.unreadable(error) from error
         if content is None:
+            if entry is not None and not side:  # its folder may be gone with it
+                self._snapshot.look()
+                self._snapshot.roots.check_name(name)
             raise Missing(f"{name} has no file {filename[:200]!a}{side}")
         return content
 

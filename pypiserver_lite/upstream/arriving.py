@@ -190,6 +190,8 @@ class Following(Arriving):
             size, whole = self._followed.state()
             if whole is None:
                 raise Unavailable("the process that was downloading this file gave up")
+            if whole and self.size not in (None, size):
+                raise Unavailable("the process that was downloading this file left a part of it")
             now = time.monotonic()
             if whole or size != seen:
                 seen, deadline = size, now + self._patience

@@ -87,9 +87,11 @@ class Growing(Opened):
             if os.name == "nt":  # where an open file cannot be renamed
                 with disk.copy(self._path, self._room.partial()) as staged:
                     disk.place(staged.path, self._final, overwrite=True)
-            else:
+            elif _is(self._path, self._handle):  # somebody may have emptied the cache, and another begun anew
                 # The name is not synced: a crash of the machine may take it back, and that costs a download.
                 disk.place(self._path, self._final, overwrite=True)
+                if not _is(self._final, self._handle):  # that was in this very moment
+                    self._final.unlink(missing_ok=True)
         except OSError as error:
             self._room.failed(error)
         self.discard()
