@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ensurepip
 import hashlib
 import io
 import os
+import random
 import re
 import signal
 import socket
@@ -346,9 +348,12 @@ def in_thread(application: WSGIApplication) -> Iterator[Recording]:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago, for servers that cannot choose one themselves."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """A port that was free a moment ago, for servers that cannot choose one; no outgoing connection is given such."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError):
+            socket.create_server(("127.0.0.1", port)).close()
+            return port
 
 
 @dataclass(frozen=True)
