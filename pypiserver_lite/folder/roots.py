@@ -81,9 +81,12 @@ class Roots:
         for number, root in enumerate(real):
             listing = found.get(root)
             if number in self._emptied or listing is None or listing.stamp is None:
-                within = {folder for folder, each in before.items() if each.order[0] == number}
-                names = [name for name, entries in projects.items() if not within.isdisjoint(e[0] for e in entries)]
-                hidden[number] = self._hidden.get(number) or frozenset(names or self._remembered(root))
+                known = self._hidden.get(number)
+                if not known:  # found once: while a root is lost, it is looked for each second
+                    within = {folder for folder, each in before.items() if each.order[0] == number}
+                    names = [name for name, entries in projects.items() if not within.isdisjoint(e[0] for e in entries)]
+                    known = frozenset(names or self._remembered(root))
+                hidden[number] = known
         for folder, listing in found.items():
             if listing.failed and not listing.files:
                 hidden[folder] = self._hidden.get(folder) or frozenset(self._remembered(folder))

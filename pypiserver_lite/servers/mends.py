@@ -48,13 +48,11 @@ from waitress.utilities import BadRequest, Error, RequestEntityTooLarge, build_h
 
 from ..errors import PypiServerLiteError
 from ..model import Followable
-from .options import Options
+from .options import LEAST_RATE, Options
 from .proxies import TrustedProxies
 from .wrapped import LINGER_BYTES
 
 IDENT = "pypiserver-lite"
-LEAST_RATE = 500
-"""Bytes a second, over the idle time-out, that a client must send or take."""
 GIVES_WAY_RATE = 5_000
 """Bytes a second, for every second that it lasts, below which a client may have to give way to another at the limit of
 connections; at first it has `GIVES_WAY_AFTER` seconds. Who is between two requests gives way before."""

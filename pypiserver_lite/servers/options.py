@@ -14,6 +14,8 @@ from ..errors import ConfigError
 BACKLOG = 1024
 SPARE_FILES = 128
 """Descriptors that are no connection's: databases, folders, upstreams, the log."""
+LEAST_RATE = 500
+"""Bytes a second, over the idle time-out, that a client must send or take."""
 
 _logger = logging.getLogger(__name__)
 
@@ -51,8 +53,8 @@ class Options:
 
     @property
     def least_bytes(self) -> int:
-        """What must come, or be taken, within an idle time-out: 500 bytes a second."""
-        return 500 * self.idle_timeout
+        """What must come, or be taken, within an idle time-out."""
+        return LEAST_RATE * self.idle_timeout
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
