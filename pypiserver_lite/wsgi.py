@@ -10,14 +10,15 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .config.settings import from_environ
-from .web import PypiServerLite
+from .config.load import from_environ
+from .web import Front, PypiServerLite
+from .web import application as made_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _lock = threading.Lock()
-_made: list[PypiServerLite] = []
+_made: list[PypiServerLite | Front] = []
 
 
 def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -28,12 +29,12 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
     return made()(environ, start_response)
 
 
-def made() -> PypiServerLite:
+def made() -> PypiServerLite | Front:
     """The one application of this process."""
     if not _made:
         with _lock:
             if not _made:
-                _made.append(PypiServerLite(config=from_environ(os.environ)))
+                _made.append(made_of(lambda: from_environ(os.environ)))
     return _made[0]
 
 

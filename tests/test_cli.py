@@ -22,7 +22,7 @@ from builders import make_wheel
 
 from pypiserver_lite import cli, make_app, site
 from pypiserver_lite.cli.serve import remarks
-from pypiserver_lite.config import settings, values
+from pypiserver_lite.config import load, settings, values
 from pypiserver_lite.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -160,7 +160,7 @@ def ordinary() -> Iterator[None]:
 
 
 def test_a_folder_that_cannot_be_reached_is_said(folder: Path) -> None:
-    config = settings.from_settings({"packages": folder / "packages", "cache_dir": folder / "cache"})
+    config = load.from_settings({"packages": folder / "packages", "cache_dir": folder / "cache"})
     folder.chmod(0)
     try:
         with ordinary(), pytest.raises(ConfigError, match=r"packages.*cannot be reached"):
@@ -207,14 +207,14 @@ def test_what_is_accepted_without_effect_or_may_not_be_meant_is_a_line_in_the_lo
     ],
 )
 def test_options_for_an_upstream_that_is_not_asked_are_said(words: list[str], said: list[str]) -> None:
-    found = list(remarks(settings.load(settings.make_parser("", ""), words, {})))
+    found = list(remarks(load.load(load.make_parser("", ""), words, {})))
     assert [remark.partition(":")[0] for remark in found] == said
 
 
 def test_every_server_of_bottle_and_pypiserver_is_accepted() -> None:
     names = {*bottle.server_names, "auto", "cherrypy", "gevent", "gunicorn", "paste", "twisted", "wsgiref"}
     for name in names:
-        assert settings.from_settings({"server": name}).server.server == name.lower()
+        assert load.from_settings({"server": name}).server.server == name.lower()
 
 
 def test_options_may_stand_before_the_verb_and_the_verb_may_be_left_out(folder: Path) -> None:
@@ -319,13 +319,13 @@ def test_help_explains_every_verb_and_flag(folder: Path) -> None:
 
 
 def test_flags_win_over_variables_and_variables_over_defaults() -> None:
-    parser = settings.make_parser("", "")
+    parser = load.make_parser("", "")
     environ = {"PYPISERVER_LITE_PORT": "1", "PYPISERVER_LITE_HOST": "::1", "PYPISERVER_LITE_PACKAGES": "a:b"}
-    config = settings.load(parser, ["-p", "2", "-o"], environ)
+    config = load.load(parser, ["-p", "2", "-o"], environ)
     assert (config.server.port, config.server.host) == (2, "::1")
     assert (config.index.overwrite, config.index.cache_control) == (True, None)
     assert [path.name for path in config.index.packages] == ["a", "b"]
-    assert settings.load(parser, ["c"], environ).index.packages == (Path("c"),)
+    assert load.load(parser, ["c"], environ).index.packages == (Path("c"),)
 
 
 def test_what_kubernetes_says_of_a_service_of_our_name_is_no_setting() -> None:
@@ -339,9 +339,9 @@ def test_what_kubernetes_says_of_a_service_of_our_name_is_no_setting() -> None:
     }
     said |= {f"WEB_{name}": value for name, value in said.items()}
     environ = {f"PYPISERVER_LITE_{name}": value for name, value in said.items()}
-    assert settings.load(settings.make_parser("", ""), [], environ).server.port == 8080
+    assert load.load(load.make_parser("", ""), [], environ).server.port == 8080
     with pytest.raises(ConfigError, match="PYPISERVER_LITE_PORTS is no setting"):
-        settings.from_environ({**environ, "PYPISERVER_LITE_PORTS": "80"})
+        load.from_environ({**environ, "PYPISERVER_LITE_PORTS": "80"})
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
@@ -396,7 +396,7 @@ def test_no_folder_at_all_is_one_clear_line(folder: Path) -> None:
 
 def test_a_number_that_is_too_large_is_called_so() -> None:
     with pytest.raises(ConfigError, match="1000000000000 is too large"):
-        settings.from_settings({"cache_ttl": "1000000000000"})
+        load.from_settings({"cache_ttl": "1000000000000"})
 
 
 @pytest.mark.parametrize("text", ["0", "12k", "1.5MB", "10GB", "2GiB", "7 tb"])
@@ -408,7 +408,7 @@ def test_sizes_have_units(text: str) -> None:
 @pytest.mark.parametrize("config", [{"prot": 1}, {"port": "x"}, {"authenticate": ["fly"]}, {"fallback_url": "x"}])
 def test_wrong_settings_of_a_host_are_config_errors(config: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        settings.from_settings(config)
+        load.from_settings(config)
 
 
 def test_a_password_is_set_changed_and_deleted(folder: Path) -> None:

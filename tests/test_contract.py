@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import faulty_upstream as faulty
 import pytest
@@ -15,9 +16,9 @@ from pypiserver_lite.archives import core_metadata
 from pypiserver_lite.errors import Missing
 from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.folder.store import Folder
-from pypiserver_lite.index import Index
+from pypiserver_lite.index import Index, Way
 from pypiserver_lite.model import Source, Store
-from pypiserver_lite.policy.rules import Reserved, Withheld
+from pypiserver_lite.policy.rules import Reserved
 from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.upstream.client import Upstream
 from pypiserver_lite.upstream.source import Remote
@@ -58,12 +59,17 @@ class TestFolderThatReadsAhead(Folders, SourceContract):
 
 class TestIndexOverFolders(Folders, SourceContract):
     def make_source(self, files: Path, place: Path) -> Source:
-        return Index([self.folder(place), self.folder(files)])
+        return Index(self.folder(place), bases=[Index(self.folder(files))])
 
 
 class TestFolder(Folders, StoreContract):
     def make_store(self, place: Path) -> Store:
         return self.folder(place)
+
+
+def way_to(source: Source) -> Way:
+    """One that is asked for every name."""
+    return Way(name="upstream", serves=lambda name: True, source=source)
 
 
 class UpstreamContract(Folders, SourceContract):
@@ -100,23 +106,19 @@ class TestUpstreamKept(UpstreamContract):
         return Remote(self.upstream(files), mode="cache", cache=Cache(place))
 
 
-class TestWithheldFromNobody(Folders, SourceContract):
+class TestIndexOverReservedNames(UpstreamContract):
     def make_source(self, files: Path, place: Path) -> Source:
-        return Withheld(self.folder(files), Reserved(["acme-*"]))
+        remote = Remote(self.upstream(files), mode="proxy")
+        return Index(ways=[way_to(remote)], reserved=Reserved(["acme-*"]).refuses)
 
 
-class TestWithheldUpstream(UpstreamContract):
-    def make_source(self, files: Path, place: Path) -> Source:
-        return Withheld(Index([Remote(self.upstream(files), mode="proxy")]), Reserved(["acme-*"]))
-
-
-def test_what_is_withheld_is_missing_and_ends_the_search(tmp_path: Path) -> None:
+def test_what_is_reserved_is_missing_and_ends_the_search(tmp_path: Path) -> None:
     class Nobody:
         """A source that must not be asked."""
 
-    source = Withheld(Nobody(), Reserved(["Ours", "other.*"]))  # type: ignore[arg-type]  # that is the point
+    index = Index(ways=[way_to(cast("Source", Nobody()))], reserved=Reserved(["Ours", "other.*"]).refuses)
     for name in (OURS, OTHER):
         with pytest.raises(Missing, match="--private"):
-            source.project(name)
+            index.project(name)
         with pytest.raises(Missing, match="--private"):
-            source.open(name, "ours-1.0.tar.gz")
+            index.open(name, "ours-1.0.tar.gz")

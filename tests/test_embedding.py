@@ -358,8 +358,10 @@ def test_wrong_setting_is_refused_with_the_nearest_right_one(packages: Path) -> 
         with pytest.raises(ConfigError, match="is not a path"):
             make_app(odd)
     # Nothing that is said is left out.
-    with pytest.raises(ConfigError, match="'config'"):
+    with pytest.raises(ConfigError, match=r"index\.toml"):
         make_app(packages, config="index.toml")
+    with pytest.raises(ConfigError, match="make_app"):
+        PypiServerLite(packages, config="index.toml")
     with pytest.raises(ConfigError, match="twice"):
         make_app(packages, packages=packages)
 

@@ -28,7 +28,7 @@ def index_over(stack: ExitStack, *roots: Path) -> Index:
     folders = [Folder([root], Memory(None)) for root in roots]
     for folder in folders:
         stack.callback(folder.close)
-    return Index(folders)
+    return Index(folders[0], bases=[Index(folder) for folder in folders[1:]])
 
 
 def exchange(folder: Path, old: str, new: str) -> None:

@@ -34,7 +34,7 @@ KEPT_TO = {
     "passlib": {"rights"},
     "sqlite3": {"folder.memory"},
     "multipart": {"upload"},
-    "os.environ": {"cli", "wsgi", "upstream.ways"},
+    "os.environ": {"cli", "wsgi", "config.load", "upstream.ways"},
     "print": {"cli"},
 }
 

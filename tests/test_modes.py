@@ -18,7 +18,7 @@ import pytest
 from builders import make_wheel, metadata
 
 from pypiserver_lite import ConfigError, PypiServerLite, make_app, site
-from pypiserver_lite.config import settings
+from pypiserver_lite.config import load
 from pypiserver_lite.upstream import hops
 
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -328,7 +328,7 @@ def test_upstream_passwords_are_shown_to_nobody(upstream: faulty.FaultyUpstream,
     assert not [text for text in seen if "s3cr3t" in text or "dXBsaW5r" in text]
     kept = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
     assert not [data for data in kept if b"s3cr3t" in data or b"dXBsaW5r" in data]
-    assert "s3cr3t" not in repr(settings.from_settings({"fallback_url": url}))
+    assert "s3cr3t" not in repr(load.from_settings({"fallback_url": url}))
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_upstream_passwords_are_shown_to_nobody(upstream: faulty.FaultyUpstream,
 )
 def test_settings_that_do_not_go_together_are_refused(config: dict[str, object], named: str, folder: Path) -> None:
     with pytest.raises(ConfigError, match=named) as caught:
-        site.build(settings.from_settings({"packages": folder, **config}))
+        site.build(load.from_settings({"packages": folder, **config}))
     assert "pass@" not in str(caught.value)
 
 

@@ -16,7 +16,9 @@ from live import Shell
 from packaging.requirements import Requirement
 
 from pypiserver_lite import cli
-from pypiserver_lite.config.settings import ENV_PREFIX, SETTINGS, Setting, load, make_parser
+from pypiserver_lite.config.load import load, make_parser
+from pypiserver_lite.config.rows import Setting
+from pypiserver_lite.config.settings import ENV_PREFIX, SETTINGS
 
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
 

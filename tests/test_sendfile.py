@@ -15,7 +15,7 @@ import pytest
 from builders import make_wheel
 
 from pypiserver_lite import ConfigError, make_app
-from pypiserver_lite.config.settings import from_settings
+from pypiserver_lite.config.load import from_settings
 
 NGINX = next(
     (path for path in ("/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx") if Path(path).exists()), ""

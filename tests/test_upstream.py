@@ -18,7 +18,7 @@ import pytest
 from packaging.utils import NormalizedName
 
 from pypiserver_lite import site
-from pypiserver_lite.config import settings
+from pypiserver_lite.config import load
 from pypiserver_lite.errors import Busy, ConfigError, Late, Loop, Missing, Unavailable
 from pypiserver_lite.kept import Turnstile
 from pypiserver_lite.upstream import default_upstream, hops
@@ -330,7 +330,7 @@ def test_nothing_of_the_environment_or_of_earlier_answers_goes_up(
     monkeypatch.setenv("HOME", str(tmp_path))
     server.stored[PAGE].extra["Set-Cookie"] = "a=b"
     config = {"packages": tmp_path, "fallback_url": server.url, "fallback_mode": "proxy", "cache_ttl": 0}
-    (remote,) = site.build_remotes(settings.from_settings(config))
+    (remote,) = site.build_remotes(load.from_settings(config))
     server.stored[PAGE].etag = None
     for _ in range(2):
         remote.project(FOO)

@@ -31,7 +31,7 @@ def test_requirements_are_read_as_pip_writes_them(tmp_path: Path) -> None:
     found = [str(requirement).replace(" @", "@") for requirement in tool.read_requirements(path)]
     assert found[:4] == ["inner>=1", "foo<2,>=1.0", "bar[extra]==2.0", "url@ http://127.0.0.1/x#egg"]
     assert found[4:] == ["-e git+http://127.0.0.1/y#egg=y", "--editable=./z"]
-    assert [event.outcome for event in tool.warm(Index(()), tool.read_requirements(path)[3:])] == ["skipped"] * 3
+    assert [event.outcome for event in tool.warm(Index(), tool.read_requirements(path)[3:])] == ["skipped"] * 3
 
 
 @pytest.mark.parametrize("text", ["not a requirement\n", "-r requirements.txt\n", "-r none.txt\n", "\xff"])

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import observe, site
-from ..config import settings
+from ..config import load
 from ..config.settings import Config
 from ..config.values import shown_size
 from ..errors import ConfigError
-from ..index import Index
+from ..index import Index, Way
 from ..jobs.warm import clear, prune, read_requirements, warm
 
 _CACHE = """Look after what 'run --fallback-mode cache' keeps of the upstream.
@@ -40,7 +40,7 @@ _CACHE_SETTINGS = (
 
 def cache(argv: Sequence[str]) -> int:
     """``cache``: show, prune, clear or fill what is kept of the upstream."""
-    parser = settings.make_parser("pypiserver-lite cache", _CACHE, names=_CACHE_SETTINGS)
+    parser = load.make_parser("pypiserver-lite cache", _CACHE, names=_CACHE_SETTINGS)
     parser.usage = "%(prog)s {show,prune,clear,warm} [OPTIONS]"
     actions = ("show", "prune", "clear", "warm")
     parser.add_argument("action", choices=actions, metavar="{show,prune,clear,warm}", help="what to do")
@@ -48,7 +48,7 @@ def cache(argv: Sequence[str]) -> int:
     parser.add_argument("--every", action="store_true", default=False, help="for warm: all files of a release")
     given = vars(parser.parse_args(list(argv)))
     action, requirements, every = given.pop("action"), given.pop("requirements"), given.pop("every")
-    config = settings.from_settings({**settings.from_variables(os.environ), **given, "fallback_mode": "cache"})
+    config = load.from_settings({**load.from_variables(os.environ), **given, "fallback_mode": "cache"})
     if action == "warm":
         if requirements is None:
             raise ConfigError("cache warm needs -r FILE, a requirements file such as pip freeze prints")
@@ -71,10 +71,11 @@ def _warm(config: Config, requirements: Path, every: bool) -> int:
 
     observe.set_up(config.server)
     remotes = site.build_remotes(config)
+    ways = [Way(name=str(at), serves=lambda name: True, source=remote) for at, remote in enumerate(remotes)]
     failed = 0
     # Drawn on a terminal only; in a pipe there is one line a file, and no bar.
     with tqdm(unit="step", disable=None, file=sys.stderr) as bar:
-        for event in warm(Index(remotes), read_requirements(requirements), every=every):
+        for event in warm(Index(ways=ways), read_requirements(requirements), every=every):
             bar.total, bar.n = event.total, event.done
             bar.set_description_str(event.subject[:40])
             bar.refresh()

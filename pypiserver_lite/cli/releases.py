@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 
 from .. import site
-from ..config import settings
+from ..config import load
 from ..dists import normalize
 from ..errors import ConfigError
 
@@ -35,8 +35,8 @@ def unyank(argv: Sequence[str]) -> int:
     return _yank(_release_parser("unyank", _UNYANK), argv, "no longer yanked")
 
 
-def _release_parser(verb: str, description: str) -> settings.Parser:
-    parser = settings.make_parser(f"pypiserver-lite {verb}", description, names=["follow_links"])
+def _release_parser(verb: str, description: str) -> load.Parser:
+    parser = load.make_parser(f"pypiserver-lite {verb}", description, names=["follow_links"])
     parser.add_argument("name", metavar="NAME", help="the project")
     parser.add_argument("version", metavar="VERSION", help="the release")
     parser.add_argument(
@@ -45,11 +45,11 @@ def _release_parser(verb: str, description: str) -> settings.Parser:
     return parser
 
 
-def _yank(parser: settings.Parser, argv: Sequence[str], done: str) -> int:
+def _yank(parser: load.Parser, argv: Sequence[str], done: str) -> int:
     given = vars(parser.parse_intermixed_args(list(argv)))
     name, version, reason = given.pop("name"), given.pop("version"), given.pop("reason", None)
     given = {key: value for key, value in given.items() if value != []}
-    config = settings.from_settings({**settings.from_variables(os.environ, without=given), **given})
+    config = load.gather(given, os.environ)
     with contextlib.closing(site.build_folder(config)) as folder:
         for filename in folder.yank(normalize(name), version, reason):
             print(f"{filename}: {done}")
@@ -72,7 +72,7 @@ names are written in .pypiserver-lite/names in the first packages folder."""
 
 def names(argv: Sequence[str]) -> int:
     """``names``: list the names that are kept without files, or release them."""
-    parser = settings.make_parser("pypiserver-lite names", _NAMES, names=["cache_dir", "follow_links"])
+    parser = load.make_parser("pypiserver-lite names", _NAMES, names=["cache_dir", "follow_links"])
     parser.add_argument("action", choices=("list", "release"), metavar="{list,release}", help="what to do")
     parser.add_argument("names", nargs="*", default=[], metavar="NAME", help="for release: which")
     parser.add_argument("--all", action="store_true", default=False, help="for release: all names without files")
@@ -86,7 +86,7 @@ def names(argv: Sequence[str]) -> int:
         raise ConfigError("names list takes no names; it shows them all")
     if action == "release" and bool(some) == every:
         raise ConfigError("names release needs either names or --all; 'names list' shows them")
-    config = settings.from_settings({**settings.from_variables(os.environ, without=given), **given})
+    config = load.gather(given, os.environ)
     with contextlib.closing(site.build_folder(config)) as folder:
         if action == "list":
             kept = folder.kept()

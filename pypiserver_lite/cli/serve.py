@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterator, Sequence
 
 from .. import observe, servers, site
-from ..config import settings
+from ..config import load, settings
 from ..config.settings import Config
 from ..config.values import NO_PASSWORDS
 from ..site import VERSION
-from ..web import PypiServerLite
+from ..web import Front, PypiServerLite, application
 from ..web.browsers import is_loopback
 
 _RUN = """Serve folders of wheels and sdists as a Python package index.
@@ -31,21 +31,18 @@ _RUN_END = "Every option is an environment variable too: --cache-control is PYPI
 
 def run(argv: Sequence[str]) -> int:
     """``run``: serve until told to stop."""
-    parser = settings.make_parser("pypiserver-lite run", _RUN, _RUN_END)
-    parser.usage = "%(prog)s [OPTIONS] [PACKAGES ...]"
-    parser.add_argument("--version", action="version", version=VERSION)
-    config = settings.load(parser, argv, os.environ)
+    config = _read(argv)
     observe.set_up(config.server)
     for remark in remarks(config):
         observe.log.warning("%s", remark)
     with _there_to_stay():
-        app = PypiServerLite(config=config)
+        app = application(functools.partial(_read, argv))
     app.bound()
     try:
         servers.run(
             "waitress" if config.server.server in settings.OTHER_SERVERS else config.server.server,
             lambda: app,
-            functools.partial(_make_again, config),
+            functools.partial(_make_again, argv),
             _options(config),
             lambda host, port: _announce(config, host, port),
         )
@@ -54,10 +51,18 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _make_again(config: Config) -> PypiServerLite:
+def _read(argv: Sequence[str]) -> Config:
+    """The settings of a command line, read once more with each call. Raises ConfigError."""
+    parser = load.make_parser("pypiserver-lite run", _RUN, _RUN_END)
+    parser.usage = "%(prog)s [OPTIONS] [PACKAGES ...]"
+    parser.add_argument("--version", action="version", version=VERSION)
+    return load.load(parser, argv, os.environ)
+
+
+def _make_again(argv: Sequence[str]) -> PypiServerLite | Front:
     """The application in a process that a server starts anew, with a log of its own."""
-    observe.set_up(config.server)
-    app = PypiServerLite(config=config)
+    observe.set_up(_read(argv).server)
+    app = application(functools.partial(_read, argv))
     app.bound()
     return app
 
@@ -107,7 +112,7 @@ def _options(config: Config) -> servers.Options:
         connection_limit=config.server.connection_limit,
         idle_timeout=config.server.idle_timeout,
         max_header=config.server.max_header,
-        max_body=config.index.max_upload,
+        max_body=_largest(config),
         grace=config.server.grace,
         trusted_proxy=config.server.trusted_proxy,
         tls_cert=config.server.tls_cert,
@@ -115,10 +120,16 @@ def _options(config: Config) -> servers.Options:
     )
 
 
+def _largest(config: Config) -> int | None:
+    """The most bytes that any index takes at once; ``None`` for no limit."""
+    limits = [index.max_upload for index in (config.index, *config.indexes.values())]
+    return None if None in limits else max(limit for limit in limits if limit is not None)
+
+
 def _announce(config: Config, host: str, port: int) -> None:
     if config.server.quiet:
         return
-    folders = ", ".join(str(path) for path in config.index.packages)
+    folders = ", ".join([*map(str, config.index.packages), *(f"/{name}/" for name in config.indexes)])
     shown = f"[{host}]" if ":" in host else host
     note = " (this machine only; --host 0.0.0.0 lets others in)" if is_loopback(host) else ""
     scheme = "https" if config.server.tls_cert else "http"

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config import settings
+from ..config import load
 from ..errors import ConfigError
 from ..rights.htpasswd import delete_user, set_password
 
@@ -22,7 +22,7 @@ A running server reads the file again by itself."""
 
 def passwd(argv: Sequence[str]) -> int:
     """``passwd``: set a user's password in a password file, or delete the user."""
-    parser = settings.make_parser("pypiserver-lite passwd", _USER, names=())
+    parser = load.make_parser("pypiserver-lite passwd", _USER, names=())
     parser.add_argument("file", metavar="FILE", type=Path, help="password file, as -P takes it")
     parser.add_argument("user", metavar="USER", help="the name to log in with")
     parser.add_argument(

@@ -1,5 +1,6 @@
-"""Settings: `settings` has one row for each, `values` says how each is read."""
+"""Settings: `settings` has one row for each, `values` says how each is read, `load` and `file` where they come from."""
 
-from .settings import Config, from_environ, from_settings
+from .load import from_environ, from_settings
+from .settings import Config
 
 __all__ = ["Config", "from_environ", "from_settings"]

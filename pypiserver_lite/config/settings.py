@@ -1,34 +1,34 @@
 """Every setting, once: name, type, default, help.
 
-A field of `ServerSettings` or `IndexSettings` is the row from which the command-line flag, the
-environment variable ``PYPISERVER_LITE_<NAME>`` and the keyword of `make_app`
-follow. Flags win over the environment, the environment over the defaults.
+A field of `ServerSettings` or `IndexSettings` is the row from which the
+command-line flag, the environment variable ``PYPISERVER_LITE_<NAME>``, the key
+in the file and the keyword of `make_app` follow. Those of `UpstreamSettings`
+and `PolicySettings`, and what says so, can be said in the file alone.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import difflib
-import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ..errors import ConfigError
+from .indexes import ROOT, PolicySettings, UpstreamSettings
+from .rows import Setting, row
 from .values import (
     Sendfile,
     Url,
     choice,
     parse_actions,
     parse_base_url,
+    parse_bases,
     parse_cache_control,
     parse_count,
     parse_endpoint,
     parse_hash_algo,
     parse_hosts,
+    parse_line,
+    parse_names,
     parse_passwords,
     parse_path,
     parse_paths,
@@ -46,13 +46,6 @@ from .values import (
 )
 
 ENV_PREFIX = "PYPISERVER_LITE_"
-_SERVICE_LINK = re.compile(
-    r"(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=.*"
-    r"|(.+_)?PORT=(tcp|udp|sctp)://.*",
-    re.DOTALL,
-)
-"""What Kubernetes adds to `ENV_PREFIX` for each Service whose name begins with ours."""
-_GROUPS = ("server", "limits", "rights", "upstream", "pages", "storage", "log")  # as --help shows them
 
 OTHER_SERVERS = (
     *("auto", "wsgiref", "cherrypy", "cheroot", "paste", "twisted", "tornado", "gevent", "geventsocketio", "eventlet"),
@@ -61,56 +54,17 @@ OTHER_SERVERS = (
 """Servers that pypiserver or Bottle can run on, and this index has no need of."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """How a setting is spelled and read.
-
-    `parse` takes what a flag, a variable or a caller gave, returns the
-    field's value and raises ValueError with the reason if it cannot.
-    """
-
-    parse: Callable[[Any], Any]
-    help: str
-    flags: tuple[str, ...] = ()
-    metavar: str | None = None
-    group: str = "server"
-    switch: bool = False
-    """The flag takes no value."""
-    counted: bool = False
-    """The flag takes no value and counts."""
-    repeat: bool = False
-    """The flag may be given more than once; a variable separates by white space."""
-
-    @property
-    def takes_value(self) -> bool:
-        """Whether a word follows the flag."""
-        return not (self.switch or self.counted)
-
-
-def _row(
-    default: Any, parse: Callable[[Any], Any], help: str, *flags: str, note: str = "", shown: bool = True, **more: Any
-) -> Any:
-    """The field of a setting. A `default` in text is read as any other value, and stands in the help with its `note`.
-
-    ``None`` and empty ones do not; what they mean is for the help to say.
-    """
-    if shown and default:
-        help += f" (default: {default}{note})"
-    value = parse(default) if isinstance(default, str) else default
-    return field(default=value, metadata={"setting": Setting(parse, help, flags, **more)})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSettings:
     """What an index serves, from where, to whom, and how its pages look."""
 
-    packages: tuple[Path, ...] = _row(
+    packages: tuple[Path, ...] = row(
         (Path("~/packages"),),
         parse_paths,
         "folders to serve; the first that has a file name wins, and uploads go to the first (default: ~/packages)",
         shown=False,
     )
-    passwords: Path | None = _row(
+    passwords: Path | None = row(
         None,
         parse_passwords,
         "htpasswd file of those who may log in, read again when it changes; '.' for none "
@@ -119,7 +73,7 @@ class IndexSettings:
         metavar="FILE",
         group="rights",
     )
-    authenticate: frozenset[str] = _row(
+    authenticate: frozenset[str] = row(
         "update",
         parse_actions,
         "comma-separated actions that need a login, of update, download and list; '.' for none, together with -P .",
@@ -127,10 +81,10 @@ class IndexSettings:
         metavar="LIST",
         group="rights",
     )
-    overwrite: bool = _row(
+    overwrite: bool = row(
         False, parse_switch, "an upload may replace a file", "-o", "--overwrite", group="rights", switch=True
     )
-    max_upload: int | None = _row(
+    max_upload: int | None = row(
         None,
         parse_size,
         "largest upload taken, such as 500MB or 5GB (default: no limit but the disk's)",
@@ -138,7 +92,7 @@ class IndexSettings:
         metavar="SIZE",
         group="rights",
     )
-    fallback_url: tuple[Url, ...] = _row(
+    fallback_url: tuple[Url, ...] = row(
         (),
         parse_urls,
         "simple index that is asked for projects no folder has; may be repeated with proxy and cache: asked in order "
@@ -148,7 +102,7 @@ class IndexSettings:
         group="upstream",
         repeat=True,
     )
-    disable_fallback: bool = _row(
+    disable_fallback: bool = row(
         False,
         parse_switch,
         "a project no folder has is not found, and nobody else is asked",
@@ -156,7 +110,7 @@ class IndexSettings:
         group="upstream",
         switch=True,
     )
-    fallback_mode: str = _row(
+    fallback_mode: str = row(
         "redirect",
         choice("redirect", "proxy", "cache"),
         "redirect: clients go to the upstream themselves; proxy: it is asked for them, and nothing is kept; cache: its "
@@ -165,7 +119,7 @@ class IndexSettings:
         metavar="MODE",
         group="upstream",
     )
-    private: tuple[str, ...] = _row(
+    private: tuple[str, ...] = row(
         (),
         parse_patterns,
         "name or pattern such as 'acme-*' that is never asked of an upstream, uploaded or not; may be repeated",
@@ -174,7 +128,7 @@ class IndexSettings:
         group="upstream",
         repeat=True,
     )
-    cache_ttl: int = _row(
+    cache_ttl: int = row(
         600,
         parse_seconds,
         "seconds for which an upstream's page is believed before it is asked again",
@@ -182,7 +136,7 @@ class IndexSettings:
         metavar="SECONDS",
         group="upstream",
     )
-    fallback_rate: int | None = _row(
+    fallback_rate: int | None = row(
         None,
         parse_size,
         "most bytes per second taken from upstreams, over all downloads (default: unlimited)",
@@ -190,7 +144,7 @@ class IndexSettings:
         metavar="SIZE",
         group="upstream",
     )
-    fallback_host: tuple[str, ...] = _row(
+    fallback_host: tuple[str, ...] = row(
         (),
         parse_words,
         "further HOST or HOST:PORT that upstreams may redirect to, for proxy and cache; may be repeated "
@@ -200,7 +154,7 @@ class IndexSettings:
         group="upstream",
         repeat=True,
     )
-    fallback_ca: Path | None = _row(
+    fallback_ca: Path | None = row(
         None,
         parse_path,
         "certificates of the authorities that https upstreams are checked with, for proxy and cache (default: what "
@@ -209,7 +163,7 @@ class IndexSettings:
         metavar="FILE",
         group="upstream",
     )
-    fallback_proxy: Url | None = _row(
+    fallback_proxy: Url | None = row(
         None,
         parse_url,
         "HTTP proxy through which upstreams are asked, for proxy and cache (default: what HTTPS_PROXY, HTTP_PROXY, "
@@ -218,7 +172,7 @@ class IndexSettings:
         metavar="URL",
         group="upstream",
     )
-    netrc: Path | None = _row(
+    netrc: Path | None = row(
         None,
         parse_path,
         "netrc file with the upstreams' passwords, for proxy and cache (default: none)",
@@ -226,7 +180,7 @@ class IndexSettings:
         metavar="FILE",
         group="upstream",
     )
-    hash_algo: str | None = _row(
+    hash_algo: str | None = row(
         "sha256",
         parse_hash_algo,
         "hash shown in links, or 'no'",
@@ -234,7 +188,7 @@ class IndexSettings:
         metavar="NAME",
         group="pages",
     )
-    cache_control: int | None = _row(
+    cache_control: int | None = row(
         None,
         parse_cache_control,
         "seconds for which clients may use a file without asking again (default: a year where files cannot be replaced "
@@ -243,10 +197,10 @@ class IndexSettings:
         metavar="SECONDS",
         group="pages",
     )
-    welcome: Path | None = _row(
+    welcome: Path | None = row(
         None, parse_path, "template of the home page (default: built in)", "--welcome", metavar="FILE", group="pages"
     )
-    templates: Path | None = _row(
+    templates: Path | None = row(
         None,
         parse_path,
         "folder whose *.tpl files replace the built-in pages of the same name",
@@ -254,7 +208,27 @@ class IndexSettings:
         metavar="DIR",
         group="pages",
     )
-    follow_links: bool = _row(
+    title: str = row("", parse_line, "what the index is called on its pages", "--title", metavar="TEXT", group="pages")
+    description: str = row(
+        "", parse_line, "a sentence about it, for the home page", "--description", metavar="TEXT", group="pages"
+    )
+    logo: str = row(
+        "",
+        parse_line,
+        "picture beside the title: the name of a file in --templates, or an https address",
+        "--logo",
+        metavar="FILE",
+        group="pages",
+    )
+    bases: tuple[str, ...] = row((), parse_bases, "indexes whose files this one has too, own files first", in_file=True)
+    upstreams: tuple[str, ...] | None = row(
+        None,
+        parse_names,
+        "upstreams that are asked, in this order (default at the root: those of --fallback-url)",
+        in_file=True,
+    )
+    policy: PolicySettings | None = field(default=None)
+    follow_links: bool = row(
         False,
         parse_switch,
         "list and serve what links lead to outside the packages folders too, files and whole folders",
@@ -268,22 +242,30 @@ class IndexSettings:
 class ServerSettings:
     """The process that serves it: address, server, limits, folders of its own, log."""
 
-    port: int = _row(8080, parse_port, "port to listen on; 0 takes a free one", "-p", "--port")
-    host: str = _row(
+    config: Path | None = row(
+        None,
+        parse_path,
+        "file of settings, in TOML; flags and variables win over it (default: pypiserver-lite.toml in the working "
+        "folder, if there is one)",
+        "--config",
+        metavar="FILE",
+    )
+    port: int = row(8080, parse_port, "port to listen on; 0 takes a free one", "-p", "--port")
+    host: str = row(
         "127.0.0.1",
         parse_text,
         "address to listen on; 0.0.0.0 lets other machines in",
         *("-i", "-H", "--interface", "--host"),
         note=", this machine only",
     )
-    server: str = _row(
+    server: str = row(
         "waitress",
         choice("waitress", "granian", "gunicorn", also=OTHER_SERVERS),
         "WSGI server to run on: waitress, or granian or gunicorn if it is installed; for the others that pypiserver "
         "knows, waitress runs",
         "--server",
     )
-    server_base_url: str = _row(
+    server_base_url: str = row(
         "/",
         parse_base_url,
         "address at which clients see this index behind a proxy, https://HOST/PATH/, or the path alone; what is asked "
@@ -291,13 +273,13 @@ class ServerSettings:
         "--server-base-url",
         metavar="URL",
     )
-    backend: str | None = _row(
+    backend: str | None = row(
         None,
         choice("auto", "simple-dir", "cached-dir"),
         "pypiserver's, without effect: the folder is always kept indexed",
         "--backend",
     )
-    workers: int = _row(
+    workers: int = row(
         1,
         parse_count,
         "processes, with granian and gunicorn",
@@ -305,16 +287,16 @@ class ServerSettings:
         metavar="N",
         group="limits",
     )
-    tls_cert: Path | None = _row(
+    tls_cert: Path | None = row(
         None,
         parse_path,
         "certificate, to serve https with granian or gunicorn; needs --tls-key",
         "--tls-cert",
         metavar="FILE",
     )
-    tls_key: Path | None = _row(None, parse_path, "the certificate's key", "--tls-key", metavar="FILE")
-    health_endpoint: str = _row("/health", parse_endpoint, "where monitoring asks", "--health-endpoint", metavar="PATH")
-    threads: int | None = _row(
+    tls_key: Path | None = row(None, parse_path, "the certificate's key", "--tls-key", metavar="FILE")
+    health_endpoint: str = row("/health", parse_endpoint, "where monitoring asks", "--health-endpoint", metavar="PATH")
+    threads: int | None = row(
         None,
         parse_threads,
         "requests worked on at once (default: 16, or 104 with --fallback-mode proxy or cache)",
@@ -322,7 +304,7 @@ class ServerSettings:
         metavar="N",
         group="limits",
     )
-    connection_limit: int = _row(
+    connection_limit: int = row(
         1000,
         parse_count,
         "connections open at once; beyond it the longest idle give way, then the slowest",
@@ -330,7 +312,7 @@ class ServerSettings:
         metavar="N",
         group="limits",
     )
-    idle_timeout: int = _row(
+    idle_timeout: int = row(
         120,
         parse_count,
         "seconds after which a silent connection is closed",
@@ -338,7 +320,7 @@ class ServerSettings:
         metavar="SECONDS",
         group="limits",
     )
-    grace: int = _row(
+    grace: int = row(
         10,
         parse_seconds,
         "seconds that requests under way get when the server is told to stop",
@@ -346,7 +328,7 @@ class ServerSettings:
         metavar="SECONDS",
         group="limits",
     )
-    max_header: int = _row(
+    max_header: int = row(
         "64KiB",
         parse_size,
         "largest head of a request",
@@ -354,7 +336,7 @@ class ServerSettings:
         metavar="SIZE",
         group="limits",
     )
-    trusted_proxy: tuple[str, ...] = _row(
+    trusted_proxy: tuple[str, ...] = row(
         (),
         parse_words,
         "address or network of a proxy whose X-Forwarded-* are believed; may be repeated (default: nobody's)",
@@ -363,7 +345,7 @@ class ServerSettings:
         group="server",
         repeat=True,
     )
-    allow_host: tuple[str, ...] = _row(
+    allow_host: tuple[str, ...] = row(
         (),
         parse_hosts,
         "further name that a server on a loopback address answers to, or '*' for any; may be repeated "
@@ -373,7 +355,7 @@ class ServerSettings:
         group="server",
         repeat=True,
     )
-    sendfile_header: Sendfile | None = _row(
+    sendfile_header: Sendfile | None = row(
         None,
         parse_sendfile,
         "header by which the web server in front is told to send a file itself: X-Sendfile, or "
@@ -381,7 +363,7 @@ class ServerSettings:
         "--sendfile-header",
         metavar="NAME[=PREFIX:FOLDER]",
     )
-    cache_dir: Path | None = _row(
+    cache_dir: Path | None = row(
         None,
         parse_path,
         "where digests, metadata and what comes from the upstream are kept; may be deleted at any time "
@@ -390,7 +372,7 @@ class ServerSettings:
         metavar="DIR",
         group="storage",
     )
-    cache_size: int = _row(
+    cache_size: int = row(
         "10GB",
         parse_size,
         "most bytes of the upstream's files that are kept",
@@ -398,12 +380,12 @@ class ServerSettings:
         metavar="SIZE",
         group="upstream",
     )
-    verbose: int = _row(0, parse_seconds, "say more; twice: everything", "-v", "--verbose", group="log", counted=True)
-    quiet: bool = _row(False, parse_switch, "say only what went wrong", "-q", "--quiet", group="log", switch=True)
-    log_file: Path | None = _row(
+    verbose: int = row(0, parse_seconds, "say more; twice: everything", "-v", "--verbose", group="log", counted=True)
+    quiet: bool = row(False, parse_switch, "say only what went wrong", "-q", "--quiet", group="log", switch=True)
+    log_file: Path | None = row(
         None, parse_path, "write the log to this file too", "--log-file", metavar="FILE", group="log"
     )
-    log_stream: str = _row(
+    log_stream: str = row(
         "stderr",
         choice("stderr", "stdout", "none"),
         "write the log to stderr, stdout or none",
@@ -411,7 +393,7 @@ class ServerSettings:
         metavar="STREAM",
         group="log",
     )
-    log_frmt: str = _row(
+    log_frmt: str = row(
         "%(asctime)s|%(name)s|%(levelname)s|%(thread)d|%(message)s",
         parse_text,
         "format of log lines, as Python's logging has it",
@@ -420,7 +402,7 @@ class ServerSettings:
         shown=False,
         group="log",
     )
-    log_req_frmt: str = _row(
+    log_req_frmt: str = row(
         "%(REQUEST_METHOD)s %(PATH_INFO)s from %(REMOTE_ADDR)s",
         parse_text,
         "format of the line for each request; %%(NAME)s takes WSGI's variables",
@@ -429,7 +411,7 @@ class ServerSettings:
         shown=False,
         group="log",
     )
-    log_res_frmt: str = _row(
+    log_res_frmt: str = row(
         "%(status)s %(REQUEST_METHOD)s %(PATH_INFO)s",
         parse_text,
         "format of the line for each answer; also knows %%(status)s and %%(size)s",
@@ -438,7 +420,7 @@ class ServerSettings:
         shown=False,
         group="log",
     )
-    log_err_frmt: str = _row(
+    log_err_frmt: str = row(
         "%(status)s %(REQUEST_METHOD)s %(PATH_INFO)s: %(error)s",
         parse_text,
         "format of the line for each refusal or failure; also knows %%(error)s",
@@ -455,46 +437,57 @@ class Config:
 
     server: ServerSettings = field(default_factory=ServerSettings)
     index: IndexSettings = field(default_factory=IndexSettings)
+    """The index at the root."""
+    indexes: Mapping[str, IndexSettings] = field(default_factory=dict)
+    """Further ones by name."""
+    upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
+    """Upstreams by name."""
+    file: Path | None = None
+    """The file that these were read from, if there is one."""
 
     def value(self, name: str) -> object:
-        """The value of the setting `name`."""
+        """The value of the setting `name`, of the server or of the index at the root."""
         return getattr(self.server if hasattr(self.server, name) else self.index, name)
+
+    def of(self, name: str) -> IndexSettings:
+        """The settings of an index by name."""
+        return self.index if name == ROOT else self.indexes[name]
+
+    def asked_by(self, index: IndexSettings) -> tuple[UpstreamSettings, ...]:
+        """The upstreams of an index itself, in the order in which they are asked."""
+        if index.upstreams is not None:
+            return tuple(self.upstreams[name] for name in index.upstreams)
+        if index.disable_fallback:
+            return ()
+        return tuple(
+            UpstreamSettings(
+                name="fallback" if at == 0 else f"fallback-{at + 1}",
+                url=url,
+                mode=index.fallback_mode,
+                ttl=index.cache_ttl,
+                rate=index.fallback_rate,
+                hosts=index.fallback_host,
+                ca=index.fallback_ca,
+                proxy=index.fallback_proxy,
+                netrc=index.netrc,
+            )
+            for at, url in enumerate(index.fallback_url or (None,))
+        )
+
+
+def _rows(part: type) -> dict[str, Setting]:
+    return {row.name: row.metadata["setting"] for row in dataclasses.fields(part) if "setting" in row.metadata}
 
 
 _ROWS = {row.name: row for part in (IndexSettings, ServerSettings) for row in dataclasses.fields(part)}
-SETTINGS: Mapping[str, Setting] = {name: row.metadata["setting"] for name, row in _ROWS.items()}
-
-
-def from_settings(settings: Mapping[str, object], *, label: Callable[[str], str] = str) -> Config:
-    """A `Config` of settings by field name, each given as text or as its own type.
-
-    `label` turns a field name into what the operator typed, for messages.
-    Raises ConfigError for an unknown name (with the nearest known one) and
-    for a value that cannot be read.
-    """
-    values: dict[str, Any] = {}
-    for name, value in settings.items():
-        if name not in SETTINGS:
-            near = difflib.get_close_matches(name, SETTINGS, 1)
-            raise ConfigError(f"there is no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-        try:
-            values[name] = None if value is None else SETTINGS[name].parse(value)
-        except ValueError as error:
-            raise ConfigError(f"{label(name)}: {error}") from error
-        if value is None and default(name) is not None:
-            del values[name]
-    if "packages" not in values:
-        values["packages"] = _packages(label("packages"))
-    server = {row.name: values.pop(row.name) for row in dataclasses.fields(ServerSettings) if row.name in values}
-    return Config(server=ServerSettings(**server), index=IndexSettings(**values))
-
-
-def _packages(label: str) -> tuple[Path, ...]:
-    """The default of the packages folders. Raises ConfigError for a user without a home."""
-    try:
-        return parse_paths(default("packages"))
-    except ValueError as error:
-        raise ConfigError(f"{label}: {error}") from error
+INDEX_KEYS: Mapping[str, Setting] = _rows(IndexSettings)
+SERVER_KEYS: Mapping[str, Setting] = _rows(ServerSettings)
+UPSTREAM_KEYS: Mapping[str, Setting] = _rows(UpstreamSettings)
+POLICY_KEYS: Mapping[str, Setting] = _rows(PolicySettings)
+SETTINGS: Mapping[str, Setting] = {
+    name: setting for name, setting in {**INDEX_KEYS, **SERVER_KEYS}.items() if not setting.in_file
+}
+"""Those that have a flag and a variable."""
 
 
 def default(name: str) -> object:
@@ -506,85 +499,3 @@ def flag(name: str) -> str:
     """The long flag of a field, or its placeholder on the command line."""
     flags = SETTINGS[name].flags
     return flags[-1] if flags else name.upper()
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that raises ConfigError where argparse would print its usage and leave."""
-
-    def error(self, message: str) -> Any:
-        """What argparse calls for a wrong command line."""
-        wrong = re.match(r"unrecognized arguments: (--[\w-]+)", message)
-        near = difflib.get_close_matches(wrong[1], self._option_string_actions, 1) if wrong else []
-        raise ConfigError(f"{message}; " + (f"did you mean {near[0]}?" if near else f"see '{self.prog} --help'"))
-
-
-def make_parser(prog: str, description: str, epilog: str = "", names: Iterable[str] | None = None) -> Parser:
-    """The parser of a command that takes the settings `names` (default: all, as ``run`` does)."""
-    parser = Parser(
-        prog=prog,
-        description=description,
-        epilog=epilog,
-        argument_default=argparse.SUPPRESS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    groups = {title: parser.add_argument_group(title) for title in _GROUPS}
-    for name in SETTINGS if names is None else names:
-        setting = SETTINGS[name]
-        group = groups[setting.group]
-        if not setting.flags:
-            group.add_argument(name, nargs="*", metavar=name.upper(), help=setting.help)
-        elif not setting.takes_value:
-            action = "store_true" if setting.switch else "count"
-            group.add_argument(*setting.flags, dest=name, action=action, help=setting.help)
-        else:
-            action = "append" if setting.repeat else "store"
-            metavar = setting.metavar or name.upper()
-            group.add_argument(*setting.flags, dest=name, metavar=metavar, action=action, help=setting.help)
-    return parser
-
-
-def load(parser: Parser, argv: Sequence[str], environ: Mapping[str, str]) -> Config:
-    """The settings of flags over environment over defaults. Raises ConfigError."""
-    given = vars(parser.parse_intermixed_args(list(argv)))
-    if not given.get("packages"):
-        given.pop("packages", None)
-    settings = {**from_variables(environ, without=given.keys()), **given}
-    return from_settings(settings, label=lambda name: flag(name) if name in given else _variable(name))
-
-
-def from_environ(environ: Mapping[str, str]) -> Config:
-    """The settings of the environment over the defaults. Raises ConfigError."""
-    return from_settings(from_variables(environ), label=_variable)
-
-
-def _variable(name: str) -> str:
-    return ENV_PREFIX + name.upper()
-
-
-def _is_service_link(variable: str, value: str) -> bool:
-    return _SERVICE_LINK.fullmatch(f"{variable.removeprefix(ENV_PREFIX)}={value}") is not None
-
-
-def from_variables(environ: Mapping[str, str], without: Iterable[str] = ()) -> dict[str, object]:
-    """The settings that the environment gives, by field name, `without` some.
-
-    Raises ConfigError for unknown ones, but for what Kubernetes tells every
-    container of a Service that has our name.
-    """
-    found: dict[str, object] = {}
-    for variable, value in environ.items():
-        if not variable.startswith(ENV_PREFIX) or not value or _is_service_link(variable, value):
-            continue
-        name = variable.removeprefix(ENV_PREFIX).lower()
-        if name not in SETTINGS:
-            near = difflib.get_close_matches(name, SETTINGS, 1)
-            hint = f"; did you mean {_variable(near[0])}?" if near else ""
-            raise ConfigError(f"the environment variable {variable} is no setting of this server{hint}")
-        if name in without:
-            continue
-        if name == "packages":
-            found[name] = [part for part in value.split(os.pathsep) if part]
-        else:
-            found[name] = value.split() if SETTINGS[name].repeat else value
-    return found

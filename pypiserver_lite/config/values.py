@@ -11,9 +11,12 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from packaging.specifiers import SpecifierSet
 
 ACTIONS = ("update", "download", "list")
 NO_PASSWORDS = Path()
@@ -274,6 +277,108 @@ def parse_sendfile(value: object) -> Sendfile:
     if header.lower() == "x-accel-redirect" and not mappings:
         raise ValueError("nginx needs an address: X-Accel-Redirect=/_files:FOLDER, and an internal location /_files/")
     return Sendfile(header, tuple(mappings))
+
+
+def parse_line(value: object) -> str:
+    """One line of text, which may be empty."""
+    text = str(value).strip()
+    if not text.isprintable():
+        raise ValueError("it is one line of text, without control characters")
+    return text
+
+
+def parse_texts(value: object) -> tuple[str, ...]:
+    """One or several texts."""
+    return tuple(parse_line(item) for item in _listed(value))
+
+
+def parse_names(value: object) -> tuple[str, ...]:
+    """Names of upstreams, each once."""
+    return _once(parse_words(value))
+
+
+def parse_bases(value: object) -> tuple[str, ...]:
+    """Names of indexes, each once; ``/`` is the one at the root."""
+    return _once(tuple(word if word == "/" else word.strip("/") for word in parse_words(value)))
+
+
+def _once(words: tuple[str, ...]) -> tuple[str, ...]:
+    twice = [word for word in words if words.count(word) > 1]
+    if twice:
+        raise ValueError(f"{twice[0][:50]!r} is named twice")
+    return words
+
+
+_SPANS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def parse_duration(value: object) -> int:
+    """Seconds: a whole number, or one with a unit as in ``90s``, ``30m``, ``12h``, ``7d``, ``2w``."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return parse_seconds(value)
+    match = re.fullmatch(r"([0-9]{1,9}) *(s|m|min|h|d|w)?", str(value).strip().lower(), re.ASCII)
+    if match is None:
+        raise ValueError(f"{str(value)[:50]!r} is not a span of time such as 7d or 12h")
+    return int(match[1]) * _SPANS[match[2] or ""]
+
+
+def parse_moment(value: object) -> datetime:
+    """A date, whose beginning in UTC is meant, or a date with a time; in UTC unless it says another zone."""
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = value.isoformat()
+    try:
+        text = str(value).strip()
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
+    except ValueError as error:
+        raise ValueError(f"{str(value)[:50]!r} is not a date such as 2026-10-01") from error
+    return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Some projects, or some of their releases."""
+
+    pattern: str
+    """A normalised name, or a pattern of such."""
+    specifier: SpecifierSet
+    """Of the releases that are meant; an empty one means all."""
+    until: datetime | None = None
+    """The moment it ends, in UTC."""
+
+    def __str__(self) -> str:
+        return f"{self.pattern}{self.specifier}" + (
+            f" until {self.until - timedelta(days=1):%Y-%m-%d}" if self.until else ""
+        )
+
+
+def parse_choices(value: object) -> tuple[Choice, ...]:
+    """Names or patterns of projects, or requirements such as ``numpy>=2.3``, one in each text."""
+    return tuple(_choice(str(item).strip()) for item in _listed(value))
+
+
+def _choice(text: str) -> Choice:
+    match = re.fullmatch(r"([A-Za-z0-9._*?\[\]!-]*[A-Za-z0-9*?\]])\s*((?:[<>=!~].*)?)", text, re.ASCII)
+    try:
+        (pattern,) = parse_patterns([match[1]]) if match else ("",)
+        specifier = SpecifierSet(match[2] if match else "")
+    except ValueError:  # InvalidSpecifier is one
+        match = None
+    if match is None:
+        raise ValueError(f"{text[:50]!r} is neither a name or pattern of a project nor a requirement such as 'numpy<3'")
+    return Choice(re.sub(r"[-_.]+", "-", pattern).lower(), specifier)
+
+
+def parse_exemptions(value: object) -> tuple[Choice, ...]:
+    """As `parse_choices`, each with the last day it holds: ``urllib3==2.7.1 until 2026-12-31``."""
+    found = []
+    for item in _listed(value):
+        text, until, day = str(item).partition(" until ")
+        if not until:
+            raise ValueError(f"{text[:50]!r} has no end; write 'NAME==VERSION until DATE'")
+        if not re.fullmatch(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}\s*", day, re.ASCII):
+            raise ValueError(f"{day.strip()[:50]!r} is not a date such as 2026-12-31")
+        found.append(replace(_choice(text.strip()), until=parse_moment(day) + timedelta(days=1)))
+    return tuple(found)
 
 
 def choice(*words: str, also: Iterable[str] = ()) -> Callable[[object], str]:

@@ -1,5 +1,50 @@
 """The Bottle application over a `site.Site`: machine routes, human pages, and the table of status numbers."""
 
-from .app import PypiServerLite, make_app
+from __future__ import annotations
 
-__all__ = ["PypiServerLite", "make_app"]
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from ..config import load
+from ..errors import ConfigError
+from .app import PypiServerLite
+from .front import Front
+
+if TYPE_CHECKING:
+    from ..config.settings import Config
+
+__all__ = ["Front", "PypiServerLite", "application", "make_app"]
+
+
+@overload
+def make_app(  # type: ignore[overload-overlap]  # `config` is said by name, and decides
+    *packages: object, config: str | os.PathLike[str], **settings: object
+) -> Front: ...
+
+
+@overload
+def make_app(*packages: object, **settings: object) -> PypiServerLite: ...
+
+
+def make_app(*packages: object, **settings: object) -> PypiServerLite | Front:
+    """The index over the folders `packages` as a WSGI application; settings are named as the flags.
+
+    ``config="index.toml"`` names a file of settings; then it is all indexes of
+    that file. Raises ConfigError if a setting is unknown or cannot be used.
+    """
+    named = settings.get("config")
+    if not isinstance(named, (str, os.PathLike)):
+        return PypiServerLite(*packages, **settings)
+    if packages and "packages" in settings:
+        raise ConfigError("the packages folders are given twice")
+    if packages:
+        settings["packages"] = packages[0] if len(packages) == 1 else packages
+    return Front(lambda: load.of_file(Path(named), settings))
+
+
+def application(read: Callable[[], Config]) -> PypiServerLite | Front:
+    """The application of the settings that `read` returns: one index, or all of a file. Raises ConfigError."""
+    config = read()
+    return PypiServerLite(config=config) if config.file is None else Front(read)

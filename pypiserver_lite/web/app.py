@@ -12,14 +12,16 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
 import bottle
 from packaging.utils import NormalizedName
 
 from .. import site, upload
-from ..config.settings import Config, from_settings
+from ..config.indexes import ROOT
+from ..config.load import from_settings
+from ..config.settings import Config
 from ..dists import try_normalize
 from ..errors import ConfigError, Missing, PypiServerLiteError, TooLarge
 from ..kept import Kept, Turnstile
@@ -32,6 +34,9 @@ from ..upload.body import RequestBody
 from ..upstream import hops
 from . import answers, changes, entry, legacy_json, pages, rpc, templates
 from .downloads import Downloads
+
+if TYPE_CHECKING:
+    from .front import Front
 
 _LONGEST_VERSION = 255  # bytes of the file name that it would be a part of
 
@@ -50,24 +55,30 @@ class PypiServerLite(entry.Entry):
             raise ConfigError("the packages folders are given twice")
         if packages:
             settings["packages"] = packages[0] if len(packages) == 1 else packages
-        given = settings.get("config")
-        alone = isinstance(given, Config) and len(settings) == 1
-        checked = cast("Config", given) if alone else from_settings(settings)
-        self._base_path = urlsplit(checked.server.server_base_url).path.rstrip("/")
-        self.templates = templates.Templates(folder=checked.index.templates, welcome=checked.index.welcome)
-        self.site = site.build(checked)
+        front, ready = settings.pop("front", None), settings.pop("site", None)
+        self.site = ready if isinstance(ready, site.Site) else site.build(_config(settings))
+        checked, name = self.site.config, self.site.name
+        # In front of several indexes somebody else sees to the way in.
+        self._base_path = "" if front is not None else urlsplit(checked.server.server_base_url).path.rstrip("/")
+        self._place = "" if name == ROOT else f"{name}/"
+        self.front = cast("Front | None", front)
+        try:
+            self._set_up()
+        except BaseException:
+            self.site.close()
+            raise
+        self.site.reading.start()
+
+    def _set_up(self) -> None:
+        checked, settings = self.site.config, self.site.settings
+        self.templates = templates.Templates(folder=settings.templates, welcome=settings.welcome)
         # Some of what is told of a project may have to come from an upstream first.
         waiting = Turnstile(max(1, site.threads(checked) // 4), room=site.threads(checked), patience=0.5)
         self._pages = Kept[answers.Page](lambda page: page.weight, waiting=waiting)
         self._lists = Kept[bytes](len)
         self._downloads = Downloads(self.site)
-        try:
-            self.human = pages.HumanPages(self.site, self.templates, waiting)
-            self._add_routes()
-        except BaseException:
-            self.site.close()
-            raise
-        self.site.reading.start()
+        self.human = pages.HumanPages(self.site, self.templates, waiting)
+        self._add_routes()
 
     def _add_routes(self) -> None:
         for prefix in ("/simple", "/+simple"):
@@ -166,7 +177,7 @@ class PypiServerLite(entry.Entry):
 
     def simple_names(self) -> answers.Answer:
         """The list of all projects (PEP 503, 691)."""
-        state, names, form = self.site.store.state(), self.site.index.names(), self._form()
+        state, names, form = self.site.index.state(), self.site.index.names(), self._form()
         page = self._pages.get(
             ("simple", form.value),
             (names, state) if form is Form.JSON else (names,),
@@ -179,11 +190,11 @@ class PypiServerLite(entry.Entry):
         project_name = self._name(name)
         if project_name != name:
             return answers.redirect(f"../{project_name}/", 301)
-        state, project = self.site.store.state(), self.site.index.project(project_name)
+        state, project = self.site.index.state(), self.site.index.project(project_name)
         if project is None:
-            address = self.site.fallback(project_name)
+            address = self.site.index.elsewhere(project_name)
             if address is None:
-                raise Missing(self.site.reserved.refuses(project_name) or f"no project {project_name} here")
+                raise Missing(self.site.index.reserves(project_name) or f"no project {project_name} here")
             return answers.redirect(address, 302)
         form, environ = self._form(), bottle.request.environ
         page = self._pages.get((form, project_name), (project,), self._page_of, project, form)
@@ -201,7 +212,7 @@ class PypiServerLite(entry.Entry):
 
     def package_files(self) -> answers.Answer:
         """A page with a link to each file of this index, as ``pip install --find-links`` reads it."""
-        state, index = self.site.store.state(), self.site.index
+        state, index = self.site.index.state(), self.site.index
         page = self._pages.get(
             ("packages",),
             (index.names(), state),
@@ -229,7 +240,7 @@ class PypiServerLite(entry.Entry):
         return self._facts(self._name(name), version)
 
     def _facts(self, name: NormalizedName, version: str | None) -> answers.Answer:
-        state, project, address = self.site.store.state(), self._project(name), self._address()
+        state, project, address = self.site.index.state(), self._project(name), self._address()
         spelled = None if version is None else release(project, version)
 
         def made() -> answers.Page:
@@ -248,7 +259,7 @@ class PypiServerLite(entry.Entry):
             environ.get("CONTENT_TYPE"),
             changes.content_length(environ),
             stage=self.site.store.stage,
-            limit=self.site.config.index.max_upload,
+            limit=self.site.settings.max_upload,
         )
         user = cast("User | None", environ.get("pypiserver_lite.user"))
         return answers.text(changes.carry_out(received, self.site, user.name if user else "anonymous"))
@@ -261,7 +272,7 @@ class PypiServerLite(entry.Entry):
         body = RequestBody(changes.request_body(bottle.request.environ), length, None).read(rpc.LONGEST + 1)
         if len(body) > rpc.LONGEST:
             raise TooLarge(f"an XML-RPC call has at most {rpc.LONGEST} bytes")
-        state, address = self.site.store.state(), self._address()
+        state, address = self.site.index.state(), self._address()
         calls = rpc.Calls(self.site.index, self.human.overview, state, address, self._lists)
         return answers.content(calls.answer(body), "text/xml; charset=utf-8")
 
@@ -304,8 +315,8 @@ class PypiServerLite(entry.Entry):
     def _project(self, name: NormalizedName) -> Project:
         project = self.site.index.project(name)
         if project is None:
-            elsewhere = "; installers are sent to the upstream for it" if self.site.fallback(name) else ""
-            raise Missing(self.site.reserved.refuses(name) or f"no project {name} here{elsewhere}")
+            elsewhere = "; installers are sent to the upstream for it" if self.site.index.elsewhere(name) else ""
+            raise Missing(self.site.index.reserves(name) or f"no project {name} here{elsewhere}")
         return project
 
     def _form(self) -> Form:
@@ -349,9 +360,11 @@ def _segment(version: str | None) -> str:
     return f"{quote(version, safe='+!')}/" if version else ""
 
 
-def make_app(*packages: object, **settings: object) -> PypiServerLite:
-    """The index over the folders `packages` as a WSGI application; settings are named as the flags.
-
-    Raises ConfigError if a setting is unknown or cannot be used.
-    """
-    return PypiServerLite(*packages, **settings)
+def _config(settings: Mapping[str, object]) -> Config:
+    """The settings as a `Config`, which ``config`` alone may be already. Raises ConfigError."""
+    given = settings.get("config")
+    if isinstance(given, Config) and len(settings) == 1:
+        return given
+    if given is not None:
+        raise ConfigError("a file of settings describes several applications: make_app(config=...) makes them")
+    return from_settings(settings)

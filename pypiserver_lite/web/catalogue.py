@@ -24,7 +24,8 @@ from ..model import File
 from ..search import Catalogue
 
 if TYPE_CHECKING:
-    from ..model import KeptUp, Note, Source
+    from ..index import Index
+    from ..model import KeptUp, Note
 
 _CANDIDATES = 100  # newest files that are remembered; some may be gone, and many may be of one release
 _PATIENCE = 0.05  # seconds a request waits for notes that are being gathered
@@ -49,10 +50,10 @@ class _Gathered:
 
 
 class Overview:
-    """The catalogue of `index`, and the newest files of `store`; `reading` says what is known of those."""
+    """The catalogue of `index`, and the newest files of its folders; `reading` says what is known of those."""
 
-    def __init__(self, index: Source, store: Source, reading: KeptUp) -> None:
-        self._index, self._store, self._reading = index, store, reading
+    def __init__(self, index: Index, reading: KeptUp) -> None:
+        self._index, self._reading = index, reading
         self._lock = threading.Lock()
         self._gathered = _Gathered()
         self._thread: threading.Thread | None = None
@@ -72,7 +73,7 @@ class Overview:
         """The releases whose files came last, the newest first; as far as files have been read."""
         found: dict[tuple[str, str], Newcomer] = {}
         for name, filename in self._current().newest:
-            project = self._store.project(name)  # whoever else may have it, this is about what is here
+            project = self._index.local(name)  # whoever else may have it, this is about what is here
             file: File | None = project.by_filename.get(filename) if project else None
             if file is None or file.uploaded is None:
                 continue

@@ -40,7 +40,7 @@ def carry_out(received: Received, site: Site, user: str) -> str:
     """
     if received.upload is not None:
         upload = received.upload
-        added = site.store.add(upload, overwrite=site.config.index.overwrite)
+        added = site.store.add(upload, overwrite=site.settings.overwrite)
         site.log.info("%s uploaded %s (%d bytes)%s", user, upload.filename, upload.size, "" if added else " again")
         return "stored" if added else "these very bytes were here already"
     if received.action in ("submit", "verify"):

@@ -32,13 +32,30 @@ _NOTED = "pypiserver_lite.noted"  # in the environment of a request whose answer
 _SMALL = 64 * 1024  # bytes: the largest body anything but an upload has a use for
 
 
+def stand_under(environ: WSGIEnvironment, base_path: str) -> None:
+    """Move `base_path` (no last slash) from the request's path to the prefix that the application stands under.
+
+    A proxy in front may have taken it away already, and says so, or says nothing.
+    """
+    if not base_path:
+        return
+    path, prefix = environ.get("PATH_INFO", ""), environ.get("SCRIPT_NAME", "")
+    if prefix.endswith(base_path):
+        return  # what the path begins with is ours, even if it reads the same
+    if f"{path}/".startswith(f"{base_path}/"):
+        environ["PATH_INFO"] = path.removeprefix(base_path)
+    environ["SCRIPT_NAME"] = prefix + base_path
+
+
 class Entry(ready.Direct):
     """What every route of an index has in common. Whoever derives from it sets the attributes named here."""
 
     site: Site
     human: HumanPages
     _base_path: str
-    """The path of --server-base-url, without a last slash."""
+    """The path of --server-base-url, without a last slash; empty where that is seen to already."""
+    _place: str
+    """Of this index below the server's address: ``prod/``, or nothing for the one at the root."""
 
     def __init__(self) -> None:
         super().__init__(self._refusing)
@@ -118,7 +135,7 @@ class Entry(ready.Direct):
             if environ["REQUEST_METHOD"] == "POST" and path in UPLOAD_PATHS:
                 self._guard.check("update", environ)
                 self.admit("update", environ)
-                limit = self.site.config.index.max_upload
+                limit = self.site.settings.max_upload
                 if limit is not None and length is not None and length > limit:
                     raise TooLarge(f"this index takes at most {limit} bytes at once (--max-upload)")
             elif length is None or length > _SMALL:
@@ -128,7 +145,7 @@ class Entry(ready.Direct):
             environ[_NOTED] = observe.access.isEnabledFor(logging.INFO)
             answer = self.refusal(error)
             if environ[_NOTED]:
-                values = observe.request_values(environ)
+                values = observe.request_values(environ, self._place)
                 observe.note(
                     self.site.config.server, values, answer.status, answer.headers, str(error), time.monotonic()
                 )
@@ -139,7 +156,7 @@ class Entry(ready.Direct):
         """This index's address as the client sees it."""
         base = self.site.config.server.server_base_url
         if not base.startswith("/"):
-            return base
+            return base + self._place
         return templates.own_address(bottle.request.environ) + self._mounted().removeprefix("/")
 
     def _mounted(self) -> str:
@@ -173,24 +190,14 @@ class Entry(ready.Direct):
         return super().wsgi(environ, start_response)
 
     def _enter(self, environ: WSGIEnvironment) -> None:
-        """Move the path of --server-base-url from the request's path to the prefix that the application stands under.
-
-        A proxy in front may have taken it away already, and says so, or says nothing.
-        """
+        """Move the path of --server-base-url from the request's path to where the application stands."""
         if environ.get("PATH_INFO") == "/" and not environ.get("bottle.raw_path", "/").endswith("/"):
             environ["PATH_INFO"] = ""  # a Bottle that we are mounted in made a slash where none was asked
-        if not self._base_path:
-            return
-        path, prefix = environ.get("PATH_INFO", ""), environ.get("SCRIPT_NAME", "")
-        if prefix.endswith(self._base_path):
-            return  # what the path begins with is ours, even if it reads the same
-        if f"{path}/".startswith(f"{self._base_path}/"):
-            environ["PATH_INFO"] = path.removeprefix(self._base_path)
-        environ["SCRIPT_NAME"] = prefix + self._base_path
+        stand_under(environ, self._base_path)
 
     def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
         """Log the request; what is returned logs the answer as it starts."""
-        values = observe.request_values(environ)
+        values = observe.request_values(environ, self._place)
         environ[_NOTED] = True
         observe.access.info("%s", observe.fill(self.site.config.server.log_req_frmt, values))
         began = time.monotonic()

@@ -107,7 +107,7 @@ class HumanPages:
 
     def __init__(self, site: Site, templates: Templates, waiting: Turnstile) -> None:
         self._site, self._templates = site, templates
-        self.overview = Overview(site.index, site.store, site.reading)
+        self.overview = Overview(site.index, site.reading)
         self._pages = Kept[Page](lambda page: page.weight, waiting=waiting)
         self._about = Kept[About](lambda what: what.weight, waiting=waiting)
         self._descriptions = descriptions.Descriptions()
@@ -130,7 +130,8 @@ class HumanPages:
 
         `newest` takes the place of what is asked of the index, for pages that are only tried.
         """
-        settings, host = self._site.config.index, re.sub(r"^https?://|/.*$", "", address)
+        settings, host = self._site.settings, re.sub(r"^https?://|/.*$", "", address)
+        ways = self._site.ways()
         return {
             **self.common(""),
             "URL": address,
@@ -142,9 +143,9 @@ class HumanPages:
             "secure": address.startswith("https:"),
             "uploads": self._site.gate.rules.open or settings.passwords is not None,
             "login": sorted(settings.authenticate) if settings.passwords else [],
-            "fallback": not settings.disable_fallback,
+            "fallback": bool(ways),
             "mode": settings.fallback_mode,
-            "upstreams": [_public(url) for url in self._site.upstreams()],
+            "upstreams": [_public(way.url) for way in ways],
             "traffic": self._site.traffic(),
             "newest": self.overview.newest(NEWEST) if newest is None else newest,
             "install": commands.set_up(address),
@@ -178,7 +179,7 @@ class HumanPages:
             "page": number,
             "pages": pages,
             "first": (number - 1) * HITS + 1,
-            "fallback": not self._site.config.index.disable_fallback,
+            "fallback": bool(self._site.ways()),
             "link": lambda n: f"search?q={quote(query, safe='')}" + (f"&page={n}" if n > 1 else ""),
         }
 
@@ -265,7 +266,7 @@ class HumanPages:
         groups: dict[str, list[tuple[Dependency, bool]]] = {}
         for dependency in what.dependencies()[:_MAY_LINK]:
             name = dependency.name
-            known = _holds(names, name) or (bool(self._site.remotes) and not self._site.reserved.refuses(name))
+            known = _holds(names, name) or (bool(self._site.remotes) and not self._site.index.reserves(name))
             groups.setdefault(dependency.extra, []).append((dependency, known))
         return [Needed(extra=extra, dependencies=groups[extra]) for extra in sorted(groups)]
 

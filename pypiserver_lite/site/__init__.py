@@ -1,0 +1,259 @@
+"""The composition root: a `Config` becomes a `Site` for each index. The only place that names concrete classes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, cast
+
+from packaging.utils import NormalizedName
+
+from ..config.indexes import ROOT
+from ..config.settings import Config, IndexSettings
+from ..config.values import NO_PASSWORDS, Sendfile
+from ..errors import ConfigError
+from ..folder.nowhere import Nowhere
+from ..folder.store import Folder
+from ..folder.together import Together
+from ..index import Index, Way
+from ..kept import Turnstile
+from ..model import KeptUp, Store
+from ..policy.governed import Governed
+from ..policy.rules import Names, Reserved
+from ..rights.gate import Gate
+from ..rights.may import Rules
+from ..rights.who import Passwords
+from .folders import build_folder, find_sendfile, make_folder
+from .limits import threads
+from .upstreams import Upstreams, build_cache, build_remotes
+
+if TYPE_CHECKING:
+    from ..upstream.source import Remote
+
+__all__ = ["VERSION", "Site", "Sites", "build", "build_all", "build_cache", "build_folder", "build_remotes", "threads"]
+
+VERSION = "0.1.0"
+"""Of this package; pyproject.toml reads it here."""
+
+
+class Closable(Protocol):
+    """What has something open."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Everything a running index consists of."""
+
+    name: str
+    """The index's; ``/`` for the one at the root."""
+    config: Config
+    settings: IndexSettings
+    """Those of this index, of `config`."""
+    index: Index
+    """What clients see: the folders, then whatever is asked after them."""
+    store: Store
+    """Where uploads go."""
+    reading: KeptUp
+    """What is read in the background of all that the index has."""
+    gate: Gate
+    remotes: tuple[Remote, ...]
+    """The upstreams that are asked for clients, in order; none if clients are sent there themselves."""
+    page_cache_control: str
+    file_cache_control: str
+    sendfile: Sendfile | None = None
+    """Who sends files in our place; its folders are resolved, as the paths of files are."""
+    owned: tuple[Closable, ...] = ()
+    """What ends with this site."""
+    started: float = field(default_factory=time.monotonic)
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("pypiserver_lite"))
+
+    def ways(self) -> tuple[Way, ...]:
+        """The upstreams of the index and of its bases, each once, in the order in which they are asked."""
+        return tuple({way.name: way for way in reversed(self.index.all_ways())}.values())[::-1]
+
+    def stale(self, name: NormalizedName) -> float | None:
+        """Seconds since an upstream confirmed a project that is served only because it does not answer now."""
+        for remote in self.remotes:
+            age = remote.stale(name)
+            if age is not None:
+                return age
+        return None
+
+    def uptime(self) -> float:
+        """Seconds since this site was built."""
+        return time.monotonic() - self.started
+
+    def state(self) -> dict[str, object]:
+        """Numbers for monitoring."""
+        done, total = self.reading.progress()
+        numbers: dict[str, object] = {"projects": len(self.index.names()), "facts": {"done": done, "total": total}}
+        traffic = self.traffic()
+        return numbers if traffic is None else {**numbers, "upstream": traffic}
+
+    def traffic(self) -> dict[str, object] | None:
+        """What was fetched from the upstreams so far; ``None`` if none is asked."""
+        return asdict(self.remotes[0].traffic.snapshot()) if self.remotes else None
+
+    def close(self) -> None:
+        """Stop background work and close what is open."""
+        for thing in self.owned:
+            thing.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """The sites of all indexes of a configuration, which share what they can."""
+
+    config: Config
+    by_name: Mapping[str, Site]
+    """The one at the root is ``/``."""
+    owned: tuple[Closable, ...]
+
+    def close(self) -> None:
+        """Stop background work and close what is open, of all of them."""
+        for thing in self.owned:
+            thing.close()
+
+
+def build(config: Config) -> Site:
+    """The site of the index at the root alone. Raises ConfigError, naming the flag, for what cannot be used."""
+    builder = _Builder(config)
+    try:
+        site = builder.site(ROOT)
+    except BaseException:
+        builder.close()
+        raise
+    return replace(site, owned=tuple(builder.owned))
+
+
+def build_all(config: Config) -> Sites:
+    """The sites of all indexes. Raises ConfigError, naming the setting, for what cannot be used."""
+    builder = _Builder(config)
+    try:
+        sites = {name: builder.site(name) for name in (ROOT, *config.indexes)}
+    except BaseException:
+        builder.close()
+        raise
+    return Sites(config, sites, tuple(builder.owned))
+
+
+class _Builder:
+    """Makes sites, and each thing that several of them use once."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        # What may wait long, of all kinds together, leaves an eighth of the threads to what is at hand.
+        self._slow = Turnstile(max(1, threads(config) * 7 // 8))
+        self.owned: list[Closable] = []
+        self._indexes: dict[str, Index] = {}
+        self._stores: dict[str, Store] = {}
+        self._reserved: dict[str, Reserved] = {}
+        self._folders: dict[object, Folder] = {}
+        self._gates: dict[object, Gate] = {}
+        self._upstreams = Upstreams(config, self._slow)
+        self.owned.append(self._upstreams)
+
+    def close(self) -> None:
+        """Close what was made so far, of a site that cannot be."""
+        for thing in self.owned:
+            thing.close()
+
+    def site(self, name: str) -> Site:
+        """The site of one index. Raises ConfigError."""
+        config, settings = self._config, self._config.of(name)
+        gate = self._gate(settings)
+        sendfile = find_sendfile(config, settings)
+        # The folders come last, so that settings that contradict each other leave nothing open.
+        index = self._index(name)
+        folders = tuple(store for store in index.stores() if isinstance(store, Folder))
+        return Site(
+            name=name,
+            config=config,
+            settings=settings,
+            index=index,
+            store=self._stores[name],
+            reading=folders[0] if len(folders) == 1 else Together(folders),
+            gate=gate,
+            remotes=_asked(index),
+            # Behind a login nothing may end up in a cache that others share (RFC 9111 section 3.5).
+            page_cache_control="private, no-cache" if gate.rules.needs_login("list") else "no-cache",
+            file_cache_control=_file_cache_control(settings, gate),
+            sendfile=sendfile,
+        )
+
+    def _gate(self, settings: IndexSettings) -> Gate:
+        key = settings.passwords, settings.authenticate
+        if key not in self._gates:
+            self._gates[key] = _gate(self._config, settings, self._slow)
+        return self._gates[key]
+
+    def _index(self, name: str) -> Index:
+        if name in self._indexes:
+            return self._indexes[name]
+        settings = self._config.of(name)
+        bases = [self._index(base) for base in settings.bases]
+        ways = self._upstreams.ways(settings)
+        store = self._store(settings)
+        reserved = Reserved(settings.private, store.had if isinstance(store, Folder) else lambda name: False)
+        policy = settings.policy
+        index = Index(
+            store,
+            bases=bases,
+            ways=ways,
+            reserved=reserved.refuses,
+            merges=Names(policy.merge).has if policy is not None and policy.merge else None,
+            policy=Governed(policy) if policy is not None else None,
+        )
+        self._indexes[name], self._stores[name] = index, store
+        return index
+
+    def _store(self, settings: IndexSettings) -> Store:
+        if not settings.packages:
+            return Nowhere()
+        key = settings.packages, settings.hash_algo, settings.follow_links
+        if key not in self._folders:
+            self._folders[key] = make_folder(self._config, settings, self._slow)
+            self.owned.append(self._folders[key])
+        return self._folders[key]
+
+
+def _asked(index: Index) -> tuple[Remote, ...]:
+    """The upstreams of an index and its bases that are asked for clients, each once."""
+    found = {id(way.source): way.source for way in index.all_ways() if way.source is not None}
+    return tuple(cast("Remote", source) for source in found.values())
+
+
+def _file_cache_control(settings: IndexSettings, gate: Gate) -> str:
+    if settings.cache_control is not None:
+        control = f"max-age={settings.cache_control}"
+    elif settings.overwrite or gate.rules.open or settings.passwords is not None:
+        # Whoever may update may remove a file and publish another of its name: a client that had the old one for a
+        # year would call the new one tampered with.
+        control = "no-cache"
+    else:
+        control = "max-age=31536000, immutable"
+    return f"private, {control}" if gate.rules.needs_login("download") else control
+
+
+def _gate(config: Config, settings: IndexSettings, slow: Turnstile) -> Gate:
+    protected = settings.authenticate
+    if settings.passwords == NO_PASSWORDS:
+        if protected:
+            listed = ",".join(sorted(protected))
+            raise ConfigError(f"-P . means that nobody can log in, but -a {listed} asks for it; add -a . to open up")
+        return Gate(None, Rules(frozenset(), open=True))
+    if not protected:
+        raise ConfigError("-a . lets anybody upload; say so twice: add -P .")
+    if settings.passwords is None:
+        needless = protected - {"update"}
+        if needless:
+            raise ConfigError(f"-a {','.join(sorted(needless))} needs a password file: add -P FILE")
+        return Gate(None, Rules(protected))
+    passwords = Passwords(settings.passwords)
+    passwords.check()
+    return Gate(passwords, Rules(protected), workers=threads(config), within=slow)

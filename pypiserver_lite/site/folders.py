@@ -1,0 +1,66 @@
+"""The packages folders that the settings name."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from ..config.indexes import ROOT
+from ..config.settings import Config, IndexSettings
+from ..config.values import Sendfile
+from ..errors import ConfigError
+from ..folder.memory import Memory
+from ..folder.store import Folder
+from ..kept import Turnstile
+from .limits import cache_dir, threads
+
+
+def build_folder(config: Config, name: str = ROOT) -> Folder:
+    """The packages folders of an index alone. Raises ConfigError for one that cannot be served."""
+    settings = config.of(name)
+    if not settings.packages:
+        raise ConfigError(f"the index {name} has no packages folder")
+    return make_folder(config, settings, None)
+
+
+def make_folder(config: Config, settings: IndexSettings, slow: Turnstile | None) -> Folder:
+    """The packages folders of these settings; who waits long passes `slow`. Raises ConfigError."""
+    return Folder(
+        [_folder(path) for path in settings.packages],
+        Memory(cache_dir(config) / "facts.sqlite3"),
+        hash_algo=settings.hash_algo,
+        workers=threads(config),
+        within=slow,
+        follow_links=settings.follow_links,
+        copies=cache_dir(config) / "names",
+    )
+
+
+def _folder(path: Path) -> Path:
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(
+            f"the packages folder {path} does not exist; make it (mkdir -p {path}) or name another"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"the packages folder {path} cannot be reached by this user: {error.strerror}") from error
+    if not stat.S_ISDIR(mode):
+        raise ConfigError(f"the packages folder {path} is not a folder")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise ConfigError(f"the packages folder {path} cannot be read by this user")
+    return path
+
+
+def find_sendfile(config: Config, settings: IndexSettings) -> Sendfile | None:
+    """Who sends files in our place, its folders resolved; ``None``: nobody does. Raises ConfigError."""
+    if config.server.sendfile_header is None:
+        return None
+    every = (config.index, *config.indexes.values())
+    roots = [path.resolve() for index in every for path in index.packages]
+    mappings = [(prefix, folder.resolve()) for prefix, folder in config.server.sendfile_header.mappings]
+    for _, folder in mappings:
+        if not any(folder == root or folder in root.parents or root in folder.parents for root in roots):
+            raise ConfigError(f"--sendfile-header: {folder} holds none of the packages folders, nor lies in one")
+    return Sendfile(config.server.sendfile_header.header, tuple(mappings))
