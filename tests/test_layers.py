@@ -14,8 +14,18 @@ ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 LAYERS = (
     ("errors", "dists", "metadata", "model", "kept"),  # values: no input, no output
     ("config",),  # settings
-    ("archives", "releases", "simple", "index", "search", "policy"),  # pure: data in, data out
-    ("digests", "disk", "upload", "observe", "rights", "folder", "upstream"),  # edges: files, network, clocks
+    ("archives", "releases", "simple", "index", "search"),  # pure: data in, data out
+    (
+        "digests",
+        "disk",
+        "database",
+        "upload",
+        "observe",
+        "rights",
+        "policy",
+        "folder",
+        "upstream",
+    ),  # edges: files, network, clocks
     ("site",),  # the one place that names concrete classes
     ("jobs", "web", "servers"),  # what works on a site
     ("cli",),  # the one place that prints
@@ -32,7 +42,7 @@ KEPT_TO = {
     "urllib3": {"upstream"},
     "waitress": {"servers"},
     "passlib": {"rights"},
-    "sqlite3": {"folder.memory"},
+    "sqlite3": {"database"},
     "multipart": {"upload"},
     "os.environ": {"cli", "wsgi", "config.load", "upstream.ways"},
     "print": {"cli"},

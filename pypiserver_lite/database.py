@@ -1,0 +1,216 @@
+"""SQLite files of what can be had again: shared by processes, deletable at any time, and never the reason of a failure.
+
+A database that is corrupt or cannot be written costs time only.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_log = logging.getLogger(__name__)
+
+
+class Layout(NamedTuple):
+    """What is in a database."""
+
+    version: int
+    """Of the tables; one that holds another is made anew."""
+    tables: Mapping[str, str]
+    """Each table's name and what follows it where it is made."""
+    holds: str
+    """What is lost without it, for the log: ``facts``."""
+
+
+class Database:
+    """A database at `path`, or in this process's memory if that is ``None``.
+
+    Safe for threads and processes. A database that is corrupt is replaced by
+    an empty one; one that cannot be used is replaced by memory; either is
+    said once. Never raises for what the disk does.
+    """
+
+    def __init__(self, path: Path | None, layout: Layout) -> None:
+        self._path, self._layout = path, layout
+        self._warned = self._closed = False
+        self._repair = threading.Lock()
+        self._open = self._opened()
+
+    def ask(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        """The rows of an answer; none if there is trouble."""
+        database = self._open
+        try:
+            return database.ask(sql, values)
+        except _TROUBLE as error:
+            self._failed(database, error)
+            return []
+
+    def change(self, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Do the same with each of some rows, all or none."""
+        database = self._open
+        try:
+            database.change(sql, rows)
+        except _TROUBLE as error:
+            self._failed(database, error)
+
+    def state(self) -> tuple[int, int]:
+        """Something that changes whenever the rows do, in whichever process."""
+        others = self.ask("PRAGMA data_version")
+        return (others[0][0] if others else 0), self._open.changes
+
+    def close(self) -> None:
+        """Close it. Whoever still asks finds nothing."""
+        self._closed = True
+        self._open.close()
+
+    def after_fork(self) -> None:
+        """In a child process: SQLite connections must neither be used nor closed there, so new ones are opened."""
+        _inherited.append(self._open)
+        self._repair = threading.Lock()
+        if not self._closed:
+            self._open = self._opened()
+
+    def _opened(self) -> _Connections:
+        """The database, made anew if it is damaged, or as the last resort memory."""
+        for _ in range(2):
+            try:
+                return _Connections(self._path, self._layout)
+            except (sqlite3.DatabaseError, OSError) as error:
+                self._recover(error)
+        self._path = None
+        return _Connections(None, self._layout)
+
+    def _recover(self, error: Exception) -> None:
+        """Have what is damaged out of the way, or go on in memory: what is not stored is found out again."""
+        # SQLite's module has no subclass for damage; every other trouble does have one.
+        damaged = type(error) is sqlite3.DatabaseError and self._delete()
+        kept = f"cannot be used (%s); {self._layout.holds} are kept in memory only"
+        if not self._warned:
+            _log.warning(f"%s {'is damaged (%s); it is made anew' if damaged else kept}", self._path, error)
+        self._warned = True
+        self._path = self._path if damaged else None
+
+    def _delete(self) -> bool:
+        try:
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+        except OSError:
+            return False
+        return True
+
+    def _failed(self, database: _Connections, error: sqlite3.Error) -> None:
+        if _is_busy(error):
+            _log.debug("the database of %s is busy: %s", self._layout.holds, error)
+            return
+        with self._repair:
+            if database is self._open and not self._closed and self._path is not None:
+                database.close()
+                self._recover(error)
+                self._open = self._opened()
+
+
+class _Connections:
+    """An open database with our tables, at `path` or in memory.
+
+    Raises OSError and OperationalError if it cannot be used, DatabaseError if it is damaged.
+    """
+
+    def __init__(self, path: Path | None, layout: Layout) -> None:
+        self._connections: list[sqlite3.Connection] = []
+        if path is not None:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # What it tells of private projects is nobody else's affair. SQLite gives its other files the same rights.
+            path.touch(mode=0o600)
+            path.chmod(0o600)
+        # Two connections, so that nobody who asks waits behind a transaction of another process.
+        for _ in range(1 if path is None else 2):
+            self._connections.append(_connection(path, layout))
+        self._reader, self._writer = self._connections[0], self._connections[-1]
+        self._reads = self._writes = threading.Lock()
+        if path is not None:
+            self._writes = threading.Lock()
+
+    @property
+    def changes(self) -> int:
+        """How many rows were changed here."""
+        return self._writer.total_changes
+
+    def ask(self, sql: str, values: Sequence[object]) -> list[Any]:
+        """The rows of an answer."""
+        with self._reads:
+            return self._reader.execute(sql, values).fetchall()
+
+    def change(self, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Do the same with each of some rows, all or none."""
+        if not rows:
+            return
+        with self._writes:
+            # A deferred transaction fails at once under contention instead of waiting its turn.
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                self._writer.executemany(sql, rows)
+                self._writer.execute("COMMIT")
+            finally:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close it as soon as nobody is in the middle of using it; who comes later is told so."""
+        with self._reads:
+            self._reader.close()
+        with self._writes:
+            self._writer.close()
+
+    def __del__(self) -> None:
+        # Whoever drops an application without closing it leaves no open database behind.
+        for connection in self._connections:
+            connection.close()
+
+
+_TROUBLE = (sqlite3.DatabaseError, sqlite3.InterfaceError)
+_inherited: list[_Connections] = []
+"""Those of the process that this one was forked from, never let go."""
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and ("locked" in str(error) or "busy" in str(error))
+
+
+def _connection(path: Path | None, layout: Layout) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        ":memory:" if path is None else path, timeout=1, isolation_level=None, check_same_thread=False
+    )
+    try:
+        _prepare(connection, layout)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, layout: Layout) -> None:
+    for patience in range(100, -1, -1):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            break
+        except sqlite3.OperationalError as error:
+            # Two processes that start at once collide here, and SQLite's own patience does not cover it.
+            if not _is_busy(error) or not patience:
+                raise
+            time.sleep(0.02)
+    connection.execute("PRAGMA synchronous=NORMAL")
+    # Taking the write lock finds now what would fail later: a damaged file, or one we may not write.
+    connection.execute("BEGIN IMMEDIATE")
+    if connection.execute("PRAGMA user_version").fetchone()[0] != layout.version:
+        for table, columns in layout.tables.items():
+            connection.execute(f"DROP TABLE IF EXISTS {table}")
+            connection.execute(f"CREATE TABLE {table} {columns}")
+        connection.execute(f"PRAGMA user_version={layout.version}")
+    for table in layout.tables:
+        connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchone()  # noqa: S608 - a name of ours
+    connection.execute("COMMIT")
