@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 import bottle
@@ -34,9 +34,6 @@ from ..upload.body import RequestBody
 from ..upstream import hops
 from . import answers, changes, entry, legacy_json, pages, rpc, templates
 from .downloads import Downloads
-
-if TYPE_CHECKING:
-    from .front import Front
 
 _LONGEST_VERSION = 255  # bytes of the file name that it would be a part of
 
@@ -61,7 +58,7 @@ class PypiServerLite(entry.Entry):
         # In front of several indexes somebody else sees to the way in.
         self._base_path = "" if front is not None else urlsplit(checked.server.server_base_url).path.rstrip("/")
         self._place = "" if name == ROOT else f"{name}/"
-        self.front = cast("Front | None", front)
+        self.front = cast("entry.Reloading | None", front)
         try:
             self._set_up()
         except BaseException:

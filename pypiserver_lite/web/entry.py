@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import bottle
 
@@ -30,6 +30,13 @@ log = logging.getLogger("pypiserver_lite")
 UPLOAD_PATHS = ("/", "/legacy", "/legacy/", "/simple", "/simple/")
 _NOTED = "pypiserver_lite.noted"  # in the environment of a request whose answer is a line of the log
 _SMALL = 64 * 1024  # bytes: the largest body anything but an upload has a use for
+
+
+class Reloading(Protocol):
+    """What several indexes stand behind."""
+
+    def reload(self) -> None:
+        """Read the settings again. Raises ConfigError for what cannot be used; then everything stays as it is."""
 
 
 def stand_under(environ: WSGIEnvironment, base_path: str) -> None:
