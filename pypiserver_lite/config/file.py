@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from ..errors import ConfigError
-from . import values
+from .filled import check_kind, filled_in
 from .indexes import ROOT, PolicySettings, UpstreamSettings, check_name
+from .lines import find_line
 from .rows import Setting
 from .settings import INDEX_KEYS, POLICY_KEYS, SERVER_KEYS, UPSTREAM_KEYS, Config, IndexSettings
 
@@ -34,13 +35,8 @@ _OWN_ONLY = {"fallback_ca", "fallback_proxy", "fallback_rate", "fallback_host", 
 _INHERITED = (
     *("passwords", "authenticate", "max_upload", "hash_algo", "cache_control", "templates", "follow_links", "private"),
 )
-_PATHS = (values.parse_path, values.parse_paths, values.parse_passwords)
-_SEVERAL = (
-    *(values.parse_paths, values.parse_words, values.parse_hosts, values.parse_actions, values.parse_urls),
-    *(values.parse_patterns, values.parse_choices, values.parse_exemptions, values.parse_texts, values.parse_names),
-    values.parse_bases,
-)
-_MOMENTS = (values.parse_moment,)
+_LARGEST = 2**20  # bytes of the file
+_MOST_LINES = 5000  # that are parsed again and again to find one
 
 
 class Given(NamedTuple):
@@ -57,7 +53,7 @@ class Given(NamedTuple):
 
     def where(self, table: Table, key: str | None = None) -> str:
         """The file and the line of a key of a table, or of the table's head, as messages name them."""
-        line = _line(self.text, table, key)
+        line = find_line(self.text, (*table, *(() if key is None else (key,))))
         return f"{self.path}, line {line}" if line else str(self.path)
 
     def refuse(self, table: Table, key: str | None, reason: object) -> NoReturn:
@@ -125,8 +121,6 @@ class Given(NamedTuple):
     def _read(self, table: Table, keys: Mapping[str, Any], known: Mapping[str, Setting]) -> dict[str, Any]:
         found = {}
         for key, value in keys.items():
-            if key not in known:
-                self.refuse(table, key, f"there is no such setting{_near(key, known)}")
             try:
                 found[key] = known[key].parse(value)
             except ValueError as error:
@@ -135,6 +129,9 @@ class Given(NamedTuple):
 
     def _check(self, config: Config) -> None:
         names = [ROOT, *config.indexes]
+        for name in config.upstreams:
+            if not re.fullmatch(r"(?!fallback(-\d+)?$)[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name, re.ASCII):
+                self.refuse(("upstream", name), None, "a name has letters, digits and . _ - between them")
         for name in config.indexes:
             table = _index_table(name)
             reason = check_name(name, config.server.health_endpoint)
@@ -162,55 +159,80 @@ class Given(NamedTuple):
 
 def read(path: Path, environ: Mapping[str, str]) -> Given:
     """What the file at `path` says; ``${NAME}`` is looked for in `environ`. Raises ConfigError, with the line."""
-    import tomlkit
-    from tomlkit.exceptions import ParseError
-
     try:
-        text = path.read_text(encoding="utf-8")
-        tables = tomlkit.parse(text).unwrap()
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ConfigError(f"{path}: it has more than {_LARGEST} bytes, and can hardly be meant")
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: it is not a text in UTF-8") from error
-    except ParseError as error:
-        said = re.sub(r" at line \d+ col \d+$", "", str(error))
-        raise ConfigError(f"{path}, line {error.line}: {said}") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}, line {line}: it is not a text in UTF-8") from None  # the cause quotes it
+    return parse(path, text, environ)
+
+
+def parse(path: Path, text: str, environ: Mapping[str, str]) -> Given:
+    """What a file at `path` would say with this text. Raises ConfigError, with the line."""
+    text = text.replace("\r\n", "\n")
+    tables = _parsed(path, text)
     given = Given(path, text, {}, {}, {}, {})
-    top, indexes, upstreams, policy = (
-        {key: value for key, value in tables.items() if key not in ("index", "upstream", "policy")},
-        _tables(given, tables, "index"),
-        _tables(given, tables, "upstream"),
-        tables.get("policy"),
-    )
-    at_top = {**SERVER_KEYS, **INDEX_KEYS}
-    for key in top:
-        if key in _NOT_HERE:
-            given.refuse((), key, f"it cannot stand here: {_NOT_HERE[key]}")
-        if key not in at_top:
-            given.refuse((), key, f"there is no such setting{_near(key, [*at_top, 'index', 'upstream', 'policy'])}")
-    also = [key for key in FALLBACK if key in top and "upstreams" in top]
-    if also:
+    top = {key: value for key, value in tables.items() if key not in ("index", "upstream", "policy")}
+    indexes, upstreams = _tables(given, tables, "index"), _tables(given, tables, "upstream")
+    if also := [key for key in FALLBACK if key in top and "upstreams" in top]:
         given.refuse((), also[0], "the upstreams are named twice; leave out this or 'upstreams'")
-    given.top.update(_settled(given, (), top, at_top, environ))
-    policies = {ROOT: policy} if policy is not None else {}
+    given.top.update(_settled(given, (), top, {**SERVER_KEYS, **INDEX_KEYS}, environ))
+    policies = {ROOT: tables["policy"]} if "policy" in tables else {}
     for name, keys in indexes.items():
         if "policy" in keys:
             policies[name] = keys.pop("policy")
         given.indexes[name] = _settled(given, ("index", name), keys, INDEX_KEYS, environ)
     for name, keys in policies.items():
-        table = (*_index_table(name), "policy")
         if not isinstance(keys, dict):
-            given.refuse(table[:-1], "policy", "it is a table, with a line for each rule")
-        given.policies[name] = _settled(given, table, keys, POLICY_KEYS, environ)
+            given.refuse(_index_table(name), "policy", "it is a table, with a line for each rule")
+        given.policies[name] = _settled(given, (*_index_table(name), "policy"), keys, POLICY_KEYS, environ)
     for name, keys in upstreams.items():
         given.upstreams[name] = _settled(given, ("upstream", name), keys, UPSTREAM_KEYS, environ)
     return given
 
 
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    """The tables of a text in TOML. Raises ConfigError."""
+    import tomlkit
+    from tomlkit.exceptions import ParseError, TOMLKitError
+
+    try:
+        return tomlkit.parse(text).unwrap()
+    except ParseError as error:
+        line, said = error.line, re.sub(r" at line \d+ col \d+$", "", str(error))
+    except (TOMLKitError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        # A key or table that stands twice, or what the library itself stumbles over: it tells no line.
+        line, said = _failing_line(text, type(error)), str(error) or type(error).__name__
+    raise ConfigError(f"{path}, line {line}: this is not right as TOML: {said}")
+
+
+def _failing_line(text: str, kind: type[Exception]) -> int:
+    """The first line up to which a text fails in this way."""
+    import tomlkit
+
+    lines = text.splitlines(keepends=True)
+    for number in range(1, min(len(lines), _MOST_LINES) + 1):
+        try:
+            tomlkit.parse("".join(lines[:number])).unwrap()
+        except Exception as error:
+            if type(error) is kind:
+                return number
+    return len(lines)
+
+
 def _tables(given: Given, tables: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
     found = tables.get(kind, {})
-    if not isinstance(found, dict) or not all(isinstance(keys, dict) for keys in found.values()):
+    if not isinstance(found, dict):
         given.refuse((), kind, f"each has a table of its own: [{kind}.NAME]")
+    for name, keys in found.items():
+        if not isinstance(keys, dict):
+            given.refuse((kind,), name, f"each {kind} has a table of its own: [{kind}.NAME]")
     return {name: dict(keys) for name, keys in found.items()}
 
 
@@ -219,69 +241,38 @@ def _settled(
 ) -> dict[str, Any]:
     """The values of a table with variables filled in, secrets read from their files, and paths from the file's folder.
 
-    Raises ConfigError for a value of a wrong kind.
+    Raises ConfigError for a key that is not `known` and for a value of a wrong kind.
     """
     found = {}
     for key, value in keys.items():
-        name, setting = key, known.get(key)
-        if setting is None and key == "password_file" and "password" in known:
-            name, setting = "password", known["password"]
-            if "password" in keys:
-                given.refuse(table, key, "the password is given twice; leave out this or 'password'")
-        if setting is None:
-            given.refuse(table, key, f"there is no such setting{_near(key, known)}")
-        _check_kind(given, table, key, value, setting)
-        value = _each(value, lambda text: _filled(given, table, key, text, environ))  # noqa: B023 - used at once
-        if key == "password_file":
-            value = _secret(given, table, key, str(value))
-        elif setting.parse in _PATHS:
-            value = _each(value, lambda text: text if text == "." else str(given.path.parent / Path(text).expanduser()))
-        found[name] = value
+        name = "password" if key == "password_file" and "password" in known else key
+        if name not in known or key in _NOT_HERE:
+            given.refuse(table, key, _unknown(table, key, known))
+        if name != key and name in keys:
+            given.refuse(table, key, "the password is given twice; leave out this or 'password'")
+        try:
+            check_kind(value, known[name])
+            found[name] = filled_in(value, known[name], given.path.parent, environ, is_file=name != key)
+        except ValueError as error:
+            given.refuse(table, key, error)
     return found
 
 
-def _check_kind(given: Given, table: Table, key: str, value: Any, setting: Setting) -> None:
-    parse: Callable[[Any], Any] = setting.parse
-    if isinstance(value, dict):
-        given.refuse(table, key, "it is one value, and no table")
-    if isinstance(value, list) and parse not in _SEVERAL:
-        given.refuse(table, key, "it is one value, and no list")
-    for item in value if isinstance(value, list) else [value]:
-        if parse is values.parse_switch:
-            fits = isinstance(item, bool)
-        elif parse in (values.parse_line, values.parse_text, *_PATHS, *_SEVERAL):
-            fits = isinstance(item, str)
-        else:
-            fits = not isinstance(item, (bool, list, dict, float))
-        if not fits:
-            wanted = "true or false" if parse is values.parse_switch else "a text in quotes"
-            given.refuse(table, key, f"{str(item)[:50]} is of a wrong kind; {wanted} is needed")
-
-
-def _each(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, list):
-        return [change(item) if isinstance(item, str) else item for item in value]
-    return change(value) if isinstance(value, str) else value
-
-
-def _filled(given: Given, table: Table, key: str, text: str, environ: Mapping[str, str]) -> str:
-    def one(match: re.Match[str]) -> str:
-        if match[1] not in environ:
-            given.refuse(table, key, f"the environment has no variable {match[1]}")
-        return environ[match[1]]
-
-    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", one, text)
-
-
-def _secret(given: Given, table: Table, key: str, name: str) -> str:
-    path = given.path.parent / Path(name).expanduser()
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        given.refuse(table, key, f"{path}: {getattr(error, 'strerror', None) or 'it is not a text in UTF-8'}")
-    if not text:
-        given.refuse(table, key, f"{path} is empty")
-    return text
+def _unknown(table: Table, key: str, known: Mapping[str, Setting]) -> str:
+    """What to say of a key that has no place in a table."""
+    if key in _NOT_HERE:
+        return f"it cannot stand here: {_NOT_HERE[key]}"
+    if key in SERVER_KEYS:
+        return "it is a setting of the whole server: put it at the top of the file, above the first [table]"
+    if key in INDEX_KEYS:
+        return "it is a setting of an index: it belongs at the top of the file, or in [index.NAME]"
+    if key in POLICY_KEYS:
+        here = table if table[:1] == ("index",) else ()
+        return f"it is a rule of a policy: put it in [{'.'.join(map(_quoted, (*here[:2], 'policy')))}]"
+    if key in UPSTREAM_KEYS or key == "password_file":
+        return "it is a setting of an upstream: put it in [upstream.NAME]"
+    more = ("index", "upstream", "policy") if not table else ("policy",) if known is INDEX_KEYS else ()
+    return f"there is no such setting{_near(key, [*known, *more])}"
 
 
 def _index_table(name: str) -> Table:
@@ -310,35 +301,3 @@ def _circle(name: str, config: Config) -> list[str]:
                 seen.add(base)
                 ways.append([*way, base])
     return []
-
-
-def _line(text: str, table: Table, key: str | None) -> int | None:
-    """The number of the line where a key of a table is set, or where the table begins, as far as can be seen."""
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-
-    def head(line: str) -> Table | None:
-        if not re.match(r"\s*\[[^\[]", line):
-            return None
-        try:
-            here: Any = tomlkit.parse(line + "\n").unwrap()
-        except TOMLKitError:  # a list that begins a line
-            return None
-        way: list[str] = []
-        while isinstance(here, dict) and len(here) == 1:
-            ((name, here),) = here.items()
-            way.append(str(name))
-        return tuple(way)
-
-    current: Table = ()
-    begins = None
-    for number, line in enumerate(text.splitlines(), 1):
-        found = head(line)
-        if found is not None:
-            current = found
-            if current[: len(table)] == table and begins is None and table:
-                begins = number
-            continue
-        if key is not None and current == table and re.match(rf"\s*([\"']?){re.escape(key)}\1\s*[=.]", line):
-            return number
-    return begins

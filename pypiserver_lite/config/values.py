@@ -22,6 +22,7 @@ ACTIONS = ("update", "download", "list")
 NO_PASSWORDS = Path()
 """`passwords` after ``-P .``: nobody can log in, and nothing needs to."""
 
+_DIGITS, _SIZE_DIGITS = 12, 28  # that numbers have at most
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -59,11 +60,13 @@ def parse_seconds(value: object) -> int:
 
 def _integer(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) >= 10**_DIGITS:
+            raise ValueError("it is too large a number")
         return value
     text = str(value).strip()
     if not re.fullmatch(r"-?[0-9]+", text, re.ASCII):
         raise ValueError(f"{text[:50]!r} is not a whole number")
-    if len(text) > 12:
+    if len(text) > _DIGITS:
         raise ValueError(f"{text[:50]} is too large a number")
     return int(text)
 
@@ -71,8 +74,8 @@ def _integer(value: object) -> int:
 def parse_size(value: object) -> int:
     """Bytes: a whole number, or one with a unit as in ``500MB``, ``10GB``, ``2GiB``."""
     if isinstance(value, int) and not isinstance(value, bool):
-        if value < 0:
-            raise ValueError("a size cannot be negative")
+        if not 0 <= value < 10**_SIZE_DIGITS:
+            raise ValueError("a size cannot be negative" if value < 0 else "it is too large a size")
         return value
     match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,3})?)\s*([kmgt]i?)?b?", str(value).strip().lower(), re.ASCII)
     if match is None:
@@ -309,17 +312,19 @@ def _once(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
+_LONGEST_SPAN = 100 * 366 * 86400
 _SPANS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def parse_duration(value: object) -> int:
     """Seconds: a whole number, or one with a unit as in ``90s``, ``30m``, ``12h``, ``7d``, ``2w``."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return parse_seconds(value)
-    match = re.fullmatch(r"([0-9]{1,9}) *(s|m|min|h|d|w)?", str(value).strip().lower(), re.ASCII)
+    match = re.fullmatch(r"([0-9]{1,12}) *(s|m|min|h|d|w)?", str(value).strip().lower(), re.ASCII)
     if match is None:
         raise ValueError(f"{str(value)[:50]!r} is not a span of time such as 7d or 12h")
-    return int(match[1]) * _SPANS[match[2] or ""]
+    seconds = int(match[1]) * _SPANS[match[2] or ""]
+    if seconds > _LONGEST_SPAN:
+        raise ValueError(f"{str(value)[:50]!r} is longer than a hundred years")
+    return seconds
 
 
 def parse_moment(value: object) -> datetime:
@@ -331,6 +336,8 @@ def parse_moment(value: object) -> datetime:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
     except ValueError as error:
         raise ValueError(f"{str(value)[:50]!r} is not a date such as 2026-10-01") from error
+    if not 1970 <= moment.year < 9999:  # what the zones make of it, or the next day, must be one too
+        raise ValueError("a date lies between the years 1970 and 9998")
     return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
 
 

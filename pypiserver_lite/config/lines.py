@@ -1,0 +1,103 @@
+"""Where in a text in TOML a key is set, for messages. The text has been parsed already, and is right."""
+
+from __future__ import annotations
+
+import re
+
+Path = tuple[str, ...]
+"""Tables and key, from the top: ``("index", "prod", "packages")``."""
+
+_STRING = r'"""(?:\\.|[^\\])*?"{3,5}(?!")|\'\'\'.*?\'{3,5}(?!\')|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
+_PART = rf"(?:[A-Za-z0-9_-]+|{_STRING})"
+_KEY = re.compile(rf"[ \t]*({_PART}(?:[ \t]*\.[ \t]*{_PART})*)[ \t]*", re.DOTALL)
+_BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
+_TOKEN = re.compile(rf"{_STRING}|#[^\n]*|[\[\]{{}},=\n]|[^\[\]{{}},=\n\"'#]+", re.DOTALL)
+_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
+_ESCAPED = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b"}
+
+
+def find_line(text: str, path: Path) -> int | None:
+    """The number of the line where a key or table begins, else the nearest table around it; ``None`` for the top."""
+    places = _places(text)
+    while path and path not in places:
+        path = path[:-1]
+    return text.count("\n", 0, places[path]) + 1 if path else None
+
+
+def _places(text: str) -> dict[Path, int]:
+    """Where each table and key begins."""
+    found: dict[Path, int] = {}
+    table: Path = ()
+    at = _skip(text, 0)
+    while at < len(text):
+        begins = at
+        is_head = text[at] == "["
+        while is_head and text[at : at + 1] == "[":
+            at += 1
+        key = _KEY.match(text, at)
+        if key is None:
+            break
+        path = _parts(key[1])
+        if is_head:
+            table = path
+            at = text.find("\n", key.end())
+        else:
+            path = (*table, *path)
+            at = _value(text, key.end(), path, found)
+        for end in range(1, len(path) + 1):
+            found.setdefault(path[:end], begins)
+        if is_head:
+            found[path] = begins  # where it stands itself, rather than a table below it
+        at = len(text) if at < 0 else _skip(text, at)
+    return found
+
+
+def _skip(text: str, at: int) -> int:
+    blank = _BLANK.match(text, at)
+    return at if blank is None else blank.end()
+
+
+def _value(text: str, at: int, path: Path, found: dict[Path, int]) -> int:
+    """Where the value of `path` ends, with the keys of inline tables in it `found`."""
+    open_: list[tuple[str, Path]] = []
+    here, word, wants_key = path, "", False
+    for token in _TOKEN.finditer(text, at):
+        sign = token[0]
+        if sign == "\n" and not open_:
+            return token.end()
+        if sign in ("{", "["):
+            open_.append((sign, here))
+            wants_key, word = sign == "{", ""
+        elif sign in ("}", "]") and open_:
+            _, here = open_.pop()
+            wants_key = False
+        elif sign == ",":
+            kind, here = open_[-1] if open_ else ("", here)
+            wants_key, word = kind == "{", ""
+        elif sign == "=" and wants_key and open_:
+            key = _KEY.fullmatch(word)
+            here = (*open_[-1][1], *(_parts(key[1]) if key else ()))
+            found.setdefault(here, token.start())
+            wants_key = False
+        elif wants_key and not sign.startswith(("#", "\n")):
+            word += sign
+    return len(text)
+
+
+def _parts(key: str) -> Path:
+    return tuple(_unquoted(match[0]) for match in re.finditer(_PART, key, re.DOTALL))
+
+
+def _unquoted(part: str) -> str:
+    if not part.startswith(('"', "'")):
+        return part
+    inner = part[1:-1]
+    return _ESCAPE.sub(_character, inner) if part.startswith('"') else inner
+
+
+def _character(match: re.Match[str]) -> str:
+    what = match[1]
+    if len(what) == 1:
+        return _ESCAPED.get(what, what)
+    number = int(what[1:], 16)
+    return chr(number) if number < 0x110000 else ""
