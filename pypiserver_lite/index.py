@@ -132,7 +132,7 @@ class Index:
             yield from () if self.own is None else self.own.filenames()
             return
         for name in self.names():
-            project, _ = self._local(name)
+            project = self.local(name)
             for file in project.files if project is not None else ():
                 yield name, file.filename
 
@@ -158,15 +158,19 @@ class Index:
         return tuple({id(store): store for store in reversed(every)}.values())[::-1]
 
     def project(self, name: NormalizedName) -> Project | None:
-        """The project as this index shows it, or ``None`` if it has none, which may be `elsewhere`.
+        """The project as this index shows it, or ``None`` if it has none. Raises as `find` does."""
+        found = self.find(name)
+        return None if isinstance(found, Elsewhere) else found
+
+    def find(self, name: NormalizedName) -> Project | Elsewhere | None:
+        """The project as this index shows it, or where clients are sent for it; ``None`` if nobody has it.
 
         Raises Missing for one that is hidden or that nobody may be asked for, Unavailable.
         """
-        if self._plain:
-            local = None if self.own is None else self.own.project(name)
-            if local is not None and not self._merges(name):
-                return local
-        local, reason = self._local(name)
+        own = self._own(name)
+        if own is not None and self._plain and not self._merges(name):
+            return own
+        local, reason = self._local(name, own)
         if reason is not None:
             if local is None:
                 raise Missing(self._hidden(name) or reason)
@@ -175,7 +179,7 @@ class Index:
         if not isinstance(remote, Project):
             if local is None and (hidden := self._hidden(name)):
                 raise Missing(hidden)
-            return local
+            return local or remote
         if self._governed and local is None and not remote.files:
             raise Missing(f"no file of {name} is shown here; 'pypiserver-lite explain {name}' says why")
         return remote if local is None else self._join(name, local, remote)
@@ -192,19 +196,13 @@ class Index:
             return content
         if has and not self._merges(name):
             raise Missing(f"{name} has no file of that name")
-        _, reason = self._local(name)
+        _, reason = self._local(name, self._own(name))
         if reason is not None:
             raise Missing(f"{name} has no file of that name" if has else reason)
         content = self._open_remote(name, filename, side, asked=False)
         if content is None and has:
             raise Missing(f"{name} has no file of that name")
         return content
-
-    def elsewhere(self, name: NormalizedName) -> str | None:
-        """Where to send clients for a project that `project` does not find; ``None``: nowhere."""
-        _, reason = self._local(name)
-        found = None if reason is not None else self._remote(name, asked=False)
-        return found.address if isinstance(found, Elsewhere) else None
 
     def reserves(self, name: NormalizedName) -> str | None:
         """Why no upstream is asked for a name that has no file in the folders; ``None`` if one may be."""
@@ -214,15 +212,17 @@ class Index:
 
     def local(self, name: NormalizedName) -> Project | None:
         """What the folders show of a project, whatever upstreams have; ``None`` for nothing. Raises Unavailable."""
-        return self._local(name)[0]
+        return self._local(name, self._own(name))[0]
 
-    def _local(self, name: NormalizedName) -> tuple[Project | None, str | None]:
-        """What the folders show of a project, and why no upstream may be asked for it."""
-        own = None if self.own is None else self.own.project(name)
+    def _own(self, name: NormalizedName) -> Project | None:
+        return None if self.own is None else self.own.project(name)
+
+    def _local(self, name: NormalizedName, own: Project | None) -> tuple[Project | None, str | None]:
+        """What the folders show of a project, of which the own one has `own`, and why no upstream may be asked."""
         reason = self._reserved(name) if own is None else f"{name} is this index's own"
         found = [] if own is None else [own]
         for base in self.bases:
-            project, its_reason = base._local(name)
+            project, its_reason = base._local(name, base._own(name))
             found += [] if project is None else [project]
             reason = reason or its_reason
         if self._merges(name):

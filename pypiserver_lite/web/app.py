@@ -24,6 +24,7 @@ from ..config.load import from_settings
 from ..config.settings import Config
 from ..dists import try_normalize
 from ..errors import ConfigError, Missing, PypiServerLiteError, TooLarge
+from ..index import Elsewhere
 from ..kept import Kept, Turnstile
 from ..model import Project, User
 from ..releases import release
@@ -187,12 +188,11 @@ class PypiServerLite(entry.Entry):
         project_name = self._name(name)
         if project_name != name:
             return answers.redirect(f"../{project_name}/", 301)
-        state, project = self.site.index.state(), self.site.index.project(project_name)
+        state, project = self.site.index.state(), self.site.index.find(project_name)
         if project is None:
-            address = self.site.index.elsewhere(project_name)
-            if address is None:
-                raise Missing(self.site.index.reserves(project_name) or f"no project {project_name} here")
-            return answers.redirect(address, 302)
+            raise Missing(f"no project {project_name} here")
+        if isinstance(project, Elsewhere):
+            return answers.redirect(project.address, 302)
         form, environ = self._form(), bottle.request.environ
         page = self._pages.get((form, project_name), (project,), self._page_of, project, form)
         age = self.site.stale(project_name)
@@ -310,10 +310,11 @@ class PypiServerLite(entry.Entry):
         return normalized
 
     def _project(self, name: NormalizedName) -> Project:
-        project = self.site.index.project(name)
+        project = self.site.index.find(name)
         if project is None:
-            elsewhere = "; installers are sent to the upstream for it" if self.site.index.elsewhere(name) else ""
-            raise Missing(self.site.index.reserves(name) or f"no project {name} here{elsewhere}")
+            raise Missing(f"no project {name} here")
+        if isinstance(project, Elsewhere):
+            raise Missing(f"no project {name} here; installers are sent to the upstream for it")
         return project
 
     def _form(self) -> Form:
