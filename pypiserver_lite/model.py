@@ -176,6 +176,19 @@ class Upload:
     """For ``FILE.provenance`` (PEP 740)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Piece:
+    """A file of a release as it lies on this machine's disk, with what lies beside it: what is pushed elsewhere."""
+
+    filename: str
+    project: NormalizedName
+    body: FileState
+    sha256: str | None
+    """As it was when it was last read, if it was."""
+    sides: Mapping[str, FileState]
+    """By ending: ``.metadata``, ``.asc``, ``.provenance``, ``.yanked``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
     """Someone who proved who they are."""
@@ -254,6 +267,15 @@ class Store(Source, Protocol):
         """Yank a release with a reason (may be empty), or un-yank with ``None``; the file names (PEP 592).
 
         Raises Missing if the release has no files.
+        """
+
+    def pieces(self, name: NormalizedName, version: str) -> tuple[Piece, ...]:
+        """The files of a release, to be taken by another store. Raises Missing if it has none, Unavailable."""
+
+    def take(self, pieces: Sequence[Piece]) -> tuple[str, ...]:
+        """Publish files of a release of another store durably, all or none; the names of those that were not here.
+
+        Raises Conflict if any cannot be without replacing something, NoSpace or ReadOnly when the disk refuses.
         """
 
 

@@ -39,11 +39,11 @@ class Changes:
         except OSError as error:
             raise disk.translate(error) from error
         finally:
-            _remove_if_possible(upload.staged)
+            remove_if_possible(upload.staged)
 
     def _add(self, upload: Upload, *, overwrite: bool) -> bool:
         self._snapshot.look()
-        self._check(upload.project)
+        self.check(upload.project)
         entry = self._snapshot.find(upload.project, upload.filename)
         there = None if entry is None else self._projects.look(entry)
         if entry is None or there is None:
@@ -75,7 +75,7 @@ class Changes:
             # The first root is what all uploads have in common: of two spellings, one process sees the other's.
             for place in dict.fromkeys((Path(self._snapshot.first_root()), final.parent)):
                 stack.enter_context(disk.exclusive(place))
-            rivals = self._rivals(upload, final.parent)
+            rivals = self.rivals(upload.filename, upload.project, final.parent)
             if rivals and not overwrite:
                 raise Conflict(
                     f"{rivals[0][1]} is that part of {upload.project} {upload.version} already, and a release does not "
@@ -86,20 +86,20 @@ class Changes:
             for mark in filter(Path.is_file, marks[:1]):
                 sides[".yanked"] = stack.enter_context(disk.copy(mark, final.parent)).path
             self._place(body, final, sides, overwrite=overwrite)
-            self._apply(_with_sides(rivals))
+            self.apply(_with_sides(rivals))
 
-    def _rivals(self, upload: Upload, folder: Path) -> list[Entry]:
+    def rivals(self, filename: str, project: NormalizedName, folder: Path) -> list[Entry]:
         """The files under other names that are the same part of the same release (PEP 503, 440)."""
-        part = dists.part_of_release(upload.filename, upload.project)
+        part = dists.part_of_release(filename, project)
         # Another process may have published into the folder since it was last looked at.
-        spelled = re.compile(upload.project.replace("-", "[-_.]+") + "-", re.ASCII | re.IGNORECASE)
+        spelled = re.compile(project.replace("-", "[-_.]+") + "-", re.ASCII | re.IGNORECASE)
         entries = {(str(folder), name) for name in os.listdir(folder) if spelled.match(name)}
-        entries.update(self._snapshot.projects.get(upload.project, ()))
+        entries.update(self._snapshot.projects.get(project, ()))
         return sorted(
             entry
             for entry in entries
-            if entry[1] != upload.filename
-            and dists.part_of_release(entry[1], upload.project) == part
+            if entry[1] != filename
+            and dists.part_of_release(entry[1], project) == part
             and self._projects.look(entry) is not None
         )
 
@@ -111,7 +111,7 @@ class Changes:
             if not overwrite and replaces:
                 raise FileExistsError(final.name)
             for side in stale:
-                _remove_if_possible(Path(f"{final}{side}"))
+                remove_if_possible(Path(f"{final}{side}"))
                 changes[final.name + side] = False
             placed = []
             try:
@@ -122,12 +122,12 @@ class Changes:
                 disk.place(body, final, overwrite=overwrite)
             except OSError:
                 for side in placed:
-                    _remove_if_possible(Path(f"{final}{side}"))
+                    remove_if_possible(Path(f"{final}{side}"))
                     changes[final.name + side] = False
                 raise
             changes[final.name] = True
 
-    def _apply(self, parts: Mapping[Entry, Path | None]) -> None:
+    def apply(self, parts: Mapping[Entry, Path | None]) -> None:
         """Give staged files these names, one after the other, and remove what has the names of ``None``; durable."""
         for folder in dict.fromkeys(folder for folder, _ in parts):
             with disk.exclusive(Path(folder)), self._snapshot.changing(folder) as changes:
@@ -165,7 +165,7 @@ class Changes:
         with ExitStack() as stack:
             sides = _stage_sides(stack, Path(folder), upload)
             new = {side: staged for side, staged in sides.items() if not os.path.lexists(Path(folder, name + side))}
-            self._apply({(folder, name + side): staged for side, staged in new.items()})
+            self.apply({(folder, name + side): staged for side, staged in new.items()})
 
     def _remember(self, upload: Upload, body: Path, final: Path) -> None:
         """What is known about the bytes need not be read again by the first who asks for the page."""
@@ -179,9 +179,9 @@ class Changes:
 
     def remove(self, name: NormalizedName, version: str) -> tuple[str, ...]:
         """Remove a release; see `Folder.remove`."""
-        entries = self._release(name, version)
+        entries = self.release(name, version)
         try:
-            self._apply(_with_sides(entries))
+            self.apply(_with_sides(entries))
         except OSError as error:
             raise disk.translate(error) from error
         return tuple(sorted({entry[1] for entry in entries}))
@@ -192,26 +192,27 @@ class Changes:
         if len(text) > REASON_LIMIT:
             raise Invalid(f"the reason is too long; {REASON_LIMIT} bytes are kept")
         # A copy that another folder's wins over is not on the page.
-        entries = tuple(self._snapshot.listed(self._release(name, version)))
+        entries = tuple(self._snapshot.listed(self.release(name, version)))
         try:
             with ExitStack() as stack:
                 marks: dict[Entry, Path | None] = {(folder, f"{filename}.yanked"): None for folder, filename in entries}
                 for mark in marks if reason is not None else ():
                     marks[mark] = stack.enter_context(disk.staged(Path(mark[0]), [text])).path
-                self._apply(marks)
+                self.apply(marks)
         except OSError as error:
             raise disk.translate(error) from error
         return tuple(sorted(entry[1] for entry in entries))
 
-    def _check(self, name: NormalizedName) -> None:
+    def check(self, name: NormalizedName) -> None:
         """Raise Unavailable if the project may have files that nobody can look at now."""
         self._snapshot.roots.check_name(name)
         if name not in self._snapshot.projects:
             self._snapshot.roots.check()
 
-    def _release(self, name: NormalizedName, version: str) -> tuple[Entry, ...]:
+    def release(self, name: NormalizedName, version: str) -> tuple[Entry, ...]:
+        """Every file of a release, in all folders. Raises Missing if there are none, Unavailable."""
         self._snapshot.look()
-        self._check(name)
+        self.check(name)
         entries = tuple(
             entry
             for entry in self._snapshot.projects.get(name, ())
@@ -241,7 +242,8 @@ def _stage_sides(stack: ExitStack, folder: Path, upload: Upload) -> dict[str, Pa
     return sides
 
 
-def _remove_if_possible(path: Path) -> None:
+def remove_if_possible(path: Path) -> None:
+    """Remove a file that is in nobody's way; what fails is a line of the log."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from packaging.utils import NormalizedName
 
 from ..errors import Missing, ReadOnly
-from ..model import Content, Project, Side, State, Upload
+from ..model import Content, Piece, Project, Side, State, Upload
 
 _SAID = "this index has no folder of its own, and takes no uploads"
 
@@ -53,3 +53,11 @@ class Nowhere:
     def yank(self, name: NormalizedName, version: str, reason: str | None) -> tuple[str, ...]:
         """Raises Missing."""
         raise Missing(f"{name} {version} is not in a folder of this index")
+
+    def pieces(self, name: NormalizedName, version: str) -> tuple[Piece, ...]:
+        """Raises Missing."""
+        raise Missing(f"{name} {version} is not in a folder of this index")
+
+    def take(self, pieces: Sequence[Piece]) -> tuple[str, ...]:
+        """Raises ReadOnly."""
+        raise ReadOnly(_SAID)

@@ -21,12 +21,13 @@ from packaging.utils import NormalizedName
 from .. import disk, dists
 from ..errors import Conflict, Missing
 from ..kept import Turnstile
-from ..model import Content, LocalFile, Note, Project, Side, State, Stream, Upload
+from ..model import Content, LocalFile, Note, Piece, Project, Side, State, Stream, Upload
 from .ahead import ReadAhead
 from .changes import Changes
 from .listing import Entry
 from .memory import Memory, Reader
 from .projects import Projects
+from .pushes import Pushes
 from .snapshot import Snapshot
 
 
@@ -68,6 +69,7 @@ class Folder:
         )
         self._projects = Projects(self._snapshot, self._reader, Turnstile(max(1, workers // 4), within=within))
         self._changes = Changes(self._snapshot, self._projects, self._reader)
+        self._pushes = Pushes(self._snapshot, self._projects, self._reader, self._changes)
         self._ahead = ReadAhead(self._reader, self._snapshot.entries, self._projects.look, self._prune)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_after_fork, weakref.ref(self)))
@@ -200,6 +202,23 @@ class Folder:
         too long, ReadOnly or NoSpace if the disk refuses.
         """
         return self._changes.yank(name, version, reason)
+
+    def pieces(self, name: NormalizedName, version: str) -> tuple[Piece, ...]:
+        """The files of a release that are listed, with all that lies beside them.
+
+        Raises Missing if there are none, Unavailable if they cannot be looked at.
+        """
+        return self._pushes.pieces(name, version)
+
+    def take(self, pieces: Sequence[Piece]) -> tuple[str, ...]:
+        """Publish files of a release that lies in other folders, all or none; the names of those that were not here.
+
+        What lies beside them comes too: nothing that is here already is
+        replaced or removed. Raises Conflict if any has other bytes here, or is
+        under another name the same part of the release, whether or not uploads
+        may replace files; Unavailable if a disk refuses.
+        """
+        return self._pushes.take(pieces)
 
     def start(self) -> None:
         """Begin to read files in the background, newest first; also in processes forked from this one."""
