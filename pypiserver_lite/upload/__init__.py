@@ -27,7 +27,7 @@ from ..errors import Invalid, TooLarge
 from ..model import Upload
 from .body import Readable, RequestBody, read_form
 
-ACTIONS = ("file_upload", "submit", "verify", "remove_pkg", "yank", "unyank")
+ACTIONS = ("file_upload", "submit", "verify", "remove_pkg", "yank", "unyank", "push")
 """What `receive` returns; what is not an upload is for the caller to carry out."""
 
 MAX_TEXT = 8 * 2**20

@@ -26,7 +26,7 @@ from ..dists import try_normalize
 from ..errors import ConfigError, Missing, PypiServerLiteError, TooLarge
 from ..index import Elsewhere
 from ..kept import Kept, Turnstile
-from ..model import Project, User
+from ..model import Project
 from ..releases import release
 from ..search import LONGEST_QUERY
 from ..simple import render
@@ -59,7 +59,7 @@ class PypiServerLite(entry.Entry):
         # In front of several indexes somebody else sees to the way in.
         self._base_path = "" if front is not None else urlsplit(checked.server.server_base_url).path.rstrip("/")
         self._place = "" if name == ROOT else f"{name}/"
-        self.front = cast("entry.Reloading | None", front)
+        self.front = cast("changes.Together | None", front)
         try:
             self._set_up()
         except BaseException:
@@ -128,7 +128,8 @@ class PypiServerLite(entry.Entry):
             try:
                 self._guard.check(action, environ)
                 if action is not None:
-                    environ["pypiserver_lite.user"] = self.admit(action, environ)
+                    right = action if action != "update" else self.before_body(action, environ)
+                    environ["pypiserver_lite.user"] = self.admit(right, environ)
                 if home and not environ["bottle.raw_path"]:
                     # Links of the page would lead out of the place that the application is mounted at.
                     return answers.redirect(self._address().rstrip("/").rsplit("/", 1)[-1] + "/", 302)
@@ -249,17 +250,32 @@ class PypiServerLite(entry.Entry):
         return page.answer(bottle.request.environ, () if _is_elsewhere(project) else _numbers(state.serial))
 
     def change(self) -> answers.Answer:
-        """The legacy upload API: a new file, or the removal or yank of a release (`:action`)."""
+        """The legacy upload API: a new file, or the removal, yank or push of a release (`:action`)."""
         environ = bottle.request.environ
-        received = upload.receive(
-            changes.request_body(environ),
-            environ.get("CONTENT_TYPE"),
-            changes.content_length(environ),
-            stage=self.site.store.stage,
-            limit=self.site.settings.max_upload,
-        )
-        user = cast("User | None", environ.get("pypiserver_lite.user"))
+        asked_already = self.before_body("update", environ) == "update"
+        try:
+            received = upload.receive(
+                changes.request_body(environ),
+                environ.get("CONTENT_TYPE"),
+                changes.content_length(environ),
+                stage=self.site.store.stage,
+                limit=self.site.settings.max_upload,
+            )
+        except PypiServerLiteError:
+            if not asked_already:
+                self.admit("update", environ)  # who may do nothing here learns no more than that
+            raise
+        if received.action == "push":
+            return answers.text(self._push(received, environ))
+        user = environ.get("pypiserver_lite.user") if asked_already else self.admit("update", environ)
         return answers.text(changes.carry_out(received, self.site, user.name if user else "anonymous"))
+
+    def _push(self, received: upload.Received, environ: Mapping[str, Any]) -> str:
+        """Publish a release of this index in another, for who may download it here and publish it there."""
+        self.admit("download", environ)
+        target = changes.other_index(received, self.front)
+        user = target.gate.check("update", environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
+        return changes.push(received, self.site, target, user.name if user else "anonymous")
 
     def xml_rpc(self) -> answers.Answer:
         """Old clients' XML-RPC calls, `search` above all."""

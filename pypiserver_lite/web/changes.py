@@ -5,15 +5,27 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from .. import dists
-from ..errors import Invalid
+from ..config.indexes import ROOT
+from ..errors import Invalid, Missing
+from ..jobs import push as pushes
 
 if TYPE_CHECKING:
     from ..site import Site
     from ..upload import Received
     from ..upload.body import Readable
+
+
+class Together(Protocol):
+    """What several indexes stand behind."""
+
+    def site_of(self, name: str) -> Site:
+        """Another index by its name. Raises KeyError."""
+
+    def reload(self) -> None:
+        """Read the settings again. Raises ConfigError for what cannot be used; then everything stays as it is."""
 
 
 def content_length(environ: Mapping[str, Any]) -> int | None:
@@ -55,3 +67,27 @@ def carry_out(received: Received, site: Site, user: str) -> str:
     files = site.store.yank(name, version, text)
     site.log.warning("%s %sed %s", user, received.action, ", ".join(files))
     return f"{received.action}ed {', '.join(files)}"
+
+
+def other_index(received: Received, front: Together | None) -> Site:
+    """The index that a push goes to. Raises Invalid, Missing."""
+    to = received.text("to")
+    if front is None:
+        raise Invalid("this server has one index alone, and a push needs two")
+    try:
+        return front.site_of(to.strip("/") or ROOT)
+    except KeyError:
+        raise Missing(f"there is no index {to[:100]!a} here") from None
+
+
+def push(received: Received, source: Site, target: Site, user: str) -> str:
+    """Publish a release of `source` in `target`; a short text that says what was done.
+
+    Raises Invalid, Missing, Conflict or an Unavailable; then nothing has changed.
+    """
+    name, version = dists.normalize(received.text("name")), received.text("version")
+    pushed = pushes.push(source, target, name, version)
+    listed = ", ".join(pushed.new or pushed.files)
+    again = "" if pushed.new else " again"
+    source.log.info("%s pushed %s from %s to %s%s", user, listed, source.name, target.name, again)
+    return f"pushed {listed} to {target.name}" if pushed.new else f"{target.name} has {listed} already"

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import bottle
 
@@ -32,13 +32,6 @@ _NOTED = "pypiserver_lite.noted"  # in the environment of a request whose answer
 _SMALL = 64 * 1024  # bytes: the largest body anything but an upload has a use for
 
 
-class Reloading(Protocol):
-    """What several indexes stand behind."""
-
-    def reload(self) -> None:
-        """Read the settings again. Raises ConfigError for what cannot be used; then everything stays as it is."""
-
-
 def stand_under(environ: WSGIEnvironment, base_path: str) -> None:
     """Move `base_path` (no last slash) from the request's path to the prefix that the application stands under.
 
@@ -59,6 +52,8 @@ class Entry(ready.Direct):
 
     site: Site
     human: HumanPages
+    front: changes.Together | None
+    """Where the other indexes are, if there are others."""
     _base_path: str
     """The path of --server-base-url, without a last slash; empty where that is seen to already."""
     _place: str
@@ -78,6 +73,17 @@ class Entry(ready.Direct):
     def admit(self, action: str, environ: Mapping[str, Any]) -> User | None:
         """Who asks, if they may do `action`. Raises Denied, TooMany or Busy."""
         return self.site.gate.check(action, environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
+
+    def before_body(self, action: str, environ: Mapping[str, Any]) -> str:
+        """The right that is asked for before the body of a request for `action` is read.
+
+        What a push changes is another index: of a short form, which leaves nothing on the disk, `change` asks for the
+        right to what it turns out to want.
+        """
+        length = changes.content_length(environ)
+        kind = environ.get("CONTENT_TYPE", "").split(";")[0].strip().lower()
+        short = length is not None and length <= _SMALL and kind == "application/x-www-form-urlencoded"
+        return "download" if action == "update" and short and self.front is not None else action
 
     def refusal(self, error: PypiServerLiteError) -> answers.Answer:
         """The answer that says what is wrong and what to do; our own failures go to the log, if no answer does."""
@@ -141,7 +147,7 @@ class Entry(ready.Direct):
         try:
             if environ["REQUEST_METHOD"] == "POST" and path in UPLOAD_PATHS:
                 self._guard.check("update", environ)
-                self.admit("update", environ)
+                self.admit(self.before_body("update", environ), environ)
                 limit = self.site.settings.max_upload
                 if limit is not None and length is not None and length > limit:
                     raise TooLarge(f"this index takes at most {limit} bytes at once (--max-upload)")

@@ -78,6 +78,10 @@ class Front:
         """The application of one index by its name. Raises KeyError."""
         return self._now.apps[name]
 
+    def site_of(self, name: str) -> site.Site:
+        """One index by its name. Raises KeyError."""
+        return self._now.sites.by_name[name]
+
     def bound(self) -> None:
         """To be called by whoever has this application served on the address that its settings name."""
         self._is_bound = True

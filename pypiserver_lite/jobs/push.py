@@ -1,0 +1,53 @@
+"""A release from one index to another as it is.
+
+What an index has itself can be pushed, as with devpi: not what it is based on,
+which is pushed from there, and not an upstream's. What its policy hides cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from packaging.utils import NormalizedName
+
+from ..errors import Invalid, Missing
+from ..model import Piece
+from ..site import Site
+
+
+class Pushed(NamedTuple):
+    """What a push did."""
+
+    files: tuple[str, ...]
+    """All files of the release."""
+    new: tuple[str, ...]
+    """Those that the other index did not have."""
+
+
+def push(source: Site, target: Site, name: NormalizedName, version: str) -> Pushed:
+    """Publish the files of a release of `source` itself in `target`, with all that belongs to them, all or none.
+
+    Raises Invalid for an index and itself, Missing if there is no such release
+    or its files are hidden, Conflict if `target` has other bytes, Unavailable
+    if a disk refuses; then nothing has changed.
+    """
+    if source.name == target.name:
+        raise Invalid("a push goes from one index to another")
+    pieces = find(source, name, version)
+    return Pushed(tuple(piece.filename for piece in pieces), target.store.take(pieces))
+
+
+def find(source: Site, name: NormalizedName, version: str) -> Sequence[Piece]:
+    """The files of a release that an index itself has. Raises Missing if there are none, or any is hidden."""
+    pieces = source.store.pieces(name, version)
+    policy, project = source.index.policy, source.store.project(name)
+    if policy is None or project is None:
+        return pieces
+    if verdict := policy.hides(name):
+        raise Missing(f"{name} is hidden here, and not pushed: {verdict}")
+    for piece in pieces:
+        file = project.by_filename.get(piece.filename)
+        if file is not None and (verdict := policy.verdict(file)):
+            raise Missing(f"{piece.filename} is hidden here, so its release is not pushed: {verdict}")
+    return pieces
