@@ -80,11 +80,11 @@ def fill(template: str, values: Mapping[str, object]) -> str:
     return template % safe
 
 
-def request_values(environ: Mapping[str, object], place: str = "") -> dict[str, object]:
-    """What a log line may say of a request: the texts of its WSGI environment, to an index at `place` (``prod/``)."""
+def request_values(environ: Mapping[str, object], path: str | None = None) -> dict[str, object]:
+    """What a log line may say of a request: the texts of its WSGI environment, and the `path` if it is another."""
     values: dict[str, object] = {key: value for key, value in environ.items() if isinstance(value, str)}
-    if place:
-        values["PATH_INFO"] = f"/{place.rstrip('/')}{values.get('PATH_INFO', '')}"
+    if path is not None:
+        values["PATH_INFO"] = path
     # The name that pypiserver's own formats use.
     values["bottle.request"] = f"{values.get('REQUEST_METHOD')} {values.get('PATH_INFO')}"
     return values

@@ -10,10 +10,16 @@
 #   newest      the newest uploads, each with .name, .version and .uploaded (a datetime)
 #   install, publish   lines to copy, each with .tool and .text
 #   size        size(1000) is "1.0 kB"
-rebase("layout", title="Python package index")
+#   indexes     at the root, the other indexes: each with .name, .title, .description, .href and .bases (names)
+#   bases       what this index has the files of too: pairs of a name and a link
+heading = "Python package index" if index_title == "Package index" else index_title
+rebase("layout", title=heading)
 %>
-<h1>Python package index</h1>
-<p class="lead">
+<h1>{{heading}}</h1>
+% if index_description:
+<p class="lead">{{index_description}}</p>
+% end
+<p class="{{"" if index_description else "lead"}}">
   <a href="search">{{"{:,}".format(NUMPKGS)}} project{{"" if NUMPKGS == 1 else "s"}}</a> here{{"" if fallback else ", and nothing else"}}.
 % if fallback and mode == "redirect":
   For any other name, clients are sent to the upstream.
@@ -21,9 +27,33 @@ rebase("layout", title="Python package index")
   Any other name comes through here from the upstream.
 % end
 </p>
+% if bases:
+<p>
+  With all that is in
+%   for at, (name, link) in enumerate(bases):
+  <a href="{{link}}">{{name}}</a>{{"," if at < len(bases) - 1 else "."}}
+%   end
+</p>
+% end
 
 <div class="columns">
 <div>
+% if indexes:
+<section aria-labelledby="indexes">
+  <h2 id="indexes">Indexes</h2>
+  <ul class="list">
+%   for one in indexes:
+    <li>
+      <a href="{{one.href}}"><b>{{one.name}}</b></a> {{one.title}}
+%     if one.description:
+      <span class="quiet">{{one.description}}</span>
+%     end
+    </li>
+%   end
+  </ul>
+</section>
+% end
+
 <section aria-labelledby="install">
   <h2 id="install">Install from here</h2>
   % include("lines", commands=install)

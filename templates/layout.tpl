@@ -4,6 +4,8 @@
 #   root    from here to the index's root, such as "../../"; empty on the home page
 #   asset   asset("style.css") is the link to a file beside the templates
 #   query   what was searched for
+#   index   the index's name, "/" for the one at the root; index_title, index_description: --title and --description
+#   logo    the picture beside the title
 %>
 <!DOCTYPE html>
 <html lang="en">
@@ -20,7 +22,7 @@
 <a class="skip" href="#main">Skip to the page</a>
 <header>
   <div class="bar">
-    <a class="home" href="{{root or "./"}}"><img src="{{asset("icon.svg")}}" alt="" width="28" height="28">Package index</a>
+    <a class="home" href="{{root or "./"}}"><img src="{{logo}}" alt="" height="28">{{index_title}}</a>
     <form action="{{root}}search" role="search">
       <input type="search" name="q" value="{{query}}" placeholder="Search projects" aria-label="Search projects" maxlength="200" autocomplete="off" autocapitalize="none" spellcheck="false">
       <button>Search</button>

@@ -7,6 +7,7 @@ import functools
 import gc
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from .. import observe, servers, site
 from ..config import load, settings
@@ -38,13 +39,21 @@ def run(argv: Sequence[str]) -> int:
     with _there_to_stay():
         app = application(functools.partial(_read, argv))
     app.bound()
+    again = _Again(argv, app.config if isinstance(app, Front) else None)
+
+    def hangup(front: Front) -> bool:
+        read = front.hangup()
+        again.config = front.config
+        return read
+
     try:
         servers.run(
             "waitress" if config.server.server in settings.OTHER_SERVERS else config.server.server,
             lambda: app,
-            functools.partial(_make_again, argv),
+            again,
             _options(config),
             lambda host, port: _announce(config, host, port),
+            functools.partial(hangup, app) if isinstance(app, Front) else None,
         )
     finally:
         app.close()
@@ -59,12 +68,21 @@ def _read(argv: Sequence[str]) -> Config:
     return load.load(parser, argv, os.environ)
 
 
-def _make_again(argv: Sequence[str]) -> PypiServerLite | Front:
-    """The application in a process that a server starts anew, with a log of its own."""
-    observe.set_up(_read(argv).server)
-    app = application(functools.partial(_read, argv))
-    app.bound()
-    return app
+@dataclass
+class _Again:
+    """Makes the application in a process that a server starts anew, with a log of its own."""
+
+    argv: Sequence[str]
+    config: Config | None
+    """The settings in force, if a file may be read again: they stand in for it while it cannot be used."""
+
+    def __call__(self) -> PypiServerLite | Front:
+        """The application. Raises ConfigError."""
+        read = functools.partial(_read, self.argv)
+        observe.set_up((self.config or read()).server)
+        app = application(read, self.config)
+        app.bound()
+        return app
 
 
 _ASKING = ("cache_size", "cache_ttl", "fallback_rate", "fallback_host", "fallback_ca", "fallback_proxy", "netrc")
@@ -112,18 +130,12 @@ def _options(config: Config) -> servers.Options:
         connection_limit=config.server.connection_limit,
         idle_timeout=config.server.idle_timeout,
         max_header=config.server.max_header,
-        max_body=_largest(config),
+        max_body=site.largest_upload(config),
         grace=config.server.grace,
         trusted_proxy=config.server.trusted_proxy,
         tls_cert=config.server.tls_cert,
         tls_key=config.server.tls_key,
     )
-
-
-def _largest(config: Config) -> int | None:
-    """The most bytes that any index takes at once; ``None`` for no limit."""
-    limits = [index.max_upload for index in (config.index, *config.indexes.values())]
-    return None if None in limits else max(limit for limit in limits if limit is not None)
 
 
 def _announce(config: Config, host: str, port: int) -> None:

@@ -99,6 +99,12 @@ class Gate:
             raise Denied(_WRONG, challenge=True)
         return User(name=user)
 
+    def remembers(self, authorization: str | None) -> bool:
+        """Whether these credentials were right here before, and still hold; nothing is verified."""
+        if self._passwords is None or not authorization:
+            return False
+        return self._passwords.book().knows(self._key(authorization))
+
     def _key(self, authorization: str) -> bytes:
         # Of the header as it came: what was right once need not be taken apart again. A MAC like HMAC, at a third of
         # its cost, which each page behind a login pays.

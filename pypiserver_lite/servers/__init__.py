@@ -32,12 +32,19 @@ def run(
     make_again: Callable[[], WSGIApplication] | None,
     options: Options,
     ready: Callable[[str, int], None],
+    hangup: Callable[[], bool] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, finish what is under way, and return.
 
     waitress and gunicorn call `make_app`, gunicorn in each of its processes.
     granian calls `make_again`, pickled, in each process. `ready(host, port)`
     is called once connections are accepted; the port is the actual one.
+
+    SIGHUP calls `hangup` in this process, which reads the settings again and
+    says whether they can be used; then the same is done in each of the other
+    processes, by the `hangup` of their application. Without it SIGHUP is the
+    server's own: waitress ends.
+
     Raises ConfigError when the server is unknown, not installed, or cannot
     run with these options.
     """
@@ -50,14 +57,14 @@ def run(
     if server == "waitress":
         from . import waitress
 
-        waitress.run(make_app, options, ready)
+        waitress.run(make_app, options, ready, hangup)
     elif server == "gunicorn":
         from . import gunicorn
 
-        gunicorn.run(make_app, options, ready)
+        gunicorn.run(make_app, options, ready, hangup)
     else:
         if make_again is None:
             raise ConfigError("--server: granian needs a function that makes the application in another process")
         from . import granian
 
-        granian.run(make_again, options, ready)
+        granian.run(make_again, options, ready, hangup)

@@ -21,6 +21,7 @@ from granian.server import Server
 
 from ..errors import ConfigError
 from ..kept import start
+from .hangup import NUMBER, Hangup, join
 from .options import Options, listen
 from .proxies import TrustedProxies
 from .wrapped import wrap
@@ -36,10 +37,15 @@ _logger = logging.getLogger(__name__)
 
 def load(make_app: Callable[[], WSGIApplication], options: Options, port: int) -> WSGIApplication:
     """The application that `make_app` makes; called in each worker process."""
-    start("parent", _end_without, os.getppid())
+    hangup, parent = Hangup(), os.getppid()
+    start("parent", _end_without, parent)
     if sys.platform == "linux":
         start("connections", _end_slow, options, port)
-    return wrap(make_app(), options)
+    application = make_app()
+    join(application, parent)
+    if hasattr(application, "hangup"):
+        hangup.calls(application.hangup)
+    return wrap(application, options)
 
 
 def _end_without(parent: int) -> None:
@@ -122,7 +128,26 @@ def _tell_when_reachable(server: Any, tell: Callable[[], None]) -> None:
     server.startup = startup
 
 
-def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callable[[str, int], None]) -> None:
+def _hang_up(server: Any, hangup: Callable[[], bool]) -> None:
+    """Have SIGHUP do `hangup` here and then in each worker, instead of other workers, which would drop connections."""
+
+    def everywhere() -> None:
+        if hangup():
+            for worker in list(server.wrks):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker.inner.pid, NUMBER)
+
+    here = Hangup()
+    server.signal_handler_reload = here.note
+    here.calls(everywhere)
+
+
+def run(
+    make_app: Callable[[], WSGIApplication],
+    options: Options,
+    ready: Callable[[str, int], None],
+    hangup: Callable[[], bool] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigError."""
     TrustedProxies(options.trusted_proxy)
     # Granian binds in every worker and shares ports silently; only this notices another program on ours.
@@ -156,6 +181,8 @@ def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callab
     supervision.propagate = True
     supervision.setLevel(logging.ERROR)
     _tell_when_reachable(server, lambda: ready(options.host, port))
+    if hangup is not None:
+        _hang_up(server, hangup)
     started = time.monotonic()
     try:
         server.serve(target_loader=functools.partial(load, make_app, options, port), wrap_loader=False)

@@ -16,9 +16,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gthread import ThreadWorker
 
 from ..errors import ConfigError
+from .hangup import NUMBER, Hangup, join
 from .options import Options, listen
 from .proxies import TrustedProxies
 from .wrapped import wrap
@@ -116,6 +118,13 @@ class _Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
 
     bounded: type[_Bounded]
     """The kind of its connections."""
+    hangup: Callable[[], bool] | None = None
+
+    def init_signals(self) -> None:
+        """As any worker does; SIGHUP is for what it serves."""
+        super().init_signals()
+        if self.hangup is not None:
+            Hangup().calls(self.hangup)
 
     def handle(self, conn: Any) -> object:
         """Answer the next request of a connection, in a thread."""
@@ -130,14 +139,41 @@ class _Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
             return again
 
 
+class _Arbiter(Arbiter):  # type: ignore[misc]
+    """Gunicorn's parent of all workers."""
+
+    hangup: Callable[[], bool]
+
+    def handle_hup(self) -> None:
+        """Instead of other workers, which would drop connections: read the settings again here and in each worker."""
+        if self.hangup():
+            self.kill_workers(NUMBER)
+
+
 class _Application(BaseApplication):  # type: ignore[misc]
     """Our application and settings in gunicorn's terms."""
 
-    def __init__(self, make_app: Callable[[], WSGIApplication], settings: dict[str, Any], options: Options):
+    def __init__(
+        self,
+        make_app: Callable[[], WSGIApplication],
+        settings: dict[str, Any],
+        options: Options,
+        hangup: Callable[[], bool] | None,
+    ):
         self._make_app = make_app
         self._settings = settings
         self._options = options
+        self._hangup = hangup
         super().__init__()
+
+    def run(self) -> None:
+        """Run until told to stop."""
+        if self._hangup is None:
+            super().run()
+        else:
+            arbiter = _Arbiter(self)
+            arbiter.hangup = self._hangup
+            arbiter.run()
 
     def load_config(self) -> None:
         """Take our settings only: no file, no flag of gunicorn's."""
@@ -146,10 +182,17 @@ class _Application(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> WSGIApplication:
         """Make the application; called in each worker, after the fork."""
-        return wrap(self._make_app(), self._options)
+        application = self._make_app()
+        join(application, os.getppid())
+        return wrap(application, self._options)
 
 
-def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callable[[str, int], None]) -> None:
+def run(
+    make_app: Callable[[], WSGIApplication],
+    options: Options,
+    ready: Callable[[str, int], None],
+    hangup: Callable[[], bool] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigError."""
     for path, flag in ((options.tls_cert, "--tls-cert"), (options.tls_key, "--tls-key")):
         if path is not None and not path.is_file():
@@ -166,10 +209,11 @@ def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callab
         made.sslsocket_class = kinds[ssl.SSLSocket]
         return made
 
+    act = None if hangup is None else staticmethod(hangup)
     settings = {
         # From here on they are gunicorn's to close.
         "bind": [f"fd://{sock.detach()}" for sock in sockets],
-        "worker_class": type("Worker", (_Worker,), {"bounded": kinds[socket.socket]}),
+        "worker_class": type("Worker", (_Worker,), {"bounded": kinds[socket.socket], "hangup": act}),
         "workers": options.workers,
         "threads": threads,
         "worker_connections": options.connection_limit,
@@ -188,7 +232,7 @@ def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callab
     }
     parent = os.getpid()
     try:
-        _Application(make_app, settings, options).run()
+        _Application(make_app, settings, options, hangup).run()
     except SystemExit as error:
         if os.getpid() != parent:
             raise  # A worker ends here, and must not go on as if it were us.

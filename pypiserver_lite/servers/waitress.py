@@ -1,6 +1,6 @@
 """The default server: waitress with the mends of `mends`, from its start to its end.
 
-SIGTERM, SIGINT and SIGHUP finish what is under way, within a grace period.
+SIGTERM and SIGINT finish what is under way, within a grace period; so does SIGHUP where there is nothing to read again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
 from ..errors import ConfigError
+from .hangup import Hangup
 from .mends import IDENT, PART_BYTES, UNSENT_BYTES, Channel, Listener
 from .options import Options, connections, listen
 
@@ -126,8 +127,8 @@ class Service:
 
 
 @contextlib.contextmanager
-def _signals(service: Service) -> Iterator[None]:
-    """SIGTERM, SIGINT and SIGHUP stop `service`; on leaving they mean what they meant before."""
+def _signals(service: Service, hangup: Callable[[], bool] | None) -> Iterator[None]:
+    """SIGTERM and SIGINT stop `service`, SIGHUP calls `hangup` or stops it; on leaving they mean what they meant."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         service.stop()
@@ -137,6 +138,8 @@ def _signals(service: Service) -> Iterator[None]:
         return
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.signal(number, handle) for number in numbers}
+    if hangup is not None:
+        Hangup().calls(hangup)
     try:
         yield
     finally:
@@ -144,14 +147,19 @@ def _signals(service: Service) -> Iterator[None]:
             signal.signal(number, old)
 
 
-def run(make_app: Callable[[], WSGIApplication], options: Options, ready: Callable[[str, int], None]) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP. Raises ConfigError."""
+def run(
+    make_app: Callable[[], WSGIApplication],
+    options: Options,
+    ready: Callable[[str, int], None],
+    hangup: Callable[[], bool] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, or SIGHUP without `hangup`. Raises ConfigError."""
     if options.workers > 1:
         raise ConfigError("--workers: waitress runs in one process; choose --server granian or gunicorn for several")
     if options.tls_cert or options.tls_key:
         raise ConfigError("--tls-cert: waitress does not speak TLS; choose --server granian, or put a proxy in front")
     service = Service(options)
-    with _signals(service):
+    with _signals(service, hangup):
         try:
             application = make_app()
         except BaseException:

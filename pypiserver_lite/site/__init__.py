@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -26,13 +26,24 @@ from ..rights.gate import Gate
 from ..rights.may import Rules
 from ..rights.who import Passwords
 from .folders import build_folder, find_sendfile, make_folder
-from .limits import threads
+from .limits import cache_dir, largest_upload, threads
 from .upstreams import Upstreams, build_cache, build_remotes
 
 if TYPE_CHECKING:
     from ..upstream.source import Remote
 
-__all__ = ["VERSION", "Site", "Sites", "build", "build_all", "build_cache", "build_folder", "build_remotes", "threads"]
+__all__ = [
+    "VERSION",
+    "Site",
+    "Sites",
+    "build",
+    "build_all",
+    "build_cache",
+    "build_folder",
+    "build_remotes",
+    "largest_upload",
+    "threads",
+]
 
 VERSION = "0.1.0"
 """Of this package; pyproject.toml reads it here."""
@@ -105,6 +116,17 @@ class Site:
             thing.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What several indexes use, and those of a later reading of the settings too."""
+
+    slow: Turnstile
+    """What may wait long passes it, of all kinds together."""
+    folders: dict[object, Folder] = field(default_factory=dict)
+    gates: dict[object, Gate] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+
 @dataclass(frozen=True, slots=True)
 class Sites:
     """The sites of all indexes of a configuration, which share what they can."""
@@ -113,11 +135,11 @@ class Sites:
     by_name: Mapping[str, Site]
     """The one at the root is ``/``."""
     owned: tuple[Closable, ...]
+    shared: Shared
 
-    def close(self) -> None:
-        """Stop background work and close what is open, of all of them."""
-        for thing in self.owned:
-            thing.close()
+    def close(self, *, but: Sites | None = None) -> None:
+        """Stop background work and close what is open, of all of them, `but` what others use too."""
+        _close(self.owned, but)
 
 
 def build(config: Config) -> Site:
@@ -131,37 +153,48 @@ def build(config: Config) -> Site:
     return replace(site, owned=tuple(builder.owned))
 
 
-def build_all(config: Config) -> Sites:
-    """The sites of all indexes. Raises ConfigError, naming the setting, for what cannot be used."""
-    builder = _Builder(config)
+def build_all(config: Config, before: Sites | None = None) -> Sites:
+    """The sites of all indexes, with what they can use of those `before`.
+
+    Raises ConfigError, naming the setting, for what cannot be used.
+    """
+    builder = _Builder(config, before)
     try:
         sites = {name: builder.site(name) for name in (ROOT, *config.indexes)}
     except BaseException:
         builder.close()
         raise
-    return Sites(config, sites, tuple(builder.owned))
+    return Sites(config, sites, tuple(builder.owned), builder.shared)
+
+
+def _close(things: Iterable[Closable], but: Sites | None) -> None:
+    """Close `things` that no others use."""
+    for thing in things:
+        if but is None or all(thing is not other for other in but.owned):
+            thing.close()
 
 
 class _Builder:
     """Makes sites, and each thing that several of them use once."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, before: Sites | None = None) -> None:
         self._config = config
-        # What may wait long, of all kinds together, leaves an eighth of the threads to what is at hand.
-        self._slow = Turnstile(max(1, threads(config) * 7 // 8))
+        self._before = before
+        if before is None:
+            # What may wait long, of all kinds together, leaves an eighth of the threads to what is at hand.
+            self.shared = Shared(slow=Turnstile(max(1, threads(config) * 7 // 8)))
+        else:
+            self.shared = Shared(slow=before.shared.slow, started=before.shared.started)
         self.owned: list[Closable] = []
         self._indexes: dict[str, Index] = {}
         self._stores: dict[str, Store] = {}
         self._reserved: dict[str, Reserved] = {}
-        self._folders: dict[object, Folder] = {}
-        self._gates: dict[object, Gate] = {}
-        self._upstreams = Upstreams(config, self._slow)
+        self._upstreams = Upstreams(config, self.shared.slow)
         self.owned.append(self._upstreams)
 
     def close(self) -> None:
         """Close what was made so far, of a site that cannot be."""
-        for thing in self.owned:
-            thing.close()
+        _close(self.owned, self._before)
 
     def site(self, name: str) -> Site:
         """The site of one index. Raises ConfigError."""
@@ -184,13 +217,17 @@ class _Builder:
             page_cache_control="private, no-cache" if gate.rules.needs_login("list") else "no-cache",
             file_cache_control=_file_cache_control(settings, gate),
             sendfile=sendfile,
+            started=self.shared.started,
         )
 
     def _gate(self, settings: IndexSettings) -> Gate:
         key = settings.passwords, settings.authenticate
-        if key not in self._gates:
-            self._gates[key] = _gate(self._config, settings, self._slow)
-        return self._gates[key]
+        gates = self.shared.gates
+        if key not in gates:
+            known = self._before.shared.gates.get(key) if self._before is not None else None
+            # Logins that hold are remembered there, and guesses counted.
+            gates[key] = known or _gate(self._config, settings, self.shared.slow)
+        return gates[key]
 
     def _index(self, name: str) -> Index:
         if name in self._indexes:
@@ -215,11 +252,13 @@ class _Builder:
     def _store(self, settings: IndexSettings) -> Store:
         if not settings.packages:
             return Nowhere()
-        key = settings.packages, settings.hash_algo, settings.follow_links
-        if key not in self._folders:
-            self._folders[key] = make_folder(self._config, settings, self._slow)
-            self.owned.append(self._folders[key])
-        return self._folders[key]
+        key = settings.packages, settings.hash_algo, settings.follow_links, cache_dir(self._config)
+        folders = self.shared.folders
+        if key not in folders:
+            known = self._before.shared.folders.get(key) if self._before is not None else None
+            folders[key] = known or make_folder(self._config, settings, self.shared.slow)
+            self.owned.append(folders[key])
+        return folders[key]
 
 
 def _asked(index: Index) -> tuple[Remote, ...]:

@@ -15,6 +15,12 @@ def threads(config: Config) -> int:
     return config.server.threads or (104 if waits(config) else 16)
 
 
+def largest_upload(config: Config) -> int | None:
+    """The most bytes that any index takes at once; ``None`` for no limit."""
+    limits = [index.max_upload for index in (config.index, *config.indexes.values())]
+    return None if None in limits else max(limit for limit in limits if limit is not None)
+
+
 def waits(config: Config) -> bool:
     """Whether this server asks an upstream for any of its indexes."""
     every = (config.index, *config.indexes.values())

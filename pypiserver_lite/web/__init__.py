@@ -44,7 +44,12 @@ def make_app(*packages: object, **settings: object) -> PypiServerLite | Front:
     return Front(lambda: load.of_file(Path(named), settings))
 
 
-def application(read: Callable[[], Config]) -> PypiServerLite | Front:
-    """The application of the settings that `read` returns: one index, or all of a file. Raises ConfigError."""
+def application(read: Callable[[], Config], in_force: Config | None = None) -> PypiServerLite | Front:
+    """The application of the settings that `read` returns: one index, or all of a file.
+
+    `in_force`: those of the process that started this one, if it has a file. Raises ConfigError.
+    """
+    if in_force is not None:
+        return Front(read, in_force)
     config = read()
     return PypiServerLite(config=config) if config.file is None else Front(read)

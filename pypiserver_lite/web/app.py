@@ -7,13 +7,12 @@ happens before and around it is `entry`'s.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import bottle
 from packaging.utils import NormalizedName
@@ -22,24 +21,21 @@ from .. import site, upload
 from ..config.indexes import ROOT
 from ..config.load import from_settings
 from ..config.settings import Config
-from ..dists import try_normalize
-from ..errors import ConfigError, Missing, PypiServerLiteError, TooLarge
+from ..errors import ConfigError, Invalid, Missing, PypiServerLiteError, TooLarge
 from ..index import Elsewhere
 from ..kept import Kept, Turnstile
 from ..model import Project
 from ..releases import release
-from ..search import LONGEST_QUERY
 from ..simple import render
 from ..simple.negotiate import Form, negotiate
 from ..upload.body import RequestBody
 from ..upstream import hops
-from . import answers, changes, entry, legacy_json, pages, rpc, templates
+from . import answers, changes, entry, legacy_json, pages, people, rpc, templates
 from .downloads import Downloads
+from .people import segment
 
-_LONGEST_VERSION = 255  # bytes of the file name that it would be a part of
 
-
-class PypiServerLite(entry.Entry):
+class PypiServerLite(people.People):
     """The index as a WSGI application over the folders `packages`, with settings named as the flags.
 
     Subclass it to change a page: every route is a method. The home page is
@@ -59,7 +55,7 @@ class PypiServerLite(entry.Entry):
         # In front of several indexes somebody else sees to the way in.
         self._base_path = "" if front is not None else urlsplit(checked.server.server_base_url).path.rstrip("/")
         self._place = "" if name == ROOT else f"{name}/"
-        self.front = cast("changes.Together | None", front)
+        self.front = cast("entry.Several | None", front)
         try:
             self._set_up()
         except BaseException:
@@ -68,8 +64,12 @@ class PypiServerLite(entry.Entry):
         self.site.reading.start()
 
     def _set_up(self) -> None:
-        checked, settings = self.site.config, self.site.settings
-        self.templates = templates.Templates(folder=settings.templates, welcome=settings.welcome)
+        checked = self.site.config
+        settings = self.site.settings
+        if self.front is not None:
+            self.templates = self.front.templates(settings)
+        else:
+            self.templates = templates.Templates(folder=settings.templates, welcome=settings.welcome)
         # Some of what is told of a project may have to come from an upstream first.
         waiting = Turnstile(max(1, site.threads(checked) // 4), room=site.threads(checked), patience=0.5)
         self._pages = Kept[answers.Page](lambda page: page.weight, waiting=waiting)
@@ -77,6 +77,12 @@ class PypiServerLite(entry.Entry):
         self._downloads = Downloads(self.site)
         self.human = pages.HumanPages(self.site, self.templates, waiting)
         self._add_routes()
+
+    def forget(self) -> None:
+        """Let go of the pages that are kept: others are asked from now on."""
+        self._pages.clear()
+        self._lists.clear()
+        self.human.forget()
 
     def _add_routes(self) -> None:
         for prefix in ("/simple", "/+simple"):
@@ -101,6 +107,8 @@ class PypiServerLite(entry.Entry):
         self._route("GET", "/project/<name>/<version>", "list", self.add_slash, people=True)
         self._route("GET", "/project/<name>/<version>/", "list", self.project_page, people=True)
         self._route("GET", "/-/<filename>", None, self.asset)
+        if self.site.name == ROOT:
+            self._route("POST", "/-/api/reload", "update", self.reload_settings)
         self._route("GET", "/favicon.ico", None, self.nothing)
         self._route("GET", "/robots.txt", None, self.nothing)
         self._route("GET", "/<name>/json", "list", self.project_json)
@@ -120,7 +128,7 @@ class PypiServerLite(entry.Entry):
         self, method: str, path: str, action: str | None, call: Callable[..., object], *, people: bool = False
     ) -> None:
         home = (method, path) == ("GET", "/")
-        foreign = getattr(call, "__module__", None) != __name__
+        foreign = getattr(call, "__module__", "").rpartition(".")[0] != __package__
         if foreign:
             call = _foreign(call)
 
@@ -143,44 +151,13 @@ class PypiServerLite(entry.Entry):
 
         self.answer_with(method, path, answer, foreign=foreign)
 
-    def root(self) -> object:
-        """The home page. Override it to give the index another one; text is sent as HTML."""
-        return self.human.home(self._address()).answer(bottle.request.environ)
-
-    def search(self) -> object:
-        """The projects that have all words of ``?q=`` in their name or summary, some on each page."""
-        number = bottle.request.query.getunicode("page", "1")
-        query = " ".join(bottle.request.query.getunicode("q", "").split())[:LONGEST_QUERY]
-        page = self.human.search(query, int(number) if re.fullmatch("[0-9]{1,6}", number, re.ASCII) else 1)
-        return page.answer(bottle.request.environ)
-
-    def project_page(self, name: str, version: str | None = None) -> object:
-        """A project with its newest release, or one of its releases, for people."""
-        project_name = self._name(name)
-        if project_name != name:
-            return answers.redirect("../" * (1 if version is None else 2) + f"{project_name}/{_segment(version)}", 301)
-        project = self._project(project_name)
-        spelled = None if version is None else release(project, version)
-        if spelled != version:
-            return answers.redirect(f"../{_segment(spelled)}", 301)
-        return self.human.project(project, spelled, self._address()).answer(bottle.request.environ)
-
-    def asset(self, filename: str) -> answers.Answer:
-        """The style sheet, the script, and what else lies beside the templates."""
-        page = self.templates.asset(filename, bottle.request.query.get("v", ""))
-        return page.answer(bottle.request.environ)
-
-    def render(self, template: str, **variables: object) -> str:
-        """The text of the page `template` (a name without ``.tpl``) with these variables, and those of every page."""
-        return self.templates.render(template, {**self.human.common(self._root()), **variables})
-
     def simple_names(self) -> answers.Answer:
         """The list of all projects (PEP 503, 691)."""
         state, names, form = self.site.index.state(), self.site.index.names(), self._form()
         page = self._pages.get(
             ("simple", form.value),
             (names, state) if form is Form.JSON else (names,),
-            lambda: self._simple(render.render_names(names, form, state.serial), form),
+            lambda: self._page(render.render_names(names, form, state.serial), form.content_type),
         )
         return page.answer(bottle.request.environ, _numbers(state.serial))
 
@@ -202,11 +179,7 @@ class PypiServerLite(entry.Entry):
         return page.answer(environ, (("Age", str(int(age))), ("Warning", '110 - "Response is Stale"')))
 
     def _page_of(self, project: Project, form: Form) -> answers.Page:
-        return self._simple(render.render_project(project, form), form)
-
-    def _simple(self, body: bytes, form: Form) -> answers.Page:
-        control = self.site.page_cache_control
-        return answers.Page(body, form.content_type, cache_control=control, vary="Accept, Accept-Encoding")
+        return self._page(render.render_project(project, form), form.content_type)
 
     def package_files(self) -> answers.Answer:
         """A page with a link to each file of this index, as ``pip install --find-links`` reads it."""
@@ -294,6 +267,18 @@ class PypiServerLite(entry.Entry):
         answer = answers.text("this address takes XML-RPC calls by POST", [("Allow", "POST")])
         return answers.Answer(status="405 Method Not Allowed", headers=answer.headers, body=answer.body)
 
+    def reload_settings(self) -> answers.Answer:
+        """Read the file of settings again, as SIGHUP does, and have the other processes do so. 400 if it cannot be."""
+        if self.front is None:
+            raise Missing("this server has no file of settings that it could read again")
+        try:
+            self.front.reload(wait=False)
+        except ConfigError as error:
+            self.site.log.error("the settings stay as they are: %s", error)
+            raise Invalid(f"the settings stay as they are: {error}") from error
+        self.front.others()
+        return answers.text("the settings were read again")
+
     def health(self) -> answers.Answer:
         """``Ok`` for monitoring; with ``Accept: application/json`` more, for those who may list."""
         if "application/json" not in bottle.request.environ.get("HTTP_ACCEPT", ""):
@@ -312,26 +297,12 @@ class PypiServerLite(entry.Entry):
     def add_slash(self, name: str = "", version: str = "") -> answers.Answer:
         """From a page's address without its last slash to the one with it (PEP 503)."""
         last = self._name(name) if name else self._path().rsplit("/", 1)[-1]
-        return answers.redirect(_segment(version) or f"{last}/", 301)
+        return answers.redirect(segment(version) or f"{last}/", 301)
 
     def to_simple(self, name: str) -> answers.Answer:
         """From an index URL without ``simple/`` to the project's page."""
         up = "../" if bottle.request.path.endswith("/") else ""
         return answers.redirect(f"{up}simple/{self._name(name)}/", 302)
-
-    def _name(self, name: str) -> NormalizedName:
-        normalized = try_normalize(name)
-        if normalized is None:
-            raise Missing("no such project: a name has letters, digits and . _ - between them")
-        return normalized
-
-    def _project(self, name: NormalizedName) -> Project:
-        project = self.site.index.find(name)
-        if project is None:
-            raise Missing(f"no project {name} here")
-        if isinstance(project, Elsewhere):
-            raise Missing(f"no project {name} here; installers are sent to the upstream for it")
-        return project
 
     def _form(self) -> Form:
         environ = bottle.request.environ
@@ -365,13 +336,6 @@ def _numbers(serial: int) -> answers.More:
 def _is_elsewhere(project: Project) -> bool:
     """Whether a project is an upstream's, of which our serials say nothing."""
     return bool(project.files) and bool(project.files[0].url)
-
-
-def _segment(version: str | None) -> str:
-    """The part of a relative address that names a release; none for none. Raises Missing for what is too long."""
-    if version and len(version) > _LONGEST_VERSION:
-        raise Missing("there is no such release")
-    return f"{quote(version, safe='+!')}/" if version else ""
 
 
 def _config(settings: Mapping[str, object]) -> Config:

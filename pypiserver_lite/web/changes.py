@@ -24,9 +24,6 @@ class Together(Protocol):
     def site_of(self, name: str) -> Site:
         """Another index by its name. Raises KeyError."""
 
-    def reload(self) -> None:
-        """Read the settings again. Raises ConfigError for what cannot be used; then everything stays as it is."""
-
 
 def content_length(environ: Mapping[str, Any]) -> int | None:
     """Bytes of the body as announced. Raises Invalid for what is no number."""

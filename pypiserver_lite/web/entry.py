@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import bottle
 
@@ -22,14 +22,37 @@ from .browsers import Guard
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+    from ..config.settings import IndexSettings
     from ..site import Site
     from .pages import HumanPages
 
 log = logging.getLogger("pypiserver_lite")
 
 UPLOAD_PATHS = ("/", "/legacy", "/legacy/", "/simple", "/simple/")
+ASKED = "pypiserver_lite.asked"
+"""In the environment of a request to one of several indexes: the path that was asked for, with all that leads there."""
 _NOTED = "pypiserver_lite.noted"  # in the environment of a request whose answer is a line of the log
 _SMALL = 64 * 1024  # bytes: the largest body anything but an upload has a use for
+
+
+class Several(changes.Together, Protocol):
+    """What several indexes stand behind."""
+
+    others: Callable[[], None]
+    """Has the other processes that serve the same read the settings again."""
+
+    def reload(self, *, wait: bool) -> None:
+        """Read the settings again; if that is being done already, `wait` or raise Busy.
+
+        Raises ConfigError for what cannot be used; then everything stays as it is.
+        """
+
+    @property
+    def sites(self) -> Mapping[str, Site]:
+        """All indexes by name, in the order of the settings."""
+
+    def templates(self, settings: IndexSettings) -> templates.Templates:
+        """The pages of an index. Raises ConfigError."""
 
 
 def stand_under(environ: WSGIEnvironment, base_path: str) -> None:
@@ -90,7 +113,7 @@ class Entry(ready.Direct):
         bottle.request.environ["pypiserver_lite.error"] = str(error)
         answer = answers.refusal(error)
         if answer.status.startswith("5") and not bottle.request.environ.get(_NOTED):
-            log.error("%s %s: %s", answer.status[:3], observe.clean(bottle.request.path), observe.clean(error))
+            log.error("%s %s: %s", answer.status[:3], observe.clean(_whole_path()), observe.clean(error))
         return answer
 
     def _refuse(self, error: PypiServerLiteError, *, people: bool) -> answers.Answer:
@@ -115,7 +138,7 @@ class Entry(ready.Direct):
     def default_error_handler(self, res: bottle.HTTPError) -> bytes:
         """Bottle's own errors (no such route, wrong method, a bug) as short plain text."""
         if res.exception is not None:
-            log.error("%s %s failed", bottle.request.method, observe.clean(bottle.request.path), exc_info=res.exception)
+            log.error("%s %s failed", bottle.request.method, observe.clean(_whole_path()), exc_info=res.exception)
         texts = {
             404: "nothing here",
             405: "this address does not take that method",
@@ -158,7 +181,7 @@ class Entry(ready.Direct):
             environ[_NOTED] = observe.access.isEnabledFor(logging.INFO)
             answer = self.refusal(error)
             if environ[_NOTED]:
-                values = observe.request_values(environ, self._place)
+                values = observe.request_values(environ, environ.get(ASKED))
                 observe.note(
                     self.site.config.server, values, answer.status, answer.headers, str(error), time.monotonic()
                 )
@@ -210,7 +233,7 @@ class Entry(ready.Direct):
 
     def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
         """Log the request; what is returned logs the answer as it starts."""
-        values = observe.request_values(environ, self._place)
+        values = observe.request_values(environ, environ.get(ASKED))
         environ[_NOTED] = True
         observe.access.info("%s", observe.fill(self.site.config.server.log_req_frmt, values))
         began = time.monotonic()
@@ -227,3 +250,9 @@ class Entry(ready.Direct):
         """Stop background work and close what is open."""
         super().close()
         self.site.close()
+
+
+def _whole_path() -> str:
+    """The path of the request in hand, as it was asked for."""
+    path: str = bottle.request.environ.get(ASKED) or bottle.request.path
+    return path

@@ -14,13 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 from packaging.utils import NormalizedName
 
 from .. import metadata, site
+from ..config.indexes import ROOT
 from ..config.values import shown_size
-from ..errors import Unavailable
+from ..errors import ConfigError, Unavailable
 from ..kept import Kept, Turnstile
 from ..metadata import About, Dependency
 from ..model import File, Project
@@ -30,6 +31,7 @@ from ..simple.render import file_path
 from . import commands, descriptions, samples
 from .answers import Answer, Page
 from .catalogue import Newcomer, Overview
+from .indexes import Listed, mode, public
 from .templates import Templates
 
 if TYPE_CHECKING:
@@ -112,7 +114,27 @@ class HumanPages:
         self._about = Kept[About](lambda what: what.weight, waiting=waiting)
         self._descriptions = descriptions.Descriptions()
         self._control = "private, no-cache" if site.gate.rules.needs_login("list") else "no-cache"
-        self._rehearse()
+        self._logo, self._pictures = self._find_logo(site.settings.logo)
+        if not templates.rehearsed:
+            self._rehearse()
+            templates.rehearsed = True
+
+    def _find_logo(self, logo: str) -> tuple[str, str]:
+        """The file or address of the picture beside the title, and the origin of another's. Raises ConfigError."""
+        if not logo or self._templates.has_asset(logo):
+            return logo, ""
+        origin = re.match(r"https://[A-Za-z0-9.-]+(:[0-9]+)?(?=/)", logo, re.ASCII)
+        if origin is None:
+            raise ConfigError(
+                f"--logo: {logo[:50]!r} is neither a picture in the folder of --templates nor an address such as "
+                "https://HOST/logo.svg"
+            )
+        return logo, origin[0]
+
+    def forget(self) -> None:
+        """Let go of the pages that are kept."""
+        self._pages.clear()
+        self._about.clear()
 
     def page(self, template: str, variables: Mapping[str, object]) -> Page:
         """A page made from a template."""
@@ -122,16 +144,21 @@ class HumanPages:
             "text/html; charset=utf-8",
             cache_control=self._control,
             vary="Accept, Accept-Encoding",
-            more=self._templates.security(template),
+            more=self._security(template),
         )
 
-    def home_variables(self, address: str, newest: Sequence[Newcomer] | None = None) -> dict[str, object]:
+    def home_variables(
+        self, address: str, others: Sequence[Listed] = (), newest: Sequence[Newcomer] | None = None
+    ) -> dict[str, object]:
         """What every home page may use; the names in capitals are pypiserver's.
 
-        `newest` takes the place of what is asked of the index, for pages that are only tried.
+        `others` are the indexes that it lists besides. `newest` takes the place of
+        what is asked of the index, for pages that are only tried.
         """
         settings, host = self._site.settings, re.sub(r"^https?://|/.*$", "", address)
-        ways = self._site.ways()
+        ways, bases = self._site.ways(), settings.bases
+        modes = {mode(self._site, way) for way in ways}
+        up = "../" * (len(self._site.name.split("/")) if self._site.name != ROOT else 0)
         return {
             **self.common(""),
             "URL": address,
@@ -144,8 +171,10 @@ class HumanPages:
             "uploads": self._site.gate.rules.open or settings.passwords is not None,
             "login": sorted(settings.authenticate) if settings.passwords else [],
             "fallback": bool(ways),
-            "mode": settings.fallback_mode,
-            "upstreams": [_public(way.url) for way in ways],
+            "mode": next((one for one in ("cache", "proxy") if one in modes), "redirect"),
+            "upstreams": [public(way.url) for way in ways],
+            "indexes": others,
+            "bases": [(base, f"{up}{'' if base == ROOT else f'{base}/'}" or "./") for base in bases],
             "traffic": self._site.traffic(),
             "newest": self.overview.newest(NEWEST) if newest is None else newest,
             "install": commands.set_up(address),
@@ -153,9 +182,9 @@ class HumanPages:
             "size": shown_size,
         }
 
-    def home(self, address: str) -> Page:
-        """The home page as a client at `address` sees it."""
-        return self.page("home", self.home_variables(address))
+    def home(self, address: str, others: Sequence[Listed] = ()) -> Page:
+        """The home page as a client at `address` sees it, who may list the indexes `others` besides."""
+        return self.page("home", self.home_variables(address, others))
 
     def search(self, query: str, number: int) -> Page:
         """One page of the projects that match."""
@@ -274,14 +303,15 @@ class HumanPages:
         """A refusal that was plain text, as a page; its status and headers stay."""
         code = int(answer.status[:3])
         body = self._templates.render("error", self._error_variables(code, text, path)).encode("utf-8", "replace")
-        own = {name for name, _ in self._templates.security("error")} | {"Content-Type", "Content-Length"}
+        security = self._security("error")
+        own = {name for name, _ in security} | {"Content-Type", "Content-Length"}
         headers = [header for header in answer.headers if header[0] not in own]
         headers += [
             ("Content-Type", "text/html; charset=utf-8"),
             ("Content-Length", str(len(body))),
             ("Vary", "Accept"),
         ]
-        return Answer(status=answer.status, headers=[*headers, *self._templates.security("error")], body=body)
+        return Answer(status=answer.status, headers=[*headers, *security], body=body)
 
     def _error_variables(self, code: int, text: str, path: str) -> dict[str, object]:
         titles = {401: "Please log in", 403: "Not allowed", 404: "Not found", 429: "Too many tries"}
@@ -290,7 +320,23 @@ class HumanPages:
 
     def common(self, root: str) -> dict[str, object]:
         """What every page may use: `root` leads to the index's root, `asset` to a file that comes with the pages."""
-        return {"root": root, "query": "", "asset": lambda name: root + self._templates.asset_link(name)}
+        settings = self._site.settings
+
+        def asset(name: str) -> str:
+            return root + self._templates.asset_link(name)
+
+        return {
+            "root": root,
+            "query": "",
+            "asset": asset,
+            "index": self._site.name,
+            "index_title": settings.title or "Package index",
+            "index_description": settings.description,
+            "logo": self._logo if self._pictures else asset(self._logo or "icon.svg"),
+        }
+
+    def _security(self, template: str) -> list[tuple[str, str]]:
+        return self._templates.security(template, self._pictures)
 
     def _rehearse(self) -> None:
         """Fill every template with samples. Raises ConfigError for one that fails, at start, not at night."""
@@ -301,8 +347,8 @@ class HumanPages:
         what = metadata.parse(samples.METADATA)
         shown = descriptions.plain(what.description)
         pages: list[tuple[str, dict[str, object]]] = [
-            ("home", {**self.home_variables(address, newest), "uploads": True}),
-            ("home", {**self.home_variables(address, ()), "uploads": False}),
+            ("home", {**self.home_variables(address, samples.INDEXES, newest), "uploads": True}),
+            ("home", {**self.home_variables(address, (), ()), "uploads": False}),
             ("search", self._search_variables(catalogue, "sam", 1)),
             ("search", self._search_variables(Catalogue(names=()), "", 2)),
             ("project", self._project_variables(samples.RICH, "1.0", what, shown, "../../", address, names=())),
@@ -323,9 +369,3 @@ def _holds(names: Sequence[NormalizedName], name: NormalizedName) -> bool:
     """Whether a name is among others that are sorted."""
     at = bisect_left(names, name)
     return at < len(names) and names[at] == name
-
-
-def _public(url: str) -> str:
-    """An upstream's address without a password that may be in it."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

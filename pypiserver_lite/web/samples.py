@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from packaging.utils import NormalizedName
 
 from ..model import File, Project
+from .indexes import Listed
 
 NAME = NormalizedName("sample")
 MOMENT = datetime(2020, 2, 2, 2, 2, 2, tzinfo=timezone.utc)
@@ -35,6 +36,7 @@ RICH = Project(
     reason="finished",
 )
 BARE = Project(name=NAME, status="quarantined")
+INDEXES = [Listed(name="team/dev", title="Sample", description="One of ours", href="team/dev/", bases=("/",))]
 METADATA = b"""\
 Metadata-Version: 2.4
 Name: Sample

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pypiserver_lite")
 
 _POLICY = (
-    "default-src 'none'; style-src {styles}; script-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "default-src 'none'; style-src {styles}; script-src 'self'; img-src 'self' data:{pictures}; font-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _FOREVER = "max-age=31536000, immutable"
@@ -65,6 +65,8 @@ class Templates:
         self._compiled: dict[str, bottle.SimpleTemplate] = {}
         self._assets: dict[str, tuple[str, answers.Page, answers.Page]] = {}
         self._own: set[str] = set()
+        self.rehearsed = False
+        """Whether every page was rendered once, for show."""
         for place in (built_in(), folder):
             pages = set(self._compiled)
             for path in place.iterdir() if place is not None else ():
@@ -116,18 +118,24 @@ class Templates:
         current, asked, kept = self._assets[name]
         return kept if version == current else asked
 
+    def has_asset(self, name: str) -> bool:
+        """Whether there is such a file beside the pages."""
+        return name in self._assets
+
     def asset_link(self, name: str) -> str:
         """From the index's root to an asset, as it is now."""
         return f"-/{quote(name)}?v={self._assets[name][0]}" if name in self._assets else f"-/{quote(name)}"
 
-    def security(self, name: str) -> list[tuple[str, str]]:
-        """What a browser may do with the page `name`. Everything a page shows comes with the page; no script is inline.
+    def security(self, name: str, pictures: str = "") -> list[tuple[str, str]]:
+        """What a browser may do with the page `name`.
 
-        Nor is a style, but in the operator's own templates: they know what they put there.
+        Everything a page shows comes with the page, but for `pictures`, which
+        may come from that origin too. No script is inline, nor is a style,
+        but in the operator's own templates: they know what they put there.
         """
         styles = "'self' 'unsafe-inline'" if name in self._own else "'self'"
         return [
-            ("Content-Security-Policy", _POLICY.format(styles=styles)),
+            ("Content-Security-Policy", _POLICY.format(styles=styles, pictures=pictures and f" {pictures}")),
             ("Referrer-Policy", "same-origin"),
         ]
 

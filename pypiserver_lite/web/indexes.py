@@ -1,0 +1,93 @@
+"""What is said of the indexes of a server: on home pages to people, and as JSON in devpi's shape to programs.
+
+Of others than itself an index names only those that whoever asks may list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from ..config.indexes import ROOT
+
+if TYPE_CHECKING:
+    from ..index import Way
+    from ..site import Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """An index in the list of all."""
+
+    name: str
+    title: str
+    description: str
+    href: str
+    """From the home page that lists it to its own."""
+    bases: tuple[str, ...]
+
+
+def shown(sites: Mapping[str, Site], asked: Site, authorization: str | None) -> Iterator[Site]:
+    """The indexes that whoever passed the gate of `asked` may list.
+
+    Behind another gate that is who logged in there before: nothing is
+    verified for a list, for a login that is right here may be wrong there.
+    """
+    for site in sites.values():
+        gate = site.gate
+        if gate is asked.gate or not gate.rules.needs_login("list") or gate.remembers(authorization):
+            yield site
+
+
+def listed(sites: Mapping[str, Site], asked: Site, authorization: str | None) -> list[Listed]:
+    """The other indexes, as the home page of the root one lists them."""
+    return [
+        Listed(
+            name=site.name,
+            title=site.settings.title,
+            description=site.settings.description,
+            href=f"{site.name}/",
+            bases=site.settings.bases,
+        )
+        for site in shown(sites, asked, authorization)
+        if site.name != asked.name
+    ]
+
+
+def described(sites: Mapping[str, Site], asked: Site, authorization: str | None) -> dict[str, object]:
+    """The index that was asked, or at the root all of them by user, as devpi has them.
+
+    Those of no user, ``/`` itself too, are of one without a name.
+    """
+    if asked.name != ROOT:
+        return {"type": "indexconfig", "result": _facts(asked)}
+    users: dict[str, dict[str, object]] = {}
+    for site in shown(sites, asked, authorization):
+        user, slash, name = site.name.rpartition("/")
+        users.setdefault(user, {})[name or slash] = _facts(site)
+    result = {user: {"username": user, "indexes": indexes} for user, indexes in users.items()}
+    return {"type": "list:userconfig", "result": result}
+
+
+def _facts(site: Site) -> dict[str, object]:
+    settings, ways = site.settings, site.index.ways
+    mirror = bool(ways) and not settings.packages and not settings.bases
+    facts: dict[str, object] = {"type": "mirror" if mirror else "stage", "volatile": settings.overwrite}
+    facts |= {"mirror_url": public(ways[0].url)} if mirror else {"bases": list(settings.bases)}
+    facts |= {key: text for key in ("title", "description") if (text := getattr(settings, key))}
+    facts["upstreams"] = [{"name": way.name, "url": public(way.url), "mode": mode(site, way)} for way in ways]
+    return facts
+
+
+def mode(site: Site, way: Way) -> str:
+    """How an upstream of an index is asked: ``redirect``, ``proxy`` or ``cache``."""
+    named = site.config.upstreams.get(way.name)
+    return site.config.index.fallback_mode if named is None else named.mode
+
+
+def public(url: str) -> str:
+    """An upstream's address without a password that may be in it."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

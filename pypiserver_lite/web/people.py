@@ -1,0 +1,99 @@
+"""The routes for people: the home page, the search, the projects, and what their pages look like."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import bottle
+from packaging.utils import NormalizedName
+
+from ..config.indexes import ROOT
+from ..dists import try_normalize
+from ..errors import Missing
+from ..index import Elsewhere
+from ..model import Project
+from ..releases import release
+from ..search import LONGEST_QUERY
+from . import answers, entry, indexes
+
+if TYPE_CHECKING:
+    from .templates import Templates
+
+_LONGEST_VERSION = 255  # bytes of the file name that it would be a part of
+
+
+class People(entry.Entry):
+    """An index as people see it. Whoever derives from it sets the attributes named here."""
+
+    front: entry.Several | None
+    """What this index stands behind, if there are several."""
+    templates: Templates
+
+    def root(self) -> object:
+        """The home page. Override it to give the index another one; text is sent as HTML.
+
+        For programs it is JSON in devpi's shape: what the index is, and at the root what the others are.
+        """
+        environ = bottle.request.environ
+        sites = self.front.sites if self.front is not None and self.site.name == ROOT else {self.site.name: self.site}
+        authorization = environ.get("HTTP_AUTHORIZATION")
+        if "application/json" in environ.get("HTTP_ACCEPT", ""):
+            facts = json.dumps(indexes.described(sites, self.site, authorization)).encode()
+            return self._page(facts, "application/json").answer(environ)
+        return self.human.home(self._address(), indexes.listed(sites, self.site, authorization)).answer(environ)
+
+    def search(self) -> object:
+        """The projects that have all words of ``?q=`` in their name or summary, some on each page."""
+        number = bottle.request.query.getunicode("page", "1")
+        query = " ".join(bottle.request.query.getunicode("q", "").split())[:LONGEST_QUERY]
+        page = self.human.search(query, int(number) if re.fullmatch("[0-9]{1,6}", number, re.ASCII) else 1)
+        return page.answer(bottle.request.environ)
+
+    def project_page(self, name: str, version: str | None = None) -> object:
+        """A project with its newest release, or one of its releases, for people."""
+        project_name = self._name(name)
+        if project_name != name:
+            return answers.redirect("../" * (1 if version is None else 2) + f"{project_name}/{segment(version)}", 301)
+        project = self._project(project_name)
+        spelled = None if version is None else release(project, version)
+        if spelled != version:
+            return answers.redirect(f"../{segment(spelled)}", 301)
+        return self.human.project(project, spelled, self._address()).answer(bottle.request.environ)
+
+    def asset(self, filename: str) -> answers.Answer:
+        """The style sheet, the script, and what else lies beside the templates."""
+        page = self.templates.asset(filename, bottle.request.query.get("v", ""))
+        return page.answer(bottle.request.environ)
+
+    def render(self, template: str, **variables: object) -> str:
+        """The text of the page `template` (a name without ``.tpl``) with these variables, and those of every page."""
+        return self.templates.render(template, {**self.human.common(self._root()), **variables})
+
+    def _page(self, body: bytes, content_type: str) -> answers.Page:
+        """A page of which there are several forms."""
+        control = self.site.page_cache_control
+        return answers.Page(body, content_type, cache_control=control, vary="Accept, Accept-Encoding")
+
+    def _name(self, name: str) -> NormalizedName:
+        normalized = try_normalize(name)
+        if normalized is None:
+            raise Missing("no such project: a name has letters, digits and . _ - between them")
+        return normalized
+
+    def _project(self, name: NormalizedName) -> Project:
+        project = self.site.index.find(name)
+        if project is None:
+            raise Missing(f"no project {name} here")
+        if isinstance(project, Elsewhere):
+            raise Missing(f"no project {name} here; installers are sent to the upstream for it")
+        return project
+
+
+def segment(version: str | None) -> str:
+    """The part of a relative address that names a release; none for none. Raises Missing for what is too long."""
+    if version and len(version) > _LONGEST_VERSION:
+        raise Missing("there is no such release")
+    return f"{quote(version, safe='+!')}/" if version else ""
