@@ -44,6 +44,7 @@ KEPT_TO = {
     "passlib": {"rights"},
     "sqlite3": {"database"},
     "multipart": {"upload"},
+    "twine": {"jobs.push"},
     "os.environ": {"cli", "wsgi", "config.load", "upstream.ways"},
     "print": {"cli"},
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -140,3 +142,83 @@ def test_what_twine_publishes_to_one_index_is_pushed_to_the_next(
     shell.python("-m", "twine", "upload", "--repository-url", f"{server.url}dev/", *login, wheel).good()
     assert push(server, KIM, version="1.1").status == 200
     assert digests(server, "prod") == {wheel.name: hashlib.sha256(wheel.read_bytes()).hexdigest()}
+
+
+def run(folder: Path, *words: str, text: str = "", **env: str) -> live.Ran:
+    """The command ``push`` in this folder."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pypiserver_lite", "push", *words],
+        cwd=folder,
+        env=live.bare_environ(folder / "home", **{"PYTHONPATH": str(live.SOURCE), **env}),
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said, said
+    return live.Ran(done.returncode, said.strip())
+
+
+ENDS = ("--from", "dev", "--to", "prod")
+
+
+def test_the_command_pushes_from_folder_to_folder(folder: Path) -> None:
+    (folder / "dev" / "ours-1.0.tar.gz.yanked").write_text("bad")
+    done = run(folder, "ours==1.0", *ENDS, "--config", "index.toml")
+    assert done.good() == "ours-1.0-py3-none-any.whl: pushed to prod\nours-1.0.tar.gz: pushed to prod"
+    assert listed(folder / "prod") == ["ours-1.0-py3-none-any.whl", "ours-1.0.tar.gz", "ours-1.0.tar.gz.yanked"]
+    assert run(folder, "ours==1.0", *ENDS, PYPISERVER_LITE_CONFIG="index.toml").good().count("is already in prod") == 2
+    for words, code, said in (
+        (["ours==2.0", *ENDS], 1, "there is no release '2.0' of ours"),
+        (["ours==1.0", "--from", "dev", "--to", "dev"], 1, "from one index to another"),
+        (
+            ["ours==1.0", "--from", "dev", "--to", "pord"],
+            2,
+            "there is no index 'pord' in index.toml; did you mean 'prod'?",
+        ),
+        (["ours", *ENDS], 2, "write NAME==VERSION"),
+        (["ours==1.0", *ENDS, "--user", "x"], 2, "for --server"),
+        (["ours==1.0", "--from", "dev", "--to", "https://x/", "--server", "https://y/"], 2, "leave it out"),
+    ):
+        done = run(folder, *words, "--config", "index.toml")
+        assert done.code == code and said in done.said, done
+
+
+def test_the_command_asks_a_server(server: live.Server, folder: Path) -> None:
+    words = ("ours==1.0", *ENDS, "--server", server.url)
+    assert "401" in run(folder, *words).bad() and "--user" in run(folder, *words).said
+    done = run(folder, *words, "--user", "kim", "--password-stdin", text="wrong\n")
+    assert "wrong user name or password" in done.bad() and "--user" not in done.said
+    done = run(folder, *words, "--user", "kim", "--password-stdin", text="keeper\n")
+    assert done.good() == "pushed ours-1.0-py3-none-any.whl, ours-1.0.tar.gz to prod"
+    (folder / "home").mkdir(exist_ok=True)
+    (folder / "home" / ".netrc").write_text("machine 127.0.0.1 login kim password keeper\n")
+    (folder / "home" / ".netrc").chmod(0o600)
+    assert run(folder, *words).good().startswith("prod has ")
+    gone = run(folder, "ours==1.0", *ENDS, "--server", f"http://127.0.0.1:{live.free_port()}")
+    assert gone.code == 1 and "is the server running there?" in gone.said
+    assert run(folder, "ours==1.0", *ENDS, "--server", "x").code == 2
+
+
+@pytest.mark.clients
+def test_the_command_pushes_elsewhere_by_twine(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "dev" / "ours-1.0.tar.gz.asc").write_bytes(b"-----BEGIN PGP SIGNATURE-----\n")
+    with live.serve(packages=[tmp_path / "elsewhere"], passwords=folder / "keepers") as server:
+        words = ("ours==1.0", "--from", "dev", "--to", server.url, "--config", "index.toml")
+        wrong = run(folder, *words, TWINE_USERNAME="kim", TWINE_PASSWORD="wrong")
+        assert wrong.code == 1 and "twine: " in wrong.said
+        run(folder, *words, TWINE_USERNAME="kim", TWINE_PASSWORD="keeper").good()
+    expected = ["ours-1.0-py3-none-any.whl", "ours-1.0.tar.gz", "ours-1.0.tar.gz.asc"]
+    assert listed(tmp_path / "elsewhere") == expected
+    for name in expected:
+        assert (tmp_path / "elsewhere" / name).read_bytes() == (folder / "dev" / name).read_bytes()
+
+
+def test_without_twine_it_says_what_to_install(folder: Path) -> None:
+    (folder / "twine.py").write_text("raise ImportError('none')\n")
+    words = ("ours==1.0", "--from", "dev", "--to", "https://x.example.com/", "--config", "index.toml")
+    done = run(folder, *words, PYTHONPATH=f"{folder}:{live.SOURCE}")
+    assert done.code == 2 and "pip install 'pypiserver-lite[push]'" in done.said

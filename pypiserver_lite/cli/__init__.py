@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..config import settings
 from ..errors import ConfigError, PypiServerLiteError
 from .cached import cache
+from .push import push
 from .releases import names, unyank, yank
 from .serve import run
 from .users import passwd
@@ -23,6 +24,7 @@ _VERBS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "passwd": (passwd, "set or delete a user's password in a password file"),
     "yank": (yank, "hide a release from all who do not ask for exactly it"),
     "unyank": (unyank, "undo a yank"),
+    "push": (push, "publish a release of one index in another, as it is"),
     "names": (names, "show or release the names that are kept though their files are gone"),
     "cache": (cache, "show, prune, clear or fill what is kept of the upstream"),
 }
@@ -47,6 +49,7 @@ _MEANT = {
     "adduser": "passwd",
     "help": "--help",
     "htpasswd": "passwd",
+    "promote": "push",
     "serve": "run",
     "server": "run",
     "start": "run",
@@ -63,7 +66,6 @@ _ELSEWHERE = {
     "install": _INSTALL,
     "list": "a running server lists what it has at / and /simple/.",
     "publish": _UPLOAD,
-    "push": _UPLOAD,
     "remove": _REMOVE,
     "rm": _REMOVE,
     "search": "a running server has a search at /search.",

@@ -37,15 +37,16 @@ def passwd(argv: Sequence[str]) -> int:
     if given.stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
-        password = _ask(f"New password for {given.user}: ")
-        if _ask("Once more: ") != password:
+        password = ask(f"New password for {given.user}: ")
+        if ask("Once more: ") != password:
             raise ConfigError("the two passwords differ; nothing was changed")
     set_password(given.file, given.user, password)
     print(f"password of {given.user} set in {given.file}")
     return 0
 
 
-def _ask(prompt: str) -> str:
+def ask(prompt: str, flag: str = "--stdin") -> str:
+    """A password from the terminal, without showing it. Raises ConfigError where there is none, naming `flag`."""
     try:
         with warnings.catch_warnings():
             # What it would otherwise do: show the password, or read a pipe that is meant for another program.
@@ -53,5 +54,5 @@ def _ask(prompt: str) -> str:
             return getpass.getpass(prompt)
     except (getpass.GetPassWarning, EOFError) as error:
         raise ConfigError(
-            "there is no terminal to ask for the password; give it by standard input, with --stdin"
+            f"there is no terminal to ask for the password; give it by standard input, with {flag}"
         ) from error

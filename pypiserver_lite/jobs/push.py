@@ -6,12 +6,14 @@ which is pushed from there, and not an upstream's. What its policy hides cannot.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from packaging.utils import NormalizedName
 
-from ..errors import Invalid, Missing
+from ..errors import ConfigError, Invalid, Missing, Unavailable
 from ..model import Piece
 from ..site import Site
 
@@ -51,3 +53,34 @@ def find(source: Site, name: NormalizedName, version: str) -> Sequence[Piece]:
         if file is not None and (verdict := policy.verdict(file)):
             raise Missing(f"{piece.filename} is hidden here, so its release is not pushed: {verdict}")
     return pieces
+
+
+def push_outside(source: Site, address: str, name: NormalizedName, version: str) -> tuple[str, ...]:
+    """Upload the files of a release of `source` itself to another index by twine; their names.
+
+    Signatures go with them; marks of a yank do not, for twine knows none. Who
+    asks is for twine to find: in its variables, in ``.pypirc``, or by asking.
+    Raises ConfigError if it is not installed, Missing as `find` does,
+    Unavailable if the other index refuses one; those before it are there then.
+    """
+    try:
+        from twine.commands import upload
+        from twine.exceptions import TwineException
+    except ImportError as error:
+        raise ConfigError(
+            "twine is not installed, which uploads to indexes elsewhere: pip install 'pypiserver-lite[push]'"
+        ) from error
+    pieces = find(source, name, version)
+    with tempfile.TemporaryDirectory(prefix="pypiserver-lite-") as folder:
+        # By the names that they are listed under, wherever links led.
+        files = [(piece.filename, piece.body) for piece in pieces]
+        files += [(piece.filename + ".asc", piece.sides[".asc"]) for piece in pieces if ".asc" in piece.sides]
+        for filename, state in files:
+            Path(folder, filename).symlink_to(state.path)
+        try:
+            upload.main(
+                ["--repository-url", address, "--disable-progress-bar", *(f"{folder}/{name}" for name, _ in files)]
+            )
+        except (TwineException, OSError) as error:  # requests' own errors are OSErrors
+            raise Unavailable(f"twine: {error}") from error
+    return tuple(piece.filename for piece in pieces)

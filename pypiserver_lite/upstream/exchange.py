@@ -186,7 +186,7 @@ class Exchange:
         except Forbidden:
             raise
         except (Unavailable, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-            raised = _meaning(error, self._ways.whose(origin), origin, proxy, call)
+            raised = meaning(error, self._ways.whose(origin), origin, proxy, call)
             silent = isinstance(raised, Late) and self._heard < call.started
             # One connection that broke may be an idle one that had just been closed, or was forgotten on the way.
             if silent or isinstance(error, Unreachable):
@@ -215,7 +215,8 @@ class Exchange:
 _Ask = Callable[[str, Origin], urllib3.BaseHTTPResponse]
 
 
-def _meaning(error: BaseException, whose: str, origin: Origin, proxy: Proxy | None, call: Call) -> Unavailable:
+def meaning(error: BaseException, whose: str, origin: Origin, proxy: Proxy | None, call: Call) -> Unavailable:
+    """What an error of a library says of `whose` server, in our words."""
     if isinstance(error, Unavailable):
         return error
     if isinstance(error, requests.RequestException):
