@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from ..config.values import shown_size
 from ..errors import ConfigError
 from ..index import Index, Way
 from ..jobs.warm import clear, prune, read_requirements, warm
+from .which import add_index, index_of
 
 _CACHE = """Look after what 'run --fallback-mode cache' keeps of the upstream.
 
@@ -22,9 +24,11 @@ _CACHE = """Look after what 'run --fallback-mode cache' keeps of the upstream.
   pypiserver-lite cache clear                       remove everything
   pypiserver-lite cache warm -r requirements.txt    fetch what installing these needs, before anybody asks
 
-Name the same --cache-dir as for run, if you name one there."""
+Name the same --cache-dir as for run, if you name one there, or the same --config. With a file of settings, warm fetches
+what installing from the index --index NAME needs, from the upstreams that it has and by its policy."""
 
 _CACHE_SETTINGS = (
+    "config",
     "cache_dir",
     "cache_size",
     "fallback_url",
@@ -42,17 +46,21 @@ def cache(argv: Sequence[str]) -> int:
     """``cache``: show, prune, clear or fill what is kept of the upstream."""
     parser = load.make_parser("pypiserver-lite cache", _CACHE, names=_CACHE_SETTINGS)
     parser.usage = "%(prog)s {show,prune,clear,warm} [OPTIONS]"
+    add_index(parser)
     actions = ("show", "prune", "clear", "warm")
     parser.add_argument("action", choices=actions, metavar="{show,prune,clear,warm}", help="what to do")
     parser.add_argument("-r", "--requirements", metavar="FILE", type=Path, default=None, help="for warm: what to fetch")
     parser.add_argument("--every", action="store_true", default=False, help="for warm: all files of a release")
     given = vars(parser.parse_args(list(argv)))
-    action, requirements, every = given.pop("action"), given.pop("requirements"), given.pop("every")
-    config = load.from_settings({**load.from_variables(os.environ), **given, "fallback_mode": "cache"})
+    action, requirements, every, index = (given.pop(key) for key in ("action", "requirements", "every", "index"))
+    config = load.gather(given, os.environ)
+    name = index_of(config, index)
+    if config.index.upstreams is None:  # what is kept has no other use
+        config = dataclasses.replace(config, index=dataclasses.replace(config.index, fallback_mode="cache"))
     if action == "warm":
         if requirements is None:
             raise ConfigError("cache warm needs -r FILE, a requirements file such as pip freeze prints")
-        return _warm(config, requirements, every)
+        return _warm(config, name, requirements, every)
     store = site.build_cache(config)
     if action == "show":
         usage = store.usage()
@@ -66,16 +74,21 @@ def cache(argv: Sequence[str]) -> int:
     return 0
 
 
-def _warm(config: Config, requirements: Path, every: bool) -> int:
+def _warm(config: Config, name: str, requirements: Path, every: bool) -> int:
     from tqdm import tqdm
 
     observe.set_up(config.server)
-    remotes = site.build_remotes(config)
-    ways = [Way(name=str(at), serves=lambda name: True, source=remote) for at, remote in enumerate(remotes)]
+    if config.file is None:  # the folders need not be there
+        remotes = site.build_remotes(config)
+        ways = [Way(name=str(at), serves=lambda name: True, source=remote) for at, remote in enumerate(remotes)]
+        index, owned = Index(ways=ways), list[site.Closable](remotes)
+    else:
+        sites = site.build_all(config)
+        index, owned = sites.by_name[name].index, [sites]
     failed = 0
     # Drawn on a terminal only; in a pipe there is one line a file, and no bar.
     with tqdm(unit="step", disable=None, file=sys.stderr) as bar:
-        for event in warm(Index(ways=ways), read_requirements(requirements), every=every):
+        for event in warm(index, read_requirements(requirements), every=every):
             bar.total, bar.n = event.total, event.done
             bar.set_description_str(event.subject[:40])
             bar.refresh()
@@ -83,6 +96,6 @@ def _warm(config: Config, requirements: Path, every: bool) -> int:
             if event.outcome != "chosen":
                 size = f" ({shown_size(event.size)})" if event.size else ""
                 tqdm.write(f"{event.subject}: {event.outcome}{size}{f': {event.text}' if event.text else ''}")
-    for remote in remotes:
-        remote.close()
+    for thing in owned:
+        thing.close()
     return 1 if failed else 0

@@ -9,12 +9,17 @@ from collections.abc import Sequence
 
 from .. import site
 from ..config import load
+from ..config.indexes import ROOT
 from ..dists import normalize
 from ..errors import ConfigError
+from ..folder.store import Folder
+from .which import add_index, index_of
 
 _YANK = """Yank a release: installers pass over it, but for those who ask for exactly this version (PEP 592).
 
   pypiserver-lite yank acme-tools 1.0 ./packages --reason "loses data on Sundays"
+
+  pypiserver-lite yank acme-tools 1.0 --index dev        one of several, as --config FILE names them
 
 The files stay where they are. A running server sees it at the next request."""
 
@@ -36,7 +41,8 @@ def unyank(argv: Sequence[str]) -> int:
 
 
 def _release_parser(verb: str, description: str) -> load.Parser:
-    parser = load.make_parser(f"pypiserver-lite {verb}", description, names=["follow_links"])
+    parser = load.make_parser(f"pypiserver-lite {verb}", description, names=["config", "follow_links"])
+    add_index(parser)
     parser.add_argument("name", metavar="NAME", help="the project")
     parser.add_argument("version", metavar="VERSION", help="the release")
     parser.add_argument(
@@ -48,12 +54,25 @@ def _release_parser(verb: str, description: str) -> load.Parser:
 def _yank(parser: load.Parser, argv: Sequence[str], done: str) -> int:
     given = vars(parser.parse_intermixed_args(list(argv)))
     name, version, reason = given.pop("name"), given.pop("version"), given.pop("reason", None)
-    given = {key: value for key, value in given.items() if value != []}
-    config = load.gather(given, os.environ)
-    with contextlib.closing(site.build_folder(config)) as folder:
+    with contextlib.closing(_folder(given)) as folder:
         for filename in folder.yank(normalize(name), version, reason):
             print(f"{filename}: {done}")
     return 0
+
+
+def _folder(given: dict[str, object]) -> Folder:
+    """The folders that the words of a command name, or those of the index that they name. Raises ConfigError."""
+    word = str(given.pop("index"))
+    given = {key: value for key, value in given.items() if value != []}
+    config = load.gather(given, os.environ)
+    name = index_of(config, word)
+    if name != ROOT and "packages" in given:
+        raise ConfigError(f"--index {word} has folders of its own; name either these or others")
+    if not config.of(name).packages:
+        others = [other for other, index in config.indexes.items() if index.packages]
+        hint = f"; name one that has, with --index: {', '.join(others)}" if others else ""
+        raise ConfigError(f"the index {name} has no packages folder{hint}")
+    return site.build_folder(config, name)
 
 
 _NAMES = """Show the names that are kept from the upstream though they have no files, or let them go.
@@ -66,13 +85,14 @@ with 404 instead of being looked for upstream, where anybody may have taken that
   pypiserver-lite names release --all       all of them; also says that an empty folder is meant to be empty, where a
                                             server takes it for a disk that is not mounted and answers 503
 
-Of several folders, name all as for run and in that order: --in ./a --in ./b. Running servers notice by themselves. The
-names are written in .pypiserver-lite/names in the first packages folder."""
+Of several folders, name all as for run and in that order: --in ./a --in ./b; of several indexes one: --index dev.
+Running servers notice by themselves. The names are written in .pypiserver-lite/names in the first packages folder."""
 
 
 def names(argv: Sequence[str]) -> int:
     """``names``: list the names that are kept without files, or release them."""
-    parser = load.make_parser("pypiserver-lite names", _NAMES, names=["cache_dir", "follow_links"])
+    parser = load.make_parser("pypiserver-lite names", _NAMES, names=["config", "cache_dir", "follow_links"])
+    add_index(parser)
     parser.add_argument("action", choices=("list", "release"), metavar="{list,release}", help="what to do")
     parser.add_argument("names", nargs="*", default=[], metavar="NAME", help="for release: which")
     parser.add_argument("--all", action="store_true", default=False, help="for release: all names without files")
@@ -86,8 +106,7 @@ def names(argv: Sequence[str]) -> int:
         raise ConfigError("names list takes no names; it shows them all")
     if action == "release" and bool(some) == every:
         raise ConfigError("names release needs either names or --all; 'names list' shows them")
-    config = load.gather(given, os.environ)
-    with contextlib.closing(site.build_folder(config)) as folder:
+    with contextlib.closing(_folder(given)) as folder:
         if action == "list":
             kept = folder.kept()
             print(json.dumps(kept) if as_json else "\n".join(kept), end="\n" if kept or as_json else "")

@@ -150,7 +150,7 @@ def _choose(
         return [], "it names an address; only what the index has is fetched", False
     try:
         project = source.project(canonicalize_name(requirement.name))
-    except Unavailable as error:
+    except (Missing, Unavailable) as error:
         return [], str(error), True
     if project is None:
         return [], "there is no such project", True

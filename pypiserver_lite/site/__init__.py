@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VERSION",
+    "Closable",
     "Site",
     "Sites",
     "build",
