@@ -33,6 +33,10 @@ class Missing(PypiServerLiteError):
     """The thing asked for is not here, and nobody else will be asked."""
 
 
+class Hidden(Missing):
+    """The thing asked for is here, and a rule of the policy does not let it be seen."""
+
+
 class Conflict(PypiServerLiteError):
     """The request would replace something that must stay, for instance a file of the same name."""
 

@@ -12,39 +12,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
 from packaging.utils import NormalizedName
 
-from . import dists
-from .errors import Missing
+from .errors import Hidden, Missing
 from .kept import Kept
-from .model import Content, File, Project, Side, Source, State, Store
+from .model import Content, File, Opener, Policy, Project, Side, Source, State, Store, Verdict
+from .releases import joined
 
 _FILE_WEIGHT = 200  # bytes, nearly: a list's entry and a dictionary's
-
-
-class Verdict(Protocol):
-    """Why something is hidden."""
-
-    def __str__(self) -> str:
-        """A part of a sentence: which rule, and what of the file or project it means."""
-
-
-class Policy(Protocol):
-    """What an index shows of what it has."""
-
-    def governs(self, name: NormalizedName) -> bool:
-        """Whether a rule may hide a file of this project."""
-
-    def hides(self, name: NormalizedName) -> Verdict | None:
-        """Why the whole project is hidden, whatever files it has; ``None`` if it is not."""
-
-    def trim(self, project: Project) -> Project:
-        """The project without the files that are hidden now: the very same object while both stay the same."""
-
-    def verdict(self, file: File) -> Verdict | None:
-        """Why a file is hidden now; ``None`` if it is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,47 +61,53 @@ class Index:
     `reserved` tells why nobody else may be asked for a name that has no file
     in `own`, ``None`` if they may; `merges` for which names upstreams are
     asked all the same. `policy` governs all of it, in what is based on this
-    index too.
+    index too. `name` is what the settings call it.
     """
 
     def __init__(
         self,
         own: Store | None = None,
         *,
+        name: str = "/",
         bases: Sequence[Index] = (),
         ways: Sequence[Way] = (),
         reserved: Callable[[NormalizedName], str | None] = _nothing,
         merges: Callable[[NormalizedName], bool] | None = None,
         policy: Policy | None = None,
     ) -> None:
+        self.name = name
         self.own = own
         self.bases = tuple(bases)
         self.ways = tuple(ways)
         self.policy = policy
-        self._reserved = reserved
-        self._merges = merges or _never
+        self.reserved = reserved
+        self.merges = merges or _never
+        self.here, self.upstreams = Here(self), Upstreams(self)
         self._plain = policy is None and not self.bases
-        self._governed: bool = policy is not None or any(base._governed for base in self.bases)
+        own_policy = () if policy is None else (policy,)
+        self._policies: tuple[Policy, ...] = (*own_policy, *(one for base in self.bases for one in base._policies))
         self._joined = Kept[Project](lambda project: _FILE_WEIGHT * len(project.files))
         # One value, so that no thread pairs one state's parts with another's names.
         self._known: tuple[tuple[Sequence[NormalizedName], ...], Sequence[NormalizedName]] = (), ()
-        self._states: tuple[tuple[State, ...], State] | None = None
+        self._states: tuple[tuple[object, ...], State] | None = None
 
     def names(self) -> Sequence[NormalizedName]:
         """Every project of the folders, sorted; the same object while no folder's set changed.
 
+        Left out are those that the policy hides as a whole; not those of
+        which it hides every file there is for a while, whose page says so.
         What upstreams have is found by name.
         """
         parts: tuple[Sequence[NormalizedName], ...] = () if self.own is None else (self.own.names(),)
         parts += tuple(base.names() for base in self.bases)
-        if len(parts) == 1 and self.policy is None:
-            return parts[0]  # the very object of the folder
-        known = self._known
-        if len(known[0]) != len(parts) or any(map(operator.is_not, known[0], parts)):
-            every: set[NormalizedName] = set().union(*parts)
-            hides = _nothing if self.policy is None else self.policy.hides
-            known = self._known = parts, tuple(sorted(name for name in every if hides(name) is None))
-        return known[1]
+        if len(parts) == 1:
+            names = parts[0]  # the very object of the folder
+        else:
+            known = self._known
+            if len(known[0]) != len(parts) or any(map(operator.is_not, known[0], parts)):
+                known = self._known = parts, tuple(sorted(set[NormalizedName]().union(*parts)))
+            names = known[1]
+        return names if self.policy is None else self.policy.names(names)
 
     def filenames(self) -> Iterator[tuple[NormalizedName, str]]:
         """Every file of the folders: its project and its name, in the order of `names`."""
@@ -137,14 +120,18 @@ class Index:
                 yield name, file.filename
 
     def state(self, now: float | None = None) -> State:
-        """The state of all stores of the chain as one: the very same object while nothing changed."""
+        """The state of all stores of the chain as one: the very same object while nothing changed.
+
+        It is another one too when a policy's clock has ticked.
+        """
         states = tuple(store.state(now) for store in self.stores())
-        if len(states) == 1:
+        if len(states) == 1 and not self._policies:
             return states[0]
+        parts = (*states, *(policy.token() for policy in self._policies))
         known = self._states
-        if known is None or len(known[0]) != len(states) or any(map(operator.is_not, known[0], states)):
+        if known is None or len(known[0]) != len(parts) or any(map(operator.is_not, known[0], parts)):
             latest = max(states, key=lambda state: (state.serial, state.settled), default=State(0, True))
-            known = self._states = states, State(latest.serial, latest.settled)
+            known = self._states = parts, State(latest.serial, latest.settled)
         return known[1]
 
     def all_ways(self) -> tuple[Way, ...]:
@@ -165,50 +152,61 @@ class Index:
     def find(self, name: NormalizedName) -> Project | Elsewhere | None:
         """The project as this index shows it, or where clients are sent for it; ``None`` if nobody has it.
 
-        Raises Missing for one that is hidden or that nobody may be asked for, Unavailable.
+        Raises Missing for one that nobody may be asked for, Hidden for one of which the policy leaves nothing,
+        Unavailable.
         """
         own = self._own(name)
-        if own is not None and self._plain and not self._merges(name):
+        if own is not None and self._plain and not self.merges(name):
             return own
         local, reason = self._local(name, own)
         if reason is not None:
             if local is None:
-                raise Missing(self._hidden(name) or reason)
+                raise self._gone(name, reason)
             return local
         remote = self._remote(name, asked=False)
         if not isinstance(remote, Project):
-            if local is None and (hidden := self._hidden(name)):
-                raise Missing(hidden)
+            if local is None and self._policies and (hidden := self._hidden(name)):
+                raise hidden
             return local or remote
-        if self._governed and local is None and not remote.files:
-            raise Missing(f"no file of {name} is shown here; 'pypiserver-lite explain {name}' says why")
+        if self._policies and local is None and not remote.files and (hidden := self._hidden(name)):
+            raise hidden
         return remote if local is None else self._join(name, local, remote)
 
     def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
         """A file that `project` lists, or what belongs to it; ``None`` if no source has the project.
 
-        Raises Missing, Unavailable.
+        Raises Missing, Hidden, Unavailable.
         """
-        if self._governed:
-            self._check(name, filename)
-        content, has = self._open_own(name, filename, side)
+        if not self._plain or self.merges(name):
+            return self._open_listed(name, filename, side)
+        content = None if self.own is None else self.own.open(name, filename, side)
         if content is not None:
             return content
-        if has and not self._merges(name):
-            raise Missing(f"{name} has no file of that name")
-        _, reason = self._local(name, self._own(name))
+        reason = self.reserved(name)
         if reason is not None:
-            raise Missing(f"{name} has no file of that name" if has else reason)
-        content = self._open_remote(name, filename, side, asked=False)
-        if content is None and has:
-            raise Missing(f"{name} has no file of that name")
+            raise Missing(reason)
+        return self._open_remote(name, filename, side, asked=False)
+
+    def _open_listed(self, name: NormalizedName, filename: str, side: Side) -> Content | None:
+        """The very file that the page lists: another source may have another one of its name."""
+        project = self.project(name)
+        if project is None:
+            return None
+        file = project.by_filename.get(filename)
+        if file is None:
+            raise self._hidden(name, filename) or Missing(f"{name} has no file of that name")
+        if file.url:
+            return self._open_remote(name, filename, side, asked=False)
+        content = self._open_local(file, side)
+        if content is None:
+            raise Missing(f"{filename} is not here any more")
         return content
 
     def reserves(self, name: NormalizedName) -> str | None:
         """Why no upstream is asked for a name that has no file in the folders; ``None`` if one may be."""
-        if self._merges(name):
+        if self.merges(name):
             return None
-        return self._reserved(name) or next(filter(None, (base.reserves(name) for base in self.bases)), None)
+        return self.reserved(name) or next(filter(None, (base.reserves(name) for base in self.bases)), None)
 
     def local(self, name: NormalizedName) -> Project | None:
         """What the folders show of a project, whatever upstreams have; ``None`` for nothing. Raises Unavailable."""
@@ -219,54 +217,74 @@ class Index:
 
     def _local(self, name: NormalizedName, own: Project | None) -> tuple[Project | None, str | None]:
         """What the folders show of a project, of which the own one has `own`, and why no upstream may be asked."""
-        reason = self._reserved(name) if own is None else f"{name} is this index's own"
+        whole, reason = self._untrimmed(name, own)
+        if whole is None or self.policy is None:
+            return whole, reason
+        shown = self.policy.trim(whole, self.here)
+        return shown if shown.files else None, reason
+
+    def _untrimmed(self, name: NormalizedName, own: Project | None) -> tuple[Project | None, str | None]:
+        """As `_local`, before this index's own policy."""
+        reason = self.reserved(name) if own is None else f"{name} is this index's own"
         found = [] if own is None else [own]
         for base in self.bases:
             project, its_reason = base._local(name, base._own(name))
             found += [] if project is None else [project]
             reason = reason or its_reason
-        if self._merges(name):
+        if self.merges(name):
             reason = None
         if not found:
             return None, reason
-        shown = self._trimmed(found[0] if len(found) == 1 else self._join(name, *found))
-        return shown if shown.files or self.policy is None else None, reason
+        return found[0] if len(found) == 1 else self._join(name, *found), reason
 
     def _remote(self, name: NormalizedName, *, asked: bool) -> Project | Elsewhere | None:
         """What the upstreams show of a project; those that clients are sent to are `asked` where that is governed."""
+        found = self._untrimmed_remote(name, asked=asked)
+        if self.policy is None or not isinstance(found, Project):
+            return found
+        return self.policy.trim(found, self.upstreams)
+
+    def _untrimmed_remote(self, name: NormalizedName, *, asked: bool) -> Project | Elsewhere | None:
+        """As `_remote`, before this index's own policy; but for a name that it hides as a whole, nobody is asked."""
         if self.policy is not None and self.policy.hides(name):
             return None
-        asked = asked or self._merges(name) or (self.policy is not None and self.policy.governs(name))
+        asked = self._asks(name, asked)
+        found = self._of_ways(name, asked=asked)
+        some = (base._remote(name, asked=asked) for base in self.bases)
+        return next((one for one in some if one is not None), None) if found is None else found
+
+    def _of_ways(self, name: NormalizedName, *, asked: bool) -> Project | Elsewhere | None:
+        """What the first of its own upstreams has that has a project."""
         for way in self.ways:
             if way.serves(name):
                 if way.address is not None and not asked:
                     return Elsewhere(f"{way.address}{name}/")
                 project = None if way.source is None else way.source.project(name)
                 if project is not None:
-                    return self._trimmed(project)
-        for base in self.bases:
-            found = base._remote(name, asked=asked)
-            if found is not None:
-                return self._trimmed(found) if isinstance(found, Project) else found
+                    return project
         return None
 
-    def _open_own(self, name: NormalizedName, filename: str, side: Side) -> tuple[Content | None, bool]:
-        """A file of the folders, and whether any of them has the project."""
-        has = False
-        try:
-            content = None if self.own is None else self.own.open(name, filename, side)
-        except Missing:
-            content, has = None, True
-        for base in self.bases if content is None else ():
-            content, its = base._open_own(name, filename, side)
-            has = has or its
-            if content is not None:
-                break
-        return content, has or content is not None
+    def _asks(self, name: NormalizedName, asked: bool) -> bool:
+        """Whether upstreams are asked for a name that clients are else sent to them for."""
+        return asked or self.merges(name) or (self.policy is not None and self.policy.governs(name))
+
+    def _open_local(self, file: File, side: Side) -> Content | None:
+        """A file of the folders: of the first store that lists this very one, else of the first that has its name."""
+        name, filename = file.project, file.filename
+        sources = [] if self.own is None else [(self._own(name), partial(self.own.open, name, filename, side))]
+        sources += [
+            (base._local(name, base._own(name))[0], partial(base._open_local, file, side)) for base in self.bases
+        ]
+        listed = [(project.by_filename.get(filename), opens) for project, opens in sources if project is not None]
+        opens = next((opens for its, opens in listed if its == file), None)
+        opens = opens or next((opens for its, opens in listed if its is not None), None)
+        return None if opens is None else opens()
 
     def _open_remote(self, name: NormalizedName, filename: str, side: Side, *, asked: bool) -> Content | None:
         """A file of the upstream that has the project first."""
-        asked = asked or self._merges(name) or (self.policy is not None and self.policy.governs(name))
+        if self.policy is not None and self.policy.hides(name):
+            return None
+        asked = self._asks(name, asked)
         for way in self.ways:
             if way.serves(name):
                 if way.address is not None and not asked:
@@ -274,51 +292,78 @@ class Index:
                 content = None if way.source is None else way.source.open(name, filename, side)
                 if content is not None:
                     return content
-        for base in self.bases:
-            content = base._open_remote(name, filename, side, asked=asked)
-            if content is not None:
-                return content
-        return None
+        found = (base._open_remote(name, filename, side, asked=asked) for base in self.bases)
+        return next((content for content in found if content is not None), None)
 
-    def _check(self, name: NormalizedName, filename: str) -> None:
-        """Raise Missing for a file that `project` does not list."""
-        project = self.project(name)
-        if project is not None and filename not in project.by_filename:
-            raise Missing(f"{name} has no file of that name here, or this index's policy hides it")
+    def _gone(self, name: NormalizedName, reason: str) -> Missing:
+        """Why a name that no upstream may be asked for has no page."""
+        return (self._hidden(name) if self._policies else None) or Missing(reason)
 
-    def _trimmed(self, project: Project) -> Project:
-        """A project without what the policy hides; nobody else is asked for one that has nothing left."""
-        return project if self.policy is None else self.policy.trim(project)
+    def _hidden(self, name: NormalizedName, filename: str | None = None) -> Hidden | None:
+        """Which rule hides a file, or the newest one of a project without any; ``None``: none does."""
+        found = self._why_here(name, filename)
+        if found is None and self._untrimmed(name, self._own(name))[1] is None:
+            found = self._why_upstream(name, filename, asked=False)
+        if found is None:
+            return None
+        what, verdict = found
+        return Hidden(f"{what} is hidden here by {verdict}; 'pypiserver-lite explain {name}' says more")
 
-    def _hidden(self, name: NormalizedName) -> str | None:
-        """Which policy of the chain hides a whole project, in a sentence; ``None`` if none does."""
+    def _why_here(self, name: NormalizedName, filename: str | None) -> tuple[str, Verdict] | None:
+        """What of the folders' is hidden, and the rule that does it: this index's own, else one of a base's."""
+        whole, _ = self._untrimmed(name, self._own(name))
+        mine = self._whole(name) or self._ruled(whole, self.here, filename)
+        return mine or next(filter(None, (base._why_here(name, filename) for base in self.bases)), None)
+
+    def _why_upstream(self, name: NormalizedName, filename: str | None, *, asked: bool) -> tuple[str, Verdict] | None:
+        """As `_why_here`, of what upstreams have; none is asked that is not asked for the project."""
+        hidden = self._whole(name)
+        if hidden is not None:
+            return hidden
+        asked = self._asks(name, asked)
+        found = self._of_ways(name, asked=asked)
+        for base in self.bases if found is None else ():
+            why, found = base._why_upstream(name, filename, asked=asked), base._remote(name, asked=asked)
+            if why is not None or found is not None:
+                return self._ruled(found, self.upstreams, filename) or why
+        return self._ruled(found, self.upstreams, filename)
+
+    def _whole(self, name: NormalizedName) -> tuple[str, Verdict] | None:
         verdict = None if self.policy is None else self.policy.hides(name)
-        if verdict is not None:
-            return f"{name} is hidden here: {verdict}"
-        return next(filter(None, (base._hidden(name) for base in self.bases)), None)
+        return None if verdict is None else (name, verdict)
+
+    def _ruled(self, found: object, source: Opener, filename: str | None) -> tuple[str, Verdict] | None:
+        """Which file of a project this index's own policy hides (any, but the newest, if none is named), and why."""
+        if self.policy is None or not isinstance(found, Project):
+            return None
+        hidden = self.policy.verdicts(found, source)
+        what = filename or next((file.filename for file in reversed(found.files) if file.filename in hidden), "")
+        return (what, hidden[what][0]) if what in hidden else None
 
     def _join(self, name: NormalizedName, *projects: Project) -> Project:
         """Several projects of one name as one; of two files that are the same part of a release the first wins."""
-        return self._joined.get((name, len(projects)), projects, _join, projects)
+        return self._joined.get((name, len(projects)), projects, joined, projects)
 
 
-def _join(projects: Sequence[Project]) -> Project:
-    files: dict[str, File] = {}
-    parts: set[object] = set()
-    for project in projects:
-        new = [file for file in project.files if file.filename not in files and _part(file) not in parts]
-        files.update((file.filename, file) for file in new)
-        parts.update(map(_part, new))
-    versions = {version for project in projects for version in project.versions}
-    first = next((project for project in projects if project.status != "active"), projects[0])
-    return Project(
-        name=projects[0].name,
-        files=tuple(sorted(files.values(), key=lambda file: (dists.version_key(file.version), file.filename))),
-        versions=tuple(sorted(versions, key=dists.version_key)),
-        status=first.status,
-        reason=first.reason,
-    )
+class Here:
+    """Opens what the folders of an index and its bases show, before the policy of the index itself."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
+        """A file, or what belongs to it; ``None`` if there is none. Raises Unavailable."""
+        project, _ = self._index._untrimmed(name, self._index._own(name))
+        file = None if project is None else project.by_filename.get(filename)
+        return None if file is None else self._index._open_local(file, side)
 
 
-def _part(file: File) -> object:
-    return dists.part_of_release(file.filename, file.project) or file.filename
+class Upstreams:
+    """Opens what the upstreams of an index and its bases have."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
+        """A file, or what belongs to it; ``None`` if no upstream has the project. Raises Missing, Unavailable."""
+        return self._index._open_remote(name, filename, side, asked=True)

@@ -87,6 +87,19 @@ class Project(_Followed):
         object.__setattr__(self, "by_filename", {file.filename: file for file in self.files})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Why something is hidden."""
+
+    rule: str
+    """The rule of a policy, by its name in the file of settings."""
+    reason: str
+    """What of the file or project it means: the rest of a sentence, which stays true while the file is hidden."""
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.reason}"
+
+
 class FileState(NamedTuple):
     """What tells one state of a file from another; two equal ones have the same bytes, once they are seconds old."""
 
@@ -196,7 +209,17 @@ class User:
     name: str
 
 
-class Source(Protocol):
+class Opener(Protocol):
+    """Something that opens files."""
+
+    def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
+        """One file of a project, or what belongs to it; ``None`` if the *project* is not here.
+
+        Raises Missing if the project is here and has no such file, Unavailable when we cannot say.
+        """
+
+
+class Source(Opener, Protocol):
     """Something that holds projects: a folder, an upstream, several sources in order."""
 
     def names(self) -> Sequence[NormalizedName]:
@@ -209,12 +232,6 @@ class Source(Protocol):
         """The project, or ``None`` if it is not ours; the very same object while nothing about it changed.
 
         Raises Unavailable when we cannot say; that ends the search.
-        """
-
-    def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
-        """One file of a project, or what belongs to it; ``None`` if the *project* is not ours.
-
-        Raises Missing if the project is ours and has no such file, Unavailable when we cannot say.
         """
 
 
@@ -277,6 +294,31 @@ class Store(Source, Protocol):
 
         Raises Conflict if any cannot be without replacing something, NoSpace or ReadOnly when the disk refuses.
         """
+
+
+class Policy(Protocol):
+    """What an index shows of what it has."""
+
+    def governs(self, name: NormalizedName) -> bool:
+        """Whether a rule may hide a file of this project."""
+
+    def hides(self, name: NormalizedName) -> Verdict | None:
+        """Why the whole project is hidden, whatever files it has; ``None`` if it is not."""
+
+    def names(self, names: Sequence[NormalizedName]) -> Sequence[NormalizedName]:
+        """Those that are not hidden as a whole: the very same object while both stay the same."""
+
+    def trim(self, project: Project, source: Opener) -> Project:
+        """The project without the files that are hidden now: the very same object while both stay the same.
+
+        `source` opens its files, for what their core metadata says.
+        """
+
+    def verdicts(self, project: Project, source: Opener) -> Mapping[str, Sequence[Verdict]]:
+        """The files of a project that are hidden now, each with every rule that hides it, in order."""
+
+    def token(self) -> object:
+        """The very same object while no rule may say something else of anything that was asked before."""
 
 
 class KeptUp(Protocol):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from . import archives, dists
 from .errors import DiskFailed, Missing
 from .metadata import NOTHING, About, parse
-from .model import Content, File, LocalFile, Project, Source, Stream
+from .model import Content, File, LocalFile, Opener, Project, Stream
 
 
-def about(project: Project, version: str, index: Source) -> About:
+def about(project: Project, version: str, index: Opener) -> About:
     """What a release says of itself, from the first of its files that can be read.
 
     Raises Unavailable if its source cannot say now.
@@ -22,7 +24,7 @@ def about(project: Project, version: str, index: Source) -> About:
     return NOTHING
 
 
-def _metadata(project: Project, file: File, index: Source) -> bytes | None:
+def _metadata(project: Project, file: File, index: Opener) -> bytes | None:
     try:
         if file.core_metadata is not None:
             return _bytes(index.open(project.name, file.filename, ".metadata"))
@@ -59,3 +61,27 @@ def release(project: Project, version: str) -> str:
         if dists.same_version(known, version):
             return known
     raise Missing(f"{project.name} has no release {version[:100]}")
+
+
+def joined(projects: Sequence[Project]) -> Project:
+    """Several projects of one name as one; of two files that are the same part of a release the first wins."""
+    files: dict[str, File] = {}
+    parts: set[object] = set()
+    for project in projects:
+        new = [file for file in project.files if file.filename not in files and part(file) not in parts]
+        files.update((file.filename, file) for file in new)
+        parts.update(map(part, new))
+    versions = {version for project in projects for version in project.versions}
+    first = next((project for project in projects if project.status != "active"), projects[0])
+    return Project(
+        name=projects[0].name,
+        files=tuple(sorted(files.values(), key=lambda file: (dists.version_key(file.version), file.filename))),
+        versions=tuple(sorted(versions, key=dists.version_key)),
+        status=first.status,
+        reason=first.reason,
+    )
+
+
+def part(file: File) -> object:
+    """What a file is of its project, of which there is one alone; spellings make no difference."""
+    return dists.part_of_release(file.filename, file.project) or file.filename

@@ -48,9 +48,10 @@ def find(source: Site, name: NormalizedName, version: str) -> Sequence[Piece]:
         return pieces
     if verdict := policy.hides(name):
         raise Missing(f"{name} is hidden here, and not pushed: {verdict}")
+    hidden = policy.verdicts(project, source.store)
     for piece in pieces:
-        file = project.by_filename.get(piece.filename)
-        if file is not None and (verdict := policy.verdict(file)):
+        if piece.filename in hidden:
+            verdict = hidden[piece.filename][0]
             raise Missing(f"{piece.filename} is hidden here, so its release is not pushed: {verdict}")
     return pieces
 

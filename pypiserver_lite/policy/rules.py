@@ -17,13 +17,17 @@ class Names:
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        normalized = (re.sub(r"[-_.]+", "-", pattern.strip()).lower() for pattern in patterns)
-        expressions = [fnmatch.translate(pattern) for pattern in normalized if pattern]
-        self._match = re.compile("|".join(expressions)).match if expressions else None
+        normalized = {pattern: re.sub(r"[-_.]+", "-", pattern.strip()).lower() for pattern in patterns}
+        self._expressions = {pattern: fnmatch.translate(text) for pattern, text in normalized.items() if text}
+        self._match = re.compile("|".join(self._expressions.values())).match if self._expressions else None
 
     def has(self, name: NormalizedName) -> bool:
         """Whether the project is one of them."""
         return self._match is not None and self._match(name) is not None
+
+    def pattern(self, name: NormalizedName) -> str | None:
+        """The first of the patterns that means a project, as it was given."""
+        return next((pattern for pattern, text in self._expressions.items() if re.match(text, name)), None)
 
 
 class Reserved:
@@ -39,7 +43,7 @@ class Reserved:
     def refuses(self, name: NormalizedName) -> str | None:
         """Why nobody else may be asked for this name; ``None`` if they may."""
         if self._names.has(name):
-            return f"{name} is reserved for this index (--private), and has no files here"
+            return f"{name} is reserved for this index (--private '{self._names.pattern(name)}'), and has no files here"
         if self._had(name):
             return (
                 f"{name} was here and has no files any more, or links that are not served (see the log); "

@@ -6,11 +6,12 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from packaging.utils import NormalizedName
 
-from ..config.indexes import ROOT
+from ..config.indexes import ROOT, PolicySettings
 from ..config.settings import Config, IndexSettings
 from ..config.values import NO_PASSWORDS, Sendfile
 from ..errors import ConfigError
@@ -21,6 +22,8 @@ from ..index import Index, Way
 from ..kept import Turnstile
 from ..model import KeptUp, Store
 from ..policy.governed import Governed
+from ..policy.licensing import Licensing
+from ..policy.remembered import Remembered
 from ..policy.rules import Names, Reserved
 from ..rights.gate import Gate
 from ..rights.may import Rules
@@ -125,6 +128,8 @@ class Shared:
     """What may wait long passes it, of all kinds together."""
     folders: dict[object, Folder] = field(default_factory=dict)
     gates: dict[object, Gate] = field(default_factory=dict)
+    memories: dict[Path, Licensing] = field(default_factory=dict)
+    """What policies remember, by its database."""
     started: float = field(default_factory=time.monotonic)
 
 
@@ -241,14 +246,25 @@ class _Builder:
         policy = settings.policy
         index = Index(
             store,
+            name=name,
             bases=bases,
             ways=ways,
             reserved=reserved.refuses,
             merges=Names(policy.merge).has if policy is not None and policy.merge else None,
-            policy=Governed(policy) if policy is not None else None,
+            policy=None if policy is None else self._governed(policy),
         )
         self._indexes[name], self._stores[name] = index, store
         return index
+
+    def _governed(self, policy: PolicySettings) -> Governed:
+        path, memories = cache_dir(self._config) / "policies.sqlite3", self.shared.memories
+        if path not in memories:
+            known = self._before.shared.memories.get(path) if self._before is not None else None
+            # Who waits for licences leaves most threads to others.
+            waiting = Turnstile(max(1, threads(self._config) // 8), within=self.shared.slow)
+            memories[path] = known or Licensing(Remembered(path), waiting)
+            self.owned.append(memories[path])
+        return Governed(policy, memories[path])
 
     def _store(self, settings: IndexSettings) -> Store:
         if not settings.packages:

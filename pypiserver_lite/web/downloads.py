@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import NormalizedName
 
 from ..dists import parse_filename, project_of, try_normalize
-from ..errors import Missing
+from ..errors import Hidden, Missing
 from ..kept import Kept
 from ..model import Content, FileState, LocalFile, Side
 from . import answers, files
@@ -83,15 +83,19 @@ def _content(site: Site, path: str) -> tuple[Content, str]:
         raise Missing("no such file here")
     side: Side = next((side for side in SIDES if filename.endswith(side)), "")
     filename = filename.removesuffix(side)
+    hidden = None
     for name in _owners(folders, filename):
         try:
             content = site.index.open(name, filename, side)
+        except Hidden as error:
+            hidden = error
+            continue
         except Missing:
             continue
         if content is not None:
             break
     else:
-        raise Missing(f"no file {filename + side} here")
+        raise hidden or Missing(f"no file {filename + side} here")
     return content, filename + side
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from packaging.utils import NormalizedName
+
 from ..dists import normalize, try_normalize
-from ..errors import Invalid, Missing
+from ..errors import Hidden, Invalid, Missing
 from ..kept import Kept
 from ..model import File, Project, Source, State
 from ..releases import release
@@ -71,11 +73,12 @@ class Calls:
         catalogue = self._overview.catalogue()
         queries = words if operator == "or" else [" ".join(words)]
         names = dict.fromkeys(name for query in queries if query for name in catalogue.find(query)[:MOST_HITS])
-        return [self._hit(catalogue, name, number) for number, name in enumerate(list(names)[:MOST_HITS])]
+        found = ((name, self._shown(name)) for name in list(names)[:MOST_HITS])
+        hits = [(name, project) for name, project in found if project is not None]
+        return [self._hit(catalogue, *hit, number) for number, hit in enumerate(hits)]
 
-    def _hit(self, catalogue: Catalogue, name: Any, number: int) -> dict[str, object]:
-        project = self._index.project(name)
-        version = project.versions[-1] if project and project.versions else ""
+    def _hit(self, catalogue: Catalogue, name: NormalizedName, project: Project, number: int) -> dict[str, object]:
+        version = project.versions[-1] if project.versions else ""
         # pypiserver answers the version as summary where there is none; clients print it beside the name.
         summary = catalogue.hit(name).summary or version
         return {"_pypi_ordering": number, "name": name, "version": version, "summary": summary}
@@ -119,7 +122,14 @@ class Calls:
         return legacy_json.release_info(project, spelled, self._index, self._address) if project else {}
 
     def _project(self, name: str) -> Project | None:
-        return self._index.project(normalize(name)) if try_normalize(name) else None
+        return self._shown(normalize(name)) if try_normalize(name) else None
+
+    def _shown(self, name: NormalizedName) -> Project | None:
+        """A project; ``None`` for one that is not here, or hidden."""
+        try:
+            return self._index.project(name)
+        except Hidden:
+            return None
 
     def _release(self, name: str, version: str) -> tuple[Project | None, str]:
         project = self._project(name)

@@ -1,0 +1,462 @@
+"""What an index shows under a policy: the same on every page, in every list and for every file, at every moment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import dumps, loads
+
+import faulty_upstream as faulty
+import live
+import pytest
+from builders import make_sdist, make_wheel, metadata
+from packaging.utils import NormalizedName
+from wsgi_client import Client
+
+from pypiserver_lite import make_app
+from pypiserver_lite.config.indexes import PolicySettings
+from pypiserver_lite.config.settings import POLICY_KEYS
+from pypiserver_lite.model import File, Project
+from pypiserver_lite.policy.governed import Governed
+from pypiserver_lite.policy.licensing import Licensing
+from pypiserver_lite.policy.remembered import Remembered
+
+JSON = "application/vnd.pypi.simple.v1+json"
+LONG_AGO = "2020-01-02T03:04:05Z"
+DAY = 86_400
+
+
+@pytest.fixture
+def upstream() -> Iterator[faulty.FaultyUpstream]:
+    with faulty.upstream() as server:
+        yield server
+
+
+def put(server: faulty.FaultyUpstream, place: Path, name: str, version: str, *lines: str, **facts: Any) -> str:
+    """A wheel at the upstream; its file name."""
+    wheel = make_wheel(place, name, version, *lines)
+    facts = {"upload_time": LONG_AGO, "metadata": metadata(name, version, *lines), **facts}
+    server.add(name, wheel.name, wheel.read_bytes(), **facts)
+    return wheel.name
+
+
+def have(folder: Path, name: str, version: str, *lines: str, age: float = 100 * DAY, make: Any = make_wheel) -> Path:
+    """A distribution in a folder, of some seconds ago."""
+    path: Path = make(folder, name, version, *lines)
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+@contextmanager
+def served(place: Path, text: str) -> Iterator[Client]:
+    """The indexes of a file of settings."""
+    (place / "index.toml").write_text(f'cache_dir = "cache"\nallow_host = "*"\n{text}')
+    app = make_app(config=place / "index.toml")
+    try:
+        yield Client(app)
+    finally:
+        app.close()
+
+
+def listed(client: Client, name: str, root: str = "/", status: int = 200) -> list[str]:
+    """The files of a page."""
+    answer = client.get(f"{root}simple/{name}/", status, Accept=JSON)
+    return [file["filename"] for file in answer.json["files"]] if status == 200 else []
+
+
+def called(client: Client, method: str, *parameters: Any) -> Any:
+    """What an XML-RPC call returns."""
+    body = dumps(parameters, method).encode()
+    return loads(client.post("/RPC2", body, "text/xml").body)[0][0]
+
+
+OWN = 'packages = ["packages"]\nupstreams = []\n[policy]\n'
+THEIRS = 'upstreams = ["up"]\n[upstream.up]\nurl = "{url}"\nmode = "{mode}"\n[policy]\n'
+BASED = """bases = ["below"]
+[index.below]
+packages = ["packages"]
+[index.below.policy]
+"""
+MERGED = f'packages = ["elsewhere"]\n{THEIRS}merge = ["*"]\n'.replace("{mode}", "cache")
+ARRANGEMENTS = {
+    "own": OWN,
+    "based": BASED,
+    "cache": THEIRS.replace("{mode}", "cache"),
+    "proxy": THEIRS.replace("{mode}", "proxy"),
+    "redirect": THEIRS.replace("{mode}", "redirect"),
+    "merged": MERGED,
+}
+
+
+@pytest.mark.parametrize("kind", ARRANGEMENTS)
+def test_a_file_that_is_hidden_is_nowhere(kind: str, tmp_path: Path, upstream: faulty.FaultyUpstream) -> None:
+    for version in ("1.0", "2.0"):
+        wheel = have(tmp_path / "packages", "foo", version)
+        wheel.with_name(f"{wheel.name}.asc").write_text("signed")
+        put(upstream, tmp_path / "made", "foo", version, gpg_sig=True)
+        upstream.stored[f"/files/{wheel.name}.asc"] = faulty.Stored(b"signed")
+    make_wheel(tmp_path / "elsewhere", "foo", "0.9")
+    shown, hidden = "foo-1.0-py3-none-any.whl", "foo-2.0-py3-none-any.whl"
+    text = ARRANGEMENTS[kind].format(url=upstream.url)
+    with served(tmp_path, f'{text}deny = ["foo>=2"]\n') as client:
+        assert shown in listed(client, "foo") and hidden not in listed(client, "foo")
+        assert hidden not in client.get("/simple/foo/", Accept="text/html").text
+        for side in ("", ".metadata", ".asc"):
+            client.get(f"/packages/foo/{shown}{side}")
+            answer = client.get(f"/packages/foo/{hidden}{side}", 404)
+            assert answer.text.startswith(f"{hidden} is hidden here by deny: foo 2.0 is denied ('foo>=2')")
+            assert "pypiserver-lite explain foo" in answer.text
+        assert hidden not in client.get("/packages/").text
+        assert hidden not in client.get("/pypi/foo/json").text
+        client.get("/pypi/foo/2.0/json", 404)
+        client.get("/project/foo/2.0/", 404)
+        assert client.get("/pypi/foo/json").json["info"]["version"] == "1.0"
+        assert "2.0" not in called(client, "package_releases", "foo")
+        assert called(client, "release_urls", "foo", "2.0") == []
+        assert shown in client.get("/project/foo/1.0/").text
+
+
+@pytest.mark.parametrize("kind", ARRANGEMENTS)
+def test_a_name_that_is_hidden_is_in_no_list_and_nobody_is_asked_for_it(
+    kind: str, tmp_path: Path, upstream: faulty.FaultyUpstream
+) -> None:
+    for name in ("bad-one", "good-one"):
+        have(tmp_path / "packages", name, "1.0")
+        put(upstream, tmp_path / "made", name, "1.0")
+    (tmp_path / "elsewhere").mkdir()
+    for rule in ('deny = ["Bad.*"]', 'allow = ["good-*"]'):
+        with served(tmp_path, f"{ARRANGEMENTS[kind].format(url=upstream.url)}{rule}\n") as client:
+            if kind == "redirect":  # no rule can hide a file of it
+                client.get("/simple/good-one/", 302)
+            else:
+                assert listed(client, "good-one") == ["good_one-1.0-py3-none-any.whl"]
+            text = client.get("/simple/bad-one/", 404).text
+            assert re.match(r"bad-one is hidden here by (deny|allow): bad-one is ", text)
+            client.get("/packages/bad-one/bad_one-1.0-py3-none-any.whl", 404)
+            client.get("/project/bad-one/", 404)
+            client.get("/pypi/bad-one/json", 404)
+            for page in ("/simple/", "/packages/", "/search?q=one"):
+                assert "bad-one" not in client.get(page).text and "bad_one" not in client.get(page).text
+            assert "bad-one" not in called(client, "list_packages")
+            assert called(client, "package_releases", "bad-one") == []
+    assert not [path for path in upstream.paths() if "bad" in path]
+
+
+def test_a_policy_of_a_base_governs_what_comes_through_it(tmp_path: Path, upstream: faulty.FaultyUpstream) -> None:
+    put(upstream, tmp_path / "made", "lib", "1.0")
+    put(upstream, tmp_path / "made", "lib", "2.0rc1")
+    put(upstream, tmp_path / "made", "bad", "1.0")
+    have(tmp_path / "prod", "ours", "1.0")
+    have(tmp_path / "prod", "ours", "1.0", make=make_sdist)
+    have(tmp_path / "dev", "ours", "2.0", make=make_sdist)
+    text = f"""
+upstreams = ["up"]
+[upstream.up]
+url = "{upstream.url}"
+[policy]
+prereleases = false
+deny = ["bad"]
+[index.prod]
+packages = ["prod"]
+bases = ["/"]
+[index.prod.policy]
+wheels_only = true
+[index.dev]
+packages = ["dev"]
+bases = ["prod"]
+"""
+    with served(tmp_path, text) as client:
+        for root in ("/", "/prod/", "/dev/"):
+            assert listed(client, "lib", root) == ["lib-1.0-py3-none-any.whl"]
+            client.get(f"{root}packages/lib/lib-2.0rc1-py3-none-any.whl", 404)
+            assert "hidden here by deny" in client.get(f"{root}simple/bad/", 404).text
+        assert listed(client, "ours", "/dev/") == ["ours-1.0-py3-none-any.whl", "ours-2.0.tar.gz"]
+        assert listed(client, "ours", "/prod/") == ["ours-1.0-py3-none-any.whl"]
+        client.get("/dev/packages/ours/ours-2.0.tar.gz")
+        assert "wheels_only" in client.get("/dev/packages/ours/ours-1.0.tar.gz", 404).text
+    assert "/simple/bad/" not in upstream.paths()
+
+
+def test_the_bytes_are_those_of_the_file_that_the_page_lists(tmp_path: Path, upstream: faulty.FaultyUpstream) -> None:
+    """Of two files of one name, a rule hides the one that would be the first."""
+    ours = make_wheel(tmp_path / "packages", "foo", "1.0", payload=b"x" * 5000)
+    theirs = make_wheel(tmp_path / "made", "foo", "1.0")
+    upstream.add("foo", theirs.name, theirs.read_bytes(), upload_time=LONG_AGO)
+    text = MERGED.replace("elsewhere", "packages").format(url=upstream.url)
+    for size, wheel in (("4kB", theirs), ("1MB", ours)):
+        with served(tmp_path, f'{text}size = "{size}"\n') as client:
+            (file,) = client.get("/simple/foo/", Accept=JSON).json["files"]
+            data = client.get(f"/packages/foo/{wheel.name}").body
+            assert data == wheel.read_bytes() and file["hashes"]["sha256"] == hashlib.sha256(data).hexdigest()
+
+
+def test_a_page_without_any_file_says_which_rule_and_whom_to_ask(
+    tmp_path: Path, upstream: faulty.FaultyUpstream
+) -> None:
+    have(tmp_path / "packages", "ours", "1.0", age=0)
+    put(upstream, tmp_path / "made", "theirs", "1.0", upload_time=None)
+    put(upstream, tmp_path / "made", "ours", "9.0")
+    text = ARRANGEMENTS["cache"].format(url=upstream.url)
+    with served(tmp_path, f'packages = ["packages"]\n{text}cooldown = "7d"\n') as client:
+        for name, came in (("ours", "uploaded"), ("theirs", "first seen")):
+            for path in (f"/simple/{name}/", f"/project/{name}/", f"/packages/{name}/{name}-1.0-py3-none-any.whl"):
+                said = client.get(path, 404).text
+                assert said.startswith(f"{name}-1.0-py3-none-any.whl is hidden here by cooldown: {came} 20")
+                assert said.endswith(f"'pypiserver-lite explain {name}' says more\n")
+        # Nobody else gets to answer for a name that is here, though hidden.
+        assert "/simple/ours/" not in upstream.paths()
+        assert called(client, "search", {"name": "ours"}, "and") == []
+
+
+def test_where_clients_are_sent_elsewhere_what_is_governed_is_asked_for_them(
+    tmp_path: Path, upstream: faulty.FaultyUpstream
+) -> None:
+    for name in ("free", "held"):
+        put(upstream, tmp_path / "made", name, "1.0")
+        put(upstream, tmp_path / "made", name, "2.0")
+    with served(tmp_path, f'{ARRANGEMENTS["redirect"].format(url=upstream.url)}deny = ["held>1"]\n') as client:
+        assert client.get("/simple/free/", 302).headers["Location"] == f"{upstream.url}free/"
+        assert upstream.paths() == []
+        assert listed(client, "held") == ["held-1.0-py3-none-any.whl"]
+        client.get("/packages/held/held-1.0-py3-none-any.whl")
+
+
+def test_first_sights_outlive_a_restart_and_end_with_the_cache(tmp_path: Path, upstream: faulty.FaultyUpstream) -> None:
+    put(upstream, tmp_path / "made", "foo", "1.0", upload_time=None)
+    text = ARRANGEMENTS["proxy"].format(url=upstream.url)
+
+    def said() -> str:
+        with served(tmp_path, f'{text}cooldown = "7d"\n') as client:
+            return client.get("/simple/foo/", 404).text
+
+    first = said()
+    database = tmp_path / "cache" / "policies.sqlite3"
+    # As if it had been seen eight days ago.
+    memory = Remembered(database)
+    memory._database.change("UPDATE remembered SET value = value - ?", [(8 * DAY,)])
+    memory.close()
+    with served(tmp_path, f'{text}cooldown = "7d"\n') as client:
+        assert listed(client, "foo") == ["foo-1.0-py3-none-any.whl"]
+    for path in database.parent.glob("policies.sqlite3*"):
+        path.unlink()
+    assert "first seen" in first and said()[:60] == first[:60]
+
+
+class Clock:
+    """Tells the seconds that it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Nobody:
+    """A source without a file."""
+
+    def open(self, name: NormalizedName, filename: str, side: str = "") -> None:
+        return None
+
+
+def governed(clock: Clock, remembered: Remembered | None = None, **said: Any) -> Governed:
+    """A policy as the file of settings says it."""
+    settings = PolicySettings(**{key: POLICY_KEYS[key].parse(value) for key, value in said.items()})
+    return Governed(settings, Licensing(remembered or Remembered(None), clock=clock), clock=clock)
+
+
+def a_project(clock: Clock, *ages: float | None, name: str = "foo") -> Project:
+    """A project with a version for each age in seconds; ``None``: of unknown age."""
+    files = tuple(
+        File(
+            filename=f"{name}-{number}.0.tar.gz",
+            project=NormalizedName(name),
+            version=f"{number}.0",
+            size=10,
+            uploaded=None if age is None else datetime.fromtimestamp(clock.now - age, timezone.utc),
+        )
+        for number, age in enumerate(ages, 1)
+    )
+    return Project(name=NormalizedName(name), files=files, versions=tuple(file.version for file in files))
+
+
+def test_a_trimmed_project_is_the_same_object_until_a_clock_ticks() -> None:
+    clock, source = Clock(), Nobody()
+    policy = governed(clock, cooldown="7d")
+    project = a_project(clock, 9 * DAY, 6 * DAY, 1 * DAY)
+    trimmed, token = policy.trim(project, source), policy.token()
+    assert trimmed.versions == ("1.0",) and policy.trim(trimmed, source).versions == ("1.0",)
+    clock.now += DAY - 1
+    assert policy.trim(project, source).versions == ("1.0",) and policy.token() is token
+    first = policy.trim(project, source)
+    assert policy.trim(project, source) is first
+    clock.now += 1
+    assert policy.token() is not token
+    second = policy.trim(project, source)
+    assert second.versions == ("1.0", "2.0") and policy.trim(project, source) is second
+    clock.now += 5 * DAY
+    assert policy.trim(project, source) is project
+    assert policy.trim(project, source) is project
+    # A clock that is set back counts too.
+    clock.now -= 5 * DAY
+    assert policy.trim(project, source).versions == ("1.0", "2.0")
+
+
+def test_what_changes_among_hidden_files_leaves_the_page_as_it_is() -> None:
+    clock, source = Clock(), Nobody()
+    policy = governed(clock, cooldown="7d")
+    before, after = a_project(clock, 9 * DAY, DAY), a_project(clock, 9 * DAY, 2 * DAY, 1)
+    assert policy.trim(before, source) is policy.trim(after, source)
+
+
+def test_names_follow_the_clock_and_are_one_object_until_then() -> None:
+    clock = Clock()  # in January 2027
+    policy = governed(clock, deny=["foo"], exempt=["foo==1 until 2027-02-01"])
+    names = tuple(map(NormalizedName, ("bar", "foo")))
+    assert policy.names(names) == names and policy.names(names) is policy.names(names)
+    shown = policy.names(names)
+    assert policy.names(tuple(map(NormalizedName, ("bar", "foo")))) is shown
+    clock.now += 60 * DAY
+    assert policy.names(names) == ("bar",)
+    assert policy.names(names) is policy.names(names)
+
+
+def test_files_of_unknown_age_count_from_the_first_look_at_them_and_once_each(tmp_path: Path) -> None:
+    clock, source = Clock(), Nobody()
+    remembered = Remembered(tmp_path / "policies.sqlite3")
+    project = a_project(clock, None, -5 * DAY)
+    policy = governed(clock, remembered, cooldown="7d")
+    assert policy.trim(project, source).files == ()
+    remembered.close()
+    clock.now += 4 * DAY
+    remembered = Remembered(tmp_path / "policies.sqlite3")
+    policy = governed(clock, remembered, cooldown="7d")
+    assert policy.trim(project, source).files == ()
+    clock.now += 3 * DAY - 1
+    assert policy.trim(project, source).files == ()
+    clock.now += 1
+    assert policy.trim(project, source).versions == ("1.0",)  # the other one's day came meanwhile, and is believed
+    # Other bytes are another file.
+    other = Project(
+        name=project.name,
+        files=tuple(
+            File(filename=file.filename, project=file.project, version=file.version, size=11) for file in project.files
+        ),
+        versions=project.versions,
+    )
+    assert policy.trim(other, source).files == ()
+    remembered.close()
+
+
+def test_the_memory_is_bounded_and_forgets_what_was_used_longest_ago(tmp_path: Path) -> None:
+    clock = Clock()
+    remembered = Remembered(tmp_path / "policies.sqlite3", most=100)
+    for number in range(30):
+        remembered.seen(a_project(clock, *[None] * 10, name=f"foo{number}").files, clock.now)
+        clock.now += 1
+        remembered._write()
+    rows = remembered._database.ask("SELECT count(*) FROM remembered")
+    assert 80 <= rows[0][0] <= 100
+    remembered.close()
+    remembered = Remembered(tmp_path / "policies.sqlite3", most=100)
+    last = a_project(clock, *[None] * 10, name="foo29").files
+    assert set(remembered.seen(last, clock.now).values()) == {1_800_000_029.0}
+    remembered.close()
+
+
+def test_a_memory_that_cannot_be_written_is_one_of_this_process(tmp_path: Path) -> None:
+    (tmp_path / "policies.sqlite3").mkdir()
+    remembered, clock = Remembered(tmp_path / "policies.sqlite3"), Clock()
+    files = a_project(clock, None).files
+    remembered.seen(files, clock.now)
+    assert remembered.seen(files, clock.now + 5) == {"foo-1.0.tar.gz": clock.now}
+    remembered.close()
+
+
+@pytest.mark.parametrize("kind", ["own", "based", "cache", "proxy", "merged"])
+def test_only_allowed_licences_are_shown(kind: str, tmp_path: Path, upstream: faulty.FaultyUpstream) -> None:
+    said = {"1.0": "License-Expression: MIT", "2.0": "License-Expression: GPL-3.0-only", "3.0": "Summary: nothing"}
+    for version, line in said.items():
+        have(tmp_path / "packages", "foo", version, line)
+        put(upstream, tmp_path / "made", "foo", version, line)
+    (tmp_path / "elsewhere").mkdir()
+    with served(tmp_path, f'{ARRANGEMENTS[kind].format(url=upstream.url)}licences = ["MIT"]\n') as client:
+        assert listed(client, "foo") == ["foo-1.0-py3-none-any.whl"]
+        text = client.get("/packages/foo/foo-2.0-py3-none-any.whl", 404).text
+        assert "hidden here by licences: its licence, GPL-3.0-only, is not among those allowed" in text
+        assert "does not say" in client.get("/packages/foo/foo-3.0-py3-none-any.whl", 404).text
+    upstream.requests.clear()
+    with served(tmp_path, f'{ARRANGEMENTS[kind].format(url=upstream.url)}licences = ["MIT"]\n') as client:
+        assert listed(client, "foo") == ["foo-1.0-py3-none-any.whl"]
+    assert not [path for path in upstream.paths() if path.endswith(".metadata")]
+
+
+def test_a_licence_that_is_not_known_yet_hides_and_the_newest_is_found_first(
+    tmp_path: Path, upstream: faulty.FaultyUpstream
+) -> None:
+    for version in ("1.0", "2.0", "3.0"):
+        put(upstream, tmp_path / "made", "foo", version, "License-Expression: MIT")
+    upstream.fault("/files/foo-1.0-py3-none-any.whl.metadata", faulty.hang(4))
+    with served(tmp_path, f'{ARRANGEMENTS["proxy"].format(url=upstream.url)}licences = ["MIT"]\n') as client:
+        assert listed(client, "foo") == ["foo-2.0-py3-none-any.whl", "foo-3.0-py3-none-any.whl"]
+        assert "not known" in client.get("/packages/foo/foo-1.0-py3-none-any.whl", 404).text
+        upstream.heal()
+        deadline = time.monotonic() + 60
+        while len(listed(client, "foo")) < 3 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert len(listed(client, "foo")) == 3
+
+
+@pytest.mark.parametrize("tool", ["pip", pytest.param("uv", marks=pytest.mark.clients)])
+def test_a_resolver_that_meets_a_cooldown_finds_an_older_version(
+    tool: str, tmp_path: Path, upstream: faulty.FaultyUpstream, shell: live.Shell
+) -> None:
+    yesterday = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - DAY))
+    put(upstream, tmp_path / "made", "needy", "1.0", "Requires-Dist: lib>=1")
+    put(upstream, tmp_path / "made", "lib", "1.0")
+    put(upstream, tmp_path / "made", "lib", "1.1", upload_time=yesterday)
+    put(upstream, tmp_path / "made", "needy", "2.0", "Requires-Dist: lib>=1.1", upload_time=yesterday)
+    text = ARRANGEMENTS["cache"].format(url=upstream.url)
+    with served(tmp_path, f'{text}cooldown = "7d"\n') as client, live.in_thread(client.application) as server:
+        target = tmp_path / "target"
+        if tool == "pip":
+            shell.pip("install", "--no-cache-dir", "--target", target, "--index-url", server.simple, "needy").good()
+        else:
+            options = ["--no-cache", "--target", str(target), "--default-index", server.simple]
+            shell.uv("pip", "install", *options, "needy").good()
+        assert live.installed(target) == {"needy": "1.0", "lib": "1.0"}
+        refused = shell.pip("download", "--no-cache-dir", "--index-url", server.simple, "lib==1.1").bad()
+        assert "1.0" in refused
+
+
+def test_lists_of_files_follow_the_clock(tmp_path: Path) -> None:
+    have(tmp_path / "packages", "foo", "1.0", age=7 * DAY - 2)
+    have(tmp_path / "packages", "bar", "1.0")
+    with served(tmp_path, f'{OWN}cooldown = "7d"\n') as client:
+        assert "foo-1.0" not in client.get("/packages/").text
+        assert "bar-1.0" in client.get("/packages/").text
+        deadline = time.monotonic() + 30
+        while "foo-1.0" not in client.get("/packages/").text and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert "foo-1.0" in client.get("/packages/").text
+        assert listed(client, "foo") == ["foo-1.0-py3-none-any.whl"]
+
+
+def test_a_governed_page_is_kept_and_the_same(tmp_path: Path) -> None:
+    have(tmp_path / "packages", "foo", "1.0")
+    have(tmp_path / "packages", "foo", "2.0", age=1)
+    with served(tmp_path, f'{OWN}cooldown = "7d"\n') as client:
+        answer = client.get("/simple/foo/", Accept=JSON)
+        client.get("/simple/foo/", 304, Accept=JSON, If_None_Match=answer.headers["ETag"])
+        app = client.application.app("/")
+        first = app.site.index.project(NormalizedName("foo"))
+        assert app.site.index.project(NormalizedName("foo")) is first
+        assert json.loads(answer.body)["versions"] == ["1.0"]
