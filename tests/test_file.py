@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pypiserver_lite import site
 from pypiserver_lite.config import load
 from pypiserver_lite.config.lines import find_line
 from pypiserver_lite.config.settings import INDEX_KEYS, POLICY_KEYS, SERVER_KEYS, UPSTREAM_KEYS, Config
@@ -335,3 +336,41 @@ def test_no_mutated_file_is_more_than_refused(folder: Path, seed: int, times: in
         read(folder, data)
     except ConfigError as error:
         assert str(error).startswith(str(folder)) and "s3cr3t" not in str(error)
+
+
+def built(folder: Path, text: str) -> None:
+    """The sites of a file with this text; folders that it names are made."""
+    for name in ("a", "a/b", "c"):
+        (folder / name).mkdir(exist_ok=True)
+    sites = site.build_all(read(folder, f'cache_dir = "cache"\n{text}'))
+    sites.close()
+
+
+def test_a_folder_inside_another_index_is_refused(folder: Path) -> None:
+    for text in (
+        'packages = "a"\n[index.inner]\npackages = "a/b"\n',
+        '[index.inner]\npackages = "a/b"\n[index.x]\npackages = ["c", "c/../a"]\n',
+    ):
+        with pytest.raises(ConfigError, match=r"line \d: index.inner: the folder .*a/b of the index inner lies inside"):
+            built(folder, text)
+    built(folder, 'packages = "a"\nbases = "inner"\n[index.inner]\npackages = "a/b"\n')
+    built(folder, '[index.x]\npackages = "a"\nbases = "y"\n[index.y]\nbases = "z"\n[index.z]\npackages = "a/b"\n')
+    built(folder, '[index.x]\npackages = "a"\n[index.y]\npackages = ["a", "c"]\n')
+    built(folder, 'packages = ["a", "a/b"]\n')
+    (folder / "link").symlink_to(folder / "a")
+    with pytest.raises(ConfigError, match="lies inside"):
+        built(folder, 'packages = "link"\n[index.inner]\npackages = "a/b"\n')
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[index.x]\npackages = "none"\n', "line 2: index.x: the packages folder .*none does not exist"),
+        ('[index.x]\npackages = "a"\npasswords = "none"\n', "line 2: index.x: .*none"),
+        ('[index.x]\npackages = "a"\nauthenticate = "list"\n', "line 2: index.x: -a list needs a password file"),
+        ('[index.x]\nbases = "y"\n\n[index.y]\npackages = "none"\n', "^[^:]*line 5: index.y: the packages folder"),
+    ],
+)
+def test_what_an_index_cannot_use_is_said_with_its_line(folder: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        built(folder, text)

@@ -76,7 +76,14 @@ class Given(NamedTuple):
             upstreams=None if overruled else config.index.upstreams,
         )
         indexes = {name: self._index(name, keys, root, policies.get(name)) for name, keys in self.indexes.items()}
-        whole = dataclasses.replace(config, index=root, indexes=indexes, upstreams=upstreams, file=self.path)
+        whole = dataclasses.replace(
+            config,
+            index=root,
+            indexes=indexes,
+            upstreams=upstreams,
+            file=self.path,
+            places={name: f"{self.where(_index_table(name))}: index.{_quoted(name)}" for name in indexes},
+        )
         self._check(whole)
         return whole
 

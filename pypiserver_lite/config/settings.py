@@ -444,6 +444,8 @@ class Config:
     """Upstreams by name."""
     file: Path | None = None
     """The file that these were read from, if there is one."""
+    places: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where in that file each further index stands, for messages."""
 
     def value(self, name: str) -> object:
         """The value of the setting `name`, of the server or of the index at the root."""
@@ -452,6 +454,11 @@ class Config:
     def of(self, name: str) -> IndexSettings:
         """The settings of an index by name."""
         return self.index if name == ROOT else self.indexes[name]
+
+    def chain(self, name: str) -> tuple[str, ...]:
+        """An index and those it is based on, each once, in the order in which they win."""
+        every = (name, *(other for base in self.of(name).bases for other in self.chain(base)))
+        return tuple(dict.fromkeys(reversed(every)))[::-1]
 
     def asked_by(self, index: IndexSettings) -> tuple[UpstreamSettings, ...]:
         """The upstreams of an index itself, in the order in which they are asked."""

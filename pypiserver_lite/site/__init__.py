@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -28,7 +29,7 @@ from ..policy.rules import Names, Reserved
 from ..rights.gate import Gate
 from ..rights.may import Rules
 from ..rights.who import Passwords
-from .folders import build_folder, find_sendfile, make_folder
+from .folders import build_folder, check_apart, find_sendfile, make_folder
 from .limits import cache_dir, largest_upload, threads
 from .upstreams import Upstreams, build_cache, build_remotes
 
@@ -164,6 +165,7 @@ def build_all(config: Config, before: Sites | None = None) -> Sites:
 
     Raises ConfigError, naming the setting, for what cannot be used.
     """
+    check_apart(config)
     builder = _Builder(config, before)
     try:
         sites = {name: builder.site(name) for name in (ROOT, *config.indexes)}
@@ -205,8 +207,9 @@ class _Builder:
     def site(self, name: str) -> Site:
         """The site of one index. Raises ConfigError."""
         config, settings = self._config, self._config.of(name)
-        gate = self._gate(settings)
-        sendfile = find_sendfile(config, settings)
+        with self._told_of(name):
+            gate = self._gate(settings)
+            sendfile = find_sendfile(config, settings)
         # The folders come last, so that settings that contradict each other leave nothing open.
         index = self._index(name)
         folders = tuple(store for store in index.stores() if isinstance(store, Folder))
@@ -226,6 +229,16 @@ class _Builder:
             started=self.shared.started,
         )
 
+    @contextmanager
+    def _told_of(self, name: str) -> Iterator[None]:
+        """Say of what cannot be used where in the file the index stands that names it."""
+        try:
+            yield
+        except ConfigError as error:
+            if name not in self._config.places:
+                raise
+            raise ConfigError(f"{self._config.places[name]}: {error}") from error
+
     def _gate(self, settings: IndexSettings) -> Gate:
         key = settings.passwords, settings.authenticate
         gates = self.shared.gates
@@ -240,8 +253,9 @@ class _Builder:
             return self._indexes[name]
         settings = self._config.of(name)
         bases = [self._index(base) for base in settings.bases]
-        ways = self._upstreams.ways(settings)
-        store = self._store(settings)
+        with self._told_of(name):
+            ways = self._upstreams.ways(settings)
+            store = self._store(settings)
         reserved = Reserved(settings.private, store.had if isinstance(store, Folder) else lambda name: False)
         policy = settings.policy
         index = Index(

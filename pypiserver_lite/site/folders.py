@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from pathlib import Path
@@ -35,6 +36,27 @@ def make_folder(config: Config, settings: IndexSettings, slow: Turnstile | None)
         follow_links=settings.follow_links,
         copies=cache_dir(config) / "names",
     )
+
+
+def check_apart(config: Config) -> None:
+    """Raise ConfigError for a folder of one index inside a folder of another, unless that one is based on it anyway.
+
+    Folders are served with all below them: the outer index would show, and its readers and whoever is based on it
+    would be given, what the inner one is there to hold back. Two indexes over the very same folder say so plainly.
+    """
+    places = {
+        name: [Path(os.path.realpath(path)) for path in config.of(name).packages] for name in (ROOT, *config.indexes)
+    }
+    for inner, outer in itertools.permutations(places, 2):
+        if inner in config.chain(outer):
+            continue
+        for path, around in itertools.product(places[inner], places[outer]):
+            if around in path.parents:
+                told = config.places.get(inner) or config.places.get(outer) or "--packages"
+                raise ConfigError(
+                    f"{told}: the folder {path} of the index {inner} lies inside {around} of the index {outer}, which "
+                    f"would show its files too; put it elsewhere or, if that is meant, say bases = [{inner!a}] there"
+                )
 
 
 def _folder(path: Path) -> Path:
