@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from packaging.utils import NormalizedName
@@ -24,7 +24,7 @@ from .releases import joined
 _FILE_WEIGHT = 200  # bytes, nearly: a list's entry and a dictionary's
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Way:
     """An upstream as an index asks it."""
 
@@ -36,7 +36,7 @@ class Way:
     """Whom to ask; ``None``: nobody, clients are only sent there."""
     address: str | None = None
     """Where clients are sent for a name that nothing governs, with a slash at its end; ``None``: nowhere."""
-    url: str = ""
+    url: str = field(default="", repr=False)
     """Its address; may hold a password."""
 
 
@@ -281,14 +281,15 @@ class Index:
         return None if opens is None else opens()
 
     def _open_remote(self, name: NormalizedName, filename: str, side: Side, *, asked: bool) -> Content | None:
-        """A file of the upstream that has the project first."""
+        """A file of the upstream that has the project first. Raises Missing where clients are sent to one."""
         if self.policy is not None and self.policy.hides(name):
             return None
         asked = self._asks(name, asked)
         for way in self.ways:
             if way.serves(name):
                 if way.address is not None and not asked:
-                    return None
+                    # Nor may those behind it give one: they have none of the page that clients are sent to.
+                    raise Missing(f"installers are sent to another server for {name}")
                 content = None if way.source is None else way.source.open(name, filename, side)
                 if content is not None:
                     return content

@@ -61,6 +61,8 @@ class File:
     """Absolute https URL of the provenance object (PEP 740)."""
     url: str = ""
     """Where its own source gets it. Never shown to a client."""
+    mirror: str = ""
+    """Which of several addresses of that source lists it; nothing for the first."""
 
 
 class _Followed:

@@ -136,9 +136,13 @@ def test_paths_are_relative_to_the_folder_of_the_file(folder: Path) -> None:
 
 
 def test_variables_are_filled_in_and_never_shown(folder: Path) -> None:
-    text = '[upstream.a]\nurl = "https://${WHO}@a.example.com/"\nusername = "${U}"\npassword = "${P}"\n'
+    text = '[upstream.a]\nmirrors = "https://${WHO}@a.example.com/"\nusername = "${U}"\npassword = "${P}"\n'
     upstream = read(folder, text, WHO="me:s3cr3t", U="u", P="${U}").upstreams["a"]
-    assert (upstream.url, upstream.username, upstream.password) == ("https://me:s3cr3t@a.example.com/", "u", "${U}")
+    assert (*upstream.mirrors, upstream.username, upstream.password) == (
+        "https://me:s3cr3t@a.example.com/",
+        "u",
+        "${U}",
+    )
     assert "s3cr3t" not in repr(upstream)
     assert refused(folder, text, WHO="x", U="u").endswith(
         "line 4: upstream.a.password: the environment has no variable P"

@@ -493,7 +493,7 @@ def test_thousands_of_files_come_quickly(make: Make, server: faulty.FaultyUpstre
         ],
     )
     remote = make()
-    remote.upstream._page = 10.0
+    remote.upstream.clients[0]._page = 10.0
     before = time.perf_counter()
     project = remote.project(FOO)
     assert time.perf_counter() - before < 3.0

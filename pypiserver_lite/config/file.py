@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from ..errors import ConfigError
 from .filled import check_kind, filled_in
-from .indexes import ROOT, PolicySettings, UpstreamSettings, check_name
+from .indexes import ROOT, PolicySettings, Spelling, UpstreamSettings, check_name
 from .lines import find_line
 from .rows import Setting
 from .settings import INDEX_KEYS, POLICY_KEYS, SERVER_KEYS, UPSTREAM_KEYS, Config, IndexSettings
@@ -106,7 +106,9 @@ class Given(NamedTuple):
     def _upstream(self, name: str, keys: Mapping[str, Any]) -> UpstreamSettings:
         table = ("upstream", name)
         own = self._read(table, keys, UPSTREAM_KEYS)
-        upstream = UpstreamSettings(name=name, **own)
+        names = {key: ".".join(map(_quoted, (*table, key))) for key in UPSTREAM_KEYS}
+        spelling = Spelling(names, lambda key: self.where(table, key))
+        upstream = UpstreamSettings(name=name, spelling=spelling, **own)
         if upstream.mode == "redirect":
             for key in ("mirrors", "username", "password", "netrc"):
                 if key in own:
@@ -120,6 +122,8 @@ class Given(NamedTuple):
                 )
         if (upstream.username is None) != (upstream.password is None):
             self.refuse(table, None, "username and password belong together; give both")
+        if upstream.username is not None and upstream.url and "@" in upstream.url.split("/")[2]:
+            self.refuse(table, "username", "the address in 'url' says who we are too; leave out one of them")
         return upstream
 
     def _policy(self, name: str, keys: Mapping[str, Any]) -> PolicySettings:

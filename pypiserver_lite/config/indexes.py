@@ -6,7 +6,8 @@ A field is a row, as in `settings`; its key in the file is its name.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -53,6 +54,38 @@ def check_name(name: str, health: str = "/health") -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """What the settings of an upstream are called where somebody wrote them, by field of `UpstreamSettings`."""
+
+    names: Mapping[str, str]
+    where: Callable[[str], str] | None = None
+    """The place of a field in a file, which clients are not told."""
+
+    def called(self, key: str) -> str:
+        """A setting's name, for everybody."""
+        return self.names[key]
+
+    def placed(self, key: str) -> str:
+        """A setting's name and where it stands, for the operator."""
+        return f"{self.where(key)}: {self.names[key]}" if self.where else self.names[key]
+
+
+FLAGS = Spelling(
+    {
+        "url": "--fallback-url",
+        "mode": "--fallback-mode",
+        "ttl": "--cache-ttl",
+        "rate": "--fallback-rate",
+        "hosts": "--fallback-host",
+        "ca": "--fallback-ca",
+        "proxy": "--fallback-proxy",
+        "netrc": "--netrc",
+    }
+)
+"""Of an upstream that flags describe."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamSettings:
     """An upstream: where it is, for which names it is asked, and how."""
@@ -74,13 +107,14 @@ class UpstreamSettings:
     ca: Path | None = row(None, parse_path, "certificates of the authorities it is checked with")
     proxy: Url | None = row(None, parse_url, "HTTP proxy through which it is asked")
     netrc: Path | None = row(None, parse_path, "netrc file with its password")
-    username: str | None = row(None, parse_text, "the user that it knows us as")
-    password: str | None = row(None, parse_text, "that user's password")
+    username: str | None = row(None, parse_text, "the user that the server of its url knows us as")
+    password: str | None = row(None, parse_text, "that user's password; mirrors have theirs in their address or netrc")
+    spelling: Spelling = field(default=FLAGS, compare=False)
 
     @property
-    def urls(self) -> tuple[Url, ...]:
-        """Its addresses in order; none stands for PyPI."""
-        return (*(() if self.url is None else (self.url,)), *self.mirrors)
+    def urls(self) -> tuple[Url | None, ...]:
+        """Its addresses in order; ``None`` is PyPI's."""
+        return (self.url, *self.mirrors)
 
     def __repr__(self) -> str:
         return f"UpstreamSettings({self.name!r})"

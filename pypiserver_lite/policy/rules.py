@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterable
 from packaging.utils import NormalizedName
 
 
+def normalized(patterns: Iterable[str]) -> list[str]:
+    """Patterns in the form of normalised names (PEP 503); empty ones mean nothing and are left out."""
+    return [re.sub(r"[-_.]+", "-", pattern.strip()).lower() for pattern in patterns if pattern.strip()]
+
+
 class Names:
     """Projects by name, or by patterns such as ``acme-*``.
 
@@ -17,8 +22,7 @@ class Names:
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        normalized = {pattern: re.sub(r"[-_.]+", "-", pattern.strip()).lower() for pattern in patterns}
-        self._expressions = {pattern: fnmatch.translate(text) for pattern, text in normalized.items() if text}
+        self._expressions = {pattern: fnmatch.translate(one) for pattern in patterns for one in normalized([pattern])}
         self._match = re.compile("|".join(self._expressions.values())).match if self._expressions else None
 
     def has(self, name: NormalizedName) -> bool:

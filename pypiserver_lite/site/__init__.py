@@ -31,9 +31,11 @@ from ..rights.may import Rules
 from ..rights.who import Passwords
 from .folders import build_folder, check_apart, find_sendfile, make_folder
 from .limits import cache_dir, largest_upload, threads
+from .routes import remarks
 from .upstreams import Upstreams, build_cache, build_remotes
 
 if TYPE_CHECKING:
+    from ..upstream.health import Health
     from ..upstream.source import Remote
 
 __all__ = [
@@ -47,8 +49,11 @@ __all__ = [
     "build_folder",
     "build_remotes",
     "largest_upload",
+    "remarks",
     "threads",
 ]
+
+_log = logging.getLogger("pypiserver_lite")
 
 VERSION = "0.1.0"
 """Of this package; pyproject.toml reads it here."""
@@ -90,7 +95,11 @@ class Site:
 
     def ways(self) -> tuple[Way, ...]:
         """The upstreams of the index and of its bases, each once, in the order in which they are asked."""
-        return tuple({way.name: way for way in reversed(self.index.all_ways())}.values())[::-1]
+        return tuple(dict.fromkeys(self.index.all_ways()))
+
+    def health(self) -> tuple[Health, ...]:
+        """How those of them do that are asked for clients."""
+        return tuple(cast("Remote", way.source).health(way.name) for way in self.ways() if way.source is not None)
 
     def stale(self, name: NormalizedName) -> float | None:
         """Seconds since an upstream confirmed a project that is served only because it does not answer now."""
@@ -109,7 +118,9 @@ class Site:
         done, total = self.reading.progress()
         numbers: dict[str, object] = {"projects": len(self.index.names()), "facts": {"done": done, "total": total}}
         traffic = self.traffic()
-        return numbers if traffic is None else {**numbers, "upstream": traffic}
+        if traffic is None:
+            return numbers
+        return {**numbers, "upstream": traffic, "upstreams": list(map(asdict, self.health()))}
 
     def traffic(self) -> dict[str, object] | None:
         """What was fetched from the upstreams so far; ``None`` if none is asked."""
@@ -143,6 +154,11 @@ class Sites:
     """The one at the root is ``/``."""
     owned: tuple[Closable, ...]
     shared: Shared
+    upstreams: Upstreams
+
+    def health(self) -> tuple[Health, ...]:
+        """How the upstreams do that are asked for clients of any index."""
+        return self.upstreams.health()
 
     def close(self, *, but: Sites | None = None) -> None:
         """Stop background work and close what is open, of all of them, `but` what others use too."""
@@ -161,7 +177,7 @@ def build(config: Config) -> Site:
 
 
 def build_all(config: Config, before: Sites | None = None) -> Sites:
-    """The sites of all indexes, with what they can use of those `before`.
+    """The sites of all indexes, with what they can use of those `before`; what may surprise of them goes to the log.
 
     Raises ConfigError, naming the setting, for what cannot be used.
     """
@@ -172,7 +188,9 @@ def build_all(config: Config, before: Sites | None = None) -> Sites:
     except BaseException:
         builder.close()
         raise
-    return Sites(config, sites, tuple(builder.owned), builder.shared)
+    for remark in remarks(config):
+        _log.warning("%s", remark)
+    return Sites(config, sites, tuple(builder.owned), builder.shared, builder.upstreams)
 
 
 def _close(things: Iterable[Closable], but: Sites | None) -> None:
@@ -197,8 +215,8 @@ class _Builder:
         self._indexes: dict[str, Index] = {}
         self._stores: dict[str, Store] = {}
         self._reserved: dict[str, Reserved] = {}
-        self._upstreams = Upstreams(config, self.shared.slow)
-        self.owned.append(self._upstreams)
+        self.upstreams = Upstreams(config, self.shared.slow, None if before is None else before.upstreams)
+        self.owned.append(self.upstreams)
 
     def close(self) -> None:
         """Close what was made so far, of a site that cannot be."""
@@ -253,8 +271,8 @@ class _Builder:
             return self._indexes[name]
         settings = self._config.of(name)
         bases = [self._index(base) for base in settings.bases]
+        ways = self.upstreams.ways(settings)  # which say themselves where they stand
         with self._told_of(name):
-            ways = self._upstreams.ways(settings)
             store = self._store(settings)
         reserved = Reserved(settings.private, store.had if isinstance(store, Folder) else lambda name: False)
         policy = settings.policy
@@ -294,8 +312,7 @@ class _Builder:
 
 def _asked(index: Index) -> tuple[Remote, ...]:
     """The upstreams of an index and its bases that are asked for clients, each once."""
-    found = {id(way.source): way.source for way in index.all_ways() if way.source is not None}
-    return tuple(cast("Remote", source) for source in found.values())
+    return tuple(cast("Remote", way.source) for way in dict.fromkeys(index.all_ways()) if way.source is not None)
 
 
 def _file_cache_control(settings: IndexSettings, gate: Gate) -> str:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from packaging.utils import NormalizedName
-
-from ..config.indexes import UpstreamSettings
+from ..config.indexes import FLAGS, UpstreamSettings
 from ..config.settings import Config, IndexSettings
 from ..errors import ConfigError
 from ..index import Way
 from ..kept import Turnstile
-from ..policy.rules import Names
-from .limits import cache_dir, governs, threads
+from ..policy.routing import Route
+from .limits import cache_dir, threads
+from .routes import asked, shares
 
 if TYPE_CHECKING:
     from ..upstream.cache import Cache
-    from ..upstream.rate import Traffic
+    from ..upstream.client import Upstream
+    from ..upstream.health import Health
+    from ..upstream.rate import Rate, Traffic
     from ..upstream.source import Remote
 
-_ANSWER = 11.0  # seconds that an answer of upstreams may take
+_ANSWER = 11.0  # seconds that an answer of upstreams may take: pip gives up after 15
+_SILENCE = 10.0  # seconds until a file begins to come, or goes on
 
 
 def _default_upstream() -> str:
@@ -42,31 +45,60 @@ def build_remotes(config: Config) -> tuple[Remote, ...]:
     return tuple(cast("Remote", way.source) for way in upstreams.ways(config.index) if way.source is not None)
 
 
-class Upstreams:
-    """The upstreams of a configuration, each made when an index first asks it. Raises ConfigError."""
+def _kept_in(config: Config) -> tuple[Path, int]:
+    return cache_dir(config), config.server.cache_size
 
-    def __init__(self, config: Config, slow: Turnstile) -> None:
+
+class Upstreams:
+    """The upstreams of a configuration, each made when an index first asks it, and shared by all that do.
+
+    What they can use of those of an earlier configuration, `before`, they go
+    on with: pages in memory, connections, and what is known of who is down.
+    """
+
+    def __init__(self, config: Config, slow: Turnstile, before: Upstreams | None = None) -> None:
         self._config = config
         self._slow = slow
-        self._made: dict[object, Way] = {}
+        self._asked, self._shares = asked(config), shares(config)
+        self._made: dict[UpstreamSettings, Way] = {}
         self._cache: Cache | None = None
         self._turnstile: Turnstile | None = None
         self._traffic: Traffic | None = None
+        self._flags_rate: Rate | None = None
+        self._before: Mapping[UpstreamSettings, Way] = {}
+        if before is not None:
+            self._turnstile, self._traffic = before._turnstile, before._traffic
+            if config.index.fallback_rate == before._config.index.fallback_rate:
+                self._flags_rate = before._flags_rate
+            if _kept_in(config) == _kept_in(before._config):
+                self._cache = before._cache
+            self._before = {upstream: way for upstream, way in before._made.items() if self._is_as(before, upstream)}
+
+    def _is_as(self, before: Upstreams, upstream: UpstreamSettings) -> bool:
+        """Whether one that was made before would be made alike now."""
+        return (
+            self._shares.get(upstream) == before._shares.get(upstream)
+            and (upstream.mode != "cache" or self._cache is not None)
+            and (upstream.ca, upstream.netrc) == (None, None)  # which may have changed
+        )
 
     def ways(self, settings: IndexSettings) -> tuple[Way, ...]:
-        """The upstreams of an index, in the order in which they are asked."""
-        asked = self._config.asked_by(settings)
-        if settings.upstreams is None and len(asked) > 1 and asked[0].mode == "redirect":
+        """The upstreams of an index, in the order in which they are asked. Raises ConfigError."""
+        upstreams = self._config.asked_by(settings)
+        if settings.upstreams is None and len(upstreams) > 1 and upstreams[0].mode == "redirect":
             raise ConfigError("several --fallback-url need --fallback-mode proxy or cache: clients go to one place")
-        return tuple(self._way(upstream, len(asked)) for upstream in asked)
+        return tuple(map(self._way, upstreams))
 
-    def _way(self, upstream: UpstreamSettings, among: int) -> Way:
+    def health(self) -> tuple[Health, ...]:
+        """How those do that are asked."""
+        return tuple(cast("Remote", way.source).health(way.name) for way in self._made.values() if way.source)
+
+    def _way(self, upstream: UpstreamSettings) -> Way:
         if upstream not in self._made:
-            self._made[upstream] = self._make(upstream, among)
+            self._made[upstream] = self._before.get(upstream) or self._make(upstream)
         return self._made[upstream]
 
-    def _make(self, upstream: UpstreamSettings, among: int) -> Way:
-        only, never = Names(upstream.only or ("*",)), Names(upstream.never)
+    def _make(self, upstream: UpstreamSettings) -> Way:
         url = str(upstream.url or _default_upstream())
         redirects = upstream.mode == "redirect"
         if redirects and "@" in url.split("/")[2]:
@@ -76,18 +108,16 @@ class Upstreams:
             )
         return Way(
             name=upstream.name,
-            serves=(lambda name: True) if not upstream.only and not upstream.never else _chosen(only, never),
-            source=None if redirects and not governs(self._config) else self._remote(upstream, url, among),
+            serves=Route(upstream.only, upstream.never).serves,
+            source=self._remote(upstream) if upstream in self._asked else None,
             address=url if redirects else None,
             url=url,
         )
 
-    def _remote(self, upstream: UpstreamSettings, url: str, among: int) -> Remote:
+    def _remote(self, upstream: UpstreamSettings) -> Remote:
         # An HTTP client takes longer to import than everything else together.
-        from ..upstream.client import Upstream
-        from ..upstream.rate import Rate, Traffic
+        from ..upstream.rate import Traffic
         from ..upstream.source import Remote
-        from ..upstream.ways import find
 
         # Half of the threads at most wait for upstreams and their readers, so that what is here never waits with them.
         workers = max(1, threads(self._config) // 2)
@@ -95,28 +125,50 @@ class Upstreams:
         self._traffic = self._traffic or Traffic()
         if upstream.mode == "cache":
             self._cache = self._cache or build_cache(self._config)
-        client = Upstream(
-            url,
-            netrc=upstream.netrc,
-            hosts=upstream.hosts,
-            ways=find(upstream.ca, upstream.proxy),
-            # Who asks for a page waits for all that may be asked before it, and pip gives up after 15 seconds.
-            page=_ANSWER / among,
-            calls=max(1, workers // among),
-            room=workers,
-            rate=Rate(upstream.rate),
-            traffic=self._traffic,
-        )
         mode: Literal["proxy", "cache"] = "cache" if upstream.mode == "cache" else "proxy"
         cache = self._cache if mode == "cache" else None
-        return Remote(client, mode=mode, cache=cache, turnstile=self._turnstile, ttl=upstream.ttl)
+        clients = self._clients(upstream, workers, self._traffic)
+        return Remote(*clients, mode=mode, cache=cache, turnstile=self._turnstile, ttl=upstream.ttl)
+
+    def _clients(self, upstream: UpstreamSettings, workers: int, traffic: Traffic) -> list[Upstream]:
+        """One for each address."""
+        from ..upstream.client import Upstream
+        from ..upstream.ways import find
+
+        ways, rate = find(upstream.ca, upstream.proxy, upstream.spelling), self._rate(upstream)
+        meeting, addresses = self._shares[upstream]
+        given = (upstream.username, upstream.password or "") if upstream.username is not None else None
+        return [
+            Upstream(
+                str(url or _default_upstream()),
+                netrc=upstream.netrc,
+                hosts=upstream.hosts,
+                # Only the server of `url` is known to be the one that they are for.
+                credentials=given if at == 0 else None,
+                spelling=upstream.spelling,
+                ways=ways,
+                # Who asks for a page waits for all that may be asked before it.
+                page=_ANSWER / addresses,
+                read=_SILENCE / len(upstream.urls),
+                calls=max(1, workers // meeting),
+                room=workers,
+                rate=rate,
+                traffic=traffic,
+            )
+            for at, url in enumerate(upstream.urls)
+        ]
+
+    def _rate(self, upstream: UpstreamSettings) -> Rate:
+        """A budget for each upstream, but one for all that flags name."""
+        from ..upstream.rate import Rate
+
+        if upstream.spelling is not FLAGS:
+            return Rate(upstream.rate)
+        self._flags_rate = self._flags_rate or Rate(upstream.rate)
+        return self._flags_rate
 
     def close(self) -> None:
         """Close idle connections."""
         for way in self._made.values():
             if way.source is not None:
                 cast("Remote", way.source).close()
-
-
-def _chosen(only: Names, never: Names) -> Callable[[NormalizedName], bool]:
-    return lambda name: only.has(name) and not never.has(name)

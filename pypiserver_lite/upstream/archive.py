@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from dataclasses import asdict
+from collections.abc import Container
+from dataclasses import asdict, replace
 
 from packaging.utils import NormalizedName
 
@@ -21,11 +22,12 @@ _BARE = 2**20  # bytes
 
 
 class Archive:
-    """The pages of `upstream` in a `cache`; without one, none is kept."""
+    """The pages of `upstream`, which came from one of its `mirrors`, in a `cache`; without one, none is kept."""
 
-    def __init__(self, cache: Cache | None, upstream: str) -> None:
+    def __init__(self, cache: Cache | None, upstream: str, mirrors: Container[str] = ("",)) -> None:
         self._cache = cache
         self._upstream = upstream
+        self._mirrors = mirrors
         self._bare = Kept[bytes](len, most_bytes=_BARE)
 
     @property
@@ -59,11 +61,13 @@ class Archive:
                 turn.take()
                 body += unpacker.decompress(unpacker.unconsumed_tail, PAGE_LIMIT - LARGE_PAGE)
             page = FetchedPage(**{**json.loads(head), "body": body})
+            if page.mirror not in self._mirrors:
+                raise ValueError
             return parsed(name, page, turn), page, stamp
         except Busy:
             raise
         except (ValueError, TypeError, zlib.error, Unavailable):
-            self._cache.drop("pages", key)  # of another version of ours
+            self._cache.drop("pages", key)  # of another version of ours, or of other settings
             return None
 
     def renew(self, name: NormalizedName) -> None:
@@ -94,4 +98,7 @@ class Archive:
 def parsed(name: NormalizedName, page: FetchedPage, turn: Turn) -> Project:
     """The project that a page describes. Raises Busy, and Unavailable if it is no such page."""
     turn.take_for(page.body)
-    return parse_project(page.body, page.content_type, page.url, name)
+    project = parse_project(page.body, page.content_type, page.url, name)
+    if not page.mirror:
+        return project
+    return replace(project, files=tuple(replace(file, mirror=page.mirror) for file in project.files))

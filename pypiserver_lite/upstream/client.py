@@ -36,6 +36,8 @@ class FetchedPage:
     """Where it came from in the end; what its links are relative to. Holds no credentials."""
     etag: str | None = None
     modified: str | None = None
+    mirror: str = ""
+    """Which of several addresses of the upstream gave it; nothing for the first."""
 
 
 class Upstream(Exchange):
@@ -57,7 +59,7 @@ class Upstream(Exchange):
         headers = {"Accept": ACCEPT, "Accept-Encoding": "gzip"}
         headers |= {"If-None-Match": etag} if etag else {}
         headers |= {"If-Modified-Since": modified} if modified else {}
-        with self._asked("GET", f"{self.url}{name}/", headers, _NO_OTHERS, self._page) as reply:
+        with self._whole("GET", f"{self.url}{name}/", headers, _NO_OTHERS, self._page) as reply:
             if reply.status == 404:
                 return None
             if reply.status == 304 and (etag or modified):
@@ -82,7 +84,7 @@ class Upstream(Exchange):
 
         Raises Unavailable, Late, Busy, Loop.
         """
-        with self._asked("GET", url, _AS_IT_IS, named, self._page) as reply:
+        with self._whole("GET", url, _AS_IT_IS, named, self._page) as reply:
             if reply.status in (404, 410):
                 return None
             reply.check_file()
@@ -90,7 +92,7 @@ class Upstream(Exchange):
 
     def sends_parts(self, url: str, *, named: Named = _NO_OTHERS) -> bool:
         """Whether a part of a file can be had without the rest. Raises as `open` does."""
-        with self._asked("GET", url, {**_AS_IT_IS, "Range": "bytes=1-1"}, named, self._read) as reply:
+        with self._whole("GET", url, {**_AS_IT_IS, "Range": "bytes=1-1"}, named, self._read) as reply:
             reply.check_file(packed=True)
             return reply.status == 206
 
@@ -125,5 +127,6 @@ class Upstream(Exchange):
                 held.enter_context(self._lasting.inside())
                 asked = self._asked("GET", url, headers, named, self._read, begun=start > 0)
             reply = held.enter_context(asked)
+            self._answered(reply)  # which may go on for long
             reply.check_file(packed=packed)
             return Transfer(reply, start, held, paced=not soon)

@@ -12,6 +12,7 @@ import io
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import BinaryIO, cast
 
@@ -22,10 +23,10 @@ from ..errors import Busy, Late, Missing, Unavailable
 from ..kept import Flights
 from ..model import NO_HASHES, File
 from . import hops
-from .download import strongest
-from .files import Files, Wanted, beside
+from .files import Files, Wanted
 from .pages import Shelf
 from .parts import SMALL
+from .places import strongest
 
 TAIL = 128 * 2**10
 """Bytes at the end of a wheel that come in one piece."""
@@ -64,7 +65,7 @@ class CoreMetadata:
     def _obtain(self, wanted: Wanted) -> bytes | None:
         file = wanted.file
         if self._files.cache is None or not self._shelf.is_silent(file.project):
-            data = self._files.upstream.small(beside(file.url, ".metadata"), named=wanted.named, limit=_LIMIT)
+            data = self._files.upstream.small(replace(wanted.place, side=".metadata"), _LIMIT)
             if data is not None and _right(data, file):
                 return data
             _log.warning("the upstream announces core metadata of %s that it does not have", file.filename)

@@ -27,11 +27,14 @@ def split_credentials(url: str, setting: str) -> tuple[str, tuple[str, str] | No
     return clean, (unquote(user), unquote(password)) if at else None
 
 
-def read_netrc(path: Path, host: str) -> tuple[str, str] | None:
-    """User and password of exactly this host in a netrc file, without its default entry. Raises ConfigError."""
+def read_netrc(path: Path, host: str, setting: str = "--netrc") -> tuple[str, str] | None:
+    """User and password of exactly this host in a netrc file, without its default entry.
+
+    Raises ConfigError, naming the setting.
+    """
     try:
         entry = netrc_format.netrc(str(path)).hosts.get(host)
     except (OSError, UnicodeDecodeError, netrc_format.NetrcParseError):
         # The cause would quote the file, and so perhaps a password.
-        raise ConfigError(f"--netrc: {path} cannot be read as a netrc file") from None
+        raise ConfigError(f"{setting}: {path} cannot be read as a netrc file") from None
     return (entry[0], entry[2] or "") if entry else None

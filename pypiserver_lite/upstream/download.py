@@ -13,22 +13,14 @@ from ..errors import Busy, Missing, NoSpace, Unavailable
 from ..kept import start
 from . import hops
 from .arriving import Arriving
-from .client import Upstream
-from .exchange import Named
 from .growing import Growing
+from .mirrors import Mirrors
+from .places import Place, strongest
 from .replies import Transfer
 
 _PAUSES = (0.0, 0.2, 1.0, 2.0)
 _PART = 2**20  # bytes that give all tries back, or a tenth of the file: less may come now and then for ever
-_KNOWN = {name for name in hashlib.algorithms_guaranteed if not name.startswith("shake_")}
 _log = logging.getLogger(__name__)
-
-
-def strongest(hashes: Mapping[str, str]) -> tuple[str, str] | None:
-    """The digest to check a file by: sha256 where there is one, for everybody knows it; else the longest known."""
-    if "sha256" in hashes:
-        return "sha256", hashes["sha256"]
-    return max((found for found in hashes.items() if found[0] in _KNOWN), key=lambda found: len(found[1]), default=None)
 
 
 class Check:
@@ -94,15 +86,15 @@ class Check:
 
 
 class Fetch:
-    """A file at `url`, from byte `start` on; its upstream has begun to answer when this is made.
+    """The file at `place`, from byte `start` on; its upstream has begun to answer when this is made.
 
     Raises Unavailable, Late, Busy, Loop, and Missing, and Unavailable for another file than `check` knows.
     """
 
-    def __init__(self, upstream: Upstream, url: str, named: Named, check: Check, start: int = 0) -> None:
-        self._upstream, self._url, self._named = upstream, url, named
+    def __init__(self, upstream: Mirrors, place: Place, check: Check, start: int = 0) -> None:
+        self._upstream, self._place = upstream, place
         self.check = check
-        self._body = upstream.open(url, named=named, start=start, packed=check.packed)
+        self._body = upstream.open(place, start=start, packed=check.packed)
         try:
             check.expect(self._body)
         except BaseException:
@@ -126,10 +118,10 @@ class Fetch:
             try:
                 if failures:
                     time.sleep(_PAUSES[failures - 1])
+                    if at:
+                        hops.answered()
                     if_range = validator if at else None
-                    self._body = self._upstream.open(
-                        self._url, named=self._named, start=at, if_range=if_range, packed=check.packed
-                    )
+                    self._body = self._upstream.open(self._place, start=at, if_range=if_range, packed=check.packed)
                 if self._body.start != at and not check.exact:
                     validator = None
                     raise Unavailable("the upstream's file changed while it was being fetched")

@@ -19,12 +19,14 @@ from urllib.parse import quote, urljoin
 import requests
 import urllib3
 
-from ..errors import ConfigError, Late, Unavailable
+from ..config.indexes import FLAGS, Spelling
+from ..errors import Busy, ConfigError, Late, Unavailable
 from ..kept import Kept, Turnstile
 from . import hops
 from .addresses import Forbidden, Origin, Reach, Unreachable, origin_of
 from .calls import Call, adapter, current
 from .credentials import basic, read_netrc, split_credentials
+from .health import Circuit
 from .rate import Rate, Traffic
 from .replies import Reply, number
 from .ways import Proxy, Ways
@@ -36,7 +38,7 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_HOPS = 5
 _AGAIN = {502, 503, 504}
 _PAUSE = 0.1  # seconds
-_DOWN = 2**16  # bytes
+_CIRCUITS = 2**16  # bytes
 
 
 class Exchange:
@@ -47,9 +49,11 @@ class Exchange:
     `connect` seconds are for a connection; `read` for the first bytes of a
     file, and then for it to go on; `page` for a whole page or another small
     thing, with all it takes. `hosts` names further hosts (``HOST`` or
-    ``HOST:PORT``) that its redirects may lead to. After a connection failed,
-    nothing tries again for `pause` seconds. One that is not used for `idle`
-    seconds is not used again.
+    ``HOST:PORT``) that its redirects may lead to. A server that fails is
+    left alone for `pause` seconds, as `health.Circuit` has it. A connection
+    that is not used for `idle` seconds is not used again. `credentials` go
+    before those that the URL has, and these before those of `netrc`; messages
+    call all this by its `spelling`.
 
     Safe to share between threads. Raises ConfigError for what cannot be used.
     """
@@ -68,15 +72,22 @@ class Exchange:
         idle: float = 20.0,
         ways: Ways | None = None,
         hosts: tuple[str, ...] = (),
+        credentials: tuple[str, str] | None = None,
+        spelling: Spelling = FLAGS,
         rate: Rate | None = None,
         traffic: Traffic | None = None,
     ) -> None:
-        self.url, from_url = split_credentials(url, "--fallback-url")
+        self.url, from_url = split_credentials(url, spelling.placed("url"))
         try:
             self.origin = origin_of(self.url)
         except Forbidden as error:
-            raise ConfigError("--fallback-url: an address that begins with http:// or https:// is needed") from error
-        credentials = from_url or (read_netrc(netrc, self.origin.host) if netrc else None)
+            raise ConfigError(
+                f"{spelling.placed('url')}: an address that begins with http:// or https:// is needed"
+            ) from error
+        self._spelling = spelling
+        credentials = credentials or from_url
+        if credentials is None and netrc is not None:
+            credentials = read_netrc(netrc, self.origin.host, spelling.placed("netrc"))
         self._authorization = basic(*credentials) if credentials else None
         self.traffic = traffic or Traffic()
         self._rate = rate or Rate()
@@ -84,13 +95,15 @@ class Exchange:
         self._turnstile = Turnstile(calls, room, 2.0)
         # Files leave two calls to pages where there are many: they go on to come when nobody waits for them any more.
         self._lasting = Turnstile(calls - min(2, calls // 16), room, 2.0)
-        self._hosts = frozenset(_authority(host) for host in hosts)
+        self._hosts = frozenset(_authority(host, spelling.placed("hosts")) for host in hosts)
         self._reach = Reach(self.origin)
         self._ways = ways or Ways()
         through = (None, *self._ways.proxies.values())
         self._adapters = {proxy: adapter(self._reach, self._ways, proxy, calls, idle) for proxy in through}
-        # Origin → until when it is not asked, and why: every client would wait for one that is down.
-        self._down = Kept[tuple[float, Unavailable]](lambda down: 0, most_bytes=_DOWN)
+        # Every client would wait for one that is down.
+        self.circuit = Circuit(pause)
+        """Of its own server; others have theirs."""
+        self._circuits = Kept[Circuit](lambda circuit: 0, most_bytes=_CIRCUITS)  # by origin
         self._heard = 0.0
 
     def __repr__(self) -> str:
@@ -119,6 +132,38 @@ class Exchange:
                 # Without a proper one, an answer that broke off would look whole.
                 number(reply.header("Content-Length"))
                 yield reply
+
+    @contextmanager
+    def _whole(
+        self, method: str, url: str, headers: Mapping[str, str], named: Named, seconds: float
+    ) -> Iterator[Reply]:
+        """As `_asked`, for an answer that is read to its end in the block."""
+        with self._asked(method, url, headers, named, seconds) as reply:
+            circuit = self._circuit(origin_of(reply.url))
+            try:
+                yield reply
+            except Unavailable as error:
+                if reply.status in (200, 206) and not isinstance(error, Busy):  # Busy are we
+                    slow = isinstance(error, Late) and not circuit.heard_since(reply.call.started)
+                    circuit.failed(error, reply.url, sure=slow)
+                else:
+                    self._answered(reply)
+                raise
+            self._answered(reply)
+
+    def _answered(self, reply: Reply) -> None:
+        """What came is an answer, which that of one that is broken is not."""
+        if not _is_broken(reply.status):
+            self._circuit(origin_of(reply.url)).succeeded()
+
+    def _circuit(self, origin: Origin) -> Circuit:
+        if origin == self.origin:
+            return self.circuit
+        found = self._circuits.find(origin)
+        if found is None:
+            found = Circuit(self._pause)
+            self._circuits.put(origin, found)
+        return found
 
     def _send(self, ask: _Ask, url: str, named: Named, call: Call) -> tuple[urllib3.BaseHTTPResponse, str]:
         for last in (False, True):
@@ -160,19 +205,21 @@ class Exchange:
         authority = (after.host, after.port)
         if authority not in self._hosts and (after.host, 0) not in self._hosts and authority not in named:
             raise Forbidden(
-                f"the upstream redirects to {after.label}, which none of its pages names (see --fallback-host)"
+                f"the upstream redirects to {after.label}, which none of its pages names "
+                f"(see {self._spelling.called('hosts')})"
             )
 
     def _once(
         self, method: str, headers: Mapping[str, str], call: Call, url: str, origin: Origin
     ) -> urllib3.BaseHTTPResponse:
-        self._check_down(origin)
         fields = {"User-Agent": "pypiserver-lite", "Via": hops.via(), **headers}
         if self._authorization and origin == self.origin:
             fields["Authorization"] = self._authorization
         proxy = self._ways.proxy_for(origin)
         if proxy is not None:
             self._reach.check_name(origin.host)
+        circuit, whose = self._circuit(origin), self._ways.whose(origin)
+        circuit.enter(call.left())
         current.call = call
         try:
             # Credentials in an address that an upstream names are not sent.
@@ -183,39 +230,38 @@ class Exchange:
                 request, stream=True, timeout=(self._connect, self._read), proxies=through
             )
             response: urllib3.BaseHTTPResponse = answer.raw  # `requests` would read all of it, and unpack it
-        except Forbidden:
+        except (Forbidden, Busy):
+            circuit.let_go()
             raise
         except (Unavailable, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-            raised = meaning(error, self._ways.whose(origin), origin, proxy, call)
+            raised = meaning(error, whose, origin, proxy, call, self._spelling)
             silent = isinstance(raised, Late) and self._heard < call.started
-            # One connection that broke may be an idle one that had just been closed, or was forgotten on the way.
-            if silent or isinstance(error, Unreachable):
-                self._mark_down(origin, raised)
+            # A refused connection may be a restart, and one that broke may be an idle one that had just been closed, or
+            # was forgotten on the way: the second try decides.
+            refused = isinstance(error, Unreachable) and circuit.failures > 0
+            circuit.failed(raised, url, sure=silent or refused)
             raise raised from error
         finally:
             current.call = None
         if proxy is not None and response.status == 407:
             response.close()
+            circuit.let_go()
             raise _refused(origin, proxy, 407)
-        self._down.drop(origin)
         self._heard = time.monotonic()
+        if _is_broken(response.status):
+            kind = Late if response.status == 504 else Unavailable
+            circuit.failed(kind(f"{whose} answered with status {response.status}"), url, sure=False)
+        elif response.status in _REDIRECTS:
+            circuit.succeeded()
         return response
-
-    def _check_down(self, origin: Origin) -> None:
-        until, error = self._down.find(origin) or (0.0, None)
-        if time.monotonic() < until:
-            raise Late(str(error)) if isinstance(error, Late) else Unavailable(str(error))
-
-    def _mark_down(self, origin: Origin, error: Unavailable) -> None:
-        # A refused connection may be a restart: the second try decides.
-        sure = isinstance(error, Late) or self._down.find(origin) is not None
-        self._down.put(origin, (time.monotonic() + self._pause if sure else 0.0, error.with_traceback(None)))
 
 
 _Ask = Callable[[str, Origin], urllib3.BaseHTTPResponse]
 
 
-def meaning(error: BaseException, whose: str, origin: Origin, proxy: Proxy | None, call: Call) -> Unavailable:
+def meaning(
+    error: BaseException, whose: str, origin: Origin, proxy: Proxy | None, call: Call, spelling: Spelling = FLAGS
+) -> Unavailable:
     """What an error of a library says of `whose` server, in our words."""
     if isinstance(error, Unavailable):
         return error
@@ -230,11 +276,15 @@ def meaning(error: BaseException, whose: str, origin: Origin, proxy: Proxy | Non
         return _refused(origin, proxy, int(refused[1]))
     if isinstance(error, urllib3.exceptions.SSLError):
         if any(isinstance(reason, ssl.SSLCertVerificationError) for reason in error.args):
-            return Unavailable(f"the certificate of {whose} cannot be trusted (see --fallback-ca)")
+            return Unavailable(f"the certificate of {whose} cannot be trusted (see {spelling.called('ca')})")
         return Unavailable(f"{whose} speaks no TLS that is understood here")
     if isinstance(error, (OSError, http.client.HTTPException, urllib3.exceptions.ProtocolError)):
         return Unreachable(f"{whose} broke the connection")
     return Unavailable(f"{whose} gave no proper answer")
+
+
+def _is_broken(status: int) -> bool:
+    return status >= 500 and status != 508  # which says that we ask in circles
 
 
 def _refused(origin: Origin, proxy: Proxy, status: int) -> Unavailable:
@@ -244,8 +294,8 @@ def _refused(origin: Origin, proxy: Proxy, status: int) -> Unavailable:
     return Late(meaning) if status == 504 else Unavailable(meaning)
 
 
-def _authority(host: str) -> tuple[str, int]:
+def _authority(host: str, setting: str) -> tuple[str, int]:
     if "/" in host:
-        raise ConfigError(f"--fallback-host: {host[:80]!r} is neither HOST nor HOST:PORT")
+        raise ConfigError(f"{setting}: {host[:80]!r} is neither HOST nor HOST:PORT")
     name, _, port = host.rpartition(":")
     return (name.lower(), int(port)) if name and port.isdigit() else (host.lower(), 0)

@@ -19,14 +19,14 @@ from urllib.parse import urlsplit, urlunsplit
 from ..errors import Busy, Late, Unavailable
 from ..kept import Flights, Kept, Turnstile
 from ..model import Content, File, HandOver, LocalFile, Project, Stream
-from .addresses import Unreachable, origin_of
+from .addresses import Unreachable
 from .arriving import Arriving, Following, whole
 from .cache import Cache
-from .client import Upstream
-from .download import Check, Download, Fetch, strongest
-from .exchange import Named
+from .download import Check, Download, Fetch
 from .growing import Followed, Growing
+from .mirrors import Mirrors
 from .parts import SMALL, Parts, server_of
+from .places import Place, place_of, strongest
 
 _SMALL_RANGE = 2**20  # bytes
 _SIZES = 8 * 2**20  # bytes
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 class Files:
     """What all files of one upstream share: kept in `cache`, if there is one; who waits for them passes `turnstile`."""
 
-    def __init__(self, upstream: Upstream, cache: Cache | None, turnstile: Turnstile, parts: Parts) -> None:
+    def __init__(self, upstream: Mirrors, cache: Cache | None, turnstile: Turnstile, parts: Parts) -> None:
         self.upstream = upstream
         self.cache = cache
         self.parts = parts
@@ -71,17 +71,17 @@ class Files:
         """The file in the cache, or what it comes from. Raises Missing, Unavailable, Late, Busy, Loop."""
         kept = self.kept(file)
         if kept is None or kept.seen is None:
-            return Wanted(self, file, hosts_of(project)).stream()
+            return Wanted(self, place_of(project, file)).stream()
         self.upstream.traffic.cached(kept.seen.size)
         return kept
 
 
 class Wanted:
-    """A file that is not here, of a project whose page names the hosts `named`."""
+    """A file that is not here, and lies at `place`."""
 
-    def __init__(self, files: Files, file: File, named: Named) -> None:
-        self.file = file
-        self.named = named
+    def __init__(self, files: Files, place: Place) -> None:
+        self.place = place
+        self.file = file = place.file
         self.key = files.key(file)
         self._files = files
         self._upstream = files.upstream
@@ -120,7 +120,7 @@ class Wanted:
         parts, server = self._files.parts, server_of(self.file.url)
         if not beginning and running is None and parts.sent_by(server) is None:
             with self._files.turnstile.inside():
-                parts.ask(self.file.url, self.named)
+                parts.ask(self.place)
         return parts.sent_by(server) is not False
 
     def _told_size(self) -> int | None:
@@ -148,7 +148,7 @@ class Wanted:
         if start == 0 and stop in (None, size):
             return self._fetch(size).checked()
         check = self._check(size)
-        body = self._upstream.open(self.file.url, named=self.named, start=start, stop=stop, packed=check.packed)
+        body = self._upstream.open(self.place, start=start, stop=stop, packed=check.packed)
         try:
             check.expect(body)
         except BaseException:
@@ -157,7 +157,7 @@ class Wanted:
         return body.pieces(start, size if stop is None else stop)
 
     def _fetch(self, size: int | None, start: int = 0) -> Fetch:
-        return Fetch(self._upstream, self.file.url, self.named, self._check(size), start)
+        return Fetch(self._upstream, self.place, self._check(size), start)
 
     def _check(self, size: int | None) -> Check:
         return Check(self.file.hashes, size, self.file.filename, self._upstream.origin.label)
@@ -214,7 +214,7 @@ class Wanted:
             return known[0]
         # Not every server that sends files, or parts of them, answers HEAD, or is allowed to be asked so.
         packed = self._check(None).packed
-        with closing(self._upstream.open(self.file.url, named=self.named, stop=1, packed=packed, soon=True)) as body:
+        with closing(self._upstream.open(self.place, stop=1, packed=packed, soon=True)) as body:
             size = body.size
         if self._exact:  # another file of that name has another digest
             self._files.sizes.put(self.key, (size,))
@@ -222,7 +222,7 @@ class Wanted:
 
     def range(self, size: int, start: int, stop: int) -> bytes:
         """Exactly these of its `size` bytes, from the upstream. Raises Missing, Unavailable, Late, Busy, Loop."""
-        body = self._upstream.open(self.file.url, named=self.named, start=start, stop=stop, soon=True)
+        body = self._upstream.open(self.place, start=start, stop=stop, soon=True)
         try:
             if body.start != start:
                 self._files.parts.note(self.file.url, False)
@@ -232,18 +232,6 @@ class Wanted:
             return b"".join(body.pieces(start, stop))
         finally:
             body.close()
-
-
-def hosts_of(project: Project) -> Named:
-    """The hosts that the project's page names. Whoever reads a file holds these, and not the whole page."""
-    origins = {"/".join(file.url.split("/", 3)[:3]) for file in project.files}
-    return frozenset((origin.host, origin.port) for origin in map(origin_of, origins))
-
-
-def beside(url: str, side: str) -> str:
-    """Where what belongs to the file at `url` lies."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=parts.path + side))
 
 
 def _tag(file: File) -> str | None:

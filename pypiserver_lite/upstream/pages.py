@@ -21,6 +21,7 @@ Core metadata (PEP 658) is announced as follows:
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,9 +32,10 @@ from ..errors import Busy, Unavailable
 from ..kept import Flights, Kept, Turnstile
 from ..model import NO_HASHES, File, Project
 from .archive import Archive, parsed
-from .client import UNCHANGED, FetchedPage, Upstream
-from .files import hosts_of
+from .client import UNCHANGED, FetchedPage
+from .mirrors import Mirrors
 from .parts import SMALL, Parts, server_of
+from .places import place_of
 from .turns import Seat, Turn
 
 _ABSENCES = 8 * 2**20  # bytes; anybody can ask for any name
@@ -55,6 +57,8 @@ class Known:
     """Whether the upstream's page announces no core metadata at all."""
     checked: float
     """When the upstream last confirmed it."""
+    mirror: str = ""
+    """Which of several addresses of the upstream it is from; nothing for the first."""
     failed: float = 0.0
     """When the upstream last gave no answer about it; 0: it has given one since."""
     seat: Seat | None = None
@@ -77,7 +81,7 @@ class Shelf:
 
     def __init__(
         self,
-        upstream: Upstream,
+        upstream: Mirrors,
         archive: Archive,
         parts: Parts,
         turnstile: Turnstile,
@@ -180,12 +184,14 @@ class Shelf:
             return self._answered(name, known, turn)  # which lets go of the page before the turn is over
 
     def _answered(self, name: NormalizedName, known: Known | None, turn: Turn) -> Project | None:
-        etag, modified = (known.etag, known.modified) if known else (None, None)
-        answer = self.upstream.page(name, etag=etag, modified=modified, on_size=turn.hold)
+        etag, modified, mirror = (known.etag, known.modified, known.mirror) if known else (None, None, "")
+        answer = self.upstream.page(name, etag=etag, modified=modified, of=mirror, on_size=turn.hold)
         if isinstance(answer, FetchedPage):
-            project = parsed(name, answer, turn)
+            stated = parsed(name, answer, turn)
+            project = self._agreed(known.project, stated) if known and len(self.upstream.clients) > 1 else stated
             self._succeeded()
-            self._archive.save(name, answer)
+            if project is stated:
+                self._archive.save(name, answer)
             self._ask_for_parts(project, _is_silent(project))
             return self._learn(name, project, answer, self._clock(), turn).project
         self._succeeded()
@@ -200,6 +206,11 @@ class Shelf:
         self._known.drop(name)
         self._archive.drop(name)
         return None
+
+    def _agreed(self, known: Project, stated: Project) -> Project:
+        """What is to be believed of what a page states of a project that is known: the very same, mostly."""
+        files = tuple(self.upstream.agreed(known.by_filename.get(file.filename), file) for file in stated.files)
+        return stated if all(map(operator.is_, files, stated.files)) else replace(stated, files=files)
 
     def _from_disk(self, name: NormalizedName, now: float) -> Known | None:
         """What memory or disk knows, whichever was confirmed later: another process may have been there."""
@@ -216,7 +227,7 @@ class Shelf:
         before = self._known.find(name)
         if before is not None and before.project == project:
             project = before.project  # the same facts are the same object
-        known = Known(project, page.etag, page.modified, len(page.body), silent, checked)
+        known = Known(project, page.etag, page.modified, len(page.body), silent, checked, page.mirror)
         if known.weight <= self._memory:
             self._known.put(name, known)
         else:
@@ -256,7 +267,7 @@ class Shelf:
         if silent and self._archive.keeps:
             wheel = next((file for file in reversed(project.files) if _can_be_read(file) and _is_large(file)), None)
             if wheel is not None:
-                self._parts.ask(wheel.url, hosts_of(project))
+                self._parts.ask(place_of(project, wheel))
 
     def _failed(self, name: NormalizedName, known: Known | None, error: Unavailable) -> None:
         if isinstance(error, Busy):

@@ -11,8 +11,8 @@ from ..errors import Missing, Unavailable
 from ..kept import Flights, Kept
 from . import hops
 from .cache import Cache
-from .client import Upstream
-from .exchange import Named
+from .mirrors import Mirrors
+from .places import Place
 
 SMALL = 2**18
 """A file of so many bytes is as well fetched whole."""
@@ -29,7 +29,7 @@ class Parts:
     That they do holds until a file shows otherwise, in `cache` across restarts. `clock` tells seconds since 1970.
     """
 
-    def __init__(self, upstream: Upstream, cache: Cache | None, clock: Callable[[], float]) -> None:
+    def __init__(self, upstream: Mirrors, cache: Cache | None, clock: Callable[[], float]) -> None:
         self._upstream, self._cache, self._clock = upstream, cache, clock
         self._known = Kept[tuple[bool, float]](lambda known: 0, most_bytes=_SERVERS)  # by server; since when
         self._in_vain = Kept[float](lambda since: 0, most_bytes=_SERVERS)  # when a server was asked that said nothing
@@ -45,13 +45,13 @@ class Parts:
             return None
         return known[0]
 
-    def ask(self, url: str, named: Named) -> None:
-        """Find it out by the file at `url`, unless it is known; where that takes long, the next one will know."""
-        server = server_of(url)
+    def ask(self, place: Place) -> None:
+        """Find it out by the file at `place`, unless it is known; where that takes long, the next one will know."""
+        server = server_of(place.url)
         if self.sent_by(server) is not None or self._is_within(_REST, self._in_vain.find(server) or 0.0):
             return
         try:
-            self._questions.do_behind(server, partial(self._ask, url, named), min(_PATIENCE, hops.left()))
+            self._questions.do_behind(server, partial(self._ask, place), min(_PATIENCE, hops.left()))
         except (Unavailable, Missing) as error:
             self._in_vain.put(server, self._clock())
             _log.debug("whether %s sends parts of files is not known yet: %s", server, error)
@@ -59,9 +59,9 @@ class Parts:
     def _is_within(self, seconds: float, since: float) -> bool:
         return 0 <= self._clock() - since < seconds
 
-    def _ask(self, url: str, named: Named) -> bool:
-        sends = self._upstream.sends_parts(url, named=named)
-        self.note(url, sends)
+    def _ask(self, place: Place) -> bool:
+        sends = self._upstream.sends_parts(place)
+        self.note(place.url, sends)
         return sends
 
     def note(self, url: str, sends: bool) -> None:

@@ -21,16 +21,19 @@ from .archive import Archive
 from .cache import Cache
 from .client import Upstream
 from .core_metadata import CoreMetadata
-from .files import Files, Wanted, beside, hosts_of
+from .files import Files, Wanted
+from .health import Health
+from .mirrors import Mirrors
 from .pages import Shelf
 from .parts import Parts
+from .places import place_of
 
 _SIGNATURE_LIMIT = 2**16  # bytes
 _MOST_WAITING = 1000
 
 
 class Remote(Shelf):
-    """The projects of one upstream, as a `Source`.
+    """The projects of one upstream, at one or several `addresses`, as a `Source`.
 
     `mode` ``proxy`` keeps pages in memory only and passes files through;
     ``cache`` keeps both in `cache`. A page counts as current for `ttl`
@@ -47,8 +50,7 @@ class Remote(Shelf):
 
     def __init__(
         self,
-        upstream: Upstream,
-        *,
+        *addresses: Upstream,
         mode: Literal["proxy", "cache"],
         cache: Cache | None = None,
         turnstile: Turnstile | None = None,
@@ -65,11 +67,12 @@ class Remote(Shelf):
             raise ConfigError("--fallback-mode cache needs a folder: --cache-dir")
         else:
             cache.keep_bound()
+        upstream = Mirrors(addresses)
         turnstile = turnstile or Turnstile(_MOST_WAITING)
         parts = Parts(upstream, cache, clock)
         super().__init__(
             upstream,
-            Archive(cache, upstream.url),
+            Archive(cache, upstream.url, upstream.mirrors),
             parts,
             turnstile,
             ttl=ttl,
@@ -105,10 +108,10 @@ class Remote(Shelf):
         if side == "":
             return self._files.open(project, file)
         if side == ".metadata" and file.core_metadata is not None:
-            return _of_bytes(self._metadata.of(Wanted(self._files, file, hosts_of(project))))
+            return _of_bytes(self._metadata.of(Wanted(self._files, place_of(project, file))))
         if side == ".asc" and file.has_signature:
             with self._turnstile.inside():
-                data = self.upstream.small(beside(file.url, ".asc"), named=hosts_of(project), limit=_SIGNATURE_LIMIT)
+                data = self.upstream.small(place_of(project, file, ".asc"), _SIGNATURE_LIMIT)
             if data is not None:
                 return _of_bytes(data)
         raise Missing(f"there is no {side} of this file")
@@ -116,6 +119,10 @@ class Remote(Shelf):
     def keeps(self, file: File) -> bool:
         """Whether a file of ours is in the cache now, so that the upstream is not needed for it."""
         return self._files.keeps(file)
+
+    def health(self, name: str) -> Health:
+        """How the upstream does that the settings call `name`."""
+        return self.upstream.health(name)
 
     def close(self) -> None:
         """Close idle connections."""

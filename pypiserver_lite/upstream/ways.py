@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import truststore
 
+from ..config.indexes import FLAGS, Spelling
 from ..errors import ConfigError
 from .addresses import Origin
 from .credentials import basic, split_credentials
@@ -75,11 +76,11 @@ class Ways:
         return any(_lies_in(host, entry) for entry in self.direct.split(","))
 
 
-def find(authorities: Path | None, proxy: str | None) -> Ways:
+def find(authorities: Path | None, proxy: str | None, spelling: Spelling = FLAGS) -> Ways:
     """The ways that settings name, else the environment. Raises ConfigError, which never shows a proxy's address."""
-    context = _context(authorities, os.environ)
+    context = _context({spelling.placed("ca"): str(authorities)} if authorities is not None else {}, os.environ)
     if proxy is not None:
-        named = _proxy("--fallback-proxy", proxy)
+        named = _proxy(spelling.called("proxy"), proxy, spelling.placed("proxy"))
         return Ways(context, proxies={"http": named, "https": named})
     found: dict[str, str] = urllib.request.getproxies_environment()
     proxies = {}
@@ -90,12 +91,11 @@ def find(authorities: Path | None, proxy: str | None) -> Ways:
     return Ways(context, proxies=proxies, direct=found.get("no", ""))
 
 
-def _context(authorities: Path | None, environ: Mapping[str, str]) -> Callable[[], ssl.SSLContext]:
-    """What `Ways.context` shall be. Files are tried here: else every request would fail, and no start.
+def _context(named: dict[str, str], environ: Mapping[str, str]) -> Callable[[], ssl.SSLContext]:
+    """What `Ways.context` shall be, by what settings have `named`. Files are tried here: else no request would do.
 
     Of OpenSSL's two variables one will do, as there. Raises ConfigError if none is usable.
     """
-    named = {"--fallback-ca": str(authorities)} if authorities is not None else {}
     for variables in (BUNDLES[:1], BUNDLES[1:], STORES):
         named = named or {variable: environ[variable] for variable in variables if environ.get(variable)}
     if not named:
@@ -119,7 +119,7 @@ def _context(authorities: Path | None, environ: Mapping[str, str]) -> Callable[[
     return lambda: context
 
 
-def _proxy(setting: str, address: str) -> Proxy:
+def _proxy(setting: str, address: str, place: str = "") -> Proxy:
     try:
         url, credentials = split_credentials(address if "://" in address else f"http://{address}", setting)
         parts = urlsplit(url)
@@ -127,7 +127,9 @@ def _proxy(setting: str, address: str) -> Proxy:
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigError(f"{setting}: only a proxy at an address that begins with http:// or https:// can be used")
+        raise ConfigError(
+            f"{place or setting}: only a proxy at an address that begins with http:// or https:// can be used"
+        )
     return Proxy(setting, url, basic(*credentials) if credentials else None)
 
 

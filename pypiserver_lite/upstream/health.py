@@ -1,0 +1,109 @@
+"""How an upstream does: whether it answers, and whether it is left alone for a while because it does not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from ..errors import Late, Unavailable
+
+_SEVERAL = 3  # addresses in a row that one server does not answer properly, though it lets us in
+_GLANCE = 0.5  # seconds that others wait for what the one who asks again finds out
+_LONGEST = 12.0  # seconds after which that one is given up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """An upstream as this server last found it; nothing of it is secret."""
+
+    name: str
+    """As the settings call it."""
+    address: str
+    """Its host, and its port unless that is the usual one."""
+    answered: float | None
+    """When it last answered, in seconds since 1970; ``None``: not since this server started."""
+    failures: int
+    """How often in a row it did not answer properly."""
+    open: bool
+    """Whether its circuit is open: it is left alone for a moment, and who needs it hears so at once."""
+    addresses: tuple[Health, ...] = ()
+    """Each of its addresses, in the order in which they are asked, if it has several."""
+
+
+class Circuit:
+    """Whether a server may be asked now.
+
+    When it fails, by more than one address that may be broken alone, it is
+    left alone for `pause` seconds (0: never). Then one asker at a time goes
+    through, and the others wait a moment for what comes of it. Who goes
+    through tells how it ended. Safe to share between threads.
+    """
+
+    def __init__(self, pause: float) -> None:
+        self._pause = pause
+        self._lock = threading.Lock()
+        self.failures = 0
+        self.answered: float | None = None
+        """When something proper came last, in seconds since 1970."""
+        self._heard = 0.0
+        self._urls: set[str] = set()
+        self._error: Unavailable | None = None
+        self._until = 0.0
+        self._probe: threading.Event | None = None
+        self._probing_until = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether it is left alone, or being tried."""
+        return self._error is not None
+
+    def heard_since(self, moment: float) -> bool:
+        """Whether something proper came after this moment of the monotonic clock."""
+        return self._heard >= moment
+
+    def enter(self, most: float) -> None:
+        """Go through, after a moment and `most` seconds at most. Raises what it failed with last."""
+        with self._lock:
+            if self._error is None:
+                return
+            now = time.monotonic()
+            if now >= self._until and (self._probe is None or now >= self._probing_until):
+                self._probe, self._probing_until = threading.Event(), now + _LONGEST
+                return
+            probe, refusal = self._probe, _again(self._error)
+        if probe is None or not probe.wait(max(min(_GLANCE, most), 0.0)) or self.open:
+            raise refusal
+
+    def succeeded(self) -> None:
+        """Something proper came."""
+        with self._lock:
+            self.failures, self._error = 0, None
+            self._urls.clear()
+            self.answered, self._heard = time.time(), time.monotonic()
+            self._release()
+
+    def failed(self, error: Unavailable, url: str, *, sure: bool) -> None:
+        """Nothing proper came from `url`; `sure`: nor would it from any other."""
+        with self._lock:
+            self.failures += 1
+            self._urls.add(url)
+            if self._pause and (sure or self._error is not None or len(self._urls) >= _SEVERAL):
+                self._error, self._until = _again(error), time.monotonic() + self._pause
+                self._urls.clear()
+            self._release()
+
+    def let_go(self) -> None:
+        """Who went through found nothing out."""
+        with self._lock:
+            self._release()
+
+    def _release(self) -> None:
+        if self._probe is not None:
+            self._probe.set()
+            self._probe = None
+
+
+def _again(error: Unavailable) -> Unavailable:
+    """The same for another asker, as what does not say that somebody should try at once again."""
+    return Late(str(error)) if isinstance(error, Late) else Unavailable(str(error))

@@ -1,0 +1,232 @@
+"""One upstream at several addresses, asked in order: each is only asked when those before it do not answer.
+
+They should have the same, but need not be believed to. A page that only a
+further one gives must not change the digest of a file that is known already;
+a file that comes from another one than its page must have the digest that its
+page states; and that one has no such project counts only where the first
+address says so, since the others may not know of it yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+from packaging.utils import NormalizedName
+
+from ..errors import Loop, Missing, Unavailable
+from ..kept import Kept
+from ..model import File
+from .archive import parsed
+from .client import FetchedPage, Upstream
+from .exchange import Named
+from .health import Health
+from .places import Place, beside, place_of, strongest
+from .replies import Transfer
+from .turns import Turn
+
+T = TypeVar("T")
+_FRESH = 300.0  # seconds for which the page of a further address is believed, as to where files lie
+_FILE_WEIGHT = 500  # bytes
+_WARNINGS = 2**18  # bytes
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What the page of a further address says of where its files lie."""
+
+    files: dict[str, tuple[str, dict[str, str]]]
+    """Address and digests by name."""
+    named: Named
+    since: float
+
+
+class Mirrors:
+    """An upstream over the `clients` of its addresses, of which the first names it. Safe to share between threads."""
+
+    def __init__(self, clients: Sequence[Upstream]) -> None:
+        self.clients = tuple(clients)
+        first = self.clients[0]
+        self.url, self.origin, self.traffic = first.url, first.origin, first.traffic
+        # As `File.mirror` has it.
+        self._by_mirror = {"": first, **{client.url: client for client in self.clients[1:]}}
+        self._listings = Kept[_Listing](lambda listing: _FILE_WEIGHT * len(listing.files), most_bytes=8 * 2**20)
+        self._warned = Kept[bool](lambda warned: 0, most_bytes=_WARNINGS)
+        self._using = ""
+
+    def __repr__(self) -> str:
+        return f"Mirrors({', '.join(repr(client.url) for client in self.clients)})"
+
+    @property
+    def mirrors(self) -> frozenset[str]:
+        """What `File.mirror` may be."""
+        return frozenset(self._by_mirror)
+
+    def health(self, name: str) -> Health:
+        """How it does: it answers if one of its addresses does. `name` is what the settings call it."""
+        each = tuple(
+            Health(
+                name=name,
+                address=client.origin.label,
+                answered=client.circuit.answered,
+                failures=client.circuit.failures,
+                open=client.circuit.open,
+            )
+            for client in self.clients
+        )
+        if len(each) == 1:
+            return each[0]
+        return Health(
+            name=name,
+            address=each[0].address,
+            answered=max((one.answered for one in each if one.answered is not None), default=None),
+            failures=min(one.failures for one in each),
+            open=all(one.open for one in each),
+            addresses=each,
+        )
+
+    def page(
+        self,
+        name: NormalizedName,
+        *,
+        etag: str | None = None,
+        modified: str | None = None,
+        of: str = "",
+        on_size: Callable[[int], object] | None = None,
+    ) -> FetchedPage | Literal["unchanged"] | None:
+        """The page of a project, as `Upstream.page` has it; the validators are of the page from the mirror `of`.
+
+        Raises as that does, with what is wrong with the first address.
+        """
+        failed: Unavailable | None = None
+        for mirror, client in self._by_mirror.items():
+            tags = {"etag": etag, "modified": modified} if mirror == of else {}
+            try:
+                answer = client.page(name, on_size=on_size, **tags)
+            except Loop:
+                raise
+            except Unavailable as error:
+                failed = failed or error
+                continue
+            if failed is not None and answer is None:
+                continue  # who has it may be the one that cannot be asked
+            self._note(mirror, client, failed)
+            return replace(answer, mirror=mirror) if isinstance(answer, FetchedPage) else answer
+        assert failed is not None
+        raise failed
+
+    def open(
+        self,
+        place: Place,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        if_range: str | None = None,
+        packed: bool = False,
+        soon: bool = False,
+    ) -> Transfer:
+        """A file, or the half-open range of it, as `Upstream.open` has it. Raises as that does."""
+        return self._at(
+            place,
+            lambda client, url, named: client.open(
+                url, named=named, start=start, stop=stop, if_range=if_range, packed=packed, soon=soon
+            ),
+        )
+
+    def small(self, place: Place, limit: int) -> bytes | None:
+        """What lies there, as `Upstream.small` has it. Raises as that does."""
+        return self._at(place, lambda client, url, named: client.small(url, named=named, limit=limit))
+
+    def sends_parts(self, place: Place) -> bool:
+        """Whether a part of a file can be had from where it lies. Raises as `Upstream.sends_parts` does."""
+        return self._whose(place).sends_parts(place.url, named=place.named)
+
+    def agreed(self, known: File | None, stated: File) -> File:
+        """Of a file that is `known`, what is to be believed now that a page states this of it.
+
+        An address may change what it says itself, but not what another said.
+        """
+        if known is None or known.mirror == stated.mirror or not _differ(known.hashes, stated.hashes):
+            return stated
+        self._warn(self._by_mirror[stated.mirror], known, stated.hashes)
+        return known
+
+    def close(self) -> None:
+        """Close idle connections."""
+        for client in self.clients:
+            client.close()
+
+    def _whose(self, place: Place) -> Upstream:
+        return self._by_mirror[place.file.mirror]
+
+    def _at(self, place: Place, ask: Callable[[Upstream, str, Named], T]) -> T:
+        """What is asked of the one whose page lists the file, else of the others in order."""
+        first = self._whose(place)
+        try:
+            return ask(first, place.url, place.named)
+        except Loop:
+            raise
+        except Unavailable as error:
+            for other in self.clients if strongest(place.file.hashes) else ():
+                if other is first:
+                    continue
+                try:
+                    found = self._found(other, place)
+                    if found is not None:
+                        return ask(other, *found)
+                except (Unavailable, Missing) as further:
+                    _log.debug("%s is not to be had from %s: %s", place.file.filename, other.origin.label, further)
+            raise error
+
+    def _found(self, client: Upstream, place: Place) -> tuple[str, Named] | None:
+        """Where the very same file lies by what another address says; ``None`` if that has none. Raises Unavailable."""
+        file = place.file
+        key = (client.url, file.project)
+        listing = self._listings.find(key)
+        if listing is not None and not 0 <= time.monotonic() - listing.since < _FRESH:
+            self._listings.drop(key)
+        listing = self._listings.get(key, (), _listed, client, file.project)
+        url, hashes = listing.files.get(file.filename, ("", {}))
+        if not url:
+            return None
+        if _differ(file.hashes, hashes):
+            self._warn(client, file, hashes)
+            return None
+        return beside(url, place.side), listing.named
+
+    def _warn(self, client: Upstream, known: File, stated: Mapping[str, str]) -> None:
+        key = (client.url, known.project, known.filename, str(strongest(stated)))
+        if self._warned.find(key) is None:
+            self._warned.put(key, True)
+            _log.warning(
+                "%s states another digest of %s than %s did; the first one stays",
+                client.origin.label,
+                known.filename,
+                self._by_mirror[known.mirror].origin.label,
+            )
+
+    def _note(self, mirror: str, client: Upstream, failed: Unavailable | None) -> None:
+        before, self._using = self._using, mirror
+        if mirror and failed is not None and before != mirror:
+            _log.warning("%s; %s is asked instead", failed, client.origin.label)
+        elif before and not mirror:
+            _log.warning("the upstream %s answers again", client.origin.label)
+
+
+def _listed(client: Upstream, name: NormalizedName) -> _Listing:
+    with Turn(None) as turn:
+        page = client.page(name, on_size=turn.hold)
+        project = parsed(name, page, turn) if isinstance(page, FetchedPage) else None
+        files = () if project is None else project.files
+        named = place_of(project, files[0]).named if project is not None and files else frozenset()
+        found = {file.filename: (file.url, dict(file.hashes)) for file in files}
+    return _Listing(found, named, time.monotonic())
+
+
+def _differ(known: Mapping[str, str], stated: Mapping[str, str]) -> bool:
+    """Whether two statements of a file's digests contradict each other."""
+    return any(stated.get(algorithm, digest) != digest for algorithm, digest in known.items())

@@ -1,0 +1,326 @@
+"""Upstreams that a file of settings names: their keys, who shares them, and which names they are asked for."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import faulty_upstream as faulty
+import forward_proxy
+import live
+import pytest
+from builders import make_wheel, metadata
+from filed import asked, config_of, served, written
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from packaging.utils import canonicalize_name
+from wsgi_client import Client
+
+from pypiserver_lite import ConfigError, make_app, site
+from pypiserver_lite.policy.rules import Names
+
+JSON = "application/vnd.pypi.simple.v1+json"
+SECRET = "s3cret-Kalligraphie"
+
+
+@pytest.fixture
+def upstream() -> Iterator[faulty.FaultyUpstream]:
+    """An upstream without anything."""
+    with faulty.upstream() as server:
+        yield server
+
+
+def offer(server: faulty.FaultyUpstream, folder: Path, name: str, version: str = "1.0", **facts: Any) -> str:
+    """A wheel with its metadata and a signature there; its file name."""
+    wheel = make_wheel(folder / "made", name, version)
+    server.add(name, wheel.name, wheel.read_bytes(), metadata=metadata(name, version), gpg_sig=True, **facts)
+    server.stored[f"/files/{wheel.name}.asc"] = faulty.Stored(b"signed")
+    return wheel.name
+
+
+def table(server: faulty.FaultyUpstream, *lines: str, name: str = "theirs") -> str:
+    """An upstream's table."""
+    return "\n".join([f"[upstream.{name}]", f'url = "{server.url}"', *lines, ""])
+
+
+THEIRS = 'upstreams = ["theirs"]\n'
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('ca = "none.pem"', "upstream.theirs.ca"),
+        ('netrc = "none"', "upstream.theirs.netrc"),
+        ('hosts = ["a/b"]', "upstream.theirs.hosts"),
+        ('url = "http://[::1/"', "upstream.theirs.url"),
+        ('proxy = "http://127.0.0.1:0/"', "upstream.theirs.proxy"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_its_place_in_the_file(lines: str, said: str, tmp_path: Path) -> None:
+    url = "" if "url" in lines else 'url = "http://127.0.0.1:9/"\n'
+    path = written(tmp_path, f'[index.side]\nupstreams = ["theirs"]\n[upstream.theirs]\n{url}{lines}\n')
+    with pytest.raises(ConfigError) as caught:
+        make_app(config=path)
+    number = path.read_text().splitlines().index(lines) + 1
+    assert str(caught.value).startswith(f"{path}, line {number}: {said}")
+    assert "--" not in str(caught.value)
+
+
+def test_clients_hear_of_the_key_but_not_of_the_file(upstream: faulty.FaultyUpstream, tmp_path: Path) -> None:
+    upstream.fault("*", faulty.redirect("http://other.example.test/simple/foo/"))
+    with asked(tmp_path, THEIRS + table(upstream)) as client:
+        said = client.get("/simple/foo/", 502).text
+    assert "(see upstream.theirs.hosts)" in said
+    assert str(tmp_path) not in said
+
+
+def test_a_password_goes_to_the_upstreams_own_origin_alone_and_is_shown_nowhere(
+    upstream: faulty.FaultyUpstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    login = "Basic " + base64.b64encode(f"who:{SECRET}".encode()).decode()
+    upstream.password = login
+    (tmp_path / "pw").write_text(SECRET + "\n")
+    with faulty.upstream() as storage:
+        own = offer(upstream, tmp_path, "own")
+        path = storage.add("far", "far-1.0.tar.gz", b"far away")
+        upstream.add("far", "far-1.0.tar.gz", b"far away", url=f"{storage.base}{path[1:]}")
+        text = THEIRS + table(upstream, 'username = "who"', 'password_file = "pw"')
+        with served(tmp_path, text) as app:
+            client = Client(app)
+            assert client.get(f"/packages/own/{own}").body
+            assert client.get("/packages/far/far-1.0.tar.gz").body == b"far away"
+            assert all(request.headers.get("authorization") == login for request in upstream.requests)
+            assert all("authorization" not in request.headers for request in storage.requests)
+            upstream.password = "another"
+            refused = client.get("/simple/new/", 502)
+            assert "other credentials" in refused.text
+            pages = [refused.text, client.get("/").text, client.get("/health", Accept="application/json").text]
+            (remote,) = app.app("/").site.remotes
+            shown = [*pages, caplog.text, repr(app.config), repr(remote), repr(app.app("/").site.ways())]
+            assert not [text for text in shown if SECRET in text or login[6:] in text]
+
+
+def test_a_password_is_said_once(tmp_path: Path) -> None:
+    text = '[upstream.theirs]\nurl = "http://a:b@127.0.0.1:9/"\nusername = "who"\npassword = "s"\n'
+    with pytest.raises(ConfigError, match=r"line \d+: upstream.theirs.username: .*leave out one"):
+        config_of(tmp_path, text)
+
+
+def test_each_asks_through_its_own_proxy_and_believes_its_page_for_its_own_time(
+    upstream: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    offer(upstream, tmp_path, "foo")
+    upstream.stored["/other/foo/"] = upstream.stored["/simple/foo/"]
+    with forward_proxy.proxy({f"127.0.0.1:{upstream.port}": upstream.port}) as proxy:
+        text = (
+            THEIRS
+            + table(upstream, f'proxy = "{proxy.url}"', "ttl = 0", 'mode = "proxy"')
+            + f'[upstream.other]\nurl = "{upstream.base}other/"\nttl = 1000\n'
+            + '[index.side]\nupstreams = ["other"]\n'
+        )
+        with asked(tmp_path, text) as client:
+            for _ in range(3):
+                client.get("/simple/foo/")
+                client.get("/side/simple/foo/")
+            assert upstream.count("/simple/foo/") == 3
+            assert upstream.count("/other/foo/") == 1
+            assert len(proxy.asked) == 3
+
+
+def test_each_has_a_budget_of_its_own_and_flags_one_for_all(tmp_path: Path) -> None:
+    def rates(text: str) -> list[Any]:
+        sites = site.build_all(config_of(tmp_path, text))
+        try:
+            return [remote.upstream.clients[0]._rate for remote in sites.by_name["/"].remotes]
+        finally:
+            sites.close()
+
+    one, other = rates(
+        'upstreams = ["a", "b"]\n[upstream.a]\nurl = "http://127.0.0.1:9/a/"\nrate = "1MB"\n'
+        '[upstream.b]\nurl = "http://127.0.0.1:9/b/"\nrate = "2MB"\n'
+    )
+    assert (one._limit, other._limit) == (10**6, 2 * 10**6)
+    urls = ["http://127.0.0.1:9/a/", "http://127.0.0.1:9/b/"]
+    flags = f'packages = ["."]\nfallback_url = {urls}\nfallback_rate = "1MB"\nfallback_mode = "proxy"\n'
+    one, other = rates(flags)
+    assert one is other
+
+
+def test_fifty_indexes_over_one_upstream_share_all_that_it_costs(
+    upstream: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    wheel = offer(upstream, tmp_path, "foo")
+    names = [f"team{number}" for number in range(50)]
+    text = table(upstream) + "".join(f'[index.{name}]\nupstreams = ["theirs"]\n' for name in names)
+    with served(tmp_path, text) as app:
+        client = Client(app)
+        remotes = {remote for name in names for remote in app.app(name).site.remotes}
+        assert len(remotes) == 1
+        for name in names:
+            assert client.get(f"/{name}/simple/foo/", Accept=JSON).json["files"][0]["filename"] == wheel
+            assert client.get(f"/{name}/packages/foo/{wheel}").body
+        assert upstream.paths().count("/simple/foo/") == 1
+        assert upstream.paths().count(f"/files/{wheel}") == 1
+        assert [health.name for health in app._now.sites.health()] == ["theirs"]
+
+
+def test_a_chain_of_silent_upstreams_answers_within_pips_patience(tmp_path: Path) -> None:
+    with faulty.upstream() as one, faulty.upstream() as two, faulty.upstream() as three:
+        for server in (one, two, three):
+            server.fault("*", faulty.hang(60))
+        text = (
+            table(one, 'mode = "proxy"', name="one")
+            + table(two, f'mirrors = ["{three.url}"]', name="two")
+            + '[index.base]\nupstreams = ["two"]\n[index.top]\nbases = ["base"]\nupstreams = ["one"]\n'
+        )
+        with asked(tmp_path, text) as client:
+            before = time.monotonic()
+            client.get("/top/simple/foo/", 504)
+            client.get("/base/simple/foo/", 504)
+            assert time.monotonic() - before < 12.5
+
+
+def test_a_reload_goes_on_with_upstreams_that_stay_as_they_were(
+    upstream: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    offer(upstream, tmp_path, "foo")
+    with served(tmp_path, THEIRS + table(upstream, 'mode = "proxy"')) as app:
+        client = Client(app)
+        client.get("/simple/foo/")
+        written(tmp_path, THEIRS + table(upstream, 'mode = "proxy"') + '[index.more]\nupstreams = ["theirs"]\n')
+        app.reload()
+        client.get("/simple/foo/")
+        client.get("/more/simple/foo/")
+        assert upstream.count("/simple/foo/") == 1
+        written(tmp_path, THEIRS + table(upstream, 'mode = "proxy"', 'never = ["bar"]'))
+        app.reload()
+        client.get("/simple/foo/")
+        assert upstream.count("/simple/foo/") == 2
+
+
+NAMES = ("acme-lib", "acme", "lib", "their-lib", "their")
+SPELLED = ("acme-*", "Acme_Lib", "acme*", "*-lib", "their.lib", "lib", "*", "t*")
+PATTERNS = st.lists(st.sampled_from(SPELLED), max_size=2)
+
+
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@given(only=PATTERNS, never=PATTERNS, more_never=PATTERNS, mode=st.sampled_from(["proxy", "cache"]))
+def test_only_and_never_hold_for_pages_files_metadata_and_signatures_alike(
+    only: list[str], never: list[str], more_never: list[str], mode: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("routed")
+    with faulty.upstream() as one, faulty.upstream() as other:
+        files = {name: offer(one, folder, name) for name in NAMES}
+        for name in NAMES:
+            offer(other, folder / "other", name)
+        text = (
+            'upstreams = ["one", "other"]\n'
+            + table(one, f"only = {only}", f"never = {never}", f'mode = "{mode}"', name="one")
+            + table(other, f"never = {more_never}", f'mode = "{mode}"', name="other")
+        )
+        with asked(folder / "index", text) as client:
+            for name in NAMES:
+                normalized = canonicalize_name(name)
+                first = (not only or Names(only).has(normalized)) and not Names(never).has(normalized)
+                second = not first and not Names(more_never).has(normalized)
+                one.requests.clear()
+                other.requests.clear()
+                # What belongs to a file first: a page that was asked for before must not matter.
+                for side in (".metadata", ".asc", ""):
+                    client.get(f"/packages/{name}/{files[name]}{side}", 200 if first or second else 404)
+                client.get(f"/simple/{name}/", 200 if first or second else 404)
+                assert bool(one.requests) is first
+                assert bool(other.requests) is second
+
+
+def test_a_redirect_upstream_hides_files_of_those_behind_it_too(
+    upstream: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    wheel = offer(upstream, tmp_path, "foo")
+    text = (
+        '[upstream.sent]\nurl = "http://127.0.0.1:9/sent/"\nmode = "redirect"\n'
+        + table(upstream)
+        + '[index.one]\nupstreams = ["sent"]\n[index.two]\nupstreams = ["theirs"]\n'
+        + '[index.top]\nbases = ["one", "two"]\n[index.flat]\nupstreams = ["sent", "theirs"]\n'
+    )
+    with asked(tmp_path, text) as client:
+        for index in ("top", "flat"):
+            assert client.get(f"/{index}/simple/foo/", 302).headers["Location"] == "http://127.0.0.1:9/sent/foo/"
+            for side in ("", ".metadata", ".asc"):
+                client.get(f"/{index}/packages/foo/{wheel}{side}", 404)
+        assert upstream.requests == []
+        client.get(f"/two/packages/foo/{wheel}")
+
+
+def test_clients_go_to_the_first_redirect_upstream_that_serves_the_name(tmp_path: Path) -> None:
+    text = (
+        'upstreams = ["corp", "public", "last"]\n'
+        '[upstream.corp]\nurl = "http://127.0.0.1:9/corp"\nmode = "redirect"\nonly = ["acme-*"]\n'
+        '[upstream.public]\nurl = "http://127.0.0.1:9/public"\nmode = "redirect"\nnever = ["secret"]\n'
+        '[upstream.last]\nurl = "http://127.0.0.1:9/last"\nmode = "redirect"\nonly = ["acme-*", "foo"]\n'
+    )
+    with asked(tmp_path, text) as client:
+        assert client.get("/simple/acme-lib/", 302).headers["Location"] == "http://127.0.0.1:9/corp/acme-lib/"
+        assert client.get("/simple/foo/", 302).headers["Location"] == "http://127.0.0.1:9/public/foo/"
+        client.get("/simple/secret/", 404)
+
+
+def test_merged_names_of_a_redirect_upstream_come_from_here_and_others_are_redirected(
+    upstream: faulty.FaultyUpstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = offer(upstream, tmp_path, "foo", "2.0")
+    make_wheel(tmp_path / "own", "foo", "1.0")
+    with asked(
+        tmp_path, 'packages = ["own"]\n' + THEIRS + table(upstream, 'mode = "redirect"') + '[policy]\nmerge = ["foo"]\n'
+    ) as client:
+        listed = [file["filename"] for file in client.get("/simple/foo/", Accept=JSON).json["files"]]
+        assert listed == ["foo-1.0-py3-none-any.whl", theirs]
+        data = client.get(f"/packages/foo/{theirs}").body
+        assert hashlib.sha256(data).digest() == hashlib.sha256(upstream.stored[f"/files/{theirs}"].body).digest()
+        assert client.get("/simple/bar/", 302).headers["Location"] == f"{upstream.url}bar/"
+    assert caplog.text.count("what a policy governs or merges is asked for by this server") == 1
+
+
+def test_a_redirect_upstream_that_no_policy_reaches_is_never_asked(
+    upstream: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    with served(tmp_path, THEIRS + table(upstream, 'mode = "redirect"') + '[index.side]\nbases = ["/"]\n') as app:
+        assert app.app("/").site.remotes == ()
+        assert site.threads(app.config) == 16
+
+
+@pytest.mark.parametrize("tool", ["pip", pytest.param("uv", marks=pytest.mark.clients)])
+def test_clients_install_over_routed_upstreams(tool: str, tmp_path: Path, shell: live.Shell) -> None:
+    with faulty.upstream() as corp, faulty.upstream() as public:
+        lib = make_wheel(tmp_path / "made", "acme-lib", "1.0", "Requires-Dist: their-lib")
+        corp.add("acme-lib", lib.name, lib.read_bytes())
+        evil = make_wheel(tmp_path / "evil", "acme-lib", "99.0")
+        public.add("acme-lib", evil.name, evil.read_bytes())
+        offer(public, tmp_path, "their-lib")
+        text = (
+            'upstreams = ["public", "corp"]\n'
+            + table(corp, 'only = ["acme-*"]', name="corp")
+            + table(public, 'never = ["acme-*"]', name="public")
+        )
+        with served(tmp_path, text) as app, live.in_thread(app) as server:
+            if tool == "pip":
+                shell.pip("install", "--target", tmp_path / "t", "--index-url", server.simple, "acme-lib").good()
+            else:
+                at = ("--target", str(tmp_path / "t"), "--default-index", server.simple)
+                shell.uv("pip", "install", *at, "acme-lib").good()
+            assert live.installed(tmp_path / "t") == {"acme-lib": "1.0", "their-lib": "1.0"}
+            assert not [path for path in public.paths() if "acme" in path]
+            assert not [path for path in corp.paths() if "their" in path]
+
+
+def test_the_time_of_an_address_is_its_share(tmp_path: Path) -> None:
+    text = THEIRS + '[upstream.theirs]\nurl = "http://127.0.0.1:9/"\nmirrors = ["http://127.0.0.1:9/m/"]\n'
+    with served(tmp_path, text) as app:
+        (remote,) = app.app("/").site.remotes
+        assert [client._page for client in remote.upstream.clients] == [5.5, 5.5]
