@@ -295,7 +295,7 @@ class Kept(Generic[V]):
             if large is None or large[0] != key:
                 return None
             entry = large[1]
-        if not entry.is_of(sources):
+        if sources and not entry.is_of(sources):
             return None
         entry.used = True
         return entry.thing
@@ -319,9 +319,11 @@ class Kept(Generic[V]):
         Raises what `make` raises, and Busy where too many wait; then nothing is kept.
         """
         found = self.find(key, sources)
-        if found is not None:
-            return found
+        return found if found is not None else self._made(key, sources, make, given)
 
+    def _made(
+        self, key: tuple[object, ...], sources: tuple[object, ...], make: Callable[..., V], given: tuple[object, ...]
+    ) -> V:
         def made() -> V:
             found = self.find(key, sources)
             if found is None:

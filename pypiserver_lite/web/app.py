@@ -166,13 +166,14 @@ class PypiServerLite(entry.Entry):
 
     def simple_names(self) -> answers.Answer:
         """The list of all projects (PEP 503, 691)."""
-        state, names, form = self.site.store.state(), self.site.index.names(), self._form()
+        state, names, environ = self.site.store.state(), self.site.index.names(), bottle.request.environ
+        form = _form(environ)
         page = self._pages.get(
             ("simple", form.value),
             (names, state) if form is Form.JSON else (names,),
             lambda: self._simple(render.render_names(names, form, state.serial), form),
         )
-        return page.answer(bottle.request.environ, _numbers(state.serial))
+        return page.answer(environ, _numbers(state.serial))
 
     def simple_project(self, name: str) -> answers.Answer:
         """A project's page (PEP 503, 691); a redirect to the upstream's if no folder has it."""
@@ -185,7 +186,8 @@ class PypiServerLite(entry.Entry):
             if address is None:
                 raise Missing(self.site.reserved.refuses(project_name) or f"no project {project_name} here")
             return answers.redirect(address, 302)
-        form, environ = self._form(), bottle.request.environ
+        environ = bottle.request.environ
+        form = _form(environ)
         page = self._pages.get((form, project_name), (project,), self._page_of, project, form)
         age = self.site.stale(project_name)
         if age is None:
@@ -308,11 +310,6 @@ class PypiServerLite(entry.Entry):
             raise Missing(self.site.reserved.refuses(name) or f"no project {name} here{elsewhere}")
         return project
 
-    def _form(self) -> Form:
-        environ = bottle.request.environ
-        wanted = bottle.request.query.get("format") if environ.get("QUERY_STRING") else None
-        return negotiate(environ.get("HTTP_ACCEPT"), wanted)
-
 
 def _foreign(call: Callable[..., object]) -> Callable[..., object]:
     """A route of a subclass: answers of ours that it returns are its own, and go with what it said to Bottle."""
@@ -329,6 +326,12 @@ def _foreign(call: Callable[..., object]) -> Callable[..., object]:
         return answers.with_said(result, said) if said else result
 
     return called
+
+
+def _form(environ: Mapping[str, Any]) -> Form:
+    """Which form of a page the request in hand wants."""
+    wanted = bottle.request.query.get("format") if environ.get("QUERY_STRING") else None
+    return negotiate(environ.get("HTTP_ACCEPT"), wanted)
 
 
 @lru_cache(maxsize=64)
