@@ -313,7 +313,13 @@ class Kept(Generic[V]):
                 self._large = None
                 self._things[key] = entry
 
-    def get(self, key: tuple[object, ...], sources: tuple[object, ...], make: Callable[..., V], *given: object) -> V:
+    def get(
+        self,
+        key: tuple[object, ...],
+        sources: tuple[object, ...],
+        make: Callable[..., V],
+        given: tuple[object, ...] = (),
+    ) -> V:
         """The thing made of `sources` under `key`, by `make(*given)`, anew when one of them is another object.
 
         Raises what `make` raises, and Busy where too many wait; then nothing is kept.

@@ -188,8 +188,8 @@ class PypiServerLite(entry.Entry):
             return answers.redirect(address, 302)
         environ = bottle.request.environ
         form = _form(environ)
-        page = self._pages.get((form, project_name), (project,), self._page_of, project, form)
-        age = self.site.stale(project_name)
+        page = self._pages.get((form, project_name), (project,), self._page_of, (project, form))
+        age = self.site.stale(project_name) if self.site.remotes else None
         if age is None:
             return page.answer(environ, () if _is_elsewhere(project) else _numbers(state.serial))
         return page.answer(environ, (("Age", str(int(age))), ("Warning", '110 - "Response is Stale"')))

@@ -96,18 +96,17 @@ class Direct(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
 
         Plug-ins and hooks are Bottle's to call.
         """
-        path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
         hooks = self._hooks
-        if method not in ("GET", "HEAD") or len(self.plugins) != self._own_plugins:
+        if hooks["before_request"] or hooks["after_request"] or len(self.plugins) != self._own_plugins:
             return None
-        if hooks["before_request"] or hooks["after_request"]:
-            return None
-        way = self._ways.find((path, method)) or self._find_way(environ)
+        path = environ.get("PATH_INFO", "")
+        way = self._ways.find((path, environ["REQUEST_METHOD"])) or self._find_way(environ)
         if way is None:
             return None
         environ["bottle.app"], environ["bottle.raw_path"] = self, path
         environ["bottle.route"], environ["route.url_args"] = way.route, way.arguments
-        bottle.request.bind(environ)
+        # All that `bottle.request.bind` does, at two thirds of what it costs.
+        environ["bottle.request"], bottle.request.environ = bottle.request, environ
         if way.foreign:
             bottle.response.bind()
         try:
@@ -121,7 +120,9 @@ class Direct(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
         return None
 
     def _find_way(self, environ: WSGIEnvironment) -> _Way | None:
-        path = environ.get("PATH_INFO", "")
+        path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
+        if method not in ("GET", "HEAD"):
+            return None
         if not path.isascii() or not _clean_path(path):
             return None  # Bottle's router takes texts, and has its own way with bytes
         try:
@@ -132,7 +133,7 @@ class Direct(bottle.Bottle):  # type: ignore[misc]  # bottle has no types
         if found is None:
             return None
         way = _Way(*found, route, arguments)
-        self._ways.put((path, environ["REQUEST_METHOD"]), way)
+        self._ways.put((path, method), way)
         return way
 
 
