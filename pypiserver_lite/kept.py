@@ -313,29 +313,20 @@ class Kept(Generic[V]):
                 self._large = None
                 self._things[key] = entry
 
-    def get(
-        self,
-        key: tuple[object, ...],
-        sources: tuple[object, ...],
-        make: Callable[..., V],
-        given: tuple[object, ...] = (),
-    ) -> V:
-        """The thing made of `sources` under `key`, by `make(*given)`, anew when one of them is another object.
+    def get(self, key: tuple[object, ...], sources: tuple[object, ...], make: Callable[[], V]) -> V:
+        """The thing made of `sources` under `key`, by `make`, anew when one of them is another object.
 
         Raises what `make` raises, and Busy where too many wait; then nothing is kept.
         """
         found = self.find(key, sources)
-        return found if found is not None else self._made(key, sources, make, given)
+        if found is not None:
+            return found
 
-    def _made(
-        self, key: tuple[object, ...], sources: tuple[object, ...], make: Callable[..., V], given: tuple[object, ...]
-    ) -> V:
         def made() -> V:
             found = self.find(key, sources)
             if found is None:
-                found = make(*given)
-                if found is not None:
-                    self.put(key, found, sources)
+                found = make()
+                self.put(key, found, sources)
             return found
 
         return self._flights.do((*key, *map(id, sources)), made)

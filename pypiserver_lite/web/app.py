@@ -20,7 +20,7 @@ from packaging.utils import NormalizedName
 
 from .. import site, upload
 from ..config.settings import Config, from_settings
-from ..dists import try_normalize
+from ..dists import NAME_LIMIT, try_normalize
 from ..errors import ConfigError, Missing, PypiServerLiteError, TooLarge
 from ..kept import Kept, Turnstile
 from ..model import Project, User
@@ -188,14 +188,22 @@ class PypiServerLite(entry.Entry):
             return answers.redirect(address, 302)
         environ = bottle.request.environ
         form = _form(environ)
-        page = self._pages.get((form, project_name), (project,), self._page_of, (project, form))
-        age = self.site.stale(project_name) if self.site.remotes else None
-        if age is None:
-            return page.answer(environ, () if _is_elsewhere(project) else _numbers(state.serial))
-        return page.answer(environ, (("Age", str(int(age))), ("Warning", '110 - "Response is Stale"')))
+        page = self._pages.find((form, project_name), (project,)) or self._page_of(project, form)
+        numbers = _numbers(state.serial)
+        return page.answer(environ, self._more(project, numbers) if self.site.remotes else numbers)
+
+    def _more(self, project: Project, numbers: answers.More) -> answers.More:
+        """The headers of a page that may be an upstream's: our serials say nothing of that, but it may be stale."""
+        age = self.site.stale(project.name)
+        if age is not None:
+            return (("Age", str(int(age))), ("Warning", '110 - "Response is Stale"'))
+        return () if _is_elsewhere(project) else numbers
 
     def _page_of(self, project: Project, form: Form) -> answers.Page:
-        return self._simple(render.render_project(project, form), form)
+        def made() -> answers.Page:
+            return self._simple(render.render_project(project, form), form)
+
+        return self._pages.get((form, project.name), (project,), made)
 
     def _simple(self, body: bytes, form: Form) -> answers.Page:
         control = self.site.page_cache_control
@@ -298,7 +306,7 @@ class PypiServerLite(entry.Entry):
         return answers.redirect(f"{up}simple/{self._name(name)}/", 302)
 
     def _name(self, name: str) -> NormalizedName:
-        normalized = try_normalize(name)
+        normalized = _normalized(name) if len(name) <= NAME_LIMIT else None
         if normalized is None:
             raise Missing("no such project: a name has letters, digits and . _ - between them")
         return normalized
@@ -332,6 +340,9 @@ def _form(environ: Mapping[str, Any]) -> Form:
     """Which form of a page the request in hand wants."""
     wanted = bottle.request.query.get("format") if environ.get("QUERY_STRING") else None
     return negotiate(environ.get("HTTP_ACCEPT"), wanted)
+
+
+_normalized = lru_cache(maxsize=4096)(try_normalize)  # clients ask for the same names again and again
 
 
 @lru_cache(maxsize=64)
