@@ -343,7 +343,8 @@ class Index:
 
     def _join(self, name: NormalizedName, *projects: Project) -> Project:
         """Several projects of one name as one; of two files that are the same part of a release the first wins."""
-        return self._joined.get((name, len(projects)), projects, joined, projects)
+        key = name, len(projects)
+        return self._joined.find(key, projects) or self._joined.get(key, projects, partial(joined, projects))
 
 
 class Here:

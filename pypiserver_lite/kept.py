@@ -295,7 +295,7 @@ class Kept(Generic[V]):
             if large is None or large[0] != key:
                 return None
             entry = large[1]
-        if not entry.is_of(sources):
+        if sources and not entry.is_of(sources):
             return None
         entry.used = True
         return entry.thing
@@ -313,8 +313,8 @@ class Kept(Generic[V]):
                 self._large = None
                 self._things[key] = entry
 
-    def get(self, key: tuple[object, ...], sources: tuple[object, ...], make: Callable[..., V], *given: object) -> V:
-        """The thing made of `sources` under `key`, by `make(*given)`, anew when one of them is another object.
+    def get(self, key: tuple[object, ...], sources: tuple[object, ...], make: Callable[[], V]) -> V:
+        """The thing made of `sources` under `key`, by `make`, anew when one of them is another object.
 
         Raises what `make` raises, and Busy where too many wait; then nothing is kept.
         """
@@ -325,9 +325,8 @@ class Kept(Generic[V]):
         def made() -> V:
             found = self.find(key, sources)
             if found is None:
-                found = make(*given)
-                if found is not None:
-                    self.put(key, found, sources)
+                found = make()
+                self.put(key, found, sources)
             return found
 
         return self._flights.do((*key, *map(id, sources)), made)

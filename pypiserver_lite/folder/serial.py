@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 
 from ..model import SERIALS_SINCE, State
@@ -17,10 +18,10 @@ class Serial:
     def __init__(self) -> None:
         self._state, self._last_change = State(0), 0
 
-    def state(self, now: float) -> State:
+    def state(self, now: float | None = None) -> State:
         """The folders as they were at the last look; `now` is in seconds since 1970."""
         state = self._state
-        if not state.settled and now >= state.moment + _SETTLES:
+        if not state.settled and (time.time() if now is None else now) >= state.moment + _SETTLES:
             self._state = state = State(state.serial + 1, settled=True)
         return state
 

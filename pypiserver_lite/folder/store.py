@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -171,7 +170,7 @@ class Folder:
         `now` is in seconds since 1970.
         """
         self._snapshot.refresh()
-        return self._snapshot.serial.state(time.time() if now is None else now)
+        return self._snapshot.serial.state(now)
 
     def stage(self) -> Path:
         """The first root, resolved, so that publishing is a link. Raises Unavailable if it is not there."""

@@ -19,6 +19,7 @@ LINGER_SECONDS = 300
 LINGER_BYTES = 8 * 1024**3
 """How long and how much a refused client may go on sending: 5 GB with a wrong password get their 401."""
 _PIECE = 64 * 1024
+_READING = ("GET", "HEAD")
 _ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 
@@ -39,43 +40,54 @@ def wrap(application: WSGIApplication, options: Options) -> WSGIApplication:
 
     def wrapped(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         proxies.translate(environ)
-        reading = environ["REQUEST_METHOD"] in ("GET", "HEAD")
-        coding = environ.get("HTTP_TRANSFER_ENCODING")
-        if coding is None:
-            if reading and environ.get("CONTENT_LENGTH", "") in ("", "0"):
-                if "/packages/" in environ["PATH_INFO"]:
-                    return _file(application, environ, start_response, places)
-                return application(environ, start_response)
-        elif environ.get("CONTENT_LENGTH"):  # one of the two may be meant for somebody else (RFC 9112 section 6.1)
-            return _refuse(start_response, "400 Bad Request", "send Content-Length or Transfer-Encoding, not both")
-        elif coding.strip().lower() != "chunked":
-            return _refuse(start_response, "501 Not Implemented", "of Transfer-Encoding, chunked alone is known here")
-        unread = False
-        body = environ["wsgi.input"] = _Body(environ, options)
-
-        def begin(
-            status: str, headers: list[tuple[str, str]], exc_info: _ExcInfo | None = None, /
-        ) -> Callable[[bytes], object]:
-            nonlocal unread
-            unread = reading or status.startswith(("4", "5"))
-            return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
-
-        try:
-            places.enter()
-        except Busy as error:
-            return _busy(start_response, error)
-        try:
-            answer = application(environ, begin)
-            # Who waits for "100 Continue" has not sent anything, and reading would ask for it.
-            if unread and not environ.get("HTTP_EXPECT"):
-                _discard(body)
-        finally:
-            places.leave()
-        if body.broken:
-            _close(start_response)  # what is left of it must not be read as the next request
-        return answer
+        bare = environ.get("HTTP_TRANSFER_ENCODING") is None and environ.get("CONTENT_LENGTH", "") in ("", "0")
+        if not bare or environ["REQUEST_METHOD"] not in _READING:
+            return _with_body(application, environ, start_response, places, options)
+        if "/packages/" in environ["PATH_INFO"]:
+            return _file(application, environ, start_response, places)
+        return application(environ, start_response)
 
     return wrapped
+
+
+def _with_body(
+    application: WSGIApplication,
+    environ: dict[str, Any],
+    start_response: StartResponse,
+    places: Turnstile,
+    options: Options,
+) -> Iterable[bytes]:
+    """The answer to a request that has a body, or may have one; it has a place until then."""
+    coding = environ.get("HTTP_TRANSFER_ENCODING")
+    if coding is not None:
+        if environ.get("CONTENT_LENGTH"):  # one of the two may be meant for somebody else (RFC 9112 section 6.1)
+            return _refuse(start_response, "400 Bad Request", "send Content-Length or Transfer-Encoding, not both")
+        if coding.strip().lower() != "chunked":
+            return _refuse(start_response, "501 Not Implemented", "of Transfer-Encoding, chunked alone is known here")
+    reading, unread = environ["REQUEST_METHOD"] in _READING, False
+    body = environ["wsgi.input"] = _Body(environ, options)
+
+    def begin(
+        status: str, headers: list[tuple[str, str]], exc_info: _ExcInfo | None = None, /
+    ) -> Callable[[bytes], object]:
+        nonlocal unread
+        unread = reading or status.startswith(("4", "5"))
+        return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
+
+    try:
+        places.enter()
+    except Busy as error:
+        return _busy(start_response, error)
+    try:
+        answer = application(environ, begin)
+        # Who waits for "100 Continue" has not sent anything, and reading would ask for it.
+        if unread and not environ.get("HTTP_EXPECT"):
+            _discard(body)
+    finally:
+        places.leave()
+    if body.broken:
+        _close(start_response)  # what is left of it must not be read as the next request
+    return answer
 
 
 def _file(

@@ -17,6 +17,8 @@ class Form(Enum):
     HTML = "application/vnd.pypi.simple.v1+html"
     TEXT = "text/html"
 
+    __hash__ = object.__hash__  # each look-up of a page needs it, and Enum's own is written in Python
+
     @property
     def content_type(self) -> str:
         """For the header of that name; HTML says that it is UTF-8."""

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeVar
 
 from packaging.utils import NormalizedName
@@ -189,7 +190,7 @@ class Mirrors:
         listing = self._listings.find(key)
         if listing is not None and not 0 <= time.monotonic() - listing.since < _FRESH:
             self._listings.drop(key)
-        listing = self._listings.get(key, (), _listed, client, file.project)
+        listing = self._listings.get(key, (), partial(_listed, client, file.project))
         url, hashes = listing.files.get(file.filename, ("", {}))
         if not url:
             return None

@@ -12,7 +12,8 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
 
 from ..errors import (
     Busy,
@@ -41,7 +42,8 @@ CHANGED = "pypiserver_lite.changed"
 _GZIP_FROM = 1000  # bytes; below, a packet is a packet
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Answer:
     """A status line, headers and a body: bytes, an open file to be sent from where it stands, or pieces."""
 
     status: str
@@ -75,7 +77,7 @@ class Page:
         """The page in the encoding this client likes, or 304; `more` as `Ready.answer` has it."""
         ready = self.encoded(environ.get("HTTP_ACCEPT_ENCODING", ""))
         answer = ready.answer(environ.get("HTTP_IF_NONE_MATCH"), more)
-        return answer._replace(headers=answer.headers.copy()) if CHANGED in environ else answer
+        return replace(answer, headers=answer.headers.copy()) if CHANGED in environ else answer
 
     def encoded(self, accept_encoding: str) -> Ready:
         """The page in the form this client understands best; compressed when first asked for."""
@@ -135,7 +137,7 @@ class Ready:
 def with_said(answer: Answer, said: Headers) -> Answer:
     """`answer` with what a subclass said on Bottle's response: in place of what we say, but for Vary, which adds up."""
     names = {name.lower() for name, _ in said} - {"vary"}
-    return answer._replace(headers=[header for header in answer.headers if header[0].lower() not in names] + said)
+    return replace(answer, headers=[header for header in answer.headers if header[0].lower() not in names] + said)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

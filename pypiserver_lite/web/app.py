@@ -153,13 +153,14 @@ class PypiServerLite(people.People):
 
     def simple_names(self) -> answers.Answer:
         """The list of all projects (PEP 503, 691)."""
-        state, names, form = self.site.index.state(), self.site.index.names(), self._form()
+        state, names, environ = self.site.index.state(), self.site.index.names(), bottle.request.environ
+        form = _form(environ)
         page = self._pages.get(
             ("simple", form.value),
             (names, state) if form is Form.JSON else (names,),
             lambda: self._page(render.render_names(names, form, state.serial), form.content_type),
         )
-        return page.answer(bottle.request.environ, _numbers(state.serial))
+        return page.answer(environ, _numbers(state.serial))
 
     def simple_project(self, name: str) -> answers.Answer:
         """A project's page (PEP 503, 691); a redirect to the upstream's if no folder has it."""
@@ -171,15 +172,24 @@ class PypiServerLite(people.People):
             raise Missing(f"no project {project_name} here")
         if isinstance(project, Elsewhere):
             return answers.redirect(project.address, 302)
-        form, environ = self._form(), bottle.request.environ
-        page = self._pages.get((form, project_name), (project,), self._page_of, project, form)
-        age = self.site.stale(project_name)
-        if age is None:
-            return page.answer(environ, () if _is_elsewhere(project) else _numbers(state.serial))
-        return page.answer(environ, (("Age", str(int(age))), ("Warning", '110 - "Response is Stale"')))
+        environ = bottle.request.environ
+        form = _form(environ)
+        page = self._pages.find((form, project_name), (project,)) or self._page_of(project, form)
+        numbers = _numbers(state.serial)
+        return page.answer(environ, self._more(project, numbers) if self.site.remotes else numbers)
+
+    def _more(self, project: Project, numbers: answers.More) -> answers.More:
+        """The headers of a page that may be an upstream's: our serials say nothing of that, but it may be stale."""
+        age = self.site.stale(project.name)
+        if age is not None:
+            return (("Age", str(int(age))), ("Warning", '110 - "Response is Stale"'))
+        return () if _is_elsewhere(project) else numbers
 
     def _page_of(self, project: Project, form: Form) -> answers.Page:
-        return self._page(render.render_project(project, form), form.content_type)
+        def made() -> answers.Page:
+            return self._page(render.render_project(project, form), form.content_type)
+
+        return self._pages.get((form, project.name), (project,), made)
 
     def package_files(self) -> answers.Answer:
         """A page with a link to each file of this index, as ``pip install --find-links`` reads it."""
@@ -304,11 +314,6 @@ class PypiServerLite(people.People):
         up = "../" if bottle.request.path.endswith("/") else ""
         return answers.redirect(f"{up}simple/{self._name(name)}/", 302)
 
-    def _form(self) -> Form:
-        environ = bottle.request.environ
-        wanted = bottle.request.query.get("format") if environ.get("QUERY_STRING") else None
-        return negotiate(environ.get("HTTP_ACCEPT"), wanted)
-
 
 def _foreign(call: Callable[..., object]) -> Callable[..., object]:
     """A route of a subclass: answers of ours that it returns are its own, and go with what it said to Bottle."""
@@ -325,6 +330,12 @@ def _foreign(call: Callable[..., object]) -> Callable[..., object]:
         return answers.with_said(result, said) if said else result
 
     return called
+
+
+def _form(environ: Mapping[str, Any]) -> Form:
+    """Which form of a page the request in hand wants."""
+    wanted = bottle.request.query.get("format") if environ.get("QUERY_STRING") else None
+    return negotiate(environ.get("HTTP_ACCEPT"), wanted)
 
 
 @lru_cache(maxsize=64)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,21 +20,34 @@ class Guard:
     """What is asked of every request before its rights."""
 
     def __init__(self) -> None:
-        self._hosts: Hosts | None = None
+        self._answers_as: Callable[[str], bool] | None = None
 
     def bound(self, settings: ServerSettings) -> None:
         """From now on the application is served as `settings` say: on a loopback address not by every name.
 
-        Where proxies are trusted, names are theirs to check.
+        Anybody's page can have its own name lead to 127.0.0.1, and would then
+        read what is served there. Where proxies are trusted, names are theirs
+        to check. An allowed name is without a port; ``*`` is any.
         """
         if is_loopback(settings.host) and not settings.trusted_proxy:
             own = urlsplit(settings.server_base_url).hostname
-            self._hosts = Hosts([*settings.allow_host, *([own] if own else [])])
+            names = frozenset(name.lower() for name in [*settings.allow_host, *([own] if own else [])])
+            self._answers_as = lru_cache(maxsize=64)(partial(_is_known, names))
 
     def check(self, action: str | None, environ: Mapping[str, Any]) -> None:
         """Raise Invalid for a request to another host, Denied for a change that another site asks for."""
-        if self._hosts is not None:
-            self._hosts.check(environ)
+        host, answers_as = environ.get("HTTP_HOST"), self._answers_as
+        if (
+            answers_as is not None
+            and host is not None
+            and (len(host) > _LONGEST or not answers_as(host))
+            # HTTP/1.0 may leave it out, of which some servers make an empty one; browsers never do.
+            and (host or environ.get("SERVER_PROTOCOL") not in ("HTTP/1.0", "HTTP/1"))  # the latter is granian's word
+        ):
+            raise Invalid(
+                f"this server is for this machine alone and does not answer as {host[:100]!a}; "
+                "--allow-host NAME lets it answer to one more name"
+            )
         if action == "update":
             refuse_foreign(environ)
 
@@ -63,33 +76,12 @@ def _is_own(origin: str, host: str) -> bool:
     return bool(place) and place.removesuffix(port) == host.removesuffix(port)
 
 
-class Hosts:
-    """What a server on a loopback address answers to: the machine's own names for itself, and further `names`.
-
-    Anybody's page can have its own name lead to 127.0.0.1, and would then
-    read what is served there. A name is without a port; ``*`` is any.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._names = frozenset(name.lower() for name in names)
-        self._known = lru_cache(maxsize=64)(self._is_known)
-
-    def check(self, environ: Mapping[str, Any]) -> None:
-        """Raise Invalid for a request to another host."""
-        host = environ.get("HTTP_HOST")
-        if not host and environ.get("SERVER_PROTOCOL") in ("HTTP/1.0", "HTTP/1"):  # the latter is granian's word
-            return  # it may be left out, of which some servers make an empty one; browsers never do
-        if host is not None and (len(host) > _LONGEST or not self._known(host)):
-            raise Invalid(
-                f"this server is for this machine alone and does not answer as {host[:100]!a}; "
-                "--allow-host NAME lets it answer to one more name"
-            )
-
-    def _is_known(self, host: str) -> bool:
-        name = re.sub(r":[0-9]*$", "", host.strip().lower()).removesuffix(".")
-        if "*" in self._names or name in self._names or name == "localhost" or name.endswith(".localhost"):
-            return True
-        return is_loopback(name.removeprefix("[").removesuffix("]"))
+def _is_known(names: Collection[str], host: str) -> bool:
+    """Whether a Host is one of these names, or one that this machine has for itself."""
+    name = re.sub(r":[0-9]*$", "", host.strip().lower()).removesuffix(".")
+    if "*" in names or name in names or name == "localhost" or name.endswith(".localhost"):
+        return True
+    return is_loopback(name.removeprefix("[").removesuffix("]"))
 
 
 def is_loopback(address: str) -> bool:

@@ -223,7 +223,7 @@ class Entry(ready.Direct):
         if observe.access.isEnabledFor(logging.INFO):
             start_response = self._logged(environ, start_response)
         self._enter(environ)
-        return super().wsgi(environ, start_response)
+        return self.respond(environ, start_response)
 
     def _enter(self, environ: WSGIEnvironment) -> None:
         """Move the path of --server-base-url from the request's path to where the application stands."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ import bottle
 from packaging.utils import NormalizedName
 
 from ..config.indexes import ROOT
-from ..dists import try_normalize
+from ..dists import NAME_LIMIT, try_normalize
 from ..errors import Missing
 from ..index import Elsewhere
 from ..model import Project
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from .templates import Templates
 
 _LONGEST_VERSION = 255  # bytes of the file name that it would be a part of
+
+_normalized = lru_cache(maxsize=4096)(try_normalize)  # clients ask for the same names again and again
 
 
 class People(entry.Entry):
@@ -78,7 +81,7 @@ class People(entry.Entry):
         return answers.Page(body, content_type, cache_control=control, vary="Accept, Accept-Encoding")
 
     def _name(self, name: str) -> NormalizedName:
-        normalized = try_normalize(name)
+        normalized = _normalized(name) if len(name) <= NAME_LIMIT else None
         if normalized is None:
             raise Missing("no such project: a name has letters, digits and . _ - between them")
         return normalized
