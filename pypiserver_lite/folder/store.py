@@ -11,7 +11,6 @@ import hashlib
 import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -70,8 +69,7 @@ class Folder:
         self._changes = Changes(self._snapshot, self._projects, self._reader)
         self._pushes = Pushes(self._snapshot, self._projects, self._reader, self._changes)
         self._ahead = ReadAhead(self._reader, self._snapshot.entries, self._projects.look, self._prune)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=partial(_after_fork, weakref.ref(self)))
+        _all.add(self)
 
     def names(self) -> tuple[NormalizedName, ...]:
         """Every project, sorted; the same object while the set is unchanged.
@@ -256,10 +254,16 @@ class Folder:
             part.after_fork()
 
 
-def _after_fork(ref: weakref.ref[Folder]) -> None:
-    folder = ref()
-    if folder is not None:
+_all: weakref.WeakSet[Folder] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for folder in list(_all):
         folder._after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # once: what is registered stays, and folders come and go
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _stream(data: bytes) -> Stream:

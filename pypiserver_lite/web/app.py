@@ -34,6 +34,8 @@ from . import answers, changes, entry, legacy_json, pages, people, rpc, template
 from .downloads import Downloads
 from .people import segment
 
+_PATIENCE = 5.0  # seconds that somebody else's reading of the settings is waited for
+
 
 class PypiServerLite(people.People):
     """The index as a WSGI application over the folders `packages`, with settings named as the flags.
@@ -282,7 +284,7 @@ class PypiServerLite(people.People):
         if self.front is None:
             raise Missing("this server has no file of settings that it could read again")
         try:
-            self.front.reload(wait=False)
+            self.front.reload(patience=_PATIENCE)
         except ConfigError as error:
             self.site.log.error("the settings stay as they are: %s", error)
             raise Invalid(f"the settings stay as they are: {error}") from error

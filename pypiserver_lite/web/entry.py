@@ -41,8 +41,8 @@ class Several(changes.Together, Protocol):
     others: Callable[[], None]
     """Has the other processes that serve the same read the settings again."""
 
-    def reload(self, *, wait: bool) -> None:
-        """Read the settings again; if that is being done already, `wait` or raise Busy.
+    def reload(self, *, patience: float) -> None:
+        """Read the settings again. Raises Busy if others have them read for longer than `patience` seconds.
 
         Raises ConfigError for what cannot be used; then everything stays as it is.
         """

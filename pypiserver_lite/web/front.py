@@ -98,13 +98,14 @@ class Front:
         kept["threads"] = site.threads(self._first)  # the server's, whatever upstreams are asked now
         return dataclasses.replace(config, server=dataclasses.replace(config.server, **kept))
 
-    def reload(self, *, wait: bool = True) -> None:
+    def reload(self, *, patience: float = -1) -> None:
         """Read the settings again, and serve what they say from now on.
 
         Raises ConfigError for what cannot be used, and then everything stays
-        as it is; Busy if that is being done already, unless it may `wait`.
+        as it is; Busy if others have them read for longer than `patience`
+        seconds (default: without an end).
         """
-        if not self._lock.acquire(blocking=wait):
+        if not self._lock.acquire(timeout=patience):
             raise Busy("the settings are being read at this moment; ask again shortly")
         try:
             read = self._load()

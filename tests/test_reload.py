@@ -1,0 +1,318 @@
+"""The file of settings is read again while the server runs: nothing asked meanwhile fails, and nothing leaks."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import faulty_upstream as faulty
+import live
+import pytest
+from builders import make_wheel
+from wsgi_client import Client
+
+from pypiserver_lite import ConfigError, make_app
+from pypiserver_lite.web import Front
+
+SERVERS = [
+    pytest.param(name, workers, marks=pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed"))
+    for name, workers in (("waitress", 1), ("granian", 1), ("granian", 2), ("gunicorn", 1), ("gunicorn", 2))
+]
+WHEEL = "ours-1.0-py3-none-any.whl"
+
+
+def settings(path: Path, title: str, *more: str) -> Path:
+    """A file of settings in which one index is based on another, and whatever else is said."""
+    lines = [f'title = "{title}"', "disable_fallback = true", *more]
+    lines += ["[index.prod]", 'packages = ["prod"]', f'title = "{title}"']
+    lines += ['[index."team/dev"]', 'packages = ["dev"]', 'bases = ["prod"]', f'title = "{title}"']
+    staged = path.with_suffix(".new")
+    staged.write_text("\n".join(lines) + "\n")
+    staged.rename(path)
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "dev").mkdir()
+    make_wheel(tmp_path / "prod", "ours", "1.0", payload=os.urandom(300_000))
+    return settings(tmp_path / "index.toml", "zero")
+
+
+@contextlib.contextmanager
+def serving(file: Path, server: str = "waitress", workers: int = 1, **flags: Any) -> Iterator[live.Server]:
+    """A server whose settings are those of a file, and to which anybody may upload."""
+    flags = {"passwords": ".", "authenticate": ".", "disable_fallback": False, **flags}
+    with live.serve(config=file, server=server, workers=workers, **flags) as running:
+        yield running
+
+
+def hang_up(server: live.Server) -> None:
+    """Send SIGHUP."""
+    assert server.process is not None
+    server.process.send_signal(signal.SIGHUP)
+
+
+def api(server: live.Server, **headers: str) -> live.Answer:
+    """Have the settings read again over HTTP."""
+    return live.ask(server, "/-/api/reload", "POST", b"", **headers)
+
+
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def title(server: live.Server, path: str = "/prod/") -> str:
+    """What an index is called now, by the process that a new connection leads to."""
+    found: str = json.loads(live.ask(server, path, Accept="application/json").body)["result"]["title"]
+    return found
+
+
+def everywhere(server: live.Server, wanted: str) -> bool:
+    """Whether every process says so, as far as twenty connections tell."""
+    return all(title(server) == wanted for _ in range(20))
+
+
+@pytest.mark.parametrize(("server", "workers"), SERVERS)
+def test_nothing_that_is_asked_fails_while_settings_are_read_again(file: Path, server: str, workers: int) -> None:
+    with serving(file, server, workers) as running:
+
+        def keep_asking(over: threading.Event) -> int:
+            asked = 0
+            with contextlib.closing(http.client.HTTPConnection(running.host, running.port, timeout=20)) as kept:
+                while not over.is_set():
+                    for path in ("/team/dev/simple/ours/", f"/prod/packages/{WHEEL}", "/prod/", "/simple/"):
+                        assert live.ask(running, path).status == 200
+                        kept.request("GET", path)
+                        answer = kept.getresponse()
+                        assert (answer.status, len(answer.read()) > 0) == (200, True)
+                        asked += 2
+            return asked
+
+        with live.meanwhile(keep_asking, 4) as askers:
+            for number in range(20):
+                settings(file, f"number {number}", *(['welcome = "missing"'] if number == 7 else []))
+                if number % 2:
+                    assert api(running).status == (400 if number == 7 else 200)
+                else:
+                    hang_up(running)
+                wanted = f"number {6 if number == 7 else number}"
+                until(lambda wanted=wanted: title(running) == wanted)  # type: ignore[misc]
+        assert min(asker.result() for asker in askers) > 10
+        until(lambda: everywhere(running, "number 19"))
+
+
+@pytest.mark.parametrize(("server", "workers"), SERVERS)
+def test_a_bad_file_leaves_all_as_it_is_and_is_said_with_its_line(file: Path, server: str, workers: int) -> None:
+    with serving(file, server, workers) as running:
+        settings(file, "one", "overwritten = true")
+        answer = api(running)
+        assert answer.status == 400
+        where = f"{file}, line 3: overwritten: there is no such setting; did you mean 'overwrite'?"
+        assert answer.text == f"the settings stay as they are: {where}\n"
+        before = running.log().count(where)
+        hang_up(running)
+        until(lambda: running.log().count(where) > before)
+        file.unlink()
+        hang_up(running)
+        until(lambda: "the settings stay as they are: --config" in running.log())
+        assert everywhere(running, "zero")
+        settings(file, "two")
+        hang_up(running)
+        until(lambda: everywhere(running, "two"))
+
+
+@pytest.mark.parametrize(("server", "workers"), SERVERS[2::2])
+def test_a_process_that_is_started_anew_while_the_file_is_bad_takes_what_is_in_force(
+    file: Path, server: str, workers: int
+) -> None:
+    with serving(file, server, workers) as running:
+        assert running.process is not None
+        settings(file, "one")
+        hang_up(running)
+        until(lambda: everywhere(running, "one"))
+        file.write_text("nonsense")
+        children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
+        before = children.read_text().split()
+        os.kill(int(before[-1]), signal.SIGKILL)
+        until(lambda: len(children.read_text().split()) == len(before) and children.read_text().split() != before)
+        until(lambda: _answers(running) and everywhere(running, "one"))
+
+
+def _answers(server: live.Server) -> bool:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return all(live.ask(server, "/prod/").status == 200 for _ in range(20))
+    return False
+
+
+def test_sighup_without_a_file_ends_the_server(packages: Path) -> None:
+    with live.serve(packages=[packages]) as server:
+        assert api(server).status == 403
+        hang_up(server)
+        assert server.process is not None
+        assert server.process.wait(live.STOP_BOUND) == 0
+
+
+def test_who_may_update_with_a_login_may_have_them_read_and_nobody_else(file: Path) -> None:
+    passwords = live.write_htpasswd(file.parent / "htpasswd", ann="pw")
+    login = "Basic YW5uOnB3"
+    with serving(file, passwords=passwords, authenticate="update") as server:
+        settings(file, "one")
+        assert api(server).status == 401
+        assert api(server, Authorization="Basic YW5uOm5v").status == 401
+        assert api(server, Authorization=login, Origin="http://evil.example").status == 403
+        assert live.ask(server, "/-/api/reload", Authorization=login).status in (404, 405)
+        assert live.ask(server, "/prod/-/api/reload", "POST", Authorization=login).status in (404, 405)
+        assert title(server) == "zero"
+        assert api(server, Authorization=login).status == 200
+        assert title(server) == "one"
+    with serving(file, passwords=None, authenticate="update") as server:
+        settings(file, "two")
+        assert api(server, Authorization=login).status == 403
+        assert title(server) == "one"
+    app = make_app(file.parent / "prod", passwords=".", authenticate=".", cache_dir=file.parent / "cache")
+    with live.in_thread(app) as alone:
+        assert api(alone).text == "this server has no file of settings that it could read again\n"
+
+
+def test_what_cannot_change_while_the_server_runs_is_named(file: Path) -> None:
+    port = live.free_port()
+    with serving(file, port=port) as server:
+        settings(file, "one", "connection_limit = 7", 'log_frmt = "%(message)s"', 'max_upload = "5GB"')
+        hang_up(server)
+        until(lambda: "connection_limit, log_frmt: not changed while the server runs; restart it" in server.log())
+        assert "max_upload" not in server.log()
+        assert everywhere(server, "one")
+    with serving(file, port=port) as server:
+        settings(file, "two", 'max_upload = "6GB"')
+        hang_up(server)
+        until(lambda: "max_upload: more than 5000000000 bytes are taken after a restart only" in server.log())
+
+
+def test_new_passwords_rights_and_indexes_hold_at_once(file: Path) -> None:
+    live.write_htpasswd(file.parent / "htpasswd", ann="pw")
+    with serving(file, passwords=None, authenticate=None, disable_fallback=True) as server:
+        assert live.ask(server, "/prod/simple/").status == 200
+        assert live.ask(server, "/later/simple/").status == 404
+        settings(file, "one", 'passwords = "htpasswd"', 'authenticate = ["update", "list"]')
+        with file.open("a") as more:
+            more.write('[index.later]\nbases = ["team/dev"]\n')
+        hang_up(server)
+        until(lambda: live.ask(server, "/prod/simple/").status == 401)
+        page = live.ask(server, "/later/simple/", Authorization="Basic YW5uOnB3")
+        assert (page.status, "ours" in page.text) == (200, True)
+        settings(file, "two")
+        hang_up(server)
+        until(lambda: live.ask(server, "/later/simple/").status == 404)
+
+
+def test_what_is_under_way_ends_as_it_began(file: Path) -> None:
+    data = os.urandom(3_000_000)
+    with faulty.upstream() as upstream:
+        path = upstream.add("big", "big-1.0.tar.gz", data)
+        upstream.stored[path].speed = 1e6
+        far = [f'[upstream.far]\nurl = "{upstream.url}"', '[index.far]\nupstreams = ["far"]']
+        settings(file, "one", *far)
+        with serving(file) as server:
+            assert live.ask(server, "/far/simple/big/").status == 200
+
+            def fetch(over: threading.Event) -> live.Answer:
+                return live.ask(server, "/far/packages/big-1.0.tar.gz")
+
+            def publish(over: threading.Event) -> int:
+                wheel = make_wheel(file.parent / "dist", "slow", "1.0", payload=os.urandom(500_000)).read_bytes()
+                return _uploads_slowly(server, "/team/dev/", "slow-1.0-py3-none-any.whl", wheel)
+
+            with live.meanwhile(fetch) as (fetching,), live.meanwhile(publish) as (publishing,):
+                until(lambda: upstream.count(path) > 0)
+                for number in range(3):
+                    # Another name for the folder: nothing of the old one is used on.
+                    settings(file, f"again {number}", *(far if number < 2 else []))
+                    hang_up(server)
+                    until(lambda number=number: title(server) == f"again {number}")  # type: ignore[misc]
+                assert not fetching.done()
+                assert (fetching.result().status, fetching.result().body == data) == (200, True)
+                assert publishing.result() == 200
+            assert live.ask(server, "/team/dev/simple/slow/").status == 200
+
+
+def _uploads_slowly(server: live.Server, path: str, filename: str, data: bytes) -> int:
+    fields = {":action": "file_upload", "protocol_version": "1", "name": "slow", "version": "1.0"}
+    fields |= {"filetype": "bdist_wheel", "pyversion": "py3", "metadata_version": "2.1"}
+    parts = [
+        f'--b\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
+        for key, value in fields.items()
+    ]
+    head = f'--b\r\nContent-Disposition: form-data; name="content"; filename="{filename}"\r\n\r\n'.encode()
+    body = b"".join([*parts, head, data, b"\r\n--b--\r\n"])
+    with contextlib.closing(http.client.HTTPConnection(server.host, server.port, timeout=30)) as connection:
+        connection.putrequest("POST", path)
+        connection.putheader("Content-Type", "multipart/form-data; boundary=b")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders()
+        for at in range(0, len(body), 50_000):
+            connection.send(body[at : at + 50_000])
+            time.sleep(0.2)
+        return connection.getresponse().status
+
+
+def _used(server: live.Server) -> tuple[int, int, int]:
+    """Threads, descriptors and kB of memory of the server."""
+    assert server.process is not None
+    place = Path(f"/proc/{server.process.pid}")
+    text = (place / "status").read_text()
+    found = [int(match[1]) for name in ("Threads", "VmRSS") if (match := re.search(rf"^{name}:\s+(\d+)", text, re.M))]
+    return found[0], len(os.listdir(place / "fd")), found[1]
+
+
+def test_fifty_readings_leave_no_thread_no_descriptor_and_no_memory_behind(file: Path, tmp_path: Path) -> None:
+    for number in range(30):
+        make_wheel(tmp_path / "prod", f"part-{number}", "1.0")
+    with faulty.upstream() as upstream:
+        upstream.add("far", "far-1.0.tar.gz", b"far")
+        far = [f'[upstream.far]\nurl = "{upstream.url}"', '[index.far]\nupstreams = ["far"]']
+
+        def again(number: int) -> None:
+            # Every other time a folder is another one, and what was kept of it is let go.
+            settings(file, f"number {number}", *(['hash_algo = "md5"'] if number % 2 else []), *far)
+            assert api(server).status == 200
+            for path in ("/far/simple/far/", "/team/dev/simple/part-7/", "/prod/", "/prod/search?q=part", "/far/"):
+                assert live.ask(server, path).status == 200
+
+        with serving(file) as server:
+            for number in range(20):
+                again(number)
+            threads, descriptors, memory = _used(server)
+            for number in range(20, 70):
+                again(number)
+            until(lambda: _used(server)[:2] <= (threads + 1, descriptors + 2))
+            assert _used(server)[2] - memory < 8_000
+
+
+def test_a_front_that_cannot_be_made_leaves_nothing_open(file: Path) -> None:
+    front = make_app(config=file, cache_dir=file.parent / "cache")
+    client = Client(front)
+    settings(file, "one", 'templates = "missing"')
+    with pytest.raises(ConfigError, match="missing"):
+        front.reload()
+    assert client.get("/prod/", Accept="application/json").json["result"]["title"] == "zero"
+    assert client.get("/team/dev/simple/ours/").status == 200
+    settings(file, "two")
+    assert front.hangup()
+    assert client.get("/prod/", Accept="application/json").json["result"]["title"] == "two"
+    assert isinstance(front, Front)
+    front.close()
