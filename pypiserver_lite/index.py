@@ -91,6 +91,11 @@ class Index:
         self._known: tuple[tuple[Sequence[NormalizedName], ...], Sequence[NormalizedName]] = (), ()
         self._states: tuple[tuple[object, ...], State] | None = None
 
+    @property
+    def governed(self) -> bool:
+        """Whether a policy, its own or one of a base's, may hide anything of it."""
+        return bool(self._policies)
+
     def names(self) -> Sequence[NormalizedName]:
         """Every project of the folders, sorted; the same object while no folder's set changed.
 
@@ -217,13 +222,13 @@ class Index:
 
     def _local(self, name: NormalizedName, own: Project | None) -> tuple[Project | None, str | None]:
         """What the folders show of a project, of which the own one has `own`, and why no upstream may be asked."""
-        whole, reason = self._untrimmed(name, own)
+        whole, reason = self.untrimmed(name, own)
         if whole is None or self.policy is None:
             return whole, reason
         shown = self.policy.trim(whole, self.here)
         return shown if shown.files else None, reason
 
-    def _untrimmed(self, name: NormalizedName, own: Project | None) -> tuple[Project | None, str | None]:
+    def untrimmed(self, name: NormalizedName, own: Project | None) -> tuple[Project | None, str | None]:
         """As `_local`, before this index's own policy."""
         reason = self.reserved(name) if own is None else f"{name} is this index's own"
         found = [] if own is None else [own]
@@ -239,19 +244,22 @@ class Index:
 
     def _remote(self, name: NormalizedName, *, asked: bool) -> Project | Elsewhere | None:
         """What the upstreams show of a project; those that clients are sent to are `asked` where that is governed."""
-        found = self._untrimmed_remote(name, asked=asked)
+        found = self.untrimmed_remote(name, asked=asked)
         if self.policy is None or not isinstance(found, Project):
             return found
         return self.policy.trim(found, self.upstreams)
 
-    def _untrimmed_remote(self, name: NormalizedName, *, asked: bool) -> Project | Elsewhere | None:
+    def untrimmed_remote(self, name: NormalizedName, *, asked: bool) -> Project | Elsewhere | None:
         """As `_remote`, before this index's own policy; but for a name that it hides as a whole, nobody is asked."""
         if self.policy is not None and self.policy.hides(name):
             return None
-        asked = self._asks(name, asked)
+        asked = self.asks(name, asked)
         found = self._of_ways(name, asked=asked)
-        some = (base._remote(name, asked=asked) for base in self.bases)
-        return next((one for one in some if one is not None), None) if found is None else found
+        for base in self.bases if found is None else ():
+            found = base._remote(name, asked=asked)
+            if found is not None:
+                break
+        return found
 
     def _of_ways(self, name: NormalizedName, *, asked: bool) -> Project | Elsewhere | None:
         """What the first of its own upstreams has that has a project."""
@@ -264,13 +272,15 @@ class Index:
                     return project
         return None
 
-    def _asks(self, name: NormalizedName, asked: bool) -> bool:
+    def asks(self, name: NormalizedName, asked: bool) -> bool:
         """Whether upstreams are asked for a name that clients are else sent to them for."""
         return asked or self.merges(name) or (self.policy is not None and self.policy.governs(name))
 
     def _open_local(self, file: File, side: Side) -> Content | None:
         """A file of the folders: of the first store that lists this very one, else of the first that has its name."""
         name, filename = file.project, file.filename
+        if self.own is not None and not self.bases:
+            return self.own.open(name, filename, side)
         sources = [] if self.own is None else [(self._own(name), partial(self.own.open, name, filename, side))]
         sources += [
             (base._local(name, base._own(name))[0], partial(base._open_local, file, side)) for base in self.bases
@@ -284,7 +294,7 @@ class Index:
         """A file of the upstream that has the project first. Raises Missing where clients are sent to one."""
         if self.policy is not None and self.policy.hides(name):
             return None
-        asked = self._asks(name, asked)
+        asked = self.asks(name, asked)
         for way in self.ways:
             if way.serves(name):
                 if way.address is not None and not asked:
@@ -303,7 +313,7 @@ class Index:
     def _hidden(self, name: NormalizedName, filename: str | None = None) -> Hidden | None:
         """Which rule hides a file, or the newest one of a project without any; ``None``: none does."""
         found = self._why_here(name, filename)
-        if found is None and self._untrimmed(name, self._own(name))[1] is None:
+        if found is None and self.untrimmed(name, self._own(name))[1] is None:
             found = self._why_upstream(name, filename, asked=False)
         if found is None:
             return None
@@ -312,7 +322,7 @@ class Index:
 
     def _why_here(self, name: NormalizedName, filename: str | None) -> tuple[str, Verdict] | None:
         """What of the folders' is hidden, and the rule that does it: this index's own, else one of a base's."""
-        whole, _ = self._untrimmed(name, self._own(name))
+        whole, _ = self.untrimmed(name, self._own(name))
         mine = self._whole(name) or self._ruled(whole, self.here, filename)
         return mine or next(filter(None, (base._why_here(name, filename) for base in self.bases)), None)
 
@@ -321,7 +331,7 @@ class Index:
         hidden = self._whole(name)
         if hidden is not None:
             return hidden
-        asked = self._asks(name, asked)
+        asked = self.asks(name, asked)
         found = self._of_ways(name, asked=asked)
         for base in self.bases if found is None else ():
             why, found = base._why_upstream(name, filename, asked=asked), base._remote(name, asked=asked)
@@ -355,7 +365,7 @@ class Here:
 
     def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
         """A file, or what belongs to it; ``None`` if there is none. Raises Unavailable."""
-        project, _ = self._index._untrimmed(name, self._index._own(name))
+        project, _ = self._index.untrimmed(name, self._index._own(name))
         file = None if project is None else project.by_filename.get(filename)
         return None if file is None else self._index._open_local(file, side)
 

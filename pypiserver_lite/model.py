@@ -320,7 +320,7 @@ class Policy(Protocol):
         """The files of a project that are hidden now, each with every rule that hides it, in order."""
 
     def token(self) -> object:
-        """The very same object while no rule may say something else of anything that was asked before."""
+        """The very same object while no rule says something else of anything that was asked before."""
 
 
 class KeptUp(Protocol):

@@ -10,6 +10,8 @@
 #   stale     None, or the minutes since an upstream said this that does not answer now
 #   files     of the release, each with .file (.filename, .uploaded, .requires_python, .yanked, .core_metadata,
 #             .has_signature, .provenance), .href, .size, .digest (None, or algorithm and digest) and .origin
+#   hidden    files of all releases that are not shown here, each with .filename and .why; more_hidden: how many there are
+#             besides
 #   needed    dependencies by extra, each with .extra and .dependencies (pairs: .name and .text; whether it is here)
 #   install   lines to copy, each with .tool and .text
 #   here, json, simple   links to the project itself, to its facts and to its simple page
@@ -96,6 +98,19 @@ people, links, licence, keywords = about.people(), about.links(), about.licence(
     <pre data-copy class="digest">{{row.digest[0]}}:{{row.digest[1]}}</pre>
 %   end
   </div>
+% end
+% if hidden:
+  <details>
+    <summary>{{"{:,} file{} hidden here".format(len(hidden) + more_hidden, " is" if len(hidden) + more_hidden == 1 else "s are")}}</summary>
+    <ul class="list">
+%   for one in hidden:
+      <li><bdi>{{one.filename}}</bdi> <span class="quiet"><bdi>{{one.why}}</bdi></span></li>
+%   end
+%   if more_hidden:
+      <li class="quiet">… and {{"{:,}".format(more_hidden)}} more</li>
+%   end
+    </ul>
+  </details>
 % end
 </section>
 </div>

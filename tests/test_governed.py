@@ -293,7 +293,7 @@ def test_a_trimmed_project_is_the_same_object_until_a_clock_ticks() -> None:
     policy = governed(clock, cooldown="7d")
     project = a_project(clock, 9 * DAY, 6 * DAY, 1 * DAY)
     trimmed, token = policy.trim(project, source), policy.token()
-    assert trimmed.versions == ("1.0",) and policy.trim(trimmed, source).versions == ("1.0",)
+    assert trimmed.versions == ("1.0",)
     clock.now += DAY - 1
     assert policy.trim(project, source).versions == ("1.0",) and policy.token() is token
     first = policy.trim(project, source)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..config import settings
 from ..errors import ConfigError, PypiServerLiteError
 from .cached import cache
+from .explain import explain
 from .push import push
 from .releases import names, unyank, yank
 from .serve import run
@@ -25,6 +26,7 @@ _VERBS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "yank": (yank, "hide a release from all who do not ask for exactly it"),
     "unyank": (unyank, "undo a yank"),
     "push": (push, "publish a release of one index in another, as it is"),
+    "explain": (explain, "say whose a name is, and which rules hide its files"),
     "names": (names, "show or release the names that are kept though their files are gone"),
     "cache": (cache, "show, prune, clear or fill what is kept of the upstream"),
 }
@@ -47,6 +49,7 @@ def _help() -> str:
 
 _MEANT = {
     "adduser": "passwd",
+    "why": "explain",
     "help": "--help",
     "htpasswd": "passwd",
     "promote": "push",

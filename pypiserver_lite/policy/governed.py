@@ -91,7 +91,7 @@ class Governed:
         return self._kept(project, source).hidden
 
     def token(self) -> object:
-        """The very same object while no rule may say something else of anything that was asked before."""
+        """The very same object while no rule says something else of anything that was asked before."""
         now = self._clock()
         token, since, until = self._told
         if since <= now < until:
@@ -107,8 +107,12 @@ class Governed:
         now = self._clock()
         kept = self._trimmed.find(key, (project,))
         if kept is None or not kept.since <= now < kept.until:
-            kept = self._made(project, source, now, self._trimmed.find(key))
+            before = self._trimmed.find(key)
+            kept = self._made(project, source, now, before)
             self._trimmed.put(key, kept, (project,))
+            if before is not None and before.hidden != kept.hidden:
+                with self._lock:
+                    self._told = object(), now, self._told[2]
         if kept.until < self._told[2]:
             with self._lock:
                 token, since, until = self._told

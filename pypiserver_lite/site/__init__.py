@@ -49,6 +49,7 @@ __all__ = [
     "build_folder",
     "build_remotes",
     "largest_upload",
+    "offline",
     "remarks",
     "threads",
 ]
@@ -79,6 +80,8 @@ class Site:
     """What clients see: the folders, then whatever is asked after them."""
     store: Store
     """Where uploads go."""
+    shares: frozenset[str]
+    """The indexes that this one is based on, and itself, which whoever may list this one may list too."""
     reading: KeptUp
     """What is read in the background of all that the index has."""
     gate: Gate
@@ -193,6 +196,16 @@ def build_all(config: Config, before: Sites | None = None) -> Sites:
     return Sites(config, sites, tuple(builder.owned), builder.shared, builder.upstreams)
 
 
+@contextmanager
+def offline(config: Config, name: str = ROOT) -> Iterator[Index]:
+    """An index as it is seen without a server: no upstream is asked, and nothing is remembered. Raises ConfigError."""
+    builder = _Builder(config, offline=True)
+    try:
+        yield builder.index(name)
+    finally:
+        builder.close()
+
+
 def _close(things: Iterable[Closable], but: Sites | None) -> None:
     """Close `things` that no others use."""
     for thing in things:
@@ -203,8 +216,9 @@ def _close(things: Iterable[Closable], but: Sites | None) -> None:
 class _Builder:
     """Makes sites, and each thing that several of them use once."""
 
-    def __init__(self, config: Config, before: Sites | None = None) -> None:
+    def __init__(self, config: Config, before: Sites | None = None, *, offline: bool = False) -> None:
         self._config = config
+        self._offline = offline
         self._before = before
         if before is None:
             # What may wait long, of all kinds together, leaves an eighth of the threads to what is at hand.
@@ -229,7 +243,7 @@ class _Builder:
             gate = self._gate(settings)
             sendfile = find_sendfile(config, settings)
         # The folders come last, so that settings that contradict each other leave nothing open.
-        index = self._index(name)
+        index = self.index(name)
         folders = tuple(store for store in index.stores() if isinstance(store, Folder))
         return Site(
             name=name,
@@ -237,6 +251,7 @@ class _Builder:
             settings=settings,
             index=index,
             store=self._stores[name],
+            shares=frozenset(other for other in _chain(index) if self._lists(other, gate)),
             reading=folders[0] if len(folders) == 1 else Together(folders),
             gate=gate,
             remotes=_asked(index),
@@ -257,6 +272,11 @@ class _Builder:
                 raise
             raise ConfigError(f"{self._config.places[name]}: {error}") from error
 
+    def _lists(self, name: str, gate: Gate) -> bool:
+        """Whether all whom a gate lets list may list another index."""
+        its = self._gate(self._config.of(name))
+        return its is gate or not its.rules.needs_login("list")
+
     def _gate(self, settings: IndexSettings) -> Gate:
         key = settings.passwords, settings.authenticate
         gates = self.shared.gates
@@ -266,12 +286,15 @@ class _Builder:
             gates[key] = known or _gate(self._config, settings, self.shared.slow)
         return gates[key]
 
-    def _index(self, name: str) -> Index:
+    def index(self, name: str) -> Index:
+        """One index alone. Raises ConfigError."""
         if name in self._indexes:
             return self._indexes[name]
         settings = self._config.of(name)
-        bases = [self._index(base) for base in settings.bases]
+        bases = [self.index(base) for base in settings.bases]
         ways = self.upstreams.ways(settings)  # which say themselves where they stand
+        if self._offline:
+            ways = tuple(map(_recalled, ways))
         with self._told_of(name):
             store = self._store(settings)
         reserved = Reserved(settings.private, store.had if isinstance(store, Folder) else lambda name: False)
@@ -296,7 +319,7 @@ class _Builder:
             waiting = Turnstile(max(1, threads(self._config) // 8), within=self.shared.slow)
             memories[path] = known or Licensing(Remembered(path), waiting)
             self.owned.append(memories[path])
-        return Governed(policy, memories[path])
+        return Governed(policy, memories[path], note=not self._offline)
 
     def _store(self, settings: IndexSettings) -> Store:
         if not settings.packages:
@@ -308,6 +331,18 @@ class _Builder:
             folders[key] = known or make_folder(self._config, settings, self.shared.slow)
             self.owned.append(folders[key])
         return folders[key]
+
+
+def _recalled(way: Way) -> Way:
+    """A way that leads no further than to what is kept of the upstream."""
+    from ..upstream.recalled import Recalled
+
+    return way if way.source is None else replace(way, source=Recalled(cast("Remote", way.source)))
+
+
+def _chain(index: Index) -> frozenset[str]:
+    """An index and all that it is based on, by name."""
+    return frozenset((index.name,)).union(*map(_chain, index.bases))
 
 
 def _asked(index: Index) -> tuple[Remote, ...]:

@@ -128,6 +128,11 @@ class Shelf:
             known.failed = known.failed or now
             return known.project
 
+    def recall(self, name: NormalizedName) -> Project | None:
+        """The project as it is known here, however old that is, without asking; ``None`` if it is not. Raises Busy."""
+        known = self._from_disk(name, self._clock())
+        return None if known is None else known.project
+
     def stale(self, name: NormalizedName) -> float | None:
         """Seconds since a project was confirmed that is served only because the upstream gives no answer now."""
         known = self._known.find(name)

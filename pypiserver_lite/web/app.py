@@ -30,7 +30,7 @@ from ..simple import render
 from ..simple.negotiate import Form, negotiate
 from ..upload.body import RequestBody
 from ..upstream import hops
-from . import answers, changes, entry, legacy_json, pages, people, rpc, templates
+from . import answers, changes, entry, hiding, legacy_json, pages, people, rpc, templates
 from .downloads import Downloads
 from .people import segment
 
@@ -109,6 +109,7 @@ class PypiServerLite(people.People):
         self._route("GET", "/project/<name>/<version>", "list", self.add_slash, people=True)
         self._route("GET", "/project/<name>/<version>/", "list", self.project_page, people=True)
         self._route("GET", "/-/<filename>", None, self.asset)
+        self._route("GET", "/-/api/explain", "list", self.explain)
         if self.site.name == ROOT:
             self._route("POST", "/-/api/reload", "update", self.reload_settings)
         self._route("GET", "/favicon.ico", None, self.nothing)
@@ -273,6 +274,13 @@ class PypiServerLite(people.People):
         state, address = self.site.index.state(), self._address()
         calls = rpc.Calls(self.site.index, self.human.overview, state, address, self._lists)
         return answers.content(calls.answer(body), "text/xml; charset=utf-8")
+
+    def explain(self) -> answers.Answer:
+        """Whose ``?name=`` is, and every file of it with what hides it; of ``&version=`` alone, for ``&python=`` …"""
+        query = {key: bottle.request.query.getunicode(key, "") for key in hiding.QUESTIONS}
+        if not query["name"]:
+            raise Invalid("say of what: ?name=PROJECT, and if you like &version=, &python= and &platform=")
+        return answers.as_json(self.human.hiding.explained(self._name(query.pop("name")), **query))
 
     def only_called(self) -> answers.Answer:
         """XML-RPC's address, for those who do not call but look."""

@@ -31,6 +31,7 @@ from ..simple.render import file_path
 from . import commands, descriptions, samples
 from .answers import Answer, Page
 from .catalogue import Newcomer, Overview
+from .hiding import MOST, HiddenFile, Hiding
 from .indexes import Listed, mode, public
 from .templates import Templates
 
@@ -113,6 +114,7 @@ class HumanPages:
         self._pages = Kept[Page](lambda page: page.weight, waiting=waiting)
         self._about = Kept[About](lambda what: what.weight, waiting=waiting)
         self._descriptions = descriptions.Descriptions()
+        self.hiding = Hiding(site, waiting)
         self._control = "private, no-cache" if site.gate.rules.needs_login("list") else "no-cache"
         self._logo, self._pictures = self._find_logo(site.settings.logo)
         if not templates.rehearsed:
@@ -223,14 +225,18 @@ class HumanPages:
         try:
             what = self._about.get((project.name, chosen), (project,), lambda: about(project, chosen, self._site.index))
             shown = self._descriptions.html(what)
+            hidden = self.hiding.of(project)
             if stale is None:
                 said = what
                 origins = tuple(self._origin(file) for file in project.files if file.url and file.version == chosen)
                 return self._pages.get(
                     ("project", project.name, version),
                     # The address is what the client wrote: like the rendering, it makes the page anew, never one more.
-                    (project, names, sys.intern(address), sys.intern(shown), *origins),
-                    lambda: self.page("project", self._project_variables(project, chosen, said, shown, up, address)),
+                    (project, names, hidden, sys.intern(address), sys.intern(shown), *origins),
+                    lambda: self.page(
+                        "project",
+                        self._project_variables(project, chosen, said, shown, up, address, hidden=hidden),
+                    ),
                 )
         except Unavailable:
             shown = descriptions.plain(what.description) if what is not None else ""
@@ -247,6 +253,7 @@ class HumanPages:
         address: str,
         stale: float | None = None,
         names: Sequence[NormalizedName] | None = None,
+        hidden: Sequence[HiddenFile] = (),
     ) -> dict[str, object]:
         """`names` takes the place of those of the index, for pages that are only tried."""
         what = read or metadata.NOTHING
@@ -268,6 +275,8 @@ class HumanPages:
             "unread": read is None,
             "stale": None if stale is None else int(stale // 60),
             "files": [self._file_row(file, up) for file in files],
+            "hidden": hidden[:MOST],
+            "more_hidden": max(0, len(hidden) - MOST),
             "needed": self._needed(what, self._site.index.names() if names is None else names),
             "install": commands.installing(project.name, version, address),
             "here": here,
@@ -351,7 +360,12 @@ class HumanPages:
             ("home", {**self.home_variables(address, (), ()), "uploads": False}),
             ("search", self._search_variables(catalogue, "sam", 1)),
             ("search", self._search_variables(Catalogue(names=()), "", 2)),
-            ("project", self._project_variables(samples.RICH, "1.0", what, shown, "../../", address, names=())),
+            (
+                "project",
+                self._project_variables(
+                    samples.RICH, "1.0", what, shown, "../../", address, names=(), hidden=[HiddenFile("a", "b")] * 200
+                ),
+            ),
             ("project", self._project_variables(samples.BARE, "", None, "", "../../", address, names=())),
             ("error", self._error_variables(404, "nothing here", "/project/sample/")),
         ]
