@@ -24,14 +24,9 @@ _OURS = frozenset({"status", "size", "error", "ms"})
 _LONGEST = 500  # characters of one value in a line
 
 
-def set_up(settings: ServerSettings) -> None:
-    """Direct the log where the settings say. Called by the command line only: an embedder's logging is its own.
-
-    Raises ConfigError for a log file that cannot be written and for a format that cannot be filled in.
-    """
-    formats = {"--log-req-frmt": settings.log_req_frmt, "--log-res-frmt": settings.log_res_frmt}
-    formats["--log-err-frmt"] = settings.log_err_frmt
-    for option, template in formats.items():
+def check(settings: ServerSettings) -> logging.Formatter:
+    """How lines of the log look. Raises ConfigError for a format that cannot be filled in."""
+    for option, template in _formats(settings).items():
         try:
             fill(template, {"ms": 0})
         except (ValueError, TypeError, KeyError) as error:
@@ -41,6 +36,23 @@ def set_up(settings: ServerSettings) -> None:
         formatter.format(logging.LogRecord("name", logging.INFO, "file", 1, "message", (), None))
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"--log-frmt: {error}; Python's logging names what a line may hold") from error
+    return formatter
+
+
+def _formats(settings: ServerSettings) -> dict[str, str]:
+    return {
+        "--log-req-frmt": settings.log_req_frmt,
+        "--log-res-frmt": settings.log_res_frmt,
+        "--log-err-frmt": settings.log_err_frmt,
+    }
+
+
+def set_up(settings: ServerSettings) -> None:
+    """Direct the log where the settings say. Called by the command line only: an embedder's logging is its own.
+
+    Raises ConfigError for a log file that cannot be written and for a format that cannot be filled in.
+    """
+    formatter = check(settings)
     handlers: list[logging.Handler] = [logging.NullHandler()]
     if settings.log_file is not None:
         try:
@@ -55,7 +67,7 @@ def set_up(settings: ServerSettings) -> None:
         handler.setFormatter(formatter)
     level = logging.WARNING - 10 * min(settings.verbose, 2)
     root.setLevel(logging.ERROR if settings.quiet else level)
-    for option, template in formats.items():
+    for option, template in _formats(settings).items():
         for name in re.findall(r"%\(([^)]*)\)", template):
             # WSGI's own names are upper-case; those of other kinds of values have a dot.
             if name not in _OURS and not re.fullmatch(r"[A-Z0-9_]+|\w+\..*", name):

@@ -21,7 +21,7 @@ import requests
 from builders import make_wheel
 
 from pypiserver_lite import cli, make_app, site
-from pypiserver_lite.cli.serve import remarks
+from pypiserver_lite.cli.remarks import remarks
 from pypiserver_lite.config import load, settings, values
 from pypiserver_lite.errors import ConfigError
 

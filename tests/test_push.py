@@ -222,3 +222,13 @@ def test_without_twine_it_says_what_to_install(folder: Path) -> None:
     words = ("ours==1.0", "--from", "dev", "--to", "https://x.example.com/", "--config", "index.toml")
     done = run(folder, *words, PYTHONPATH=f"{folder}:{live.SOURCE}")
     assert done.code == 2 and "pip install 'pypiserver-lite[push]'" in done.said
+
+
+def test_what_the_source_hides_is_not_pushed(folder: Path) -> None:
+    with (folder / "index.toml").open("a") as file:
+        file.write('[index.dev.policy]\nwheels_only = true\ndeny = ["ours==2.0"]\n')
+    make_wheel(folder / "dev", version="2.0")
+    for version, said in (("2.0", "deny"), ("1.0", "ours-1.0.tar.gz is hidden here")):
+        done = run(folder, f"ours=={version}", *ENDS, "--config", "index.toml")
+        assert done.code == 1 and said in done.said, done
+    assert listed(folder / "prod") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,80 @@ def test_the_cache_is_filled_as_the_index_asks(folder: Path) -> None:
         assert "ours-1.0-py3-none-any.whl: cached" in done.said and "bar is reserved for this index" in done.said
         assert not [path for path in server.paths() if "ours" in path or "bar" in path]
     assert "2 entries" in run(folder, "cache", "show").good()
+
+
+def test_check_says_what_a_file_means(folder: Path) -> None:
+    live.write_htpasswd(folder / "users", ann="secret")
+    (folder / "pypiserver-lite.toml").write_text(
+        'host = "0.0.0.0"\nthreads = 20\npasswords = "users"\ncache_dir = "cache"\n[upstream.far]\n'
+        'url = "https://me:s3cr3t@far.example.com/simple/"\nnever = ["acme-*"]\nmirrors = ["https://x:s3cr3t@b.example.com/"]\n'
+        '[upstream.direct]\nurl = "https://direct.example.com/"\nmode = "redirect"\n[upstream.unused]\n'
+        '[index."team/dev"]\ntitle = "Development"\npackages = ["dev"]\nbases = ["prod"]\nprivate = ["acme-*"]\n'
+        'authenticate = ["list", "download", "update"]\n[index.prod]\nupstreams = ["direct", "far"]\noverwrite = true\n'
+        '[index.prod.policy]\ncooldown = "7d"\nexempt = ["x==1 until 2020-01-01"]\nmerge = ["torch"]\n'
+    )
+    before = sorted(folder.rglob("*"))
+    said = run(folder, "check", "--port", "81", "--log-file", "log").good()
+    for line in (
+        "pypiserver-lite.toml",
+        "waitress listens on http://0.0.0.0:81/",
+        "  threads: 20",
+        "/team/dev/: Development",
+        "  serves dev, uploads go there",
+        "  1. its own files (dev)\n  2. the files of prod (no folder)",
+        "  3. direct at https://direct.example.com/, clients are sent there",
+        "  4. far at https://far.example.com/simple/, or https://b.example.com/, asked for clients, what comes is "
+        "kept, never for acme-*",
+        "  reserves acme-*: never asked of an upstream",
+        "  as in prod, hides files younger than 1 week",
+        "  who has a password in users may see what there is, download, publish, yank, remove and push to here",
+        "warning: the upstream unused is asked by no index; name it in 'upstreams' of one",
+        "warning: upstream.direct.mode is redirect: for the names that it serves clients are sent there and hear ",
+        "warning: upstream.direct.mode is redirect, but what a policy governs or merges is asked for by this server",
+        "warning: the index prod: the exemption x==1 until 2020-01-01 has ended",
+    ):
+        assert line in said
+    told = json.loads(run(folder, "check", "--json").good())
+    assert [index["path"] for index in told["indexes"]] == ["/", "/team/dev/", "/prod/"]
+    assert told["indexes"][1]["may"] == dict.fromkeys(("list", "download", "update"), "users")
+    assert told["indexes"][0]["asks"] == [] and told["indexes"][2]["overwrite"] is True
+    assert "s3cr3t" not in said + json.dumps(told)
+    after = sorted(path for path in folder.rglob("*") if "home" not in path.parts)
+    assert after == before  # nothing is left behind
+
+
+def test_check_without_a_file_is_about_the_flags(folder: Path) -> None:
+    (folder / "pypiserver-lite.toml").unlink()
+    said = run(folder, "check", "dev", "-P", ".", "-a", ".", "--host", "0.0.0.0", "--fallback-mode", "cache").good()
+    assert "no file of settings" in said and "anybody may see what there is, download, publish" in said
+    assert "whoever reaches this port may publish and remove packages" in said
+    assert "asked for clients, what comes is kept" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "said"),
+    [
+        ("", ("none",), "the packages folder none does not exist"),
+        ("porrt = 1\n", (), "line 1: porrt: there is no such setting; did you mean 'port'?"),
+        ('[index.a]\npackages = "none"\n', (), "line 1: index.a: the packages folder none does not exist"),
+        ('packages = "dev"\n', ("-a", "list"), "-a list needs a password file"),
+        ('packages = "dev"\nworkers = 2\n', (), "--workers: waitress runs in one process"),
+        ('packages = "dev"\ntrusted_proxy = ["x/y"]\n', (), "--trusted-proxy 'x/y'"),
+        ('packages = "dev"\ntls_cert = "none"\n', (), "--tls-cert and --tls-key belong together"),
+        (
+            'packages = "dev"\nserver = "granian"\ntls_cert = "none"\ntls_key = "none"\n',
+            (),
+            "--tls-cert: there is no such",
+        ),
+        ('packages = "dev"\nhealth_endpoint = "/simple/x"\n', (), "--health-endpoint"),
+        ('packages = "dev"\nwelcome = "none.tpl"\n', (), "none.tpl"),
+        ('packages = "dev"\nlog_req_frmt = "%(x"\n', (), "--log-req-frmt"),
+        ('packages = "dev"\nfallback_ca = "none"\nfallback_mode = "proxy"\n', (), "--fallback-ca"),
+        ('packages = "dev"\npasswords = "none"\n', (), "none"),
+    ],
+)
+def test_check_fails_where_run_would(folder: Path, text: str, words: tuple[str, ...], said: str) -> None:
+    (folder / "pypiserver-lite.toml").write_text(text)
+    for verb in ("check", "run"):
+        done = run(folder, verb, "--cache-dir", "cache", *words, *(["-p", "0"] if verb == "run" else []))
+        assert done.code == 2 and said in done.said.splitlines()[-1], done

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from .. import observe, servers, site
 from ..config import load, settings
 from ..config.settings import Config
-from ..config.values import NO_PASSWORDS
 from ..site import VERSION
 from ..web import Front, PypiServerLite, application
 from ..web.browsers import is_loopback
+from .remarks import remarks
 
 _RUN = """Serve folders of wheels and sdists as a Python package index.
 
@@ -48,10 +48,10 @@ def run(argv: Sequence[str]) -> int:
 
     try:
         servers.run(
-            "waitress" if config.server.server in settings.OTHER_SERVERS else config.server.server,
+            server(config),
             lambda: app,
             again,
-            _options(config),
+            options(config),
             lambda host, port: _announce(config, host, port),
             functools.partial(hangup, app) if isinstance(app, Front) else None,
         )
@@ -85,31 +85,6 @@ class _Again:
         return app
 
 
-_ASKING = ("cache_size", "cache_ttl", "fallback_rate", "fallback_host", "fallback_ca", "fallback_proxy", "netrc")
-"""Settings of how this server asks an upstream."""
-
-
-def remarks(config: Config) -> Iterator[str]:
-    """What may not be meant, and what has no effect."""
-    if config.server.server in settings.OTHER_SERVERS:
-        yield f"--server {config.server.server}: waitress runs instead"
-    if config.server.backend is not None:
-        yield f"--backend {config.server.backend} has no effect: the folder is always kept indexed"
-    idle: tuple[str, ...] = ("fallback_url", "fallback_mode", *_ASKING) if config.index.disable_fallback else ()
-    idle = idle or (_ASKING if config.index.fallback_mode == "redirect" else ())
-    if given := [name for name in idle if config.value(name) != settings.default(name)]:
-        why = "--disable-fallback" if config.index.disable_fallback else "--fallback-mode redirect"
-        yield f"{', '.join(map(settings.flag, given))}: without effect, for with {why} this server asks no upstream"
-    for url in () if config.index.disable_fallback else config.index.fallback_url:
-        if not url.endswith(("/simple/", "/+simple/")):
-            yield f"--fallback-url {url!r}: this is asked for NAME/ below it; most indexes have that below /simple/"
-    if config.index.passwords == NO_PASSWORDS and not is_loopback(config.server.host):
-        yield (
-            f"-P . -a . with --host {config.server.host}: whoever reaches this port may publish and remove packages; "
-            "name a password file with -P FILE, or listen on 127.0.0.1"
-        )
-
-
 @contextlib.contextmanager
 def _there_to_stay() -> Iterator[None]:
     """Keep the collector of cycles from what is made meanwhile; a hundred thousand files are many objects."""
@@ -121,7 +96,13 @@ def _there_to_stay() -> Iterator[None]:
         gc.enable()
 
 
-def _options(config: Config) -> servers.Options:
+def server(config: Config) -> str:
+    """The server that runs."""
+    return "waitress" if config.server.server in settings.OTHER_SERVERS else config.server.server
+
+
+def options(config: Config) -> servers.Options:
+    """What the server is told of these settings."""
     return servers.Options(
         host=config.server.host,
         port=config.server.port,

@@ -57,11 +57,12 @@ class Snapshot:
         remembered: Callable[[str], Iterator[NormalizedName]],
         follow_links: bool = False,
         copies: Path | None = None,
+        recording: bool = True,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         # Not resolved: a root may be a link that is pointed elsewhere while we serve.
         self._roots = tuple(os.path.abspath(root) for root in roots)
-        self._added, self._follow_links = added, follow_links
+        self._added, self._follow_links, self._recording = added, follow_links, recording
         self.clock = clock
         """What tells seconds, of an arbitrary beginning."""
         self.folders: dict[str, Listing] = {}
@@ -261,7 +262,7 @@ class Snapshot:
 
     def _record(self) -> None:
         """Write down new names, but nothing where a disk may be missing."""
-        if self.roots.first_is_there:
+        if self._recording and self.roots.first_is_there:
             self.kept_names.write(marks=self.roots.whole)
 
     def _stale(self, now: float | None) -> list[Listing]:

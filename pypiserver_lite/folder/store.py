@@ -35,7 +35,8 @@ class Folder:
     `memory` keeps what was read from files; `hash_algo` is the digest that
     pages show first, ``None`` for no digests at all; with `follow_links`,
     links may lead out of the roots; below `copies` names once had are kept
-    where the first root cannot be written; `clock` tells seconds. Leftovers of
+    where the first root cannot be written, and where not `recording`, none is
+    written anywhere; `clock` tells seconds. Leftovers of
     crashed uploads are removed at the start. A root that cannot be read
     raises nothing here: what it may hold is Unavailable until it is back. Of
     `workers` threads that serve, a quarter at most reads files at a time.
@@ -52,6 +53,7 @@ class Folder:
         workers: int = 16,
         within: Turnstile | None = None,
         copies: Path | None = None,
+        recording: bool = True,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._memory = memory
@@ -63,6 +65,7 @@ class Folder:
             remembered=lambda folder: _projects_of(memory.notes(folder)),
             follow_links=follow_links,
             copies=copies,
+            recording=recording,
             clock=clock,
         )
         self._projects = Projects(self._snapshot, self._reader, Turnstile(max(1, workers // 4), within=within))

@@ -70,6 +70,11 @@ class Gate:
         self._by_user = Allowance(self.FAILURES, self.WINDOW)
         self._by_address = Allowance(self.ADDRESS_FAILURES, self.WINDOW)
 
+    @property
+    def asks_passwords(self) -> bool:
+        """Whether there is a password file, so that somebody can log in."""
+        return self._passwords is not None
+
     def check(self, action: str, authorization: str | None, address: str) -> User | None:
         """Who may do `action`; ``None`` if it needs no login (then nothing is verified).
 

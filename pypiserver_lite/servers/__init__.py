@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from .options import Options
+from .proxies import TrustedProxies
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["SERVERS", "Options", "run"]
+__all__ = ["SERVERS", "Options", "check", "run"]
 
 SERVERS = {
     "waitress": "pip install waitress",
@@ -24,6 +25,27 @@ SERVERS = {
     "gunicorn": "pip install gunicorn",
 }
 """Every server there is code for, and how to get it."""
+
+
+def check(server: str, options: Options) -> None:
+    """Raise ConfigError if a server is unknown, not installed, or cannot run with these options, as far as can be seen.
+
+    Whether the address is free is seen when it is listened to.
+    """
+    if server not in SERVERS:
+        raise ConfigError(f"--server: {server[:50]!r} is none of {', '.join(SERVERS)}")
+    if find_spec(server) is None:
+        raise ConfigError(f"--server: {server} is not installed; {SERVERS[server]}")
+    if bool(options.tls_cert) != bool(options.tls_key):
+        raise ConfigError("--tls-cert and --tls-key belong together; give both")
+    if server == "waitress" and options.workers > 1:
+        raise ConfigError("--workers: waitress runs in one process; choose --server granian or gunicorn for several")
+    if server == "waitress" and options.tls_cert:
+        raise ConfigError("--tls-cert: waitress does not speak TLS; choose --server granian, or put a proxy in front")
+    for path, flag in ((options.tls_cert, "--tls-cert"), (options.tls_key, "--tls-key")):
+        if path is not None and not path.is_file():
+            raise ConfigError(f"{flag}: there is no such file")
+    TrustedProxies(options.trusted_proxy)
 
 
 def run(
@@ -48,12 +70,7 @@ def run(
     Raises ConfigError when the server is unknown, not installed, or cannot
     run with these options.
     """
-    if server not in SERVERS:
-        raise ConfigError(f"--server: {server[:50]!r} is none of {', '.join(SERVERS)}")
-    if find_spec(server) is None:
-        raise ConfigError(f"--server: {server} is not installed; {SERVERS[server]}")
-    if bool(options.tls_cert) != bool(options.tls_key):
-        raise ConfigError("--tls-cert and --tls-key belong together; give both")
+    check(server, options)
     if server == "waitress":
         from . import waitress
 

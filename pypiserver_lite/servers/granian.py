@@ -23,7 +23,6 @@ from ..errors import ConfigError
 from ..kept import start
 from .hangup import NUMBER, Hangup, join
 from .options import Options, listen
-from .proxies import TrustedProxies
 from .wrapped import wrap
 
 if TYPE_CHECKING:
@@ -149,7 +148,6 @@ def run(
     hangup: Callable[[], bool] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigError."""
-    TrustedProxies(options.trusted_proxy)
     # Granian binds in every worker and shares ports silently; only this notices another program on ours.
     probe = listen(options.host, options.port)
     port, address = probe[0].getsockname()[1], probe[0].getsockname()[0]

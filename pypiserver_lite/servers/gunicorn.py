@@ -22,7 +22,6 @@ from gunicorn.workers.gthread import ThreadWorker
 from ..errors import ConfigError
 from .hangup import NUMBER, Hangup, join
 from .options import Options, listen
-from .proxies import TrustedProxies
 from .wrapped import wrap
 
 if TYPE_CHECKING:
@@ -194,10 +193,6 @@ def run(
     hangup: Callable[[], bool] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigError."""
-    for path, flag in ((options.tls_cert, "--tls-cert"), (options.tls_key, "--tls-key")):
-        if path is not None and not path.is_file():
-            raise ConfigError(f"{flag}: there is no such file")
-    TrustedProxies(options.trusted_proxy)
     sockets = listen(options.host, options.port)
     port = sockets[0].getsockname()[1]
     threads = options.threads + options.in_transit

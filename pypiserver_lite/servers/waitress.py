@@ -20,7 +20,6 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
-from ..errors import ConfigError
 from .hangup import Hangup
 from .mends import IDENT, PART_BYTES, UNSENT_BYTES, Channel, Listener
 from .options import Options, connections, listen
@@ -154,10 +153,6 @@ def run(
     hangup: Callable[[], bool] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, or SIGHUP without `hangup`. Raises ConfigError."""
-    if options.workers > 1:
-        raise ConfigError("--workers: waitress runs in one process; choose --server granian or gunicorn for several")
-    if options.tls_cert or options.tls_key:
-        raise ConfigError("--tls-cert: waitress does not speak TLS; choose --server granian, or put a proxy in front")
     service = Service(options)
     with _signals(service, hangup):
         try:

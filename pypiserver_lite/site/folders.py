@@ -25,8 +25,11 @@ def build_folder(config: Config, name: str = ROOT) -> Folder:
     return make_folder(config, settings, None)
 
 
-def make_folder(config: Config, settings: IndexSettings, slow: Turnstile | None) -> Folder:
-    """The packages folders of these settings; who waits long passes `slow`. Raises ConfigError."""
+def make_folder(config: Config, settings: IndexSettings, slow: Turnstile | None, *, recording: bool = True) -> Folder:
+    """The packages folders of these settings; who waits long passes `slow`. Raises ConfigError.
+
+    Where not `recording`, nothing is written in them of which names they have.
+    """
     return Folder(
         [_folder(path) for path in settings.packages],
         Memory(cache_dir(config) / "facts.sqlite3"),
@@ -35,6 +38,7 @@ def make_folder(config: Config, settings: IndexSettings, slow: Turnstile | None)
         within=slow,
         follow_links=settings.follow_links,
         copies=cache_dir(config) / "names",
+        recording=recording,
     )
 
 
