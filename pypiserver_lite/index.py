@@ -209,6 +209,9 @@ class Index:
 
     def reserves(self, name: NormalizedName) -> str | None:
         """Why no upstream is asked for a name that has no file in the folders; ``None`` if one may be."""
+        verdict = None if self.policy is None else self.policy.hides(name)
+        if verdict is not None:
+            return f"{name} is hidden here by {verdict}"
         if self.merges(name):
             return None
         return self.reserved(name) or next(filter(None, (base.reserves(name) for base in self.bases)), None)

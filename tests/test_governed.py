@@ -460,3 +460,36 @@ def test_a_governed_page_is_kept_and_the_same(tmp_path: Path) -> None:
         first = app.site.index.project(NormalizedName("foo"))
         assert app.site.index.project(NormalizedName("foo")) is first
         assert json.loads(answer.body)["versions"] == ["1.0"]
+
+
+def test_an_exemption_lets_a_denied_name_be_asked_for(tmp_path: Path, upstream: faulty.FaultyUpstream) -> None:
+    for version in ("1.0", "2.0"):
+        put(upstream, tmp_path / "made", "bad", version)
+    rules = 'deny = ["bad"]\nallow = ["good"]\nexempt = ["bad==1.0 until {day}"]\n'
+    text = ARRANGEMENTS["cache"].format(url=upstream.url)
+    with served(tmp_path, text + rules.format(day=time.strftime("%Y-%m-%d", time.gmtime()))) as client:
+        assert listed(client, "bad") == ["bad-1.0-py3-none-any.whl"]
+        client.get("/packages/bad/bad-1.0-py3-none-any.whl")
+        client.get("/packages/bad/bad-2.0-py3-none-any.whl", 404)
+    upstream.requests.clear()
+    with served(tmp_path, text + rules.format(day="2020-01-01")) as client:
+        listed(client, "bad", status=404)
+        client.get("/packages/bad/bad-1.0-py3-none-any.whl", 404)
+    assert upstream.paths() == []
+
+
+def test_search_says_nothing_of_files_that_are_hidden(tmp_path: Path) -> None:
+    have(tmp_path / "packages", "foo", "1.0", "Summary: Plain words")
+    have(tmp_path / "packages", "foo", "2.0", "Summary: Secret plans", age=1)
+    have(tmp_path / "packages", "bar", "1.0", "Summary: All of it secret", age=1)
+    with served(tmp_path, f'{OWN}cooldown = "7d"\n') as client:
+        for name in ("foo", "bar"):
+            client.get(f"/simple/{name}/", None)
+        deadline = time.monotonic() + 60
+        while "Plain words" not in client.get("/search?q=foo").text and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert "Plain words" in client.get("/search?q=foo").text
+        assert "project/foo/" not in client.get("/search?q=secret").text
+        assert "project/bar/" not in client.get("/search?q=bar").text
+        assert "project/foo/2.0" not in client.get("/").text and "project/bar/" not in client.get("/").text
+        assert [hit["name"] for hit in called(client, "search", {"summary": "a"}, "or")] == ["foo"]

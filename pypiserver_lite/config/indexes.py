@@ -124,12 +124,19 @@ class UpstreamSettings:
 class PolicySettings:
     """What an index shows of what it has, its folders' files and its upstreams' alike."""
 
-    cooldown: int | None = row(None, parse_duration, "hide files younger than this, such as 7d or 12h")
-    until: datetime | None = row(None, parse_moment, "hide files that were uploaded later, such as 2026-10-01")
+    cooldown: int | None = row(
+        None,
+        parse_duration,
+        "hide files younger than this, such as 7d or 12h, counted from when they were first seen if their upload time is "
+        "not known",
+    )
+    until: datetime | None = row(
+        None, parse_moment, "hide files that were uploaded later than this, such as 2026-10-01, or first seen later"
+    )
     allow: tuple[Choice, ...] | None = row(None, parse_choices, "show these projects or releases alone")
     deny: tuple[Choice, ...] = row((), parse_choices, "hide these projects or releases")
     exempt: tuple[Choice, ...] = row(
-        (), parse_exemptions, "show these whatever else is said: 'NAME==VERSION until DATE'"
+        (), parse_exemptions, "show these whatever else is said, through that day: 'NAME==VERSION until DATE'"
     )
     merge: tuple[str, ...] = row(
         (), parse_patterns, "names of which the upstream's files are shown beside those of the folders"
@@ -137,6 +144,9 @@ class PolicySettings:
     wheels_only: bool = row(False, parse_switch, "hide everything but wheels")
     prereleases: bool = row(True, parse_switch, "whether pre-releases are shown")
     licences: tuple[str, ...] | None = row(
-        None, parse_texts, "show releases under these licences alone (SPDX expressions, or what the metadata says)"
+        None,
+        parse_texts,
+        "show releases under these licences alone (SPDX expressions, or the words of the metadata), none whose "
+        "licence is not known",
     )
-    size: int | None = row(None, parse_size, "hide files larger than this")
+    size: int | None = row(None, parse_size, "hide files larger than this, and those whose size is not known")

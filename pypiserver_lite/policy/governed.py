@@ -20,7 +20,8 @@ from ..model import File, Opener, Project, Verdict
 from .licensing import Licensing
 from .verdicts import Known, Rules, needs_seen
 
-_FILE_WEIGHT = 300  # bytes, nearly: what is kept of a file besides the file
+_FILE_WEIGHT = 1000  # bytes, nearly: of a file, which may be held by nobody else
+_MOST_BYTES = 16 * 2**20
 
 Hidden = Mapping[str, tuple[Verdict, ...]]
 """File names, each with every rule that hides the file, in order."""
@@ -32,6 +33,10 @@ class _Trimmed:
     hidden: Hidden
     since: float
     until: float
+
+    @property
+    def weight(self) -> int:
+        return _FILE_WEIGHT * (len(self.project.files) + len(self.hidden))
 
 
 class Governed:
@@ -53,7 +58,7 @@ class Governed:
         self._rules = Rules(settings)
         self._licensing = licensing
         self._note, self._clock = note, clock
-        self._trimmed = Kept[_Trimmed](lambda kept: _FILE_WEIGHT * (len(kept.project.files) + len(kept.hidden)))
+        self._trimmed = Kept[_Trimmed](lambda kept: kept.weight, most_bytes=_MOST_BYTES)
         self._listed: tuple[Sequence[NormalizedName], Sequence[NormalizedName], float, float] = (), (), 0.0, math.inf
         self._lock = threading.Lock()
         # What stands for all that was told, since when, and the moment until which it holds.
@@ -109,7 +114,8 @@ class Governed:
         if kept is None or not kept.since <= now < kept.until:
             before = self._trimmed.find(key)
             kept = self._made(project, source, now, before)
-            self._trimmed.put(key, kept, (project,))
+            if kept.weight < _MOST_BYTES // 2:  # or it is too large for whoever has it to keep it, too
+                self._trimmed.put(key, kept, (project,))
             if before is not None and before.hidden != kept.hidden:
                 with self._lock:
                     self._told = object(), now, self._told[2]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePath
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import NormalizedName
 
 from ..dists import project_of
+from ..errors import Unavailable
 from ..kept import start
 from ..model import File
 from ..search import Catalogue
@@ -47,6 +48,32 @@ class _Gathered:
     summaries: dict[NormalizedName, str] | None = None
     newest: tuple[tuple[NormalizedName, str], ...] = ()
     """Project and file name of the newest files, the newest first."""
+    hidden: frozenset[NormalizedName] = frozenset()
+    """Projects of which a policy hides every file."""
+
+
+class _Shown:
+    """Which files an index shows of those in its folders; without a policy, all."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._files: dict[NormalizedName, Container[str]] = {}
+
+    def has(self, name: NormalizedName, filename: str) -> bool:
+        """Whether a file is shown; not if nobody can say."""
+        if not self._index.governed:
+            return True
+        if name not in self._files:
+            try:
+                project = self._index.local(name)
+            except Unavailable:
+                project = None
+            self._files[name] = frozenset(project.by_filename) if project is not None else ()
+        return filename in self._files[name]
+
+    def hidden(self) -> frozenset[NormalizedName]:
+        """The projects that were asked for and show no file."""
+        return frozenset(name for name, files in self._files.items() if not files)
 
 
 class Overview:
@@ -65,7 +92,8 @@ class Overview:
         names, gathered = self._index.names(), self._current()
         made = self._made
         if made is None or made[0] is not names or made[1] is not gathered:
-            made = names, gathered, Catalogue(names=names, summaries=gathered.summaries or {})
+            shown = [name for name in names if name not in gathered.hidden] if gathered.hidden else names
+            made = names, gathered, Catalogue(names=shown, summaries=gathered.summaries or {})
             self._made = made
         return made[2]
 
@@ -83,7 +111,9 @@ class Overview:
         return tuple(found.values())
 
     def _current(self) -> _Gathered:
-        state = self._reading.notes_state()
+        state: object = self._reading.notes_state()
+        if self._index.governed:
+            state = state, self._index.state()
         if state == self._gathered.state:
             return self._gathered
         with self._lock:
@@ -96,12 +126,13 @@ class Overview:
 
     def _gather(self, state: object) -> None:
         began = time.monotonic()
+        shown = _Shown(self._index)
         latest: dict[NormalizedName, Note] = {}
         newest: list[tuple[int, NormalizedName, str]] = []
         for note in self._reading.notes():
             filename = PurePath(note.path).name
             name = project_of(filename)
-            if name is None:
+            if name is None or not shown.has(name, filename):
                 continue
             # The summary of the file that came last is what the project says today.
             if note.summary and (name not in latest or note.mtime_ns > latest[name].mtime_ns):
@@ -115,5 +146,6 @@ class Overview:
             state,
             {name: note.summary for name, note in latest.items()},
             tuple((name, filename) for _, name, filename in newest),
+            shown.hidden(),
         )
         self._again = time.monotonic() + (time.monotonic() - began) * _SHARE
