@@ -200,7 +200,7 @@ def build_all(config: Config, before: Sites | None = None, *, recording: bool = 
 @contextmanager
 def offline(config: Config, name: str = ROOT) -> Iterator[Index]:
     """An index as it is seen without a server: no upstream is asked, and nothing is remembered. Raises ConfigError."""
-    builder = _Builder(config, offline=True)
+    builder = _Builder(config, recording=False, offline=True)
     try:
         yield builder.index(name)
     finally:
@@ -217,5 +217,167 @@ def _close(things: Iterable[Closable], but: Sites | None) -> None:
 class _Builder:
     """Makes sites, and each thing that several of them use once."""
 
-    def __init__(self, config: Config, before: Sites | None = None, *, recording: bool = True) -> None:
-        self._config, self._recording = config, recording
+    def __init__(
+        self, config: Config, before: Sites | None = None, *, recording: bool = True, offline: bool = False
+    ) -> None:
+        self._config, self._recording, self._offline = config, recording, offline
+        self._before = before
+        if before is None:
+            # What may wait long, of all kinds together, leaves an eighth of the threads to what is at hand.
+            self.shared = Shared(slow=Turnstile(max(1, threads(config) * 7 // 8)))
+        else:
+            self.shared = Shared(slow=before.shared.slow, started=before.shared.started)
+        self.owned: list[Closable] = []
+        self._indexes: dict[str, Index] = {}
+        self._stores: dict[str, Store] = {}
+        self._reserved: dict[str, Reserved] = {}
+        self.upstreams = Upstreams(config, self.shared.slow, None if before is None else before.upstreams)
+        self.owned.append(self.upstreams)
+
+    def close(self) -> None:
+        """Close what was made so far, of a site that cannot be."""
+        _close(self.owned, self._before)
+
+    def site(self, name: str) -> Site:
+        """The site of one index. Raises ConfigError."""
+        config, settings = self._config, self._config.of(name)
+        with self._told_of(name):
+            gate = self._gate(settings)
+            sendfile = find_sendfile(config, settings)
+        # The folders come last, so that settings that contradict each other leave nothing open.
+        index = self.index(name)
+        folders = tuple(store for store in index.stores() if isinstance(store, Folder))
+        return Site(
+            name=name,
+            config=config,
+            settings=settings,
+            index=index,
+            store=self._stores[name],
+            shares=frozenset(other for other in _chain(index) if self._lists(other, gate)),
+            reading=folders[0] if len(folders) == 1 else Together(folders),
+            gate=gate,
+            remotes=_asked(index),
+            # Behind a login nothing may end up in a cache that others share (RFC 9111 section 3.5).
+            page_cache_control="private, no-cache" if gate.rules.needs_login("list") else "no-cache",
+            file_cache_control=_file_cache_control(settings, gate),
+            sendfile=sendfile,
+            started=self.shared.started,
+        )
+
+    @contextmanager
+    def _told_of(self, name: str) -> Iterator[None]:
+        """Say of what cannot be used where in the file the index stands that names it."""
+        try:
+            yield
+        except ConfigError as error:
+            if name not in self._config.places:
+                raise
+            raise ConfigError(f"{self._config.places[name]}: {error}") from error
+
+    def _lists(self, name: str, gate: Gate) -> bool:
+        """Whether all whom a gate lets list may list another index."""
+        its = self._gate(self._config.of(name))
+        return its is gate or not its.rules.needs_login("list")
+
+    def _gate(self, settings: IndexSettings) -> Gate:
+        key = settings.passwords, settings.authenticate
+        gates = self.shared.gates
+        if key not in gates:
+            known = self._before.shared.gates.get(key) if self._before is not None else None
+            # Logins that hold are remembered there, and guesses counted.
+            gates[key] = known or _gate(self._config, settings, self.shared.slow)
+        return gates[key]
+
+    def index(self, name: str) -> Index:
+        """One index alone. Raises ConfigError."""
+        if name in self._indexes:
+            return self._indexes[name]
+        settings = self._config.of(name)
+        bases = [self.index(base) for base in settings.bases]
+        ways = self.upstreams.ways(settings)  # which say themselves where they stand
+        if self._offline:
+            ways = tuple(map(_recalled, ways))
+        with self._told_of(name):
+            store = self._store(settings)
+        reserved = Reserved(settings.private, store.had if isinstance(store, Folder) else lambda name: False)
+        policy = settings.policy
+        index = Index(
+            store,
+            name=name,
+            bases=bases,
+            ways=ways,
+            reserved=reserved.refuses,
+            merges=Names(policy.merge).has if policy is not None and policy.merge else None,
+            policy=None if policy is None else self._governed(policy),
+        )
+        self._indexes[name], self._stores[name] = index, store
+        return index
+
+    def _governed(self, policy: PolicySettings) -> Governed:
+        path, memories = cache_dir(self._config) / "policies.sqlite3", self.shared.memories
+        if path not in memories:
+            known = self._before.shared.memories.get(path) if self._before is not None else None
+            # Who waits for licences leaves most threads to others.
+            waiting = Turnstile(max(1, threads(self._config) // 8), within=self.shared.slow)
+            memories[path] = known or Licensing(Remembered(path), waiting)
+            self.owned.append(memories[path])
+        return Governed(policy, memories[path], note=not self._offline)
+
+    def _store(self, settings: IndexSettings) -> Store:
+        if not settings.packages:
+            return Nowhere()
+        key = settings.packages, settings.hash_algo, settings.follow_links, cache_dir(self._config)
+        folders = self.shared.folders
+        if key not in folders:
+            known = self._before.shared.folders.get(key) if self._before is not None else None
+            folders[key] = known or make_folder(self._config, settings, self.shared.slow, recording=self._recording)
+            self.owned.append(folders[key])
+        return folders[key]
+
+
+def _recalled(way: Way) -> Way:
+    """A way that leads no further than to what is kept of the upstream."""
+    from ..upstream.recalled import Recalled
+
+    return way if way.source is None else replace(way, source=Recalled(cast("Remote", way.source)))
+
+
+def _chain(index: Index) -> frozenset[str]:
+    """An index and all that it is based on, by name."""
+    return frozenset((index.name,)).union(*map(_chain, index.bases))
+
+
+def _asked(index: Index) -> tuple[Remote, ...]:
+    """The upstreams of an index and its bases that are asked for clients, each once."""
+    return tuple(cast("Remote", way.source) for way in dict.fromkeys(index.all_ways()) if way.source is not None)
+
+
+def _file_cache_control(settings: IndexSettings, gate: Gate) -> str:
+    if settings.cache_control is not None:
+        control = f"max-age={settings.cache_control}"
+    elif settings.overwrite or gate.rules.open or settings.passwords is not None:
+        # Whoever may update may remove a file and publish another of its name: a client that had the old one for a
+        # year would call the new one tampered with.
+        control = "no-cache"
+    else:
+        control = "max-age=31536000, immutable"
+    return f"private, {control}" if gate.rules.needs_login("download") else control
+
+
+def _gate(config: Config, settings: IndexSettings, slow: Turnstile) -> Gate:
+    protected = settings.authenticate
+    if settings.passwords == NO_PASSWORDS:
+        if protected:
+            listed = ",".join(sorted(protected))
+            raise ConfigError(f"-P . means that nobody can log in, but -a {listed} asks for it; add -a . to open up")
+        return Gate(None, Rules(frozenset(), open=True))
+    if not protected:
+        raise ConfigError("-a . lets anybody upload; say so twice: add -P .")
+    if settings.passwords is None:
+        needless = protected - {"update"}
+        if needless:
+            raise ConfigError(f"-a {','.join(sorted(needless))} needs a password file: add -P FILE")
+        return Gate(None, Rules(protected))
+    passwords = Passwords(settings.passwords)
+    passwords.check()
+    return Gate(passwords, Rules(protected), workers=threads(config), within=slow)
