@@ -127,7 +127,7 @@ class PolicySettings:
     cooldown: int | None = row(
         None,
         parse_duration,
-        "hide files younger than this, such as 7d or 12h, counted from when they were first seen if their upload time is "
+        "hide files younger than this, such as 7d or 12h, counted from when they were first seen if their time is "
         "not known",
     )
     until: datetime | None = row(

@@ -321,7 +321,7 @@ class _Builder:
             waiting = Turnstile(max(1, threads(self._config) // 8), within=self.shared.slow)
             memories[path] = known or Licensing(Remembered(path), waiting)
             self.owned.append(memories[path])
-        return Governed(policy, memories[path], note=not self._offline)
+        return Governed(policy, memories[path], note=self._recording)
 
     def _store(self, settings: IndexSettings) -> Store:
         if not settings.packages:
