@@ -294,15 +294,14 @@ class Index:
         return None if opens is None else opens()
 
     def _open_remote(self, name: NormalizedName, filename: str, side: Side, *, asked: bool) -> Content | None:
-        """A file of the upstream that has the project first. Raises Missing where clients are sent to one."""
+        """A file of the upstream that has the project first."""
         if self.policy is not None and self.policy.hides(name):
             return None
         asked = self.asks(name, asked)
         for way in self.ways:
             if way.serves(name):
                 if way.address is not None and not asked:
-                    # Nor may those behind it give one: they have none of the page that clients are sent to.
-                    raise Missing(f"installers are sent to another server for {name}")
+                    return None
                 content = None if way.source is None else way.source.open(name, filename, side)
                 if content is not None:
                     return content

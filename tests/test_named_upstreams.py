@@ -202,6 +202,11 @@ def test_a_reload_goes_on_with_upstreams_that_stay_as_they_were(
         app.reload()
         client.get("/simple/foo/")
         assert upstream.count("/simple/foo/") == 2
+        text = THEIRS + table(upstream, 'mode = "proxy"', 'never = ["bar"]') + table(upstream, name="other")
+        written(tmp_path, text + '[index.more]\nbases = ["/"]\nupstreams = ["other"]\n')
+        app.reload()
+        (remote,) = app.app("/").site.remotes
+        assert remote.upstream.clients[0]._page == 5.5  # which it shares with another from now on
 
 
 NAMES = ("acme-lib", "acme", "lib", "their-lib", "their")

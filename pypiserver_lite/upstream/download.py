@@ -121,7 +121,9 @@ class Fetch:
                     if at:
                         hops.answered()
                     if_range = validator if at else None
-                    self._body = self._upstream.open(self._place, start=at, if_range=if_range, packed=check.packed)
+                    self._body = self._upstream.open(
+                        self._place, start=at, if_range=if_range, packed=check.packed, again=failures
+                    )
                 if self._body.start != at and not check.exact:
                     validator = None
                     raise Unavailable("the upstream's file changed while it was being fetched")

@@ -129,13 +129,18 @@ class Mirrors:
         if_range: str | None = None,
         packed: bool = False,
         soon: bool = False,
+        again: int = 0,
     ) -> Transfer:
-        """A file, or the half-open range of it, as `Upstream.open` has it. Raises as that does."""
+        """A file, or the half-open range of it, as `Upstream.open` has it. Raises as that does.
+
+        Who asks `again` since what came broke off comes to the next address after a second try.
+        """
         return self._at(
             place,
             lambda client, url, named: client.open(
                 url, named=named, start=start, stop=stop, if_range=if_range, packed=packed, soon=soon
             ),
+            max(again - 1, 0),
         )
 
     def small(self, place: Place, limit: int) -> bytes | None:
@@ -164,24 +169,32 @@ class Mirrors:
     def _whose(self, place: Place) -> Upstream:
         return self._by_mirror[place.file.mirror]
 
-    def _at(self, place: Place, ask: Callable[[Upstream, str, Named], T]) -> T:
-        """What is asked of the one whose page lists the file, else of the others in order."""
-        first = self._whose(place)
-        try:
-            return ask(first, place.url, place.named)
-        except Loop:
-            raise
-        except Unavailable as error:
-            for other in self.clients if strongest(place.file.hashes) else ():
-                if other is first:
-                    continue
-                try:
-                    found = self._found(other, place)
-                    if found is not None:
-                        return ask(other, *found)
-                except (Unavailable, Missing) as further:
-                    _log.debug("%s is not to be had from %s: %s", place.file.filename, other.origin.label, further)
-            raise error
+    def _at(self, place: Place, ask: Callable[[Upstream, str, Named], T], skip: int = 0) -> T:
+        """What is asked of the one whose page lists the file, else of the others in order; of some later.
+
+        Raises what is wrong with the first that is asked.
+        """
+        own = self._whose(place)
+        if len(self.clients) == 1 or strongest(place.file.hashes) is None:  # which others could be checked by
+            return ask(own, place.url, place.named)
+        every = [own, *(client for client in self.clients if client is not own)]
+        skip %= len(every)
+        failed: Unavailable | None = None
+        for client in every[skip:] + every[:skip]:
+            try:
+                found = (place.url, place.named) if client is own else self._found(client, place)
+                if found is not None:
+                    return ask(client, *found)
+            except Loop:
+                raise
+            except Missing as error:
+                if client is own:
+                    raise
+                _log.debug("%s is not at %s: %s", place.file.filename, client.origin.label, error)
+            except Unavailable as error:
+                failed = failed or error
+        assert failed is not None
+        raise failed
 
     def _found(self, client: Upstream, place: Place) -> tuple[str, Named] | None:
         """Where the very same file lies by what another address says; ``None`` if that has none. Raises Unavailable."""
