@@ -302,9 +302,12 @@ class HumanPages:
 
     def _needed(self, what: About, names: Sequence[NormalizedName]) -> list[Needed]:
         groups: dict[str, list[tuple[Dependency, bool]]] = {}
+        ways = [way for way in self._site.ways() if way.source is not None]
         for dependency in what.dependencies()[:_MAY_LINK]:
             name = dependency.name
-            known = _holds(names, name) or (bool(self._site.remotes) and not self._site.index.reserves(name))
+            known = _holds(names, name) or (
+                any(way.serves(name) for way in ways) and not self._site.index.reserves(name)
+            )
             groups.setdefault(dependency.extra, []).append((dependency, known))
         return [Needed(extra=extra, dependencies=groups[extra]) for extra in sorted(groups)]
 
