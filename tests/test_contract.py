@@ -77,8 +77,11 @@ class UpstreamContract(Folders, SourceContract):
 
     lists = False
 
-    def upstream(self, files: Path) -> Upstream:
-        """An upstream that serves all distributions of a folder, and says of them what PyPI says."""
+    def upstream(self, files: Path, *, broken: bool = False) -> Upstream:
+        """An upstream that serves all distributions of a folder, and says of them what PyPI says.
+
+        If it is `broken`, its pages are all that comes.
+        """
         server = self.stack.enter_context(faulty.upstream())
         for path in sorted(files.iterdir()):
             with path.open("rb") as file:
@@ -91,6 +94,9 @@ class UpstreamContract(Folders, SourceContract):
                 upload_time="2026-01-02T03:04:05.678Z",
                 requires_python=core and metadata.parse(core).requires_python,
             )
+        for path in server.stored if broken else ():
+            if path.startswith("/files/"):
+                server.fault(path, faulty.status(503))
         upstream = Upstream(server.url)
         self.stack.callback(upstream.close)
         return upstream
@@ -104,6 +110,11 @@ class TestUpstreamPassedThrough(UpstreamContract):
 class TestUpstreamKept(UpstreamContract):
     def make_source(self, files: Path, place: Path) -> Source:
         return Remote(self.upstream(files), mode="cache", cache=Cache(place))
+
+
+class TestUpstreamAtTwoAddresses(UpstreamContract):
+    def make_source(self, files: Path, place: Path) -> Source:
+        return Remote(self.upstream(files, broken=True), self.upstream(files), mode="cache", cache=Cache(place))
 
 
 class TestIndexOverReservedNames(UpstreamContract):

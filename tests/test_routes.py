@@ -147,3 +147,10 @@ def test_a_redirect_before_others_is_remarked(tmp_path: Path) -> None:
     assert list(routes.remarks(config_of(tmp_path, 'upstreams = ["corp", "public"]\n' + text))) == []
     apart = text.replace('"redirect"', '"redirect"\nnever = ["acme-*"]')
     assert list(routes.remarks(config_of(tmp_path, 'upstreams = ["public", "corp"]\n' + apart))) == []
+
+
+def test_what_is_said_of_asking_one_that_is_not_asked_is_remarked(tmp_path: Path) -> None:
+    text = 'upstreams = ["public"]\n' + REDIRECT + 'rate = "1MB"\nttl = 600\nhosts = ["a"]\n'
+    (remark,) = routes.remarks(config_of(tmp_path, text))
+    assert remark.startswith("upstream.public.rate, upstream.public.hosts: without effect")
+    assert "without effect" not in str(list(routes.remarks(config_of(tmp_path, text + "[policy]\ncooldown = '7d'\n"))))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import faulty_upstream as faulty
+import live
 import pytest
 from builders import make_wheel, metadata
 from filed import served
@@ -329,6 +330,16 @@ def test_a_file_that_no_address_has_is_missing(mode: str, pair: Pair) -> None:
         del server.stored[f"/{folder}/{SDIST}"]
     with pytest.raises(Missing):
         read(source.open(FOO, SDIST))
+
+
+def test_pip_installs_while_the_first_address_is_gone(pair: Pair, shell: live.Shell) -> None:
+    with faulty.upstream() as gone:
+        pass
+    text = f'upstreams = ["theirs"]\n[upstream.theirs]\nurl = "{gone.url}"\nmirrors = ["{pair.second.url}"]\n'
+    with served(pair.folder, text) as app, live.in_thread(app) as server:
+        target = pair.folder / "target"
+        shell.pip("install", "--target", target, "--index-url", server.simple, "--only-binary", ":all:", "foo").good()
+        assert live.installed(target) == {"foo": "1.0"}
 
 
 def test_the_file_names_them(pair: Pair) -> None:

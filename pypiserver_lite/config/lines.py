@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 Path = tuple[str, ...]
 """Tables and key, from the top: ``("index", "prod", "packages")``."""
@@ -24,6 +25,7 @@ def find_line(text: str, path: Path) -> int | None:
     return text.count("\n", 0, places[path]) + 1 if path else None
 
 
+@lru_cache(maxsize=1)  # asked for one key after another of the same text
 def _places(text: str) -> dict[Path, int]:
     """Where each table and key begins."""
     found: dict[Path, int] = {}

@@ -11,6 +11,10 @@ from ..config.indexes import ROOT, PolicySettings, UpstreamSettings
 from ..config.settings import Config
 from ..policy.routing import Route
 
+_ASKING = ("ttl", "rate", "hosts", "ca", "proxy")
+"""How this server asks an upstream."""
+_DEFAULT = UpstreamSettings(name="")
+
 
 def chain(config: Config, name: str) -> tuple[UpstreamSettings, ...]:
     """The upstreams of an index and of its bases, each once, in the order in which they are asked."""
@@ -50,7 +54,7 @@ def shares(config: Config) -> Mapping[UpstreamSettings, tuple[int, int]]:
 
 
 def remarks(config: Config) -> Iterator[str]:
-    """What may surprise of how upstreams with ``mode = "redirect"`` are asked, each in a sentence."""
+    """What may surprise of upstreams with ``mode = "redirect"``, each in a sentence."""
     proxied: dict[UpstreamSettings, list[str]] = {}
     hiding: dict[tuple[UpstreamSettings, tuple[str, ...]], list[str]] = {}
     for name in _names(config):
@@ -64,6 +68,11 @@ def remarks(config: Config) -> Iterator[str]:
             hidden = tuple(up.name for up in behind)
             if upstream.mode == "redirect" and hidden and not _rules(config.of(name).policy):
                 hiding.setdefault((upstream, hidden), []).append(name)
+    every = asked(config)
+    for upstream in config.upstreams.values():
+        said = [upstream.spelling.called(key) for key in _ASKING if getattr(upstream, key) != getattr(_DEFAULT, key)]
+        if upstream.mode == "redirect" and upstream not in every and said:
+            yield f"{', '.join(said)}: without effect, for clients are sent there and this server asks nothing of it"
     for upstream, names in proxied.items():
         yield (
             f"{upstream.spelling.called('mode')} is redirect, but what a policy governs or merges is asked for by this "
