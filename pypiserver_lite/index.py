@@ -16,6 +16,7 @@ from functools import partial
 
 from packaging.utils import NormalizedName
 
+from .emptied import Emptied
 from .errors import Hidden, Missing
 from .kept import Kept
 from .model import Content, File, Opener, Policy, Project, Side, Source, State, Store, Verdict
@@ -83,6 +84,7 @@ class Index:
         self.reserved = reserved
         self.merges = merges or _never
         self.here, self.upstreams = Here(self), Upstreams(self)
+        self._emptied = Emptied(self._shows)
         self._plain = policy is None and not self.bases
         own_policy = () if policy is None else (policy,)
         self._policies: tuple[Policy, ...] = (*own_policy, *(one for base in self.bases for one in base._policies))
@@ -99,9 +101,9 @@ class Index:
     def names(self) -> Sequence[NormalizedName]:
         """Every project of the folders, sorted; the same object while no folder's set changed.
 
-        Left out are those that the policy hides as a whole; not those of
-        which it hides every file there is for a while, whose page says so.
-        What upstreams have is found by name.
+        Left out are those that the policy hides as a whole, and those of
+        which it hides every file, as soon as that is found out. What
+        upstreams have is found by name.
         """
         parts: tuple[Sequence[NormalizedName], ...] = () if self.own is None else (self.own.names(),)
         parts += tuple(base.names() for base in self.bases)
@@ -112,7 +114,12 @@ class Index:
             if len(known[0]) != len(parts) or any(map(operator.is_not, known[0], parts)):
                 known = self._known = parts, tuple(sorted(set[NormalizedName]().union(*parts)))
             names = known[1]
-        return names if self.policy is None else self.policy.names(names)
+        return names if self.policy is None else self._emptied.without(self.policy.names(names), self.state())
+
+    def _shows(self, name: NormalizedName) -> bool:
+        """Whether any file is shown of a project that the folders have."""
+        governs = self.policy is not None and self.policy.governs(name)
+        return not governs or self._local(name, self._own(name))[0] is not None
 
     def filenames(self) -> Iterator[tuple[NormalizedName, str]]:
         """Every file of the folders: its project and its name, in the order of `names`."""

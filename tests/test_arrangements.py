@@ -133,3 +133,15 @@ def test_trimming_twice_is_trimming_once(files: Any, said: Any) -> None:
     shown, hidden = set(trimmed.by_filename), set(policy.verdicts(project, shelf))
     assert shown | hidden == set(project.by_filename) and not shown & hidden
     assert set(trimmed.versions) == {file.version for file in trimmed.files}
+
+
+def test_what_one_base_hides_may_come_through_another_and_only_from_there() -> None:
+    clock, files = Clock(), [("1.0", ".tar.gz", 1)]
+    closed, free = (Shelf(label, files, url="https://example.test/") for label in ("closed", "free"))
+    ways = [Way(name=shelf.label, serves=lambda name: True, source=shelf) for shelf in (closed, free)]
+    bases = [Index(ways=ways[:1], policy=governed(clock, deny=["foo"])), Index(ways=ways[1:])]
+    index = Index(bases=bases)
+    assert page(index)["foo-1.0.tar.gz"].hashes["sha256"] == "free"
+    content = index.open(FOO, "foo-1.0.tar.gz")
+    assert isinstance(content, Stream) and b"".join(content.read(0, None)) == b"free"
+    assert not closed.asked

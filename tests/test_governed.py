@@ -324,6 +324,7 @@ def test_names_follow_the_clock_and_are_one_object_until_then() -> None:
     assert policy.names(names) == names and policy.names(names) is policy.names(names)
     shown = policy.names(names)
     assert policy.names(tuple(map(NormalizedName, ("bar", "foo")))) is shown
+    assert policy.names(names) is shown
     clock.now += 60 * DAY
     assert policy.names(names) == ("bar",)
     assert policy.names(names) is policy.names(names)
@@ -370,6 +371,34 @@ def test_the_memory_is_bounded_and_forgets_what_was_used_longest_ago(tmp_path: P
     last = a_project(clock, *[None] * 10, name="foo29").files
     assert set(remembered.seen(last, clock.now).values()) == {1_800_000_029.0}
     remembered.close()
+
+
+def test_of_two_processes_the_first_sight_holds_but_none_of_the_future(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "policies.sqlite3"
+    files = a_project(clock, None).files
+    early, late, wrong = Remembered(path), Remembered(path), Remembered(path)
+    assert wrong.seen(files, clock.now + DAY) == {"foo-1.0.tar.gz": clock.now + DAY}
+    assert early.seen(files, clock.now) == {"foo-1.0.tar.gz": clock.now}
+    assert late.seen(files, clock.now + 9) == {"foo-1.0.tar.gz": clock.now + 9}
+    for one in (wrong, early, late):
+        one.close()
+    afterwards = Remembered(path)
+    assert afterwards.seen(files, clock.now + 99) == {"foo-1.0.tar.gz": clock.now}
+    afterwards.close()
+
+
+def test_licences_of_the_newest_releases_are_found_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Asked(Nobody):
+        def open(self, name: NormalizedName, filename: str, side: str = "") -> None:
+            asked.append(filename)
+
+    monkeypatch.setattr("pypiserver_lite.policy.licensing._THREADS", 1)
+    clock = Clock()
+    project = a_project(clock, *[9 * DAY] * 5)
+    assert governed(clock, licences=["MIT"]).trim(project, Asked()).files == ()
+    assert asked == [f"foo-{number}.0.tar.gz" for number in (5, 4, 3, 2, 1)]
 
 
 def test_a_memory_that_cannot_be_written_is_one_of_this_process(tmp_path: Path) -> None:
@@ -448,6 +477,29 @@ def test_lists_of_files_follow_the_clock(tmp_path: Path) -> None:
             time.sleep(0.1)
         assert "foo-1.0" in client.get("/packages/").text
         assert listed(client, "foo") == ["foo-1.0-py3-none-any.whl"]
+
+
+def test_a_project_without_a_file_that_is_shown_is_in_no_list_until_the_clock_shows_one(tmp_path: Path) -> None:
+    have(tmp_path / "packages", "old-one", "1.0")
+    have(tmp_path / "packages", "new-one", "1.0", age=1)
+    have(tmp_path / "packages", "soon-one", "1.0", age=7 * DAY - 4)
+    with served(tmp_path, f'{OWN}cooldown = "7d"\n') as client:
+
+        def names() -> list[str]:
+            return [project["name"] for project in client.get("/simple/", Accept=JSON).json["projects"]]
+
+        assert names()[0] == "old-one" and "new-one" not in names()
+        assert "new-one" not in client.get("/search?q=one").text
+        assert "new-one" not in called(client, "list_packages")
+        deadline = time.monotonic() + 60
+        while names() != ["old-one", "soon-one"] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert names() == ["old-one", "soon-one"]
+        index = client.application.app("/").site.index
+        assert index.names() is index.names()
+        # An upload that is old enough is in the list at once.
+        have(tmp_path / "packages", "new-one", "0.9")
+        assert names() == ["new-one", "old-one", "soon-one"]
 
 
 def test_a_governed_page_is_kept_and_the_same(tmp_path: Path) -> None:

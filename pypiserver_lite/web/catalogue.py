@@ -48,8 +48,6 @@ class _Gathered:
     summaries: dict[NormalizedName, str] | None = None
     newest: tuple[tuple[NormalizedName, str], ...] = ()
     """Project and file name of the newest files, the newest first."""
-    hidden: frozenset[NormalizedName] = frozenset()
-    """Projects of which a policy hides every file."""
 
 
 class _Shown:
@@ -71,10 +69,6 @@ class _Shown:
             self._files[name] = frozenset(project.by_filename) if project is not None else ()
         return filename in self._files[name]
 
-    def hidden(self) -> frozenset[NormalizedName]:
-        """The projects that were asked for and show no file."""
-        return frozenset(name for name, files in self._files.items() if not files)
-
 
 class Overview:
     """The catalogue of `index`, and the newest files of its folders; `reading` says what is known of those."""
@@ -92,8 +86,7 @@ class Overview:
         names, gathered = self._index.names(), self._current()
         made = self._made
         if made is None or made[0] is not names or made[1] is not gathered:
-            shown = [name for name in names if name not in gathered.hidden] if gathered.hidden else names
-            made = names, gathered, Catalogue(names=shown, summaries=gathered.summaries or {})
+            made = names, gathered, Catalogue(names=names, summaries=gathered.summaries or {})
             self._made = made
         return made[2]
 
@@ -146,6 +139,5 @@ class Overview:
             state,
             {name: note.summary for name, note in latest.items()},
             tuple((name, filename) for _, name, filename in newest),
-            shown.hidden(),
         )
         self._again = time.monotonic() + (time.monotonic() - began) * _SHARE
