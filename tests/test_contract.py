@@ -94,9 +94,9 @@ class UpstreamContract(Folders, SourceContract):
                 upload_time="2026-01-02T03:04:05.678Z",
                 requires_python=core and metadata.parse(core).requires_python,
             )
-        for path in server.stored if broken else ():
-            if path.startswith("/files/"):
-                server.fault(path, faulty.status(503))
+        for stored in server.stored if broken else ():
+            if stored.startswith("/files/"):
+                server.fault(stored, faulty.status(503))
         upstream = Upstream(server.url)
         self.stack.callback(upstream.close)
         return upstream
