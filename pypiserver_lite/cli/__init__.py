@@ -15,6 +15,7 @@ from ..config import settings
 from ..errors import ConfigError, PypiServerLiteError
 from .cached import cache
 from .check import check
+from .config import config
 from .explain import explain
 from .push import push
 from .releases import names, unyank, yank
@@ -24,6 +25,7 @@ from .users import passwd
 _VERBS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "run": (run, "serve folders as an index (also without the verb)"),
     "check": (check, "say what the settings mean, and what is wrong with them"),
+    "config": (config, "read and change the file of settings"),
     "passwd": (passwd, "set or delete a user's password in a password file"),
     "yank": (yank, "hide a release from all who do not ask for exactly it"),
     "unyank": (unyank, "undo a yank"),

@@ -46,6 +46,13 @@ def check(argv: Sequence[str]) -> int:
     given = vars(parser.parse_intermixed_args(list(argv)))
     as_json = given.pop("json")
     config = load.gather({key: value for key, value in given.items() if (key, value) != ("packages", [])}, os.environ)
+    told = tried(config)
+    print(json.dumps(told, indent=2) if as_json else "\n".join(_lines(told)))
+    return 0
+
+
+def tried(config: Config) -> dict[str, Any]:
+    """What settings mean, tried out but not served. Raises ConfigError if they cannot be."""
     observe.check(config.server)
     servers.check(server(config), options(config))
     cache_dir(config)
@@ -54,9 +61,7 @@ def check(argv: Sequence[str]) -> int:
         for one in sites.by_name.values():
             # With nothing to read in the background; its pages and its routes are tried.
             PypiServerLite(site=dataclasses.replace(one, reading=Together(()))).close()
-        told = meaning(config, sites)
-    print(json.dumps(told, indent=2) if as_json else "\n".join(_lines(told)))
-    return 0
+        return meaning(config, sites)
 
 
 def _built(config: Config, scratch: Path) -> AbstractContextManager[site.Sites]:

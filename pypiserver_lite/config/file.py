@@ -58,7 +58,7 @@ class Given(NamedTuple):
 
     def refuse(self, table: Table, key: str | None, reason: object) -> NoReturn:
         """Raise ConfigError with the place of a key and what is wrong there."""
-        name = ".".join(_quoted(part) for part in (*table, *([key] if key else [])))
+        name = ".".join(quoted(part) for part in (*table, *([key] if key else [])))
         raise ConfigError(f"{self.where(table, key)}: {name}: {reason}")
 
     def complete(self, config: Config, *, overruled: bool) -> Config:
@@ -82,7 +82,7 @@ class Given(NamedTuple):
             indexes=indexes,
             upstreams=upstreams,
             file=self.path,
-            places={name: f"{self.where(_index_table(name))}: index.{_quoted(name)}" for name in indexes},
+            places={name: f"{self.where(_index_table(name))}: index.{quoted(name)}" for name in indexes},
         )
         self._check(whole)
         return whole
@@ -106,7 +106,7 @@ class Given(NamedTuple):
     def _upstream(self, name: str, keys: Mapping[str, Any]) -> UpstreamSettings:
         table = ("upstream", name)
         own = self._read(table, keys, UPSTREAM_KEYS)
-        names = {key: ".".join(map(_quoted, (*table, key))) for key in UPSTREAM_KEYS}
+        names = {key: ".".join(map(quoted, (*table, key))) for key in UPSTREAM_KEYS}
         spelling = Spelling(names, lambda key: self.where(table, key))
         upstream = UpstreamSettings(name=name, spelling=spelling, **own)
         if upstream.mode == "redirect":
@@ -173,21 +173,26 @@ def read(path: Path, environ: Mapping[str, str]) -> Given:
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
-        if len(data) > _LARGEST:
-            raise ConfigError(f"{path}: it has more than {_LARGEST} bytes, and can hardly be meant")
-        text = data.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from error
+    return parse(path, decoded(path, data), environ)
+
+
+def decoded(path: Path, data: bytes) -> str:
+    """The text of a file. Raises ConfigError."""
+    if len(data) > _LARGEST:
+        raise ConfigError(f"{path}: it has more than {_LARGEST} bytes, and can hardly be meant")
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}, line {line}: it is not a text in UTF-8") from None  # the cause quotes it
-    return parse(path, text, environ)
 
 
 def parse(path: Path, text: str, environ: Mapping[str, str]) -> Given:
     """What a file at `path` would say with this text. Raises ConfigError, with the line."""
     text = text.replace("\r\n", "\n")
-    tables = _parsed(path, text)
+    tables = parsed(path, text)
     given = Given(path, text, {}, {}, {}, {})
     top = {key: value for key, value in tables.items() if key not in ("index", "upstream", "policy")}
     indexes, upstreams = _tables(given, tables, "index"), _tables(given, tables, "upstream")
@@ -208,7 +213,7 @@ def parse(path: Path, text: str, environ: Mapping[str, str]) -> Given:
     return given
 
 
-def _parsed(path: Path, text: str) -> dict[str, Any]:
+def parsed(path: Path, text: str) -> dict[str, Any]:
     """The tables of a text in TOML. Raises ConfigError."""
     import tomlkit
     from tomlkit.exceptions import ParseError, TOMLKitError
@@ -258,7 +263,7 @@ def _settled(
     for key, value in keys.items():
         name = "password" if key == "password_file" and "password" in known else key
         if name not in known or key in _NOT_HERE:
-            given.refuse(table, key, _unknown(table, key, known))
+            given.refuse(table, key, unknown(table, key, known))
         if name != key and name in keys:
             given.refuse(table, key, "the password is given twice; leave out this or 'password'")
         try:
@@ -269,7 +274,7 @@ def _settled(
     return found
 
 
-def _unknown(table: Table, key: str, known: Mapping[str, Setting]) -> str:
+def unknown(table: Table, key: str, known: Mapping[str, Setting]) -> str:
     """What to say of a key that has no place in a table."""
     if key in _NOT_HERE:
         return f"it cannot stand here: {_NOT_HERE[key]}"
@@ -279,7 +284,7 @@ def _unknown(table: Table, key: str, known: Mapping[str, Setting]) -> str:
         return "it is a setting of an index: it belongs at the top of the file, or in [index.NAME]"
     if key in POLICY_KEYS:
         here = table if table[:1] == ("index",) else ()
-        return f"it is a rule of a policy: put it in [{'.'.join(map(_quoted, (*here[:2], 'policy')))}]"
+        return f"it is a rule of a policy: put it in [{'.'.join(map(quoted, (*here[:2], 'policy')))}]"
     if key in UPSTREAM_KEYS or key == "password_file":
         return "it is a setting of an upstream: put it in [upstream.NAME]"
     more = ("index", "upstream", "policy") if not table else ("policy",) if known is INDEX_KEYS else ()
@@ -290,7 +295,8 @@ def _index_table(name: str) -> Table:
     return () if name == ROOT else ("index", name)
 
 
-def _quoted(part: str) -> str:
+def quoted(part: str) -> str:
+    """A part of a key as it stands in a file."""
     return part if re.fullmatch(r"[A-Za-z0-9_-]+", part, re.ASCII) else f'"{part}"'
 
 

@@ -17,6 +17,12 @@ _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 _ESCAPED = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b"}
 
 
+def split_key(text: str) -> Path | None:
+    """The parts of a dotted key; ``None`` if that is none."""
+    key = _KEY.fullmatch(text)
+    return None if key is None else _parts(key[1])
+
+
 def find_line(text: str, path: Path) -> int | None:
     """The number of the line where a key or table begins, else the nearest table around it; ``None`` for the top."""
     places = _places(text)

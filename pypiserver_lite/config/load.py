@@ -139,7 +139,20 @@ def _over_file(
     environ: Mapping[str, str],
     label: Callable[[str], str],
 ) -> Config:
-    said = file.read(path, environ)
+    return _over(file.read(path, environ), variables, given, label)
+
+
+def of_text(path: Path, text: str, environ: Mapping[str, str]) -> Config:
+    """The settings that a file at `path` would give with this text, with those of the environment over them.
+
+    Raises ConfigError.
+    """
+    return _over(file.parse(path, text, environ), from_variables(environ), {"config": path}, str)
+
+
+def _over(
+    said: file.Given, variables: Mapping[str, object], given: Mapping[str, object], label: Callable[[str], str]
+) -> Config:
     top = dict(said.top)
     overruled = any(name in given or name in variables for name in file.FALLBACK)
     if "packages" not in {**variables, **given, **top} and (said.indexes or {"bases", "upstreams"} & top.keys()):

@@ -7,10 +7,7 @@ users or the new ones.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,41 +91,11 @@ def _user_of(line: bytes) -> bytes | None:
 
 def _edit(path: Path, change: Callable[[list[bytes]], list[bytes]], *, create: bool) -> None:
     """Replace the file by `change` of its lines (without their line feeds)."""
+
+    def changed(data: bytes) -> bytes:
+        return b"\n".join(change(data.split(b"\n")))
+
     try:
-        target = Path(os.path.realpath(path))  # a link to the file stays a link
-        with disk.exclusive(target.parent):  # two editors at once would lose a user
-            status = _status(target, create)
-            lines = change((target.read_bytes() if status else b"").split(b"\n"))
-            _replace(target, b"\n".join(lines), status)
+        disk.rewrite(path, changed, create=0o600 if create else None)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
-
-
-def _status(target: Path, create: bool) -> os.stat_result | None:
-    try:
-        status = target.stat()
-    except FileNotFoundError:
-        if create:
-            return None
-        raise
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("that is not a file")
-    return status
-
-
-def _replace(target: Path, data: bytes, before: os.stat_result | None) -> None:
-    with disk.Staged(target.parent, mode=0o600) as staged:
-        staged.write(data)
-        if before is not None:
-            _copy_rights(before, staged.path)
-        staged.commit()
-        disk.place(staged.path, target, overwrite=True)
-
-
-def _copy_rights(before: os.stat_result, staged: Path) -> None:
-    if hasattr(os, "chown"):
-        for owner, group in ((-1, before.st_gid), (before.st_uid, -1)):
-            # Only root may give a file away. Whoever else may write here keeps what can be kept.
-            with contextlib.suppress(PermissionError):
-                os.chown(staged, owner, group)
-    os.chmod(staged, stat.S_IMODE(before.st_mode))

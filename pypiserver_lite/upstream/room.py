@@ -169,7 +169,8 @@ class Room:
 
     def keep_bound(self) -> None:
         """Look whether there is more than the bound allows, in a thread: it may have been another before."""
-        self.account(self._step or 0)
+        if any(self.root.joinpath(kind).is_dir() for kind in KINDS):
+            self.account(self._step or 0)
 
     def _keep_bound(self) -> None:
         limit = self.limit or 0

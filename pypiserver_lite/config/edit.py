@@ -1,0 +1,149 @@
+"""The text of a file of settings with one of them changed; comments and order stay."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
+
+from ..errors import ConfigError
+from . import values
+from .file import quoted, unknown
+from .filled import takes_several, takes_texts
+from .lines import Path, split_key
+from .rows import Setting
+from .settings import INDEX_KEYS, POLICY_KEYS, SERVER_KEYS, UPSTREAM_KEYS
+
+
+def parse_key(word: str) -> Path:
+    """The way to a setting or a table that a word means, such as ``index.team/dev.packages``. Raises ConfigError."""
+    parts = split_key(word) if '"' in word or "'" in word else tuple(word.split("."))
+    if parts is None or not all(parts):
+        raise ConfigError(f"{word[:100]!r} is no key, such as port or index.prod.upstreams")
+    if parts[0] in ("index", "upstream") and len(parts) > 3:
+        # Names may hold a dot.
+        end = -2 if parts[0] == "index" and parts[-2] == "policy" else -1
+        parts = (parts[0], ".".join(parts[1:end]), *parts[end:])
+    return parts
+
+
+def shown(path: Path) -> str:
+    """A key as it stands in a file."""
+    return ".".join(map(quoted, path))
+
+
+def is_table(path: Path) -> bool:
+    """Whether a key leads to a whole table."""
+    return path == ("policy",) or (path[0] in ("index", "upstream") and len(path) < 3) or _is_policy(path)
+
+
+def _is_policy(path: Path) -> bool:
+    return path[0] == "index" and len(path) == 3 and path[2] == "policy"
+
+
+def setting_of(path: Path) -> Setting:
+    """The setting that a key means. Raises ConfigError if there is none."""
+    *table, key = path
+    known: Mapping[str, Setting] = {**SERVER_KEYS, **INDEX_KEYS}
+    if path[0] == "upstream" and len(path) == 3:
+        known = {**UPSTREAM_KEYS, "password_file": UPSTREAM_KEYS["netrc"]}
+    elif (path[0] == "policy" and len(path) == 2) or (path[0] == "index" and len(path) == 4 and path[2] == "policy"):
+        known = POLICY_KEYS
+    elif path[0] == "index" and len(path) == 3:
+        known = INDEX_KEYS
+    elif len(path) != 1 or is_table(path):
+        raise ConfigError(f"{shown(path)}: that is no setting; name one, as in index.prod.upstreams")
+    if key not in known or key == "config":
+        raise ConfigError(f"{shown(path)}: {unknown(tuple(table), key, known)}")
+    return known[key]
+
+
+def value_of(words: Sequence[str], setting: Setting) -> Any:
+    """The value that words of a command mean. Raises ConfigError."""
+    if takes_several(setting):
+        return list(words)
+    if len(words) != 1:
+        raise ConfigError("exactly one value is needed")
+    (word,) = words
+    try:
+        if setting.parse is values.parse_switch:
+            return values.parse_switch(word)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return int(word) if not takes_texts(setting) and re.fullmatch("-?[0-9]{1,12}", word, re.ASCII) else word
+
+
+def find(text: str, path: Path) -> Any:
+    """What a right text says of a key, ``None`` if nothing."""
+    import tomlkit
+
+    here: Any = tomlkit.parse(text).unwrap()
+    for part in path:
+        if not isinstance(here, dict) or part not in here:
+            return None
+        here = here[part]
+    return here
+
+
+def changed(text: str, path: Path, value: Any) -> str:
+    """A right text with a key set to `value`, or with ``None`` without that key or table.
+
+    Raises ConfigError where that cannot be done and the rest left as it is.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    document = tomlkit.parse(text)
+    expected = copy.deepcopy(document.unwrap())
+    _change(expected, path, value)
+    try:
+        _change(document, path, value)
+        made = tomlkit.dumps(document)
+        right = _without_empty(tomlkit.parse(made).unwrap(), path) == _without_empty(expected, path)
+    except (TOMLKitError, ValueError, TypeError, KeyError, AttributeError):
+        right = False
+    if not right:
+        raise ConfigError(f"{shown(path)}: the way in which this file is written does not allow that; edit it by hand")
+    return made
+
+
+def _change(tables: MutableMapping[str, Any], path: Path, value: Any) -> None:
+    import tomlkit
+
+    *ways, key = path
+    for at, way in enumerate(ways):
+        if way not in tables:
+            if value is None:
+                return
+            new: Any = {} if isinstance(tables, dict) and type(tables) is dict else tomlkit.table(at < len(ways) - 1)
+            tables[way] = new
+        tables = tables[way]
+    if value is None:
+        tables.pop(key, None)
+    elif not _changed_in_place(tables.get(key), value):
+        tables[key] = value
+
+
+def _without_empty(tables: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Without the tables around a key that have nothing in them: one that is written as a.b = 1 goes with its b."""
+    if path[:1] and isinstance(inner := tables.get(path[0]), dict):
+        inner = _without_empty(inner, path[1:])
+        tables = {**tables, path[0]: inner} if inner else {key: tables[key] for key in tables if key != path[0]}
+    return tables
+
+
+def _changed_in_place(old: Any, value: Any) -> bool:
+    """Whether a list could be made another without losing what is written about the parts that stay."""
+    from tomlkit.items import Array
+
+    if not isinstance(old, Array) or not isinstance(value, list):
+        return False
+    kept = [item for item in old.unwrap() if item in value]
+    if not kept or value[: len(kept)] != kept:
+        return False
+    for item in [item for item in old.unwrap() if item not in value]:
+        old.remove(item)
+    for item in value[len(kept) :]:
+        old.append(item)
+    return True
