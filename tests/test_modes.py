@@ -382,6 +382,28 @@ def test_the_cache_is_looked_after_from_the_command_line(
     assert "requirements" in cache("warm").bad()
 
 
+def test_filling_the_cache_asks_for_no_name_that_the_server_would_not_ask_for(
+    upstream: faulty.FaultyUpstream, folder: Path, shell: live.Shell, tmp_path: Path
+) -> None:
+    (tmp_path / "requirements.txt").write_text("corp-lib==1.0\nours==1.0\nused-to-be==1.0\ntheir-lib==1.0\n")
+    make_wheel(folder, "used-to-be", "1.0")
+    kept = {"PYPISERVER_LITE_CACHE_DIR": str(tmp_path / "cache")}
+    with live.serve(packages=[folder], cache_dir=tmp_path / "cache") as server:
+        assert live.ask(server, "/simple/used-to-be/").status == 200
+        next(folder.glob("used_to_be*.whl")).unlink()
+        assert live.ask(server, "/simple/used-to-be/").status == 404
+    words = ("--fallback-url", upstream.url, "-r", str(tmp_path / "requirements.txt"))
+    by_variables = {"PYPISERVER_LITE_PACKAGES": str(folder), "PYPISERVER_LITE_PRIVATE": "corp-*"}
+    for more, variables in (((), by_variables), (("--in", str(folder), "--private", "corp-*"), {})):
+        upstream.requests.clear()
+        env = {**kept, **variables, "PYTHONPATH": str(live.SOURCE)}
+        done = shell.python("-m", "pypiserver_lite", "cache", "warm", *words, *more, **env)
+        assert "corp-lib is reserved" in done.said and "their_lib-1.0-py3-none-any.whl: " in done.said
+        assert {path for path in upstream.paths() if "their" not in path} == set()
+    done = shell.python("-m", "pypiserver_lite", "cache", "warm", *words, "--in", str(tmp_path / "none"), **env)
+    assert "does not exist" in done.bad()
+
+
 def over_tls(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
     """A certificate for this name, and a server's context that shows it."""
     folder.mkdir()

@@ -330,10 +330,10 @@ def test_nothing_of_the_environment_or_of_earlier_answers_goes_up(
     monkeypatch.setenv("HOME", str(tmp_path))
     server.stored[PAGE].extra["Set-Cookie"] = "a=b"
     config = {"packages": tmp_path, "fallback_url": server.url, "fallback_mode": "proxy", "cache_ttl": 0}
-    (remote,) = site.build_remotes(load.from_settings(config))
     server.stored[PAGE].etag = None
-    for _ in range(2):
-        remote.project(FOO)
+    with site.online(load.from_settings(config)) as index:
+        for _ in range(2):
+            index.project(FOO)
     allowed = {"host", "user-agent", "via", "accept", "accept-encoding"}
     assert set(server.requests[1].headers) == allowed
 

@@ -13,7 +13,6 @@ from ..config import load
 from ..config.settings import Config
 from ..config.values import shown_size
 from ..errors import ConfigError
-from ..index import Index, Way
 from ..jobs.warm import clear, prune, read_requirements, warm
 from .which import add_index, index_of
 
@@ -24,13 +23,16 @@ _CACHE = """Look after what 'run --fallback-mode cache' keeps of the upstream.
   pypiserver-lite cache clear                       remove everything
   pypiserver-lite cache warm -r requirements.txt    fetch what installing these needs, before anybody asks
 
-Name the same --cache-dir as for run, if you name one there, or the same --config. With a file of settings, warm fetches
-what installing from the index --index NAME needs, from the upstreams that it has and by its policy."""
+Name the same --cache-dir as for run, if you name one there, or the same --config. What the folders have or --private
+reserves is not asked of the upstream by warm either: name both as for run, the folders by --in. With a file of
+settings, warm fetches what installing from the index --index NAME needs, as that index has it."""
 
 _CACHE_SETTINGS = (
     "config",
     "cache_dir",
     "cache_size",
+    "follow_links",
+    "private",
     "fallback_url",
     "fallback_rate",
     "fallback_host",
@@ -51,6 +53,9 @@ def cache(argv: Sequence[str]) -> int:
     parser.add_argument("action", choices=actions, metavar="{show,prune,clear,warm}", help="what to do")
     parser.add_argument("-r", "--requirements", metavar="FILE", type=Path, default=None, help="for warm: what to fetch")
     parser.add_argument("--every", action="store_true", default=False, help="for warm: all files of a release")
+    parser.add_argument(
+        "--in", dest="packages", action="append", metavar="PACKAGES", help="for warm: folder that is served, as for run"
+    )
     given = vars(parser.parse_args(list(argv)))
     action, requirements, every, index = (given.pop(key) for key in ("action", "requirements", "every", "index"))
     config = load.gather(given, os.environ)
@@ -60,6 +65,10 @@ def cache(argv: Sequence[str]) -> int:
     if action == "warm":
         if requirements is None:
             raise ConfigError("cache warm needs -r FILE, a requirements file such as pip freeze prints")
+        if config.file is None and "packages" not in {**load.from_variables(os.environ), **given}:
+            # A machine that only fills a cache has not the default folder; one that is named must be there.
+            there = tuple(folder for folder in config.index.packages if not _is_missing(folder))
+            config = dataclasses.replace(config, index=dataclasses.replace(config.index, packages=there))
         return _warm(config, name, requirements, every)
     store = site.build_cache(config)
     if action == "show":
@@ -78,16 +87,9 @@ def _warm(config: Config, name: str, requirements: Path, every: bool) -> int:
     from tqdm import tqdm
 
     observe.set_up(config.server)
-    if config.file is None:  # the folders need not be there
-        remotes = site.build_remotes(config)
-        ways = [Way(name=str(at), serves=lambda name: True, source=remote) for at, remote in enumerate(remotes)]
-        index, owned = Index(ways=ways), list[site.Closable](remotes)
-    else:
-        sites = site.build_all(config)
-        index, owned = sites.by_name[name].index, [sites]
     failed = 0
-    # Drawn on a terminal only; in a pipe there is one line a file, and no bar.
-    with tqdm(unit="step", disable=None, file=sys.stderr) as bar:
+    with site.online(config, name) as index, tqdm(unit="step", disable=None, file=sys.stderr) as bar:
+        # Drawn on a terminal only; in a pipe there is one line a file, and no bar.
         for event in warm(index, read_requirements(requirements), every=every):
             bar.total, bar.n = event.total, event.done
             bar.set_description_str(event.subject[:40])
@@ -96,6 +98,15 @@ def _warm(config: Config, name: str, requirements: Path, every: bool) -> int:
             if event.outcome != "chosen":
                 size = f" ({shown_size(event.size)})" if event.size else ""
                 tqdm.write(f"{event.subject}: {event.outcome}{size}{f': {event.text}' if event.text else ''}")
-    for thing in owned:
-        thing.close()
     return 1 if failed else 0
+
+
+def _is_missing(folder: Path) -> bool:
+    """Whether it is not there, for certain."""
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -32,7 +32,7 @@ from ..rights.who import Passwords
 from .folders import build_folder, check_apart, find_sendfile, make_folder
 from .limits import cache_dir, largest_upload, threads
 from .routes import remarks
-from .upstreams import Upstreams, build_cache, build_remotes
+from .upstreams import Upstreams, build_cache
 
 if TYPE_CHECKING:
     from ..upstream.health import Health
@@ -47,9 +47,9 @@ __all__ = [
     "build_all",
     "build_cache",
     "build_folder",
-    "build_remotes",
     "largest_upload",
     "offline",
+    "online",
     "remarks",
     "threads",
 ]
@@ -200,11 +200,15 @@ def build_all(config: Config, before: Sites | None = None, *, recording: bool = 
 @contextmanager
 def offline(config: Config, name: str = ROOT) -> Iterator[Index]:
     """An index as it is seen without a server: no upstream is asked, and nothing is remembered. Raises ConfigError."""
-    builder = _Builder(config, recording=False, offline=True)
-    try:
+    with closing(_Builder(config, recording=False, offline=True)) as builder:
         yield builder.index(name)
-    finally:
-        builder.close()
+
+
+@contextmanager
+def online(config: Config, name: str = ROOT) -> Iterator[Index]:
+    """An index beside its server: its upstreams are asked for what the server asks them. Raises ConfigError."""
+    with closing(_Builder(config)) as builder:
+        yield builder.index(name)
 
 
 def _close(things: Iterable[Closable], but: Sites | None) -> None:

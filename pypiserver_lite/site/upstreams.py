@@ -39,12 +39,6 @@ def build_cache(config: Config) -> Cache:
     return Cache(cache_dir(config) / "upstream", config.server.cache_size)
 
 
-def build_remotes(config: Config) -> tuple[Remote, ...]:
-    """The upstreams that the index at the root asks for clients, in order. Raises ConfigError."""
-    upstreams = Upstreams(config, Turnstile(max(1, threads(config))))
-    return tuple(cast("Remote", way.source) for way in upstreams.ways(config.index) if way.source is not None)
-
-
 def _kept_in(config: Config) -> tuple[Path, int]:
     return cache_dir(config), config.server.cache_size
 
