@@ -76,7 +76,7 @@ class One:
 
 
 names = st.frozensets(st.sampled_from(NAMES), max_size=2)
-few = st.just(frozenset()) | names
+few = st.just(frozenset[str]()) | names
 
 
 @st.composite
@@ -85,7 +85,7 @@ def arrangements(draw: Any) -> tuple[One, ...]:
     made: list[One] = []
     for number in range(draw(st.integers(1, 4))):
         folder = draw(st.booleans())
-        some = names if folder else st.just(frozenset())
+        some = names if folder else st.just(frozenset[str]())
         has = draw(some)
         made.append(
             One(
@@ -174,12 +174,13 @@ def everything(client: Client, place: str, name: str) -> Iterator[Answer]:
     for path in paths:
         for accept in (JSON, "text/html"):
             yield client.get(f"{place}/{path}", None, Accept=accept)
-    for method, *values in (
+    calls: tuple[tuple[Any, ...], ...] = (
         ("package_releases", name, True),
         ("release_urls", name, "9.0"),
         ("release_data", name, "9.0"),
         ("search", {"name": name}),
-    ):
+    )
+    for method, *values in calls:
         yield client.post(f"{place}/RPC2", xmlrpc.client.dumps(tuple(values), method).encode(), "text/xml", None)
 
 
