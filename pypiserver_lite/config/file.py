@@ -33,7 +33,17 @@ FALLBACK = ("fallback_url", "disable_fallback", "fallback_mode")
 _NOT_HERE = {"config": "it names this file"}
 _OWN_ONLY = {"fallback_ca", "fallback_proxy", "fallback_rate", "fallback_host", "cache_ttl", "netrc", *FALLBACK}
 _INHERITED = (
-    *("passwords", "authenticate", "max_upload", "hash_algo", "cache_control", "templates", "follow_links", "private"),
+    *(
+        "passwords",
+        "authenticate",
+        "max_upload",
+        "hash_algo",
+        "cache_control",
+        "templates",
+        "logo",
+        "follow_links",
+        "private",
+    ),
 )
 _LARGEST = 2**20  # bytes of the file
 _MOST_LINES = 5000  # that are parsed again and again to find one
