@@ -287,7 +287,7 @@ class Index:
         return asked or self.merges(name) or (self.policy is not None and self.policy.governs(name))
 
     def _open_local(self, file: File, side: Side) -> Content | None:
-        """A file of the folders: of the first store that lists this very one, else of the first that has its name."""
+        """A file of the folders: of the first that shows one of its name, as in a join."""
         name, filename = file.project, file.filename
         if self.own is not None and not self.bases:
             return self.own.open(name, filename, side)
@@ -295,10 +295,9 @@ class Index:
         sources += [
             (base._local(name, base._own(name))[0], partial(base._open_local, file, side)) for base in self.bases
         ]
-        listed = [(project.by_filename.get(filename), opens) for project, opens in sources if project is not None]
-        opens = next((opens for its, opens in listed if its == file), None)
-        opens = opens or next((opens for its, opens in listed if its is not None), None)
-        return None if opens is None else opens()
+        opens = (opens for project, opens in sources if project is not None and filename in project.by_filename)
+        found = next(opens, None)
+        return None if found is None else found()
 
     def _open_remote(self, name: NormalizedName, filename: str, side: Side, *, asked: bool) -> Content | None:
         """A file of the upstream that has the project first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.utils import NormalizedName
 from test_governed import Clock, governed
@@ -94,6 +94,8 @@ def page(index: Index) -> dict[str, File]:
 
 
 @given(layers)
+@example([([], [], {}, False), ([("1.0", ".zip", 0)], [("1.0", ".tar.gz", 0)], None, False)])
+@example([([], [], {}, False), ([], [("1.0", ".zip", 0)], {"allow": []}, False)])
 def test_page_and_file_agree_and_rules_hold_however_indexes_are_based_on_each_other(parts: Any) -> None:
     clock = Clock()
     policed = [None if said is None else governed(clock, **said) for _, _, said, _ in parts]

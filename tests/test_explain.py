@@ -20,6 +20,7 @@ from wsgi_client import Client
 
 from pypiserver_lite.cli import main
 from pypiserver_lite.errors import Invalid
+from pypiserver_lite.index import Index, Way
 from pypiserver_lite.policy.explain import explain
 from pypiserver_lite.policy.fits import Target
 from pypiserver_lite.policy.remembered import Remembered
@@ -134,6 +135,15 @@ def test_a_password_of_an_upstream_is_told_to_nobody(
         assert main(["explain", name, "--config", str(tmp_path / "index.toml")]) == 0
         said = capsys.readouterr()
         assert "s3cret" not in said.out + said.err
+
+
+def test_not_even_where_clients_are_sent_with_one() -> None:
+    way = Way(name="up", serves=lambda name: True, source=None, address="https://me:s3cret@example.test/simple/")
+    explanation = explain(Index(ways=[way]), FOO)
+    assert explanation.kind == "elsewhere"
+    assert [step.text for step in explanation.steps] == [
+        "clients are sent to the upstream up, https://example.test/simple/"
+    ]
 
 
 def test_it_is_for_those_who_may_list(tmp_path: Path, text: str) -> None:

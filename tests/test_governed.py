@@ -467,16 +467,19 @@ def test_a_resolver_that_meets_a_cooldown_finds_an_older_version(
 
 
 def test_lists_of_files_follow_the_clock(tmp_path: Path) -> None:
-    have(tmp_path / "packages", "foo", "1.0", age=7 * DAY - 2)
-    have(tmp_path / "packages", "bar", "1.0")
+    have(tmp_path / "packages", "foo", "0.9")
+    have(tmp_path / "packages", "foo", "1.0", age=7 * DAY - 4)
+    with served(tmp_path, OWN):
+        pass  # which leaves its record of names
+    os.utime(tmp_path / "packages", (time.time() - DAY,) * 2)  # or its own second would tick
     with served(tmp_path, f'{OWN}cooldown = "7d"\n') as client:
         assert "foo-1.0" not in client.get("/packages/").text
-        assert "bar-1.0" in client.get("/packages/").text
+        assert "foo-0.9" in client.get("/packages/").text
         deadline = time.monotonic() + 30
         while "foo-1.0" not in client.get("/packages/").text and time.monotonic() < deadline:
             time.sleep(0.1)
         assert "foo-1.0" in client.get("/packages/").text
-        assert listed(client, "foo") == ["foo-1.0-py3-none-any.whl"]
+        assert len(listed(client, "foo")) == 2
 
 
 def test_a_project_without_a_file_that_is_shown_is_in_no_list_until_the_clock_shows_one(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from packaging.specifiers import SpecifierSet
 
@@ -174,6 +174,12 @@ class Url(str):
 
     def __repr__(self) -> str:
         return repr(re.sub(r"//[^/]*@", "//***@", str(self)))
+
+
+def public(url: str) -> str:
+    """An address without a password that may be in it, for everybody's eyes."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def parse_urls(value: object) -> tuple[Url, ...]:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from packaging.utils import NormalizedName
 
 from .. import dists
+from ..config.values import public
 from ..errors import Unavailable
 from ..index import Index, Way
 from ..model import File, Opener, Project, Verdict
@@ -110,12 +110,6 @@ def _file_json(seen: Seen, target: Target | None) -> dict[str, Any]:
         reason = target.refuses(file)
         facts |= {"fits": reason is None, "does-not-fit": reason}
     return facts
-
-
-def public(url: str) -> str:
-    """An upstream's address without a password that may be in it."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 from ..config.indexes import ROOT
+from ..config.values import public
 
 if TYPE_CHECKING:
     from ..index import Way
@@ -85,9 +85,3 @@ def mode(site: Site, way: Way) -> str:
     """How an upstream of an index is asked: ``redirect``, ``proxy`` or ``cache``."""
     named = site.config.upstreams.get(way.name)
     return site.config.index.fallback_mode if named is None else named.mode
-
-
-def public(url: str) -> str:
-    """An upstream's address without a password that may be in it."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -20,7 +20,7 @@ from packaging.utils import NormalizedName
 
 from .. import metadata, site
 from ..config.indexes import ROOT
-from ..config.values import shown_size
+from ..config.values import public, shown_size
 from ..errors import ConfigError, Unavailable
 from ..kept import Kept, Turnstile
 from ..metadata import About, Dependency
@@ -32,7 +32,7 @@ from . import commands, descriptions, samples
 from .answers import Answer, Page
 from .catalogue import Newcomer, Overview
 from .hiding import MOST, HiddenFile, Hiding
-from .indexes import Listed, mode, public
+from .indexes import Listed, mode
 from .templates import Templates
 
 if TYPE_CHECKING:
