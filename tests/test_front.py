@@ -238,8 +238,8 @@ def test_a_list_names_only_what_whoever_asks_may_list(folder: Path) -> None:
 
     def names(client: Client, user: str = "") -> set[str]:
         fields = {"Authorization": login(user)} if user else {}
-        known = set(client.get("/", Accept="application/json", **fields).json["result"][""]["indexes"])
-        home = client.get("/", Accept="text/html", **fields).text
+        known = set(client.get("/", 200, Accept="application/json", **fields).json["result"][""]["indexes"])
+        home = client.get("/", 200, Accept="text/html", **fields).text
         assert set(re.findall(r"<b>(\w+)</b>", home)) == known - {"/"}
         return known - {"/"}
 
