@@ -160,6 +160,14 @@ def ours(scratch: Path, folder: Path, *flags: str, cache: Path | None = None, na
     return Server(name, [*command, "--disable-fallback", *flags, str(folder)], port, scratch)
 
 
+def configured(scratch: Path, text: str, cache: Path, name: str) -> Server:
+    """pypiserver-lite with the settings of `text`, written to a file."""
+    port, config = free_port(), scratch / f"{name}.toml"
+    config.write_text(text)
+    command = [str(PYTHON), "-m", "pypiserver_lite", "run", "--port", str(port), "--cache-dir", str(cache)]
+    return Server(name, [*command, "--config", str(config)], port, scratch)
+
+
 def pypiserver(scratch: Path, folder: Path, *flags: str, cached: bool = False) -> Server:
     """pypiserver over `folder`; `cached` keeps its listing in memory (its backend ``cached-dir``)."""
     port = free_port()

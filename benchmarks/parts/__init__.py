@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from bench import Bench
 from table import Row
 
-from . import change, files, memory, pages, people, start, uploads, upstream
+from . import change, files, indexes, memory, pages, people, start, uploads, upstream
 
 PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "pages": pages.project_pages,
@@ -15,6 +15,7 @@ PARTS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "size": pages.size,
     "list": pages.project_list,
     "long": pages.long_project,
+    "indexes": indexes.indexes,
     "login": pages.behind_passwords,
     "granian": pages.on_granian,
     "people": people.human_pages,

@@ -41,6 +41,8 @@ class _Indexes(NamedTuple):
 
     sites: site.Sites
     apps: Mapping[str, PypiServerLite]
+    first: frozenset[str]
+    """The first segments of the paths of all but the root one."""
     base_path: str
 
 
@@ -83,7 +85,8 @@ class Front:
         except BaseException:
             sites.close(but=before)
             raise
-        return _Indexes(sites, apps, urlsplit(config.server.server_base_url).path.rstrip("/"))
+        first = frozenset(name.partition("/")[0] for name in apps if name != ROOT)
+        return _Indexes(sites, apps, first, urlsplit(config.server.server_base_url).path.rstrip("/"))
 
     def templates(self, settings: IndexSettings) -> Templates:
         """The pages of an index, compiled once for all whose are the same. Raises ConfigError."""
@@ -169,19 +172,20 @@ class Front:
 
     def _asked(self, environ: WSGIEnvironment) -> PypiServerLite:
         """The index that a request is for; what names it in the path becomes a part of where it stands."""
-        _, apps, base_path = self._now
+        _, apps, first, base_path = self._now
         path = environ[ASKED] = environ.get("PATH_INFO", "")
         if base_path:
             stand_under(environ, base_path)
             path = environ.get("PATH_INFO", "")
-        parts = path.split("/", 3)[1:3]
-        for name in ("/".join(parts), *parts[:1]):
-            if name in apps and name != ROOT:
-                environ["SCRIPT_NAME"] = f"{environ.get('SCRIPT_NAME', '')}/{name}"
-                rest = path[len(name) + 1 :]
-                # An upload's address is as good without its last slash; a page's is not, for links lead on from it.
-                environ["PATH_INFO"] = rest or ("/" if environ["REQUEST_METHOD"] == "POST" else "")
-                return apps[name]
+        user, _, below = path[1:].partition("/")
+        if user in first:
+            for name in (f"{user}/{below.partition('/')[0]}", user):
+                if name in apps:
+                    environ["SCRIPT_NAME"] = f"{environ.get('SCRIPT_NAME', '')}/{name}"
+                    rest = path[len(name) + 1 :]
+                    # An upload's address is as good without its last slash; a page's is not: links lead on from it.
+                    environ["PATH_INFO"] = rest or ("/" if environ["REQUEST_METHOD"] == "POST" else "")
+                    return apps[name]
         return apps[ROOT]
 
     def close(self) -> None:
