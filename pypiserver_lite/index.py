@@ -88,6 +88,8 @@ class Index:
         self._plain = policy is None and not self.bases
         own_policy = () if policy is None else (policy,)
         self._policies: tuple[Policy, ...] = (*own_policy, *(one for base in self.bases for one in base._policies))
+        stores = (*(() if own is None else (own,)), *(store for base in self.bases for store in base.stores()))
+        self._stores = tuple({id(store): store for store in reversed(stores)}.values())[::-1]
         self._joined = Kept[Project](lambda project: _FILE_WEIGHT * len(project.files))
         # One value, so that no thread pairs one state's parts with another's names.
         self._known: tuple[tuple[Sequence[NormalizedName], ...], Sequence[NormalizedName]] = (), ()
@@ -152,9 +154,7 @@ class Index:
 
     def stores(self) -> tuple[Store, ...]:
         """Its own store and those of its bases, each once, in the order in which they win."""
-        own = () if self.own is None else (self.own,)
-        every = (*own, *(store for base in self.bases for store in base.stores()))
-        return tuple({id(store): store for store in reversed(every)}.values())[::-1]
+        return self._stores
 
     def project(self, name: NormalizedName) -> Project | None:
         """The project as this index shows it, or ``None`` if it has none. Raises as `find` does."""
