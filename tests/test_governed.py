@@ -548,3 +548,12 @@ def test_search_says_nothing_of_files_that_are_hidden(tmp_path: Path) -> None:
         assert "project/bar/" not in client.get("/search?q=bar").text
         assert "project/foo/2.0" not in client.get("/").text and "project/bar/" not in client.get("/").text
         assert [hit["name"] for hit in called(client, "search", {"summary": "a"}, "or")] == ["foo"]
+
+
+def test_the_policy_of_the_readme_is_one(tmp_path: Path) -> None:
+    readme = (Path(__file__).parent.parent / "README.rst").read_text("utf-8")
+    block = re.search(r"\n    \[policy\]\n(    .+\n)+", readme)
+    assert block is not None
+    have(tmp_path / "packages", "numpy", "1.0", age=1000 * DAY)
+    with served(tmp_path, f'packages = ["packages"]\n{block[0]}') as client:
+        assert "licences: it does not say which licence it has" in client.get("/simple/numpy/", 404).text
