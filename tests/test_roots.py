@@ -73,6 +73,40 @@ def test_a_root_that_an_empty_one_replaced_is_lost_until_it_is_back(make: Due, t
     assert not lost(folder) and folder.project(OURS) is not None
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_while_a_backup_is_copied_back_after_a_restart_no_name_of_it_is_anybody_elses(
+    make: Due, packages: Path, tmp_path: Path, again: bool
+) -> None:
+    """Whatever comes first of it, and though the record of names is lost with the disk."""
+    database = tmp_path / "facts"
+    for path in (make_wheel(packages), *packages.glob("*.whl")):
+        os.utime(path, (10**9, 10**9))
+    folder = make(packages, database=database)
+    assert folder.project(OURS) is not None and folder.project(OTHER) is not None
+    packages.rename(tmp_path / "backup")
+    packages.mkdir()
+    folder = make(packages, database=database)
+    assert lost(folder) and not list(packages.iterdir())
+    shutil.copy(tmp_path / "backup" / "other-1.0-py3-none-any.whl", packages)
+    folder = make(packages, database=database) if again else folder
+    assert folder.project(OTHER) is not None
+    for asked in (folder, make(packages)):
+        assert asked.project(OURS) is None and asked.kept() == (OURS,)
+    shutil.copytree(tmp_path / "backup", packages, dirs_exist_ok=True)
+    assert folder.names() == (OTHER, OURS) and folder.kept() == ()
+
+
+def test_a_name_that_was_released_is_not_recalled(make: Due, packages: Path, tmp_path: Path) -> None:
+    path, database, copies = make_wheel(packages), tmp_path / "facts", tmp_path / "copies"
+    os.utime(path, (10**9, 10**9))
+    (packages / RECORDS.parent).touch()  # nothing can be made below a file, whoever we are
+    folder = make(packages, database=database, copies=copies)
+    assert folder.project(OURS) is not None
+    path.unlink()
+    folder.release([OURS])
+    assert not make(packages, database=database, copies=copies).had(OURS)
+
+
 @pytest.mark.parametrize("restart", [False, True])
 def test_an_operator_says_that_an_empty_folder_is_meant(make: Due, tmp_path: Path, restart: bool) -> None:
     root, database = tmp_path / "root", tmp_path / "facts"

@@ -127,6 +127,13 @@ class Names:
             if not self._kept:
                 self._kept = set()  # which gives back the room of a hundred thousand, as a set that shrinks does not
 
+    def recall(self, names: Iterable[NormalizedName]) -> None:
+        """Somebody else remembers that these were here once, and no file says what became of them."""
+        with self._lock:
+            new = set(names).difference(self._live, self._full, self._kept, self._released)
+            self._kept |= new
+            self._unwritten |= new
+
     def filled(self, numbers: Collection[int]) -> None:
         """These roots have files now, and no others."""
         self._unlinked = {path for number in numbers if (path := self._links[number]) is not None}

@@ -48,11 +48,15 @@ class Roots:
         return self._first and 0 not in self._emptied
 
     def begin(self, found: Mapping[str, Listing], real: Sequence[str]) -> None:
-        """The same as `see`, at the start: where nothing was recorded, ask who else may remember files of a root."""
+        """The same as `see`, at the start: where nothing was recorded, ask who else may remember files of a root.
+
+        Their projects are names once had: when a backup is copied back, nobody knows of the last until it is there.
+        """
         self._compare(found, real)
-        for number, root in enumerate(real):
-            known = self._names.recorded or number in self._filled
-            if not known and (any(True for _ in self._remembered(root)) or self._names.was_linked(number)):
+        for number, root in enumerate(real) if not self._names.recorded else ():
+            names = frozenset(self._remembered(root))
+            self._names.recall(names)
+            if number not in self._filled and (names or self._names.was_linked(number)):
                 self._found_empty(number)
         self._hide({}, {}, found, real)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 
@@ -160,9 +160,8 @@ class Folder:
         try:
             self._snapshot.release(names)
         finally:
-            if names is None:
-                # Or what is remembered of them would speak for them at the next start, where nothing can be written.
-                self._forget_gone()
+            # Or what is remembered of them would speak for them at the next start, where nothing can be written.
+            self._forget_gone(names)
         return kept if names is None else tuple(names)
 
     def state(self, now: float | None = None) -> State:
@@ -248,9 +247,12 @@ class Folder:
         if not self._snapshot.roots.lost():
             self._forget_gone()
 
-    def _forget_gone(self) -> None:
+    def _forget_gone(self, names: Collection[NormalizedName] | None = None) -> None:
+        """Forget the files that are gone: those of these projects, or with ``None`` all."""
         for root in self._snapshot.real_roots:
-            self._memory.forget(note.path for note in self._memory.notes(root) if not os.path.lexists(note.path))
+            paths = (note.path for note in self._memory.notes(root))
+            ours = (path for path in paths if names is None or dists.project_of(os.path.basename(path)) in names)
+            self._memory.forget(path for path in ours if not os.path.lexists(path))
 
     def _after_fork(self) -> None:
         for part in (self._reader, self._snapshot, self._projects, self._ahead):
