@@ -18,6 +18,7 @@ from wsgi_client import Client
 
 from pypiserver_lite import make_app
 from pypiserver_lite.errors import Late, Unavailable
+from pypiserver_lite.upstream import hops
 from pypiserver_lite.upstream.client import FetchedPage, Upstream
 from pypiserver_lite.upstream.health import Circuit
 
@@ -105,6 +106,18 @@ def test_who_sends_pages_too_slowly_is_left_alone_too(server: faulty.FaultyUpstr
     with pytest.raises(Late):
         client.page(BAR)
     assert len(server.requests) == before
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3])
+@pytest.mark.parametrize("fault", [faulty.hang(30), faulty.drip(b"x" * 1000, 0.1)])
+def test_a_request_that_has_no_time_left_says_nothing_of_the_upstream(
+    fault: faulty.Fault, seconds: float, server: faulty.FaultyUpstream
+) -> None:
+    client = upstream(server)
+    server.fault("/simple/foo/", fault)
+    with hops.carrying(None, seconds), pytest.raises(Late):
+        client.page(FOO)
+    assert isinstance(client.page(BAR), FetchedPage)
 
 
 def test_one_at_a_time_finds_out_whether_it_answers_again_and_the_others_go_on_with_it(

@@ -198,6 +198,16 @@ def test_a_reload_goes_on_with_upstreams_that_stay_as_they_were(
         client.get("/simple/foo/")
         client.get("/more/simple/foo/")
         assert upstream.count("/simple/foo/") == 1
+        client.get("/simple/bar/", 404)
+        assert upstream.connections == 1
+        written(tmp_path, "nonsense = 1\n")
+        with pytest.raises(ConfigError):
+            app.reload()
+        written(tmp_path, THEIRS + table(upstream, 'mode = "proxy"') + '[index.more]\npackages = ["none"]\n')
+        with pytest.raises(ConfigError):
+            app.reload()
+        client.get("/simple/baz/", 404)
+        assert upstream.connections == 1
         written(tmp_path, THEIRS + table(upstream, 'mode = "proxy"', 'never = ["bar"]'))
         app.reload()
         client.get("/simple/foo/")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from packaging.utils import NormalizedName
 
@@ -32,7 +32,7 @@ from ..rights.who import Passwords
 from .folders import build_folder, check_apart, find_sendfile, make_folder
 from .limits import cache_dir, largest_upload, threads
 from .routes import remarks
-from .upstreams import Upstreams, build_cache
+from .upstreams import Closable, Upstreams, build_cache
 
 if TYPE_CHECKING:
     from ..upstream.health import Health
@@ -58,13 +58,6 @@ _log = logging.getLogger("pypiserver_lite")
 
 VERSION = "0.1.0"
 """Of this package; pyproject.toml reads it here."""
-
-
-class Closable(Protocol):
-    """What has something open."""
-
-    def close(self) -> None:
-        """Close it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,8 +228,8 @@ class _Builder:
         self._indexes: dict[str, Index] = {}
         self._stores: dict[str, Store] = {}
         self._reserved: dict[str, Reserved] = {}
-        self.upstreams = Upstreams(config, self.shared.slow, None if before is None else before.upstreams)
-        self.owned.append(self.upstreams)
+        earlier = None if before is None else before.upstreams
+        self.upstreams = Upstreams(config, self.shared.slow, self.owned, earlier)
 
     def close(self) -> None:
         """Close what was made so far, of a site that cannot be."""

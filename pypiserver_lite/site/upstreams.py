@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from ..config.indexes import FLAGS, UpstreamSettings
 from ..config.settings import Config, IndexSettings
@@ -39,6 +39,13 @@ def build_cache(config: Config) -> Cache:
     return Cache(cache_dir(config) / "upstream", config.server.cache_size)
 
 
+class Closable(Protocol):
+    """What has something open."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
 def _kept_in(config: Config) -> tuple[Path, int]:
     return cache_dir(config), config.server.cache_size
 
@@ -46,13 +53,14 @@ def _kept_in(config: Config) -> tuple[Path, int]:
 class Upstreams:
     """The upstreams of a configuration, each made when an index first asks it, and shared by all that do.
 
-    What they can use of those of an earlier configuration, `before`, they go
-    on with: pages in memory, connections, and what is known of who is down.
+    Whoever made them closes what is added to `owned`. What they can use of
+    those of an earlier configuration, `before`, they go on with: pages in
+    memory, connections, and what is known of who is down.
     """
 
-    def __init__(self, config: Config, slow: Turnstile, before: Upstreams | None = None) -> None:
+    def __init__(self, config: Config, slow: Turnstile, owned: list[Closable], before: Upstreams | None = None) -> None:
         self._config = config
-        self._slow = slow
+        self._slow, self._owned = slow, owned
         self._asked, self._shares = asked(config), shares(config)
         self._made: dict[UpstreamSettings, Way] = {}
         self._cache: Cache | None = None
@@ -89,7 +97,9 @@ class Upstreams:
 
     def _way(self, upstream: UpstreamSettings) -> Way:
         if upstream not in self._made:
-            self._made[upstream] = self._before.get(upstream) or self._make(upstream)
+            way = self._made[upstream] = self._before.get(upstream) or self._make(upstream)
+            if way.source is not None:
+                self._owned.append(cast("Remote", way.source))
         return self._made[upstream]
 
     def _make(self, upstream: UpstreamSettings) -> Way:
@@ -160,9 +170,3 @@ class Upstreams:
             return Rate(upstream.rate)
         self._flags_rate = self._flags_rate or Rate(upstream.rate)
         return self._flags_rate
-
-    def close(self) -> None:
-        """Close idle connections."""
-        for way in self._made.values():
-            if way.source is not None:
-                cast("Remote", way.source).close()

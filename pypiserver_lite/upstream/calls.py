@@ -30,9 +30,13 @@ from .ways import Proxy, Ways
 
 
 class Call:
-    """One request, from now on, with its redirects and second tries; all this may take so many `seconds`."""
+    """One request, from now on, with its redirects and second tries; all this may take so many `seconds`.
 
-    def __init__(self, seconds: float) -> None:
+    `fair`: that is long enough for a server to be called silent that says nothing.
+    """
+
+    def __init__(self, seconds: float, *, fair: bool = True) -> None:
+        self.fair = fair
         self.started = time.monotonic()
         self._deadline = self.started + seconds
 
@@ -47,6 +51,10 @@ class Call:
         if left <= 0:
             raise TimeoutError
         return left
+
+    def spare(self) -> float:
+        """Seconds until its time is up, 0 when it is."""
+        return max(self._deadline - time.monotonic(), 0.0)
 
     def unlimit(self) -> None:
         """From now on it may take any time."""

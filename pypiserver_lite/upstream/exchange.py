@@ -7,6 +7,7 @@ gone through. Credentials go to the upstream's own origin and to nobody else.
 from __future__ import annotations
 
 import http.client
+import math
 import re
 import ssl
 import time
@@ -38,6 +39,7 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_HOPS = 5
 _AGAIN = {502, 503, 504}
 _PAUSE = 0.1  # seconds
+_FAIR = 3.0  # seconds; with less, it is the request in hand that is late
 _CIRCUITS = 2**16  # bytes
 
 
@@ -124,7 +126,8 @@ class Exchange:
         Nor longer than the request in hand has left, unless its answer has
         `begun`. Raises Unavailable, Late, Busy, Loop.
         """
-        call = Call(seconds if begun else min(seconds, hops.left()))
+        left = math.inf if begun else hops.left()
+        call = Call(min(seconds, left), fair=left >= min(seconds, _FAIR))
         with self._turnstile.inside():
             response, at = self._send(partial(self._once, method, headers, call), url, named, call)
             whose = self._ways.whose(self.origin)
@@ -143,7 +146,9 @@ class Exchange:
             try:
                 yield reply
             except Unavailable as error:
-                if reply.status in (200, 206) and not isinstance(error, Busy):  # Busy are we
+                if isinstance(error, Late) and not reply.call.fair:
+                    circuit.let_go()
+                elif reply.status in (200, 206) and not isinstance(error, Busy):  # Busy are we
                     slow = isinstance(error, Late) and not circuit.heard_since(reply.call.started)
                     circuit.failed(error, reply.url, sure=slow)
                 else:
@@ -219,7 +224,7 @@ class Exchange:
         if proxy is not None:
             self._reach.check_name(origin.host)
         circuit, whose = self._circuit(origin), self._ways.whose(origin)
-        circuit.enter(call.left())
+        circuit.enter(call.spare())
         current.call = call
         try:
             # Credentials in an address that an upstream names are not sent.
@@ -239,7 +244,10 @@ class Exchange:
             # A refused connection may be a restart, and one that broke may be an idle one that had just been closed, or
             # was forgotten on the way: the second try decides.
             refused = isinstance(error, Unreachable) and circuit.failures > 0
-            circuit.failed(raised, url, sure=silent or refused)
+            if isinstance(raised, Late) and not call.fair:
+                circuit.let_go()
+            else:
+                circuit.failed(raised, url, sure=silent or refused)
             raise raised from error
         finally:
             current.call = None
