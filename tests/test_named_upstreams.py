@@ -334,6 +334,27 @@ def test_clients_install_over_routed_upstreams(tool: str, tmp_path: Path, shell:
             assert not [path for path in corp.paths() if "their" in path]
 
 
+def test_policies_reach_what_a_redirect_upstream_has_and_leave_other_indexes_alone(
+    upstream: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    old = offer(upstream, tmp_path, "foo", "1.0", upload_time="2020-01-01T00:00:00Z")
+    young = offer(upstream, tmp_path, "foo", "2.0", upload_time="2999-01-01T00:00:00Z")
+    text = (
+        THEIRS
+        + table(upstream, 'mode = "redirect"')
+        + '[index.careful]\nbases = ["/"]\n[index.careful.policy]\nuntil = "2021-01-01"\n'
+    )
+    with asked(tmp_path, text) as client:
+        assert client.get("/simple/foo/", 302).headers["Location"] == f"{upstream.url}foo/"
+        client.get(f"/packages/foo/{old}", 404)  # a client that was sent there gets it there
+        listed = client.get("/careful/simple/foo/", Accept=JSON).json["files"]
+        assert [file["filename"] for file in listed] == [old]
+        for side in ("", ".metadata", ".asc"):
+            assert client.get(f"/careful/packages/foo/{old}{side}").body
+            client.get(f"/careful/packages/foo/{young}{side}", 404)
+        assert f"/files/{young}" not in upstream.paths()
+
+
 def test_the_time_of_an_address_is_its_share(tmp_path: Path) -> None:
     text = THEIRS + '[upstream.theirs]\nurl = "http://127.0.0.1:9/"\nmirrors = ["http://127.0.0.1:9/m/"]\n'
     with served(tmp_path, text) as app:
