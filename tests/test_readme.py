@@ -7,6 +7,7 @@ import io
 import re
 import shlex
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,10 @@ from live import Shell
 from packaging.requirements import Requirement
 
 from pypiserver_lite import cli
-from pypiserver_lite.config.load import load, make_parser
+from pypiserver_lite.config.file import _OWN_ONLY as FALLBACK_KEYS
+from pypiserver_lite.config.load import load, make_parser, of_file
 from pypiserver_lite.config.rows import Setting
-from pypiserver_lite.config.settings import ENV_PREFIX, SETTINGS
+from pypiserver_lite.config.settings import ENV_PREFIX, INDEX_KEYS, POLICY_KEYS, SETTINGS, UPSTREAM_KEYS
 
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
 
@@ -74,7 +76,12 @@ def test_every_variable_that_is_named_exists() -> None:
     assert named == {name.upper() for name in SETTINGS}
 
 
-def test_every_command_shown_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_shown_is_understood(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("index.toml", "configuration.toml"):
+        (tmp_path / file).touch()
     assert cli.main(["--help"]) == 0
     verbs = re.findall(r"^  (\w+) ", capsys.readouterr().out, re.MULTILINE)
     shown = [words for words in commands("pypiserver-lite") if words]
@@ -82,6 +89,28 @@ def test_every_command_shown_is_understood(capsys: pytest.CaptureFixture[str]) -
     for words in shown:
         if words[0] == "run" or words[0] not in verbs:
             load(make_parser("", ""), words[words[0] == "run" :], {})
+
+
+@pytest.mark.parametrize(
+    ("table", "known"),
+    [("[index.NAME]", INDEX_KEYS), ("[upstream.NAME]", UPSTREAM_KEYS), ("[policy]", POLICY_KEYS)],
+)
+def test_every_key_of_a_table_of_the_file_is_explained_and_no_other(table: str, known: Mapping[str, Setting]) -> None:
+    section = README.split("\nWhat stands in which table\n", 1)[1].split("\nFrom devpi\n", 1)[0]
+    rows = section.split(f"\n``{table}``", 1)[1].split("\n=====")[2]
+    explained = {key for row in rows.splitlines() for key in re.findall(r"``(\w+)``", row[:20])}
+    other = FALLBACK_KEYS | {"policy"} if table == "[index.NAME]" else set[str]()
+    assert explained | FALLBACK_KEYS & other == set(known) | {"policy"} & other
+
+
+def test_whole_files_of_settings_are_what_the_server_takes(tmp_path: Path) -> None:
+    whole = [block for block in blocks("toml") if "[upstream.pypi]" in block]
+    assert len(whole) == 3
+    for block in whole:
+        path = tmp_path / "index.toml"
+        path.write_text(block)
+        config = of_file(path, {})
+        assert config.upstreams["pypi"].mode in ("cache", "redirect")
 
 
 def test_every_verb_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
