@@ -232,6 +232,27 @@ def test_what_is_wrong_is_said_with_its_line(folder: Path, text: str, line: int,
     assert told.startswith(f"{folder / 'index.toml'}, line {line}: ") and said in told
 
 
+def test_bases_that_would_take_for_ever_are_refused(folder: Path) -> None:
+    def chain(count: int, *back: int) -> str:
+        bases = [[f"i{at - by}" for by in back if by <= at] for at in range(count)]
+        tables = [f'[index.i{at}]\npackages = "p"\nbases = {some}\n' for at, some in enumerate(bases)]
+        return "".join(reversed(tables))  # in whatever order they stand
+
+    assert len(read(folder, chain(100, 1)).indexes) == 100
+    assert "index.i100.bases: they lead to others through 101 indexes" in refused(folder, chain(101, 1))
+    assert len(read(folder, chain(12, 1, 2)).indexes) == 12
+    assert "ways; each request would go there" in refused(folder, chain(40, 1, 2))
+    assert len(read(folder, "".join(f'[index.i{at}]\npackages = "p"\n' for at in range(300))).indexes) == 300
+
+
+def test_a_chain_is_in_the_order_in_which_it_is_asked(folder: Path) -> None:
+    text = 'packages = "p"\nupstreams = []\n' + "".join(
+        f"[index.{name}]\npackages = 'p'\nbases = {bases}\n"
+        for name, bases in {"a": ["b", "c"], "b": ["d"], "c": ["d", "/"], "d": []}.items()
+    )
+    assert read(folder, text).chain("a") == ("a", "b", "d", "c", "/")
+
+
 def test_what_is_no_text_is_said_so(folder: Path) -> None:
     assert "line 2: it is not a text in UTF-8" in refused(folder, b'title = "x"\ntitle2 = "\xff"\n')
     assert "bytes" in refused(folder, b"#" * (2**20 + 1))

@@ -14,10 +14,12 @@ from typing import Any
 
 from .. import observe, servers, site
 from ..config import load
+from ..config.indexes import ROOT
 from ..config.settings import Config
 from ..folder.together import Together
 from ..site.limits import cache_dir
 from ..web import PypiServerLite
+from ..web.templates import Templates
 from .meaning import meaning
 from .serve import options, server
 
@@ -58,9 +60,10 @@ def tried(config: Config) -> dict[str, Any]:
     cache_dir(config)
     # Nothing is left behind: another user may be the one who runs the server.
     with tempfile.TemporaryDirectory() as scratch, _built(config, Path(scratch)) as sites:
-        for one in sites.by_name.values():
-            # With nothing to read in the background; its pages and its routes are tried.
-            PypiServerLite(site=dataclasses.replace(one, reading=Together(()))).close()
+        for folder, welcome in {(one.settings.templates, one.settings.welcome) for one in sites.by_name.values()}:
+            Templates(folder=folder, welcome=welcome)
+        # The routes of one, with nothing to read in the background: all have the same.
+        PypiServerLite(site=dataclasses.replace(sites.by_name[ROOT], reading=Together(()))).close()
         return meaning(config, sites)
 
 

@@ -45,6 +45,7 @@ _INHERITED = (
         "private",
     ),
 )
+_DEEPEST, _MOST_WAYS = 100, 1000  # of indexes over indexes
 _LARGEST = 2**20  # bytes of the file
 _MOST_LINES = 5000  # that are parsed again and again to find one
 
@@ -176,6 +177,10 @@ class Given(NamedTuple):
             circle = _circle(name, config)
             if circle:
                 self.refuse(_index_table(name), "bases", f"they lead back to itself: {' → '.join(circle)}")
+        for name, (depth, ways) in _woven(config).items():
+            if depth > _DEEPEST or ways > _MOST_WAYS:
+                much = f"through {depth} indexes, one behind the other" if depth > _DEEPEST else f"in {ways} ways"
+                self.refuse(_index_table(name), "bases", f"they lead to others {much}; each request would go there")
 
 
 def read(path: Path, environ: Mapping[str, str]) -> Given:
@@ -313,6 +318,20 @@ def quoted(part: str) -> str:
 def _near(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, list(known), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _woven(config: Config) -> dict[str, tuple[int, int]]:
+    """How deep the bases of each index lie, and in how many ways they are come to; there are no circles."""
+    known: dict[str, tuple[int, int]] = {}
+    waiting = [ROOT, *config.indexes]
+    while waiting:
+        bases = config.of(waiting[-1]).bases
+        unknown_yet = [base for base in bases if base not in known]
+        waiting.extend(unknown_yet)
+        if not unknown_yet:
+            deep, ways = [known[base][0] for base in bases], [known[base][1] for base in bases]
+            known[waiting.pop()] = 1 + max(deep, default=0), 1 + sum(ways)
+    return known
 
 
 def _circle(name: str, config: Config) -> list[str]:

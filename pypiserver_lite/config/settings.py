@@ -457,8 +457,14 @@ class Config:
 
     def chain(self, name: str) -> tuple[str, ...]:
         """An index and those it is based on, each once, in the order in which they win."""
-        every = (name, *(other for base in self.of(name).bases for other in self.chain(base)))
-        return tuple(dict.fromkeys(reversed(every)))[::-1]
+        found: dict[str, None] = {}
+        waiting = [name]
+        while waiting:
+            index = waiting.pop()
+            if index not in found:
+                found[index] = None
+                waiting.extend(reversed(self.of(index).bases))
+        return tuple(found)
 
     def asked_by(self, index: IndexSettings) -> tuple[UpstreamSettings, ...]:
         """The upstreams of an index itself, in the order in which they are asked."""

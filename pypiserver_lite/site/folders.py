@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import stat
 from pathlib import Path
@@ -48,19 +47,21 @@ def check_apart(config: Config) -> None:
     Folders are served with all below them: the outer index would show, and its readers and whoever is based on it
     would be given, what the inner one is there to hold back. Two indexes over the very same folder say so plainly.
     """
-    places = {
-        name: [Path(os.path.realpath(path)) for path in config.of(name).packages] for name in (ROOT, *config.indexes)
-    }
-    for inner, outer in itertools.permutations(places, 2):
-        if inner in config.chain(outer):
-            continue
-        for path, around in itertools.product(places[inner], places[outer]):
-            if around in path.parents:
-                told = config.places.get(inner) or config.places.get(outer) or "--packages"
-                raise ConfigError(
-                    f"{told}: the folder {path} of the index {inner} lies inside {around} of the index {outer}, which "
-                    f"would show its files too; put it elsewhere or, if that is meant, say bases = [{inner!a}] there"
-                )
+    indexes: dict[Path, list[str]] = {}
+    for name in (ROOT, *config.indexes):
+        for path in config.of(name).packages:
+            indexes.setdefault(Path(os.path.realpath(path)), []).append(name)
+    for path, inner in indexes.items():
+        for around in path.parents:
+            for outer in indexes.get(around, ()):
+                apart = [name for name in inner if name not in config.chain(outer)]
+                if apart:
+                    told = config.places.get(apart[0]) or config.places.get(outer) or "--packages"
+                    raise ConfigError(
+                        f"{told}: the folder {path} of the index {apart[0]} lies inside {around} of the index {outer}, "
+                        "which would show its files too; put it elsewhere or, if that is meant, say "
+                        f"bases = [{apart[0]!a}] there"
+                    )
 
 
 def _folder(path: Path) -> Path:
