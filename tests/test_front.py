@@ -380,3 +380,24 @@ def test_clients_publish_to_one_index(
     assert page["files"][0]["hashes"]["sha256"] == hashlib.sha256(wheel.read_bytes()).hexdigest()
     assert live.ask(server, "/prod/simple/new/").status == 404
     assert links(server, "/dev/simple/new/")
+
+
+def test_the_example_of_simpleindex_works_as_the_readme_has_it(folder: Path, shell: live.Shell) -> None:
+    readme = (live.SOURCE / "README.rst").read_text("utf-8")
+    (block,) = re.findall(
+        r"\.\. code-block:: toml\n\n((?:    .*\n|\n)*?)\n\.\. code-block", readme.split("From simpleindex\n")[1]
+    )
+    text = "\n".join(line[4:] for line in block.splitlines())
+    for name in ("core", "web"):
+        needs = ("Requires-Dist: uranusjr-core", "Requires-Dist: theirs") if name == "web" else ()
+        make_wheel(folder / "site" / f"uranusjr-{name}", f"uranusjr-{name}", "2.0", *needs)
+    with faulty.upstream() as upstream:
+        wheel = make_wheel(folder / "theirs", "theirs", "3.0")
+        upstream.add("theirs", wheel.name, wheel.read_bytes())
+        config = folder / "site" / "configuration.toml"
+        config.write_text(f'{text}\nurl = "{upstream.url}"\n')
+        with live.serve(config=config, disable_fallback=False, host="127.0.0.1") as server:
+            shell.pip("install", "-i", server.url, "--target", folder / "t", "uranusjr-web").good()
+            assert live.installed(folder / "t") == {"uranusjr-core": "2.0", "uranusjr-web": "2.0", "theirs": "3.0"}
+            assert live.ask(server, "/simple/uranusjr-none/").status == 404
+        assert not any("uranusjr" in path for path in upstream.paths())
