@@ -55,14 +55,13 @@ class Emptied:
         if looked[0] is names and looked[1] is state:
             return
         with self._lock:
-            if (self._thread is None or not self._thread.is_alive()) and time.monotonic() >= self._again:
-                try:
-                    self._thread = start("emptied", self._look_through, names, state)
-                except Busy:
-                    return  # the next one tries again
-            thread = self._thread
-        if thread is not None:
-            thread.join(_PATIENCE)
+            if (self._thread is not None and self._thread.is_alive()) or time.monotonic() < self._again:
+                return  # who comes meanwhile does not wait
+            try:
+                thread = self._thread = start("emptied", self._look_through, names, state)
+            except Busy:
+                return  # the next one tries again
+        thread.join(_PATIENCE)
 
     def _look_through(self, names: Sequence[NormalizedName], state: object) -> None:
         began = time.monotonic()

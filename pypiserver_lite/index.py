@@ -82,6 +82,9 @@ class Index:
         self.ways = tuple(ways)
         self.policy = policy
         self.reserved = reserved
+        self.chain: frozenset[str] = frozenset((name,)).union(*(base.chain for base in self.bases))
+        self.shares = self.chain
+        """Of the indexes of its chain those that whoever may list this one may list too, if not all."""
         self.merges = merges or _never
         self.here, self.upstreams = Here(self), Upstreams(self)
         self._emptied = Emptied(self._shows)
@@ -182,6 +185,8 @@ class Index:
             return local or remote
         if self._policies and local is None and not remote.files and (hidden := self._hidden(name)):
             raise hidden
+        if local is None and not remote.files and not self._tells(name):
+            raise _unheard(name)
         return remote if local is None else self._join(name, local, remote)
 
     def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
@@ -316,10 +321,21 @@ class Index:
 
     def _gone(self, name: NormalizedName, reason: str) -> Missing:
         """Why a name that no upstream may be asked for has no page."""
+        if self.reserved(name) is None and not self._tells(name):
+            return _unheard(name)
         return (self._hidden(name) if self._policies else None) or Missing(reason)
 
+    def _tells(self, name: NormalizedName, filename: str | None = None) -> bool:
+        """Whether whoever may list this index may hear of what is hidden of a project: not what is another's alone."""
+        if self.shares == self.chain:
+            return True
+        own = self._own(name)
+        return own is not None and (filename is None or filename in own.by_filename)
+
     def _hidden(self, name: NormalizedName, filename: str | None = None) -> Hidden | None:
-        """Which rule hides a file, or the newest one of a project without any; ``None``: none does."""
+        """Which rule hides a file, or the newest one of a project without any; ``None``: none does, or it is not told."""
+        if not self._tells(name, filename):
+            return None
         found = self._why_here(name, filename)
         if found is None and self.untrimmed(name, self._own(name))[1] is None:
             found = self._why_upstream(name, filename, asked=False)
@@ -363,6 +379,11 @@ class Index:
         """Several projects of one name as one; of two files that are the same part of a release the first wins."""
         key = name, len(projects)
         return self._joined.find(key, projects) or self._joined.get(key, projects, partial(joined, projects))
+
+
+def _unheard(name: NormalizedName) -> Missing:
+    """What is said of a project that whoever asks may not hear of."""
+    return Missing(f"no project {name} here")
 
 
 class Here:

@@ -172,6 +172,24 @@ bases = ["closed"]
         nothing, secret = asked(client, "no-such-thing", "/open/"), asked(client, "secret-thing", "/open/")
         assert secret["owner"]["kind"] == nothing["owner"]["kind"] == "nowhere"
         assert secret["files"] == secret["steps"] == []
+        # Nor by asking for it.
+        for path in ("simple/{}/", "project/{}/", "packages/{}/x-1.0-py3-none-any.whl"):
+            texts = [client.get("/open/" + path.format(name), 404).text for name in ("secret-thing", "no-such-thing")]
+            assert texts[0].replace("secret-thing", "no-such-thing") == texts[1]
+        for name in ("ours-3.0", "ours-4.0"):
+            assert "hidden" not in client.get(f"/open/packages/ours/{name}-py3-none-any.whl", 404).text
+        assert "secret" not in client.get("/open/simple/").text
+
+
+def test_who_may_download_and_not_list_hears_nothing_of_hidden_files(tmp_path: Path) -> None:
+    live.write_htpasswd(tmp_path / "htpasswd", alice="secret")
+    have(tmp_path / "packages", "foo", "1.0")
+    have(tmp_path / "packages", "foo", "2.0", age=1)
+    text = 'packages = ["packages"]\nupstreams = []\npasswords = "htpasswd"\nauthenticate = ["list", "update"]\n'
+    with served(tmp_path, f'{text}[policy]\ncooldown = "7d"\n') as client:
+        client.get("/packages/foo/foo-1.0-py3-none-any.whl")
+        hidden = client.get("/packages/foo/foo-2.0-py3-none-any.whl", 404).text
+        assert hidden.replace("2.0", "3.0") == client.get("/packages/foo/foo-3.0-py3-none-any.whl", 404).text
 
 
 def test_a_question_that_is_none_is_refused(tmp_path: Path) -> None:

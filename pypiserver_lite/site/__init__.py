@@ -73,8 +73,6 @@ class Site:
     """What clients see: the folders, then whatever is asked after them."""
     store: Store
     """Where uploads go."""
-    shares: frozenset[str]
-    """The indexes that this one is based on, and itself, which whoever may list this one may list too."""
     reading: KeptUp
     """What is read in the background of all that the index has."""
     gate: Gate
@@ -243,6 +241,7 @@ class _Builder:
             sendfile = find_sendfile(config, settings)
         # The folders come last, so that settings that contradict each other leave nothing open.
         index = self.index(name)
+        index.shares = frozenset(other for other in index.chain if other == name or self._lists(other, gate))
         folders = tuple(store for store in index.stores() if isinstance(store, Folder))
         return Site(
             name=name,
@@ -250,7 +249,6 @@ class _Builder:
             settings=settings,
             index=index,
             store=self._stores[name],
-            shares=frozenset(other for other in _chain(index) if self._lists(other, gate)),
             reading=folders[0] if len(folders) == 1 else Together(folders),
             gate=gate,
             remotes=_asked(index),
@@ -337,11 +335,6 @@ def _recalled(way: Way) -> Way:
     from ..upstream.recalled import Recalled
 
     return way if way.source is None else replace(way, source=Recalled(cast("Remote", way.source)))
-
-
-def _chain(index: Index) -> frozenset[str]:
-    """An index and all that it is based on, by name."""
-    return frozenset((index.name,)).union(*map(_chain, index.bases))
 
 
 def _asked(index: Index) -> tuple[Remote, ...]:

@@ -95,7 +95,10 @@ def _content(site: Site, path: str) -> tuple[Content, str]:
         if content is not None:
             break
     else:
-        raise hidden or Missing(f"no file {filename + side} here")
+        # Who may not list hears nothing of files that are not given out.
+        rules = site.gate.rules
+        told = hidden if rules.needs_login("download") or not rules.needs_login("list") else None
+        raise told or Missing(f"no file {filename + side} here")
     return content, filename + side
 
 
