@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -194,6 +195,74 @@ def test_a_known_digest_stays_when_another_address_states_another(
     pair.first.add("foo", SDIST, OTHER)
     project = again.project(FOO)
     assert project is not None and project.by_filename[SDIST].hashes["sha256"] != right
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_address_takes_a_digest_back_that_another_stated(mode: str, pair: Pair) -> None:
+    pair.second.add("foo", SDIST, OTHER, hashes={})
+    source = pair.source(mode, ttl=0)
+    source.project(FOO)
+    pair.first.fault("*", faulty.status(500))
+    project = source.project(FOO)
+    assert project is not None
+    assert project.by_filename[SDIST].hashes["sha256"] == hashlib.sha256(DATA).hexdigest()
+    assert project.by_filename[WHEEL].mirror == pair.second.url
+    with pytest.raises(Unavailable):
+        read(source.open(FOO, SDIST))
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_no_further_address_changes_what_is_known_of_core_metadata(mode: str, silent: bool, pair: Pair) -> None:
+    page = pair.first.stored[PAGE]
+    page.body = re.sub(rb'"core-metadata": {[^}]*}', b'"core-metadata": false', page.body) if silent else page.body
+    wheel = pair.second.stored[f"/mirrored/{WHEEL}"].body
+    pair.second.add("foo", WHEEL, wheel, metadata=metadata("foo", "1.0", "Requires-Dist: evil"))
+    source = pair.source(mode, ttl=0)
+    source.project(FOO)
+    pair.first.fault("*", faulty.status(500))
+    for _ in range(2):
+        project = source.project(FOO)
+        assert project is not None and project.by_filename[WHEEL].mirror == pair.second.url
+        try:
+            assert b"evil" not in read(
+                source.open(FOO, WHEEL, ".metadata")
+            )  # made of the wheel, or no longer announced
+        except Missing:
+            assert mode == "proxy" or silent
+    pair.first.heal()
+    assert source.project(FOO) is not None
+
+
+def test_metadata_without_a_digest_comes_from_the_address_that_announces_it(pair: Pair) -> None:
+    page = pair.first.stored[PAGE]
+    page.body = re.sub(rb'"core-metadata": {[^}]*}', b'"core-metadata": true', page.body)
+    source = pair.source("proxy")
+    source.project(FOO)
+    pair.first.fault(f"/files/{WHEEL}.metadata", faulty.status(500))
+    with pytest.raises(Unavailable):
+        read(source.open(FOO, WHEEL, ".metadata"))
+    pair.first.heal()
+    assert read(source.open(FOO, WHEEL, ".metadata")) == metadata("foo", "1.0")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_mirrors_that_announce_no_metadata_are_one_as_good_as_the_other(mode: str, pair: Pair) -> None:
+    for server in (pair.first, pair.second):
+        page = server.stored[PAGE]
+        page.body = re.sub(rb'"core-metadata": {[^}]*}', b'"core-metadata": false', page.body)
+    source = pair.source(mode, ttl=0)
+    before = source.project(FOO)
+    pair.first.fault("*", faulty.status(500))
+    after = source.project(FOO)
+    assert before is not None and after is not None
+    announced = {file.filename for file in before.files if file.core_metadata is not None}
+    assert {file.filename for file in after.files if file.core_metadata is not None} == announced
+    assert bool(announced) == (mode == "cache")  # by us, who can look into the wheel
+    assert source.is_silent(FOO)
+    if mode == "cache":
+        kept = pair.source(mode).project(FOO)
+        assert kept is not None and kept.files[0].mirror == pair.second.url
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
@@ -20,7 +20,7 @@ from packaging.utils import NormalizedName
 
 from ..errors import Loop, Missing, Unavailable
 from ..kept import Kept
-from ..model import File
+from ..model import NO_HASHES, File
 from .archive import parsed
 from .client import FetchedPage, Upstream
 from .exchange import Named
@@ -154,12 +154,20 @@ class Mirrors:
     def agreed(self, known: File | None, stated: File) -> File:
         """Of a file that is `known`, what is to be believed now that a page states this of it.
 
-        An address may change what it says itself, but not what another said.
+        An address may change what it says itself, but no digest that another said, nor take it back; and only the
+        first may change that of core metadata, which installers believe like the file.
         """
-        if known is None or known.mirror == stated.mirror or not _differ(known.hashes, stated.hashes):
+        digest = strongest(known.hashes) if known is not None and known.mirror != stated.mirror else None
+        if known is None or digest is None:
             return stated
-        self._warn(self._by_mirror[stated.mirror], known, stated.hashes)
-        return known
+        said = stated.hashes.get(digest[0])
+        if said != digest[1]:
+            if said is not None:
+                self._warn(self._by_mirror[stated.mirror], known, said)
+            return known
+        if stated.mirror and stated.core_metadata is not None and stated.core_metadata != known.core_metadata:
+            return replace(stated, core_metadata=known.core_metadata)
+        return stated
 
     def close(self) -> None:
         """Close idle connections."""
@@ -175,7 +183,7 @@ class Mirrors:
         Raises what is wrong with the first that is asked.
         """
         own = self._whose(place)
-        if len(self.clients) == 1 or strongest(place.file.hashes) is None:  # which others could be checked by
+        if len(self.clients) == 1 or not _can_be_checked(place):
             return ask(own, place.url, place.named)
         every = [own, *(client for client in self.clients if client is not own)]
         skip %= len(every)
@@ -205,15 +213,17 @@ class Mirrors:
             self._listings.drop(key)
         listing = self._listings.get(key, (), partial(_listed, client, file.project))
         url, hashes = listing.files.get(file.filename, ("", {}))
-        if not url:
+        digest = strongest(file.hashes)
+        if not url or digest is None:
             return None
-        if _differ(file.hashes, hashes):
-            self._warn(client, file, hashes)
+        said = hashes.get(digest[0], digest[1])
+        if said != digest[1]:
+            self._warn(client, file, said)
             return None
         return beside(url, place.side), listing.named
 
-    def _warn(self, client: Upstream, known: File, stated: Mapping[str, str]) -> None:
-        key = (client.url, known.project, known.filename, str(strongest(stated)))
+    def _warn(self, client: Upstream, known: File, stated: str) -> None:
+        key = (client.url, known.project, known.filename, stated)
         if self._warned.find(key) is None:
             self._warned.put(key, True)
             _log.warning(
@@ -241,6 +251,7 @@ def _listed(client: Upstream, name: NormalizedName) -> _Listing:
     return _Listing(found, named, time.monotonic())
 
 
-def _differ(known: Mapping[str, str], stated: Mapping[str, str]) -> bool:
-    """Whether two statements of a file's digests contradict each other."""
-    return any(stated.get(algorithm, digest) != digest for algorithm, digest in known.items())
+def _can_be_checked(place: Place) -> bool:
+    """Whether another address may give what should lie there: a digest tells, or (of a signature) who checks it."""
+    digests = place.file.core_metadata if place.side == ".metadata" else place.file.hashes
+    return strongest(digests or NO_HASHES) is not None

@@ -193,7 +193,7 @@ class Shelf:
         answer = self.upstream.page(name, etag=etag, modified=modified, of=mirror, on_size=turn.hold)
         if isinstance(answer, FetchedPage):
             stated = parsed(name, answer, turn)
-            project = self._agreed(known.project, stated) if known and len(self.upstream.clients) > 1 else stated
+            project = self._agreed(known, stated) if known and len(self.upstream.clients) > 1 else stated
             self._succeeded()
             if project is stated:
                 self._archive.save(name, answer)
@@ -212,9 +212,12 @@ class Shelf:
         self._archive.drop(name)
         return None
 
-    def _agreed(self, known: Project, stated: Project) -> Project:
+    def _agreed(self, known: Known, stated: Project) -> Project:
         """What is to be believed of what a page states of a project that is known: the very same, mostly."""
-        files = tuple(self.upstream.agreed(known.by_filename.get(file.filename), file) for file in stated.files)
+        before = known.project.by_filename
+        if known.silent:  # what is announced all the same is ours
+            before = {name: replace(file, core_metadata=None) for name, file in before.items()}
+        files = tuple(self.upstream.agreed(before.get(file.filename), file) for file in stated.files)
         return stated if all(map(operator.is_, files, stated.files)) else replace(stated, files=files)
 
     def _from_disk(self, name: NormalizedName, now: float) -> Known | None:
