@@ -4,7 +4,7 @@
 #   VERSION     of pypiserver-lite          NUMPKGS     how many projects are here
 #   PACKAGES    link to all files           SIMPLE      link to all projects
 #   host        the address without scheme and path     secure      whether it begins with https
-#   uploads     whether anybody may upload  login       actions that need a login, if anybody can log in
+#   folders     whether the index has any   uploads     whether anybody may upload  login       actions that need a login, if anybody can log in
 #   fallback    whether other names come from an upstream; mode: "redirect", "proxy" or "cache"
 #   upstreams   addresses of the upstreams  traffic     None, or a dict: requests, received, cached, saved (bytes)
 #   newest      the newest uploads, each with .name, .version and .uploaded (a datetime)
@@ -63,6 +63,8 @@ rebase("layout", title=heading)
   <h2 id="publish">Publish here</h2>
 % if uploads:
   % include("lines", commands=publish)
+% elif not folders:
+  <p>Nothing is published here: this index has no folder of its own.</p>
 % else:
   <p>Uploads are switched off: the server was started without a password file (<code>-P FILE</code>).</p>
 % end

@@ -6,6 +6,7 @@
 #   query   what was searched for
 #   index   the index's name, "/" for the one at the root; index_title, index_description: --title and --description
 #   logo    the picture beside the title
+#   up      from the index's root to the server's, if it is another, where all indexes are listed
 %>
 <!DOCTYPE html>
 <html lang="en">
@@ -22,7 +23,7 @@
 <a class="skip" href="#main">Skip to the page</a>
 <header>
   <div class="bar">
-    <a class="home" href="{{root or "./"}}"><img src="{{logo}}" alt="" height="28">{{index_title}}</a>
+    <a class="home" href="{{root or "./"}}"><img src="{{logo}}" alt="" height="28"{{!' width="28"' if logo == asset("icon.svg") else ""}}>{{index_title}}</a>
     <form action="{{root}}search" role="search">
       <input type="search" name="q" value="{{query}}" placeholder="Search projects" aria-label="Search projects" maxlength="200" autocomplete="off" autocapitalize="none" spellcheck="false">
       <button>Search</button>
@@ -37,6 +38,9 @@
     <a href="{{root}}search">All projects</a>
     <a href="{{root}}simple/">Simple index</a>
     <a href="{{root}}packages/">All files</a>
+% if up:
+    <a href="{{root}}{{up}}">All indexes</a>
+% end
   </div>
 </footer>
 <div class="status" role="status"></div>

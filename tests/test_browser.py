@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import live
 import pytest
 from builders import make_sdist, make_wheel
+from filed import served
 from test_embedding import needs_nginx, nginx
 
 from pypiserver_lite import make_app
@@ -287,3 +288,26 @@ def test_a_form_of_another_site_removes_nothing(browser: Browser, tmp_path: Path
             assert "another site" in visitor.content()
     context.close()
     app.close()
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_pages_of_several_indexes_lead_to_each_other(browser: Browser, tmp_path: Path, look: str) -> None:
+    make_wheel(tmp_path / "prod", "acme-core", "1.0", "Summary: Core")
+    (tmp_path / "look").mkdir()
+    (tmp_path / "look" / "logo.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 90 30"/>')
+    text = (
+        'disable_fallback = true\ntitle = "Acme"\ndescription = "All of it."\ntemplates = "look"\nlogo = "logo.svg"\n'
+    )
+    text += '[index.prod]\npackages = ["prod"]\ntitle = "Production"\n[index."team/dev"]\nbases = ["prod"]\n'
+    with served(tmp_path, text) as app, live.in_thread(app) as server:
+        with looking(browser, server.url, **LOOKS[look]) as page:
+            for path in ("", "prod/", "team/dev/", "team/dev/search?q=core", "team/dev/project/acme-core/"):
+                page.goto(server.url + path)
+                assert findings(page) == [], path
+                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+                assert page.evaluate("document.querySelector('.home img').naturalWidth") > 0
+            page.get_by_role("link", name="All indexes").click()
+            assert page.url == server.url and page.title() == "Acme"
+            page.get_by_role("link", name="team/dev").click()
+            page.get_by_role("link", name="prod", exact=True).click()
+            assert page.url == server.url + "prod/" and page.title() == "Production"

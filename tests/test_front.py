@@ -157,7 +157,11 @@ def test_the_home_page_lists_the_indexes_and_what_each_is_called(client: Client)
     dev = client.get("/team/dev/", Accept="text/html").text
     assert '<a href="../../prod/">prod</a>' in dev and "<h2 id=" in dev and 'id="indexes"' not in dev
     assert "<title>Production</title>" in client.get("/prod/", Accept="text/html").text
-    assert ">Package index</a>" in dev and ">Production</a>" in client.get("/prod/search", Accept="text/html").text
+    assert (
+        ">team/dev</a>" in dev
+        and '<a href="../../">All indexes</a>' in dev
+        and ">Production</a>" in client.get("/prod/search", Accept="text/html").text
+    )
 
 
 def test_programs_read_the_same_as_devpi_says_it(folder: Path) -> None:

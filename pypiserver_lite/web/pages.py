@@ -160,9 +160,9 @@ class HumanPages:
         settings, host = self._site.settings, re.sub(r"^https?://|/.*$", "", address)
         ways, bases = self._site.ways(), settings.bases
         modes = {mode(self._site, way) for way in ways}
-        up = "../" * (len(self._site.name.split("/")) if self._site.name != ROOT else 0)
+        common = self.common("")
         return {
-            **self.common(""),
+            **common,
             "URL": address,
             "VERSION": site.VERSION,
             "NUMPKGS": len(self._site.index.names() if newest is None else newest),
@@ -170,13 +170,14 @@ class HumanPages:
             "SIMPLE": "simple/",
             "host": host,
             "secure": address.startswith("https:"),
-            "uploads": self._site.gate.rules.open or settings.passwords is not None,
+            "folders": bool(settings.packages),
+            "uploads": bool(settings.packages) and (self._site.gate.rules.open or settings.passwords is not None),
             "login": sorted(settings.authenticate) if settings.passwords else [],
             "fallback": bool(ways),
             "mode": next((one for one in ("cache", "proxy") if one in modes), "redirect"),
             "upstreams": [public(way.url) for way in ways],
             "indexes": others,
-            "bases": [(base, f"{up}{'' if base == ROOT else f'{base}/'}" or "./") for base in bases],
+            "bases": [(base, f"{common['up']}{'' if base == ROOT else f'{base}/'}" or "./") for base in bases],
             "traffic": self._site.traffic(),
             "newest": self.overview.newest(NEWEST) if newest is None else newest,
             "install": commands.set_up(address),
@@ -332,7 +333,7 @@ class HumanPages:
 
     def common(self, root: str) -> dict[str, object]:
         """What every page may use: `root` leads to the index's root, `asset` to a file that comes with the pages."""
-        settings = self._site.settings
+        settings, name = self._site.settings, self._site.name
 
         def asset(name: str) -> str:
             return root + self._templates.asset_link(name)
@@ -342,9 +343,10 @@ class HumanPages:
             "query": "",
             "asset": asset,
             "index": self._site.name,
-            "index_title": settings.title or "Package index",
+            "index_title": settings.title or ("Package index" if name == ROOT else name),
             "index_description": settings.description,
             "logo": self._logo if self._pictures else asset(self._logo or "icon.svg"),
+            "up": "" if name == ROOT else "../" * (name.count("/") + 1),
         }
 
     def _security(self, template: str) -> list[tuple[str, str]]:
