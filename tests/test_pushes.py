@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,17 @@ def test_what_is_not_there_is_missing(ends: tuple[Folder, Folder]) -> None:
         Nowhere().take(source.pieces(OURS, "1.0"))
     with pytest.raises(Missing):
         target.pieces(OURS, "1.0")
+
+
+def test_of_many_who_push_at_once_all_find_it_there(make: Make, tmp_path: Path) -> None:
+    dev, prod = tmp_path / "dev", tmp_path / "prod"
+    prod.mkdir()
+    make_wheel(dev, payload=b"x" * 500_000)
+    make_sdist(dev)
+    pieces = make(dev).pieces(OURS, "1.0")
+    targets = [make(prod) for _ in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda at: targets[at % 4].take(pieces), range(16)))
+    assert sorted(found, key=len)[-1] == ("ours-1.0-py3-none-any.whl", "ours-1.0.tar.gz")
+    assert sum(map(len, found)) == 2
+    assert listed(prod) == ["ours-1.0-py3-none-any.whl", "ours-1.0.tar.gz"]

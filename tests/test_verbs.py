@@ -12,6 +12,9 @@ import live
 import pytest
 from builders import listed, make_sdist, make_wheel
 
+from pypiserver_lite.cli.remarks import remarks
+from pypiserver_lite.config import load
+
 FILE = """\
 cache_dir = "cache"
 
@@ -186,3 +189,48 @@ def test_check_fails_where_run_would(folder: Path, text: str, words: tuple[str, 
     for verb in ("check", "run"):
         done = run(folder, verb, "--cache-dir", "cache", *words, *(["-p", "0"] if verb == "run" else []))
         assert done.code == 2 and said in done.said.splitlines()[-1], done
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[index.b]\npackages = "dev"\n', []),
+        (
+            '[index.b]\npackages = ["more", "dev"]\noverwrite = true\n',
+            ["the indexes dev and b share dev and differ in overwrite"],
+        ),
+        (
+            '[index.b]\npackages = "dev"\npasswords = "."\nauthenticate = "."\n',
+            ["the indexes dev and b share dev and differ in passwords, authenticate"],
+        ),
+        ('[index.b.policy]\nmerge = "torch"\n[index.b]\nbases = "dev"\n', ["the index b: 'merge' has no effect"]),
+        ('[index.b.policy]\nmerge = "torch"\n[index.b]\nbases = "dev"\nupstreams = "far"\n', []),
+        (
+            '[index.dev.policy]\nexempt = ["a==1 until 2999-01-01", "b==1 until 2001-01-01"]\n',
+            ["the index dev: the exem"],
+        ),
+    ],
+)
+def test_what_may_not_be_meant_is_said(folder: Path, text: str, said: list[str]) -> None:
+    (folder / "index.toml").write_text(FILE + text)
+    found = list(remarks(load.gather({"config": folder / "index.toml"}, {})))
+    found = [remark.replace(f"{folder}/", "") for remark in found]
+    assert len(found) == len(said) and all(map(str.startswith, found, said)), found
+
+
+def test_settings_of_asking_that_the_upstreams_have_themselves_are_said(folder: Path) -> None:
+    (folder / "index.toml").write_text('packages = "dev"\nupstreams = ["far"]\ncache_ttl = 5\n[upstream.far]\n')
+    (found,) = remarks(load.gather({"config": folder / "index.toml"}, {}))
+    assert found == "--cache-ttl: without effect, is said of each upstream in its table, [upstream.NAME]"
+
+
+def test_verbs_that_are_mistyped_are_known(folder: Path) -> None:
+    for word, verb in {
+        "pussh": "push",
+        "chekc": "check",
+        "conifg": "config",
+        "validate": "check",
+        "promote": "push",
+    }.items():
+        done = run(folder, word)
+        assert done.code == 2 and f"did you mean 'pypiserver-lite {verb}'?" in done.said, done

@@ -41,7 +41,7 @@ def _of_asking(config: Config) -> Iterator[str]:
     index, why = config.index, ""
     idle: tuple[str, ...] = _ASKING
     if index.upstreams is not None:
-        why, idle = "is said of each upstream in its table, [upstream.NAME]", _ASKING[1:]
+        why, idle = "for with 'upstreams' it is said of each, in [upstream.NAME]", _ASKING[1:]
     elif index.disable_fallback:
         why, idle = (
             "for with --disable-fallback this server asks no upstream",
