@@ -333,7 +333,7 @@ class Index:
         return own is not None and (filename is None or filename in own.by_filename)
 
     def _hidden(self, name: NormalizedName, filename: str | None = None) -> Hidden | None:
-        """Which rule hides a file, or the newest one of a project without any; ``None``: none does, or it is not told."""
+        """Which rule hides a file, or the newest of a project without any; ``None``: none does, or it is not told."""
         if not self._tells(name, filename):
             return None
         found = self._why_here(name, filename)

@@ -299,15 +299,18 @@ def test_pages_of_several_indexes_lead_to_each_other(browser: Browser, tmp_path:
         'disable_fallback = true\ntitle = "Acme"\ndescription = "All of it."\ntemplates = "look"\nlogo = "logo.svg"\n'
     )
     text += '[index.prod]\npackages = ["prod"]\ntitle = "Production"\n[index."team/dev"]\nbases = ["prod"]\n'
-    with served(tmp_path, text) as app, live.in_thread(app) as server:
-        with looking(browser, server.url, **LOOKS[look]) as page:
-            for path in ("", "prod/", "team/dev/", "team/dev/search?q=core", "team/dev/project/acme-core/"):
-                page.goto(server.url + path)
-                assert findings(page) == [], path
-                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
-                assert page.evaluate("document.querySelector('.home img').naturalWidth") > 0
-            page.get_by_role("link", name="All indexes").click()
-            assert page.url == server.url and page.title() == "Acme"
-            page.get_by_role("link", name="team/dev").click()
-            page.get_by_role("link", name="prod", exact=True).click()
-            assert page.url == server.url + "prod/" and page.title() == "Production"
+    with (
+        served(tmp_path, text) as app,
+        live.in_thread(app) as server,
+        looking(browser, server.url, **LOOKS[look]) as page,
+    ):
+        for path in ("", "prod/", "team/dev/", "team/dev/search?q=core", "team/dev/project/acme-core/"):
+            page.goto(server.url + path)
+            assert findings(page) == [], path
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+            assert page.evaluate("document.querySelector('.home img').naturalWidth") > 0
+        page.get_by_role("link", name="All indexes").click()
+        assert page.url == server.url and page.title() == "Acme"
+        page.get_by_role("link", name="team/dev").click()
+        page.get_by_role("link", name="prod", exact=True).click()
+        assert page.url == server.url + "prod/" and page.title() == "Production"
