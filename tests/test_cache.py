@@ -17,6 +17,7 @@ import faulty_upstream as faulty
 import live
 import pytest
 
+from pypiserver_lite.errors import NoSpace
 from pypiserver_lite.jobs import warm as tool
 from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.upstream.growing import Followed, Growing
@@ -213,7 +214,7 @@ def test_what_is_being_written_counts(tmp_path: Path) -> None:
         cache.begin("files", key("c"), 500)
     unknown = begin(cache, "c", None)
     unknown.write(bytes(400))
-    with pytest.raises(OSError, match="on their way"):
+    with pytest.raises(NoSpace, match="on their way"):
         unknown.write(b"x")
     unknown.discard()
     growing.write(bytes(600))
@@ -253,7 +254,7 @@ def test_a_file_larger_than_the_bound_is_not_begun_and_one_that_becomes_so_ends_
     growing = begin(cache, "a", None)
     growing.write(bytes(90))
     growing.write(bytes(10))
-    with pytest.raises(OSError, match="--cache-size"):
+    with pytest.raises(NoSpace, match="--cache-size"):
         growing.write(b"x")
     growing.discard()
     assert os.listdir(cache.root / "tmp") == []
@@ -275,7 +276,24 @@ def test_a_disk_without_room_takes_no_download_and_nothing_gives_way_to_an_annou
         for _ in range(20):
             growing.write(bytes(2**20))
     growing.discard()
-    assert here(cache, "a") == ""  # what was of use longest ago had to go first
+    assert here(cache, "a") == "a"  # what would not have been enough did not go in vain
+
+
+def test_what_was_of_use_longest_ago_goes_where_that_makes_room(tmp_path: Path) -> None:
+    def free(folder: Path) -> int:
+        return 64 * 2**20 + 5000 - sum(path.stat().st_size for path in folder.parent.rglob("*") if path.is_file())
+
+    cache = Cache(tmp_path / "c", free=free)
+    for at, name in enumerate("abc"):
+        add(cache, name, bytes(1000))
+        age(cache, name, 1000 - at)
+    growing = begin(cache, "d", 3500)
+    growing.write(bytes(3500))
+    growing.publish()
+    assert here(cache, "abcd") == "cd"
+    with pytest.raises(OSError, match="No space"):
+        begin(cache, "e", 6000)
+    assert here(cache, "abcd") == "cd"
 
 
 def test_deleting_everything_at_any_time_costs_speed_only(tmp_path: Path) -> None:

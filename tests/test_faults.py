@@ -18,13 +18,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import builders
+import faulty_upstream as faulty
 import forms
 import live
 import pytest
+from remotes import FOO, Clock, read
 
 from pypiserver_lite.folder.listing import stamp_of
 from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.folder.store import Folder
+from pypiserver_lite.model import LocalFile
+from pypiserver_lite.upstream.cache import Cache
+from pypiserver_lite.upstream.client import Upstream
+from pypiserver_lite.upstream.source import Remote
 
 MIB = 2**20
 
@@ -266,6 +272,32 @@ def test_a_full_disk_under_the_cache_makes_nothing_but_slower(disk: Mount, packa
         assert forms.post(server, BIG).status == 200
         assert len(digests(server, "big")) == 1
         quiet(server)
+
+
+def test_a_disk_that_has_less_room_than_it_says_keeps_what_was_of_use_last(disk: Mount) -> None:
+    place, clock = disk("cache", 4), Clock()
+    with faulty.upstream() as upstream:
+        files = {f"foo-{number}.tar.gz": os.urandom(1_100_000) for number in range(5)}
+        for filename, data in files.items():
+            upstream.add("foo", filename, data)
+        cache = Cache(place / "c", clock=clock, free=lambda folder: 2**40)  # as with a user's quota
+        remote = Remote(Upstream(upstream.url), mode="cache", cache=cache, clock=clock)
+
+        def kept() -> list[str]:
+            for filename, data in files.items():
+                assert read(remote.open(FOO, filename)) == data
+                clock.ahead += 60.0
+            return [name for name in files if isinstance(remote.open(FOO, name), LocalFile)]
+
+        assert kept() == ["foo-2.tar.gz", "foo-3.tar.gz", "foo-4.tar.gz"]
+        ballast = os.open(place, os.O_TMPFILE | os.O_WRONLY)
+        os.write(ballast, bytes(MIB))  # somebody else's
+        upstream.add("foo", "foo-9.tar.gz", data := os.urandom(3_500_000))
+        clock.ahead += 3600.0
+        before = cache.usage().kinds["files"]
+        assert read(remote.open(FOO, "foo-9.tar.gz")) == data
+        assert cache.usage().kinds["files"] == before  # what would not have been enough
+        os.close(ballast)
 
 
 def test_a_read_only_folder_is_told_and_still_read(disk: Mount) -> None:

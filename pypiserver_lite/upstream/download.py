@@ -17,6 +17,7 @@ from .growing import Growing
 from .mirrors import Mirrors
 from .places import Place, strongest
 from .replies import Transfer
+from .window import Window
 
 _PAUSES = (0.0, 0.2, 1.0, 2.0)
 _PART = 2**20  # bytes that give all tries back, or a tenth of the file: less may come now and then for ever
@@ -167,8 +168,10 @@ class Download(Arriving):
 
     Made when the upstream has begun to answer, so that its refusal is the
     asker's answer and not a broken connection. What is in `growing` already is
-    taken for the beginning, which the check has to confirm by a digest. `start`
-    lets it run in a thread of its own; `ended` is called when it is over.
+    taken for the beginning, which the check has to confirm by a digest. When
+    the disk takes no more, those who read it get the rest all the same. `start`
+    lets it run in a thread of its own; `ended` is called when it is over, or
+    nobody else can have it.
     """
 
     def __init__(self, fetch: Fetch, growing: Growing, ended: Callable[[], object]) -> None:
@@ -176,6 +179,7 @@ class Download(Arriving):
         self._claimed = False
         self._fetch, self._check = fetch, fetch.check
         self._growing = growing
+        self._window: Window | None = None
         self._ended = ended
 
     def start(self) -> None:
@@ -192,14 +196,14 @@ class Download(Arriving):
         try:
             self._take_up(self._growing.size)
             for data in self._fetch.pieces():
-                self._growing.write(data)
+                self._take(data)
                 self.advance(self._check.seen if self._check.short else self._check.seen - len(data))
             self._check.finish()
             error = None
         except (Unavailable, Missing) as raised:
             error = raised
         except OSError as raised:
-            _log.warning("the cache folder cannot be written to: %s", raised.strerror)
+            _log.warning("the cache folder cannot be read: %s", raised.strerror)
             error = NoSpace("the disk of the cache is full or broken")
         finally:
             self._end(error)
@@ -213,8 +217,20 @@ class Download(Arriving):
             self._check.update(data)
             self.advance(self._check.seen)
 
+    def _take(self, data: bytes) -> None:
+        if self._window is None:
+            try:
+                self._growing.write(data)
+                return
+            except OSError as error:
+                _log.warning("the cache cannot take the rest of a file (%s); it is passed through", error.strerror)
+            self._window = self._file = Window(self._growing, self._check.seen - len(data))
+            self._growing.discard()
+            self._ended()
+        self._window.write(data)
+
     def _end(self, error: Unavailable | Missing | None) -> None:
-        right = error is None and self._check.certain
+        right = error is None and self._check.certain and self._window is None
         try:
             # Before the last piece is handed out: who has the whole file finds it kept.
             if right:
@@ -224,11 +240,12 @@ class Download(Arriving):
         finally:
             if error is None:
                 self.advance(self._check.seen, whole=True)
-            self._ended()
+            if self._window is None:
+                self._ended()
         if error is not None:
             # Last, so that whoever asks again when told does not meet this one.
             self._failed(error)
-        elif not right:
+        elif not self._check.certain:
             _log.info("a file without digest and length was passed on and not kept")
 
     def _failed(self, error: Unavailable | Missing) -> None:

@@ -9,6 +9,7 @@ import weakref
 from pathlib import Path
 
 from .. import disk
+from ..errors import NoSpace
 from .room import HALF, PART, STEP, Room
 
 _CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -68,15 +69,25 @@ class Growing(Opened):
             self._reserved = size
 
     def write(self, data: bytes) -> None:
-        """Append bytes. Raises OSError when the disk refuses, or the file becomes larger than the cache may be."""
+        """Append bytes. Raises OSError when the disk refuses, NoSpace for a file that is larger than a cache may be."""
         self.size += len(data)
-        self.reserve(self.size)
+        try:
+            self.reserve(self.size)
+        except OSError as error:
+            raise NoSpace(f"a file of the upstream cannot be taken: {error.strerror}") from error
         if self.size > self._allowed:
             self._room.make_room(len(data))
             self._allowed = self.size + STEP
-        view = memoryview(data)
+        view, asked = memoryview(data), False
         while view:
-            view = view[os.write(self._handle, view) :]
+            try:
+                view = view[os.write(self._handle, view) :]
+            except OSError as error:
+                # Now that it has to be, there is a place for all that is known to come.
+                if asked or not self._room.make_way(error, self._reserved - self.size + len(view)):
+                    self._room.pause(error)
+                    raise
+                asked = True
         self._room.account(len(data))  # now that it lies there, and is counted with the rest
 
     def publish(self) -> None:

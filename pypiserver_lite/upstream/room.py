@@ -31,6 +31,7 @@ STEP = 16 * 2**20
 
 _ROOM_TO_LEAVE = 64 * 2**20
 _HALF_AGE = 7 * 86400.0  # seconds
+_PAUSE = 60.0  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -85,6 +86,7 @@ class Room:
         self._lock = threading.Lock()
         self._step = max(limit // 20, 1) if limit is not None else None
         self._added = self._reserved = 0
+        self._refused: tuple[OSError | None, float] = None, 0.0
         self._warned = False
         try:
             self.partial()
@@ -133,7 +135,10 @@ class Room:
             self._reserved -= size
 
     def announce(self, size: int) -> None:
-        """A file of so many bytes shall come. Raises OSError if the disk can never hold it."""
+        """A file of so many bytes shall come. Raises OSError if the disk cannot, or refused another just now."""
+        refused, since = self._refused
+        if refused is not None and abs(self._clock() - since) < _PAUSE:
+            raise OSError(refused.errno, refused.strerror)
         # Little gives way to what is merely announced, but what never can come need not begin.
         self.make_room(min(size, STEP))
         short = self._short(size)
@@ -143,11 +148,25 @@ class Room:
     def make_room(self, size: int) -> None:
         """Let the least recently used give way to `size` more bytes. Raises OSError if the disk stays too full."""
         short = self._short(size)
-        if short > 0:
-            here = self.usage().size + sum(length for _, length, _ in self._written())
-            self.trim(max(here - short, 0))
-            if self._short(size) > 0:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if short > 0 and not (self._give(short) and self._short(size) <= 0):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def make_way(self, error: OSError, size: int) -> bool:
+        """The same where the disk refuses `size` bytes that it seems to have (a quota); whether so many could go."""
+        return error.errno in (errno.ENOSPC, errno.EDQUOT) and self._give(size)
+
+    def pause(self, error: OSError) -> None:
+        """The disk refuses what it seems to have room for: no file is begun for a while."""
+        self._refused = error, self._clock()
+
+    def _give(self, size: int) -> bool:
+        """Let the least recently used go until `size` bytes have. Where all is less, none goes: false."""
+        here, written = self.usage().size, list(self._written())
+        halves = sum(length for _, length, path in written if path.endswith(HALF) and _is_abandoned(path))
+        if here + halves < size:
+            return False
+        self.trim(here + sum(length for _, length, _ in written) - size)
+        return True
 
     def _short(self, size: int) -> int:
         """Bytes that the disk has too few for `size` more; some are left to others."""
@@ -197,7 +216,7 @@ class Room:
                     try:
                         if not path.endswith(HALF):
                             Path(path).unlink(missing_ok=True)
-                        elif not _remove_abandoned(path):
+                        elif not _is_abandoned(path, remove=True):
                             continue
                     except PermissionError as error:  # on Windows, because somebody reads it
                         self.failed(error)
@@ -233,11 +252,11 @@ class Room:
         patience = {PART: -math.inf if disk.LOCKS else 3600.0, HALF: _HALF_AGE}
         for changed, _, path in self._written():
             if time.time() - changed > patience.get(os.path.splitext(path)[1], math.inf):
-                _remove_abandoned(path)
+                _is_abandoned(path, remove=True)
 
 
-def _remove_abandoned(path: str) -> bool:
-    """Remove a half written file unless somebody writes it; whether it is gone."""
+def _is_abandoned(path: str, *, remove: bool = False) -> bool:
+    """Whether nobody writes a half written file any more; then it may be removed at once."""
     try:
         handle = os.open(path, disk.READ)
     except FileNotFoundError:
@@ -245,7 +264,8 @@ def _remove_abandoned(path: str) -> bool:
     try:
         if disk.try_lock(handle) is False:
             return False
-        Path(path).unlink(missing_ok=True)
+        if remove:
+            Path(path).unlink(missing_ok=True)
         return True
     finally:
         os.close(handle)
