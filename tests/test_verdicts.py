@@ -131,6 +131,14 @@ def test_an_upload_time_that_cannot_be_counts_from_when_a_file_was_first_seen() 
     assert rule(rules, a_file(uploaded=None), Known((NOW + DAY).timestamp())) == "until"
 
 
+def test_a_file_is_shown_when_it_is_said_to_be() -> None:
+    file = a_file(uploaded=NOW - 7 * DAY + timedelta(seconds=1))
+    rules = policy(cooldown="7d")
+    verdict = rules.verdict(file, NOW.timestamp())
+    assert verdict is not None and verdict.reason.endswith("shown from 2026-10-01 12:01 UTC on")
+    assert rule(rules, file, now=NOW + timedelta(minutes=1)) is None
+
+
 @pytest.mark.parametrize(
     ("lines", "allowed", "shown"),
     [
@@ -144,6 +152,7 @@ def test_an_upload_time_that_cannot_be_counts_from_when_a_file_was_first_seen() 
         (["License-Expression: MIT AND", "License: MIT"], ["MIT"], False),  # none that can be read
         (["License-Expression: GPL-3.0-only", "License: MIT"], ["MIT"], False),
         (["License: MIT License"], ["MIT"], True),
+        (["License-Expression: Apache-2.0"], ["Apache License 2.0"], True),
         (["License: Apache License, Version 2.0"], ["Apache-2.0"], True),
         (["License: GPL-3.0-only", "Classifier: License :: OSI Approved :: MIT License"], ["MIT"], False),
         (["License: see LICENSE", "Classifier: License :: OSI Approved :: MIT License"], ["MIT"], True),

@@ -20,7 +20,7 @@ _PLATFORM = re.compile(r"[a-z0-9_.]{1,60}", re.ASCII)
 _OLD_LINUX = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5): "manylinux1"}
 _NAMED = {name: version for version, name in _OLD_LINUX.items()}
 # Those that what is built for elder ones runs on.
-_LINUX = re.compile(r"(manylinux|musllinux)_([0-9]{1,2})_([0-9]{1,3})_([a-z0-9_]+)", re.ASCII)
+_LINUX = re.compile(r"(manylinux|musllinux)_([0-9])_([0-9]{1,2})_([a-z0-9_]+)", re.ASCII)
 _OLD = re.compile(r"(manylinux1|manylinux2010|manylinux2014)_([a-z0-9_]+)", re.ASCII)
 _MAC = re.compile(r"macosx_([0-9]{1,2})_([0-9]{1,2})_(x86_64|arm64)", re.ASCII)
 
@@ -34,23 +34,26 @@ class Target:
 
     python: str | None
     platform: str | None
-    _takes: frozenset[Tag] = field(init=False, repr=False, compare=False)
+    _platforms: frozenset[str] = field(init=False, repr=False, compare=False)
+    _pythons: frozenset[tuple[str, str]] = field(init=False, repr=False, compare=False)
+    """What its tags say of interpreter and ABI, whatever platform they are for."""
 
     def __post_init__(self) -> None:
         if self.python is not None and not _PYTHON.fullmatch(self.python):
             raise Invalid(f"{self.python[:20]!r} is no version of Python such as 3.12 (3.13t: free-threaded)")
         if self.platform is not None and not _PLATFORM.fullmatch(self.platform):
             raise Invalid(f"{self.platform[:20]!r} is no platform such as win_amd64 or manylinux_2_28_x86_64")
-        object.__setattr__(self, "_takes", frozenset(self._tags()))
+        platforms = () if self.platform is None else _platforms(self.platform)
+        object.__setattr__(self, "_platforms", frozenset(platforms))
+        object.__setattr__(self, "_pythons", frozenset((tag.interpreter, tag.abi) for tag in self._tags()))
 
     def _tags(self) -> Iterator[Tag]:
         if self.python is None:
             return
         version, free = self._version()[:2], self.python.endswith("t")
-        platforms = ["any"] if self.platform is None else list(_platforms(self.platform))
         abis = [f"cp{version[0]}{version[1]}t"] if free else None
-        yield from tags.cpython_tags(version, abis=abis, platforms=platforms)
-        yield from tags.compatible_tags(version, f"cp{version[0]}{version[1]}", platforms)
+        yield from tags.cpython_tags(version, abis=abis, platforms=["any"])
+        yield from tags.compatible_tags(version, f"cp{version[0]}{version[1]}", ["any"])
 
     def _version(self) -> tuple[int, ...]:
         match = _PYTHON.fullmatch(self.python or "")
@@ -79,21 +82,14 @@ class Target:
             its = parse_wheel_filename(file.filename)[3]
         except ValueError:
             return "its name is not that of a wheel"
-        fitting = {tag for tag in its if self._fits_platform(tag)}
+        fitting = {
+            tag for tag in its if self.platform is None or tag.platform == "any" or tag.platform in self._platforms
+        }
         if not fitting:
             return f"it is for {_listed(tag.platform for tag in its)}"
-        if self.python is not None and not any(self._fits_python(tag) for tag in fitting):
+        if self.python is not None and not any((tag.interpreter, tag.abi) in self._pythons for tag in fitting):
             return f"it is for {_listed(f'{tag.interpreter}-{tag.abi}' for tag in fitting)}"
         return None
-
-    def _fits_platform(self, tag: Tag) -> bool:
-        return self.platform is None or tag.platform == "any" or tag.platform in set(_platforms(self.platform))
-
-    def _fits_python(self, tag: Tag) -> bool:
-        if tag in self._takes:
-            return True
-        # Whatever platform it is for, that is not asked, or was looked at already.
-        return any((tag.interpreter, tag.abi) == (other.interpreter, other.abi) for other in self._takes)
 
 
 def _platforms(platform: str) -> Iterator[str]:

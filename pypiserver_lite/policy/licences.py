@@ -123,7 +123,7 @@ class Allowed:
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._texts = {_plain(text) for text in texts}
-        self._expressions = {expression for text in texts if (expression := _canonical(text))}
+        self._expressions = {expression for text in texts if (expression := _spdx(text))}
 
     def refuses(self, said: Said | None) -> str | None:
         """Why a release that says this is not allowed, as the rest of a sentence; ``None`` if it is."""

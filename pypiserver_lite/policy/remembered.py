@@ -22,7 +22,7 @@ from ..kept import start
 from ..model import File
 from .licences import Said
 
-_MOST = 200_000  # rows; those used longest ago go first
+_MOST = 1_000_000  # rows of some fifty bytes; those used longest ago go first, and their files count as new
 _MOST_AT_HAND = 50_000
 _PORTION = 500  # rows that are read at once
 _DELAY = 0.2  # seconds for which rows are gathered before they are written

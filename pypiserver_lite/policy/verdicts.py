@@ -166,7 +166,7 @@ class ProjectRules:
             yield Verdict(rule="until", reason=f"{came}, which is after {_shown(rules.until)}")
         cooldown = rules.settings.cooldown
         if cooldown is not None and now < moment + cooldown:
-            yield Verdict(rule="cooldown", reason=f"{came}, shown from {_shown(moment + cooldown)} on")
+            yield Verdict(rule="cooldown", reason=f"{came}, shown from {_shown(_minute(moment + cooldown))} on")
 
     def licence(self, said: Said | None) -> Iterator[Verdict]:
         """Why a file of a release that says this of its licence is hidden."""
@@ -210,8 +210,13 @@ def _end(choice: Choice) -> float:
     return math.inf if choice.until is None else choice.until.timestamp()
 
 
+def _minute(moment: float) -> float:
+    """The whole minute that is not before a moment: what is said to be shown then is."""
+    return math.ceil(moment / 60) * 60
+
+
 def _shown(moment: float) -> str:
     try:
-        return f"{datetime.fromtimestamp(math.ceil(moment), timezone.utc):%Y-%m-%d %H:%M} UTC"
+        return f"{datetime.fromtimestamp(moment, timezone.utc):%Y-%m-%d %H:%M} UTC"
     except (ValueError, OverflowError, OSError):
         return "in a year that no calendar has"
