@@ -39,6 +39,7 @@ _STARTED = time.time()
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG})
 """What the system says of a path where there is nothing to be read; anything else means that nobody can say."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _LEFTOVER_AGE = 60.0
 _LOCK_PATIENCE = 10.0
 
@@ -63,6 +64,10 @@ def _spelled(segment: str) -> bool:
         return False
 
 
+def _unseen(folder: Path) -> Path:
+    return folder / f"{STAGED_PREFIX}{os.getpid()}-{secrets.token_hex(8)}.tmp"
+
+
 class Staged:
     """A new file under a temporary name in `folder`, with the rights `mode` as the umask has them, to be published or
     discarded.
@@ -72,7 +77,7 @@ class Staged:
     """
 
     def __init__(self, folder: Path, *, mode: int = 0o666) -> None:
-        self.path = folder / f"{STAGED_PREFIX}{os.getpid()}-{secrets.token_hex(8)}.tmp"
+        self.path = _unseen(folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         # 0o666: a web server beside us may send the file.
         self._handle = os.open(self.path, flags, mode)
@@ -143,6 +148,32 @@ def place(staged: Path, final: Path, *, overwrite: bool) -> None:
             staged.rename(final)
         return
     staged.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise PermissionError if the system says that no name in a folder can be changed."""
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def set_aside(final: Path) -> Path | None:
+    """Take a file's name away; where it lies then, as what `sweep` removes. ``None``: it was not there, or is gone.
+
+    Raises OSError.
+    """
+    aside = _unseen(final.parent)
+    try:
+        if stat.S_ISDIR(final.lstat().st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(final))
+        final.rename(aside)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        final.unlink(missing_ok=True)  # that needs no room, and makes some
+        return None
+    return aside
 
 
 def sync_folder(folder: Path) -> None:
@@ -335,7 +366,7 @@ def _runs(pid: int) -> bool:
 
 def translate(error: OSError) -> Unavailable:
     """What a failing disk means for whoever asked; the text holds no path."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in _FULL:
         return NoSpace("the disk of the packages folder is full; nothing was stored")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return ReadOnly("the packages folder cannot be written to")

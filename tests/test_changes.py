@@ -10,11 +10,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from builders import listed, make_wheel
-from folders import Clock, Make, only, posix
+from builders import listed, make_sdist, make_wheel
+from folders import Clock, Make, only, posix, project_in
 from source_contract import OURS, read, staged
+from test_faults import Mount, disk, mount  # noqa: F401 - a fixture
 
-from pypiserver_lite.errors import Conflict, Invalid, Missing
+from pypiserver_lite.errors import Conflict, Invalid, Missing, PypiServerLiteError, ReadOnly
 
 
 def test_a_refused_upload_leaves_no_trace(make: Make, tmp_path: Path) -> None:  # R5
@@ -126,7 +127,56 @@ def test_removing_takes_links_and_shadowed_copies_and_never_a_target(make: Make,
     assert folder.remove(OURS, "1.0") == (path.name, "ours-1.0.tar.gz")
     assert folder.project(OURS) is None
     assert kept.read_bytes() == b"kept"
-    assert listed(two) == []
+    assert os.listdir(two) == [".pypiserver-lite"]
+
+
+def all_in(*roots: Path) -> dict[str, bytes]:
+    """What lies below some folders, but for the record of names."""
+    files = [path for root in roots for path in root.rglob("*") if path.is_file() and path.parent.name[0] != "."]
+    return {str(path): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("way", ["another spelling", "the same name", "removal"])
+def test_a_change_that_fails_in_the_middle_is_taken_back(make: Make, tmp_path: Path, way: str) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    make_sdist(one, filename="Ours-1.0.tar.gz")
+    for name in ("ours-1.0.tar.gz", "ours-1.0.0.tar.gz")[way != "the same name" :]:
+        make_sdist(two, filename=name)
+    (two / "ours-1.0.0.tar.gz.asc" / "in the way").mkdir(parents=True)
+    (two / "ours-1.0.tar.gz.yanked").write_text("bad")
+    folder = make(one, two)
+    before, files = all_in(one, two), project_in(folder).files
+    new = make_sdist(tmp_path / "new", "ours", "1.0", "Summary: changed")
+    with pytest.raises(PypiServerLiteError):
+        if way == "removal":
+            folder.remove(OURS, "1.0")
+        else:
+            folder.add(staged(folder, new, signature=b"signed"), overwrite=True)
+    assert all_in(one, two) == before
+    assert project_in(folder).files == project_in(make(one, two)).files == files
+
+
+def test_a_change_of_a_release_that_lies_partly_on_a_read_only_disk_changes_nothing(
+    make: Make,
+    disk: Mount,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    one, two = tmp_path / "one", disk("two", 4)
+    make_wheel(one)
+    make_wheel(two, body="other")
+    make_sdist(two, filename="Ours-1.0.tar.gz")
+    mount(two, "-o", "remount,ro")
+    folder = make(one, two)
+    before, files = all_in(one, two), project_in(folder).files
+    new = make_sdist(tmp_path / "new", "ours", "1.0", "Summary: changed")
+    for change in (
+        lambda: folder.add(staged(folder, new), overwrite=True),
+        lambda: folder.remove(OURS, "1.0"),
+        lambda: folder.yank(OURS, "1.0", "bad"),
+    ):
+        with pytest.raises(ReadOnly):
+            change()
+        assert all_in(one, two) == before and project_in(folder).files == files
 
 
 @posix

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hmac
-import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,10 +17,9 @@ from ..model import FileState, Upload
 from . import facts
 from .listing import SIDES, Entry
 from .memory import Reader
+from .moves import moving, remove_if_possible
 from .projects import REASON_LIMIT, Projects
 from .snapshot import Snapshot
-
-_log = logging.getLogger(__name__)
 
 
 class Changes:
@@ -66,27 +64,34 @@ class Changes:
                 self._publish(upload, body, final, sides, overwrite=overwrite)
             except FileExistsError:
                 return self._lost_race(upload, folder)
-        disk.sync_folder(folder)
         return True
 
     def _publish(self, upload: Upload, body: Path, final: Path, sides: dict[str, Path], *, overwrite: bool) -> None:
         """Put sides and body in place, and away what they replace. Raises Conflict, FileExistsError."""
-        with ExitStack() as stack:
+        with ExitStack() as stack, moving(self._snapshot) as moves:
             # The first root is what all uploads have in common: of two spellings, one process sees the other's.
-            for place in dict.fromkeys((Path(self._snapshot.first_root()), final.parent)):
-                stack.enter_context(disk.exclusive(place))
-            rivals = self.rivals(upload.filename, upload.project, final.parent)
+            moves.hold(final.parent)
+            rivals, replaces = self.rivals(upload.filename, upload.project, final.parent), os.path.lexists(final)
             if rivals and not overwrite:
                 raise Conflict(
                     f"{rivals[0][1]} is that part of {upload.project} {upload.version} already, and a release does not "
                     "change; give it a new version and build it again"
                 )
+            if replaces and not overwrite:
+                raise FileExistsError(final.name)
             # A yank outlives the replacement of a file: taking it back is a decision of its own.
-            marks = [Path(folder, f"{name}.yanked") for folder, name in rivals if not os.path.lexists(final)]
+            marks = [Path(folder, f"{name}.yanked") for folder, name in rivals if not replaces]
             for mark in filter(Path.is_file, marks[:1]):
                 sides[".yanked"] = stack.enter_context(disk.copy(mark, final.parent)).path
-            self._place(body, final, sides, overwrite=overwrite)
-            self.apply(_with_sides(rivals))
+            # Sides first; what lies there of an earlier file of this name is out of date.
+            stays = {".yanked"} - sides.keys() if replaces else set()
+            new: dict[Entry, Path | None] = {
+                (str(final.parent), f"{final.name}{side}"): sides.get(side) for side in SIDES if side not in stays
+            }
+            new[str(final.parent), final.name] = body
+            gone = self._gone(rivals)
+            # The release is on its page at every moment.
+            moves.make(gone | new if replaces else new | gone, overwrite=replaces)
 
     def rivals(self, filename: str, project: NormalizedName, folder: Path) -> list[Entry]:
         """The files under other names that are the same part of the same release (PEP 503, 440)."""
@@ -102,42 +107,6 @@ class Changes:
             and dists.part_of_release(entry[1], project) == part
             and self._projects.look(entry) is not None
         )
-
-    def _place(self, body: Path, final: Path, sides: dict[str, Path], *, overwrite: bool) -> None:
-        """Sides first, then the body; what lies there of an earlier file of this name is out of date."""
-        replaces = os.path.lexists(final)
-        stale = [side for side in SIDES if side not in sides and not (replaces and side == ".yanked")]
-        with self._snapshot.changing(str(final.parent)) as changes:
-            if not overwrite and replaces:
-                raise FileExistsError(final.name)
-            for side in stale:
-                remove_if_possible(Path(f"{final}{side}"))
-                changes[final.name + side] = False
-            placed = []
-            try:
-                for side, staged in sides.items():
-                    disk.place(staged, Path(f"{final}{side}"), overwrite=True)
-                    placed.append(side)
-                    changes[final.name + side] = True
-                disk.place(body, final, overwrite=overwrite)
-            except OSError:
-                for side in placed:
-                    remove_if_possible(Path(f"{final}{side}"))
-                    changes[final.name + side] = False
-                raise
-            changes[final.name] = True
-
-    def apply(self, parts: Mapping[Entry, Path | None]) -> None:
-        """Give staged files these names, one after the other, and remove what has the names of ``None``; durable."""
-        for folder in dict.fromkeys(folder for folder, _ in parts):
-            with disk.exclusive(Path(folder)), self._snapshot.changing(folder) as changes:
-                for name, staged in [(name, staged) for (place, name), staged in parts.items() if place == folder]:
-                    if staged is None:
-                        Path(folder, name).unlink(missing_ok=True)
-                    else:
-                        disk.place(staged, Path(folder, name), overwrite=True)
-                    changes[name] = staged is not None
-            disk.sync_folder(Path(folder))
 
     def _lost_race(self, upload: Upload, folder: Path) -> bool:
         """Somebody else published this name first: fine if with the same bytes."""
@@ -165,7 +134,8 @@ class Changes:
         with ExitStack() as stack:
             sides = _stage_sides(stack, Path(folder), upload)
             new = {side: staged for side, staged in sides.items() if not os.path.lexists(Path(folder, name + side))}
-            self.apply({(folder, name + side): staged for side, staged in new.items()})
+            with moving(self._snapshot) as moves:
+                moves.make({(folder, name + side): staged for side, staged in new.items()})
 
     def _remember(self, upload: Upload, body: Path, final: Path) -> None:
         """What is known about the bytes need not be read again by the first who asks for the page."""
@@ -181,7 +151,8 @@ class Changes:
         """Remove a release; see `Folder.remove`."""
         entries = self.release(name, version)
         try:
-            self.apply(_with_sides(entries))
+            with moving(self._snapshot) as moves:
+                moves.make(self._gone(entries))
         except OSError as error:
             raise disk.translate(error) from error
         return tuple(sorted({entry[1] for entry in entries}))
@@ -198,10 +169,17 @@ class Changes:
                 marks: dict[Entry, Path | None] = {(folder, f"{filename}.yanked"): None for folder, filename in entries}
                 for mark in marks if reason is not None else ():
                     marks[mark] = stack.enter_context(disk.staged(Path(mark[0]), [text])).path
-                self.apply(marks)
+                with moving(self._snapshot) as moves:
+                    moves.make(marks)
         except OSError as error:
             raise disk.translate(error) from error
         return tuple(sorted(entry[1] for entry in entries))
+
+    def _gone(self, entries: Sequence[Entry]) -> dict[Entry, Path | None]:
+        """Files and what belongs to them, to be removed; copies that others win over first, or they would be seen."""
+        # The file first: a mark that went before it would un-yank it for a moment.
+        last_first = reversed(self._snapshot.ranked(entries))
+        return {(folder, name + side): None for folder, name in last_first for side in ("", *SIDES)}
 
     def check(self, name: NormalizedName) -> None:
         """Raise Unavailable if the project may have files that nobody can look at now."""
@@ -227,12 +205,6 @@ def _taken(filename: str) -> Conflict:
     return Conflict(f"{filename} already exists with other content; give the release a new version and build it again")
 
 
-def _with_sides(entries: Iterable[Entry]) -> dict[Entry, Path | None]:
-    """Files and what belongs to them, to be removed."""
-    # The file first: a mark that went before it would un-yank it for a moment.
-    return {(folder, name + side): None for folder, name in entries for side in ("", *SIDES)}
-
-
 def _stage_sides(stack: ExitStack, folder: Path, upload: Upload) -> dict[str, Path]:
     """Side files of an upload, staged and durable: nothing but renames is left to do."""
     sides: dict[str, Path] = {}
@@ -240,11 +212,3 @@ def _stage_sides(stack: ExitStack, folder: Path, upload: Upload) -> dict[str, Pa
         if data is not None:
             sides[side] = stack.enter_context(disk.staged(folder, [data])).path
     return sides
-
-
-def remove_if_possible(path: Path) -> None:
-    """Remove a file that is in nobody's way; what fails is a line of the log."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        _log.warning("%a could not be removed: %s", path.name, error.strerror)

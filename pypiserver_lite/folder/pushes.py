@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
@@ -13,10 +13,11 @@ from packaging.utils import NormalizedName
 from .. import digests, disk
 from ..errors import Conflict, DiskFailed
 from ..model import FileState, Piece
-from .changes import Changes, remove_if_possible
+from .changes import Changes
 from .facts import opened, read
 from .listing import SIDES, Entry
 from .memory import Reader
+from .moves import moving
 from .projects import Projects
 from .snapshot import Snapshot
 
@@ -65,8 +66,7 @@ class Pushes:
         self._places(pieces, root)  # what cannot be need not be copied first
         with ExitStack() as stack:
             copies = {piece: self._copy(stack, piece, root) for piece in pieces}
-            # The first root is what all uploads have in common.
-            stack.enter_context(disk.exclusive(root))
+            moves = stack.enter_context(moving(self._snapshot))
             self._snapshot.look()
             places = self._places(pieces, root)
             parts: dict[Entry, Path | None] = {}
@@ -78,9 +78,7 @@ class Pushes:
                         parts[folder, final.name] = staged  # of another file that had this name, nothing stays
                 if there is None:
                     parts[folder, piece.filename] = copies[piece][""]
-            # Marks on files elsewhere first: they are not taken back.
-            self._changes.apply({entry: staged for entry, staged in parts.items() if entry[0] != str(root)})
-            self._publish(root, {name: staged for (folder, name), staged in parts.items() if folder == str(root)})
+            moves.make(parts)
         new = [piece for piece in pieces if places[piece] is None]
         self._remember(new, root)
         return tuple(piece.filename for piece in new)
@@ -130,25 +128,6 @@ class Pushes:
         if sha256 not in (None, digester.hexdigests()["sha256"]):
             raise DiskFailed(f"{name} has other bytes than when it was read before, without any sign of a change")
         return copy
-
-    def _publish(self, root: Path, parts: Mapping[str, Path | None]) -> None:
-        """Give copies their names, and sides that are ``None`` none. All, or none that was not there before."""
-        placed: list[str] = []
-        with self._snapshot.changing(str(root)) as changes:
-            try:
-                for name, staged in parts.items():
-                    if staged is None:
-                        Path(root, name).unlink(missing_ok=True)
-                    else:
-                        disk.place(staged, Path(root, name), overwrite=name.endswith(SIDES))
-                        placed.append(name)
-                    changes[name] = staged is not None
-                disk.sync_folder(root)
-            except BaseException:
-                for name in reversed(placed):
-                    remove_if_possible(Path(root, name))
-                    changes[name] = False
-                raise
 
     def _remember(self, pieces: Iterable[Piece], root: Path) -> None:
         """What is known of the bytes need not be read again by the first who asks for the page."""

@@ -154,17 +154,20 @@ class Snapshot:
                 return listing.real, filename
         return next((e for e in self.listed(self.projects.get(name, ())) if e[1] == filename), None)
 
+    def ranked(self, entries: Iterable[Entry]) -> list[Entry]:
+        """All of them, those of a folder that wins first; sorted within each folder."""
+        ranked, folders = sorted(entries), self.folders
+        if len(folders) > 1:
+            ranked.sort(key=lambda entry: folders[entry[0]].order if entry[0] in folders else (len(folders),))
+        return ranked
+
     def listed(self, entries: tuple[Entry, ...]) -> Iterable[Entry]:
         """One entry for each file name, that of the folder which wins; sorted within each folder."""
         if len(entries) == 1:
             return entries
         # Here, not where the entries are found: of a hundred thousand files, few are asked for soon.
-        ranked, folders = sorted(entries), self.folders
-        if len(folders) == 1:
-            return ranked
-        ranked.sort(key=lambda entry: folders[entry[0]].order if entry[0] in folders else (len(folders),))
         winners: dict[str, Entry] = {}
-        for entry in ranked:
+        for entry in self.ranked(entries):
             winners.setdefault(entry[1], entry)
         return winners.values()
 
