@@ -86,6 +86,7 @@ def test_a_push_is_for_who_may_publish_there(server: live.Server, folder: Path) 
     answer = push(server, KIM)  # who has no password for the index that it comes from: downloads are open
     assert (answer.status, answer.text.strip()) == (200, "pushed ours-1.0-py3-none-any.whl, ours-1.0.tar.gz to prod")
     assert digests(server, "prod") == digests(server, "dev")
+    assert f", as {folder / 'index.toml'} says" in server.log()
     assert push(server, KIM).text.strip() == "prod has ours-1.0-py3-none-any.whl, ours-1.0.tar.gz already"
     line = "kim pushed ours-1.0-py3-none-any.whl, ours-1.0.tar.gz from dev to prod"
     assert server.log().count(line) == 2

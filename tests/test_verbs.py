@@ -221,7 +221,7 @@ def test_what_may_not_be_meant_is_said(folder: Path, text: str, said: list[str])
 def test_settings_of_asking_that_the_upstreams_have_themselves_are_said(folder: Path) -> None:
     (folder / "index.toml").write_text('packages = "dev"\nupstreams = ["far"]\ncache_ttl = 5\n[upstream.far]\n')
     (found,) = remarks(load.gather({"config": folder / "index.toml"}, {}))
-    assert found == "--cache-ttl: without effect, is said of each upstream in its table, [upstream.NAME]"
+    assert found == "--cache-ttl: without effect, for with 'upstreams' it is said of each, in [upstream.NAME]"
 
 
 def test_verbs_that_are_mistyped_are_known(folder: Path) -> None:

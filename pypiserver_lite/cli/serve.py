@@ -126,4 +126,5 @@ def _announce(config: Config, host: str, port: int) -> None:
     shown = f"[{host}]" if ":" in host else host
     note = " (this machine only; --host 0.0.0.0 lets others in)" if is_loopback(host) else ""
     scheme = "https" if config.server.tls_cert else "http"
-    print(f"pypiserver-lite {VERSION} serves {folders} on {scheme}://{shown}:{port}/{note}", flush=True)
+    by = f", as {config.file} says" if config.file else ""
+    print(f"pypiserver-lite {VERSION} serves {folders} on {scheme}://{shown}:{port}/{note}{by}", flush=True)

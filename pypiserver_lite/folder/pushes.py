@@ -63,12 +63,12 @@ class Pushes:
     def _take(self, pieces: Sequence[Piece]) -> tuple[str, ...]:
         self._snapshot.look()
         root = Path(self._snapshot.first_root())
-        self._places(pieces, root)  # what cannot be need not be copied first
+        self._places(pieces, root, sure=False)  # what cannot be need not be copied first
         with ExitStack() as stack:
             copies = {piece: self._copy(stack, piece, root) for piece in pieces}
             moves = stack.enter_context(moving(self._snapshot))
             self._snapshot.look()
-            places = self._places(pieces, root)
+            places = self._places(pieces, root, sure=True)
             parts: dict[Entry, Path | None] = {}
             for piece in pieces:
                 folder = str(root) if (there := places[piece]) is None else there[0]
@@ -83,8 +83,11 @@ class Pushes:
         self._remember(new, root)
         return tuple(piece.filename for piece in new)
 
-    def _places(self, pieces: Sequence[Piece], root: Path) -> dict[Piece, Entry | None]:
-        """Where each lies already, with the same bytes; ``None``: nowhere. Raises Conflict, which names all."""
+    def _places(self, pieces: Sequence[Piece], root: Path, *, sure: bool) -> dict[Piece, Entry | None]:
+        """Where each lies already, with the same bytes; ``None``: nowhere. Raises Conflict, which names all.
+
+        `sure`: nobody else publishes meanwhile, so that what is there and was not seen is no distribution.
+        """
         found: dict[Piece, Entry | None] = {}
         conflicts = []
         for piece in pieces:
@@ -95,7 +98,7 @@ class Pushes:
             found[piece] = None if there is None else entry
             if there is None and rivals:
                 conflicts.append(f"{rivals[0][1]} is the same part of the release as {piece.filename}")
-            elif there is None and os.path.lexists(root / piece.filename):
+            elif there is None and sure and os.path.lexists(root / piece.filename):
                 conflicts.append(f"something else is called {piece.filename}")
             elif there is not None and (
                 there.size != piece.body.size or self._digest(there) != (piece.sha256 or self._digest(piece.body))
