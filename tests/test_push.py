@@ -211,6 +211,8 @@ def test_the_command_pushes_elsewhere_by_twine(folder: Path, tmp_path: Path) -> 
         words = ("ours==1.0", "--from", "dev", "--to", server.url, "--config", "index.toml")
         wrong = run(folder, *words, TWINE_USERNAME="kim", TWINE_PASSWORD="wrong")
         assert wrong.code == 1 and "twine: " in wrong.said
+        nobody = run(folder, *words)
+        assert nobody.code == 1 and "twine: " in nobody.said
         run(folder, *words, TWINE_USERNAME="kim", TWINE_PASSWORD="keeper").good()
     expected = ["ours-1.0-py3-none-any.whl", "ours-1.0.tar.gz", "ours-1.0.tar.gz.asc"]
     assert listed(tmp_path / "elsewhere") == expected

@@ -30,7 +30,7 @@ _PUSH = """Publish a release of one index in another: the very same bytes with y
 
 All files of the release arrive, or none. A file that is there with other bytes is never replaced; one with the same
 bytes stays, so a push may be repeated. What --from itself has is pushed, not what it is based on. Running servers see
-it at the next request."""
+it at the next request. The netrc file, authorities and proxy are for the way to --server."""
 
 _SETTINGS = ("config", "cache_dir", "follow_links", "fallback_ca", "fallback_proxy", "netrc")
 
@@ -74,7 +74,7 @@ def _here(config: Config, source: str, to: str, release: tuple[str, str], *, is_
     with contextlib.closing(site.build_all(config)) as sites:
         start = sites.by_name[ends[0]]
         if ends[1] is None:
-            files = pushes.push_outside(start, to, name, version)
+            files = pushes.push_outside(start, to, name, version, may_ask=sys.stdin.isatty())
             print(f"{', '.join(files)}: pushed to {Url(to)!r}")
             return 0
         pushed = pushes.push(start, sites.by_name[ends[1]], name, version)

@@ -56,11 +56,12 @@ def find(source: Site, name: NormalizedName, version: str) -> Sequence[Piece]:
     return pieces
 
 
-def push_outside(source: Site, address: str, name: NormalizedName, version: str) -> tuple[str, ...]:
+def push_outside(source: Site, address: str, name: NormalizedName, version: str, *, may_ask: bool) -> tuple[str, ...]:
     """Upload the files of a release of `source` itself to another index by twine; their names.
 
     Signatures go with them; marks of a yank do not, for twine knows none. Who
-    asks is for twine to find: in its variables, in ``.pypirc``, or by asking.
+    asks is for twine to find: in its variables, in ``.pypirc``, or where it
+    `may_ask`, at the terminal.
     Raises ConfigError if it is not installed, Missing as `find` does,
     Unavailable if the other index refuses one; those before it are there then.
     """
@@ -79,9 +80,9 @@ def push_outside(source: Site, address: str, name: NormalizedName, version: str)
         for filename, state in files:
             Path(folder, filename).symlink_to(state.path)
         try:
-            upload.main(
-                ["--repository-url", address, "--disable-progress-bar", *(f"{folder}/{name}" for name, _ in files)]
-            )
+            options = ["--repository-url", address, "--disable-progress-bar"]
+            options += [] if may_ask else ["--non-interactive"]
+            upload.main([*options, *(f"{folder}/{filename}" for filename, _ in files)])
         except (TwineException, OSError) as error:  # requests' own errors are OSErrors
             raise Unavailable(f"twine: {error}") from error
     return tuple(piece.filename for piece in pieces)
