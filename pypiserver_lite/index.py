@@ -171,8 +171,10 @@ class Index:
         Unavailable.
         """
         own = self._own(name)
-        if own is not None and self._plain and not self.merges(name):
-            return own
+        if own is not None and not self.bases and not self.merges(name):
+            shown = own if self.policy is None else self.policy.trim(own, self.here)
+            if shown.files:
+                return shown
         local, reason = self._local(name, own)
         if reason is not None:
             if local is None:

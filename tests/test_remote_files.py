@@ -656,5 +656,3 @@ def test_what_nobody_reads_is_not_waited_for_when_the_disk_takes_no_more(tmp_pat
         for _ in range(20):
             window.write(bytes(2**20))
     assert window.read(9, 3) == bytes(9)
-
-
