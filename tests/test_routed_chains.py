@@ -11,7 +11,7 @@ import faulty_upstream as faulty
 import pytest
 from builders import make_wheel, metadata
 from filed import asked
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 
@@ -91,7 +91,10 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: make_wheel(tmp_path_factory.mktemp("made"), name, "1.0") for name in NAMES}
 
 
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+# Without shrinking, which would take minutes.
+@settings(
+    max_examples=30, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.reuse, Phase.generate)
+)
 @given(upstreams=ARRANGED, indexes=CHAINED)
 def test_exactly_those_are_asked_that_may_be(
     upstreams: dict[str, Upstream],
