@@ -164,7 +164,13 @@ def test_a_secret_is_not_shown(folder: Path) -> None:
     assert "s3cr3t" not in run(folder, "config", "set", "upstream.other.url", "https://a:s3cr3t@x.example.com/").good()
     path.write_text(FILE.replace('url = "https://me:s3cr3t@', 'username = "u"\npassword = "s3cr3t"\nurl = "https://'))
     assert run(folder, "config", "get", "upstream.other.password").good() == "***"
-    assert "s3cr3t" not in run(folder, "config", "set", "upstream.other.password", "s3cr3t2").good()
+    words = ("config", "set", "upstream.other.password")
+    done = run(folder, *words, "s3cr3t2")
+    assert done.code == 2 and "s3cr3t" not in done.said and "s3cr3t2" not in text(folder)
+    assert "s3cr3t" not in run(folder, *words, text="s3cr3t2\n").good() and '"s3cr3t2"' in text(folder)
+    assert run(folder, *words, text="").code == 2
+    run(folder, *words, "${PW}", PW="x").good()
+    assert run(folder, "config", "get", "upstream.other.password", PW="x").good() == "${PW}"
 
 
 @settings(max_examples=200, deadline=None)

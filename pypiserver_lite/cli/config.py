@@ -14,11 +14,13 @@ from ..disk import rewrite
 from ..errors import ConfigError, Missing
 from .check import tried
 from .meaning import shown_address
+from .users import ask
 
 _CONFIG = """Read and change the file of settings; comments and order stay as they are.
 
   pypiserver-lite config set index.prod.upstreams pypi other      several values make a list
   pypiserver-lite config set index.team/dev.title "What is not ready"
+  pypiserver-lite config set upstream.other.password              which it asks for, or takes from a pipe
   pypiserver-lite config get index.prod.upstreams                 one line for each value
   pypiserver-lite config unset index.prod.policy.cooldown         or a whole table: index.prod.policy
 
@@ -46,11 +48,25 @@ def config(argv: Sequence[str]) -> int:
         value = None
     else:
         setting = edit.setting_of(key)
+        if action == "set" and key[-1] == "password":
+            words = [_password(words)]
         value = None if action == "unset" else edit.value_of(words, setting)
     _change(path, key, value)
     said = "unset" if value is None else f"set to {_line(key, value)}"
     print(f"{path}: {edit.shown(key)} {said}")
     return 0
+
+
+def _password(words: Sequence[str]) -> str:
+    """A password, which is no word of a command that others could see. Raises ConfigError."""
+    if words and not words[0].startswith("${"):
+        raise ConfigError(
+            "others see the words of a command: leave the password out to be asked for it, pipe it in, write "
+            "'${NAME}' for a variable of the environment, or set password_file"
+        )
+    if words:
+        return words[0]
+    return ask("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
 
 
 def _get(path: Path, key: tuple[str, ...]) -> None:
