@@ -135,12 +135,17 @@ def test_what_would_be_refused_is_not_written(folder: Path, words: tuple[str, ..
 def test_a_file_that_is_wrong_already_can_be_mended_step_by_step(folder: Path) -> None:
     path = folder / "pypiserver-lite.toml"
     path.write_text(FILE.replace('"prod"]\nup', '"gone"]\nup').replace("port = 8080", "prot = 8080"))
-    assert run(folder, "config", "set", "host", "::1").code == 2  # that key would be refused
+    done = run(folder, "config", "set", "host", "::1").good()
+    assert "as before, this cannot be served: " in done and "prot: there is no such setting" in done
+    assert run(folder, "config", "set", "port", "x").code == 2
     path.write_text(FILE.replace('"prod"]\nup', '"gone"]\nup'))
     done = run(folder, "config", "set", "host", "::1").good()
     assert "warning: as before, this cannot be served: " in done and 'host = "::1"' in text(folder)
     run(folder, "config", "set", "index.prod.packages", "prod").good()
     run(folder, "check").good()
+    path.write_text(FILE.replace("s3cr3t", "${PW}"))
+    assert "has no variable PW" in run(folder, "config", "set", "port", "81").good()
+    assert run(folder, "config", "get", "port").good() == "81"
     path.write_text("port = \n")
     assert "line 1: this is not right as TOML" in run(folder, "config", "set", "port", "1").bad()
 

@@ -71,7 +71,11 @@ def _password(words: Sequence[str]) -> str:
 
 def _get(path: Path, key: tuple[str, ...]) -> None:
     edit.setting_of(key)
-    text = file.read(path, os.environ).text
+    try:
+        text = file.decoded(path, path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    file.parsed(path, text)
     value = edit.find(text, key)
     if value is None:
         raise Missing(f"{path} does not say {edit.shown(key)}")
@@ -104,7 +108,7 @@ def _change(path: Path, key: tuple[str, ...], value: Any) -> None:
         before = text.replace("\r\n", "\n")
         file.parsed(path, before)
         after = edit.changed(before, key, value)
-        _check(path, before, after)
+        _check(path, key, before, after)
         return mark + (after.replace("\n", "\r\n") if "\r\n" in text else after).encode()
 
     try:
@@ -113,15 +117,22 @@ def _change(path: Path, key: tuple[str, ...], value: Any) -> None:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
 
 
-def _check(path: Path, before: str, after: str) -> None:
-    """Raise ConfigError for a text that a server could not use, unless it could not use the one before either."""
-    config = load.of_text(path, after, os.environ)
+def _check(path: Path, key: tuple[str, ...], before: str, after: str) -> None:
+    """Raise ConfigError for a text that a server could not use, unless something else was wrong with it before.
+
+    A variable that only the server's environment has is one such thing.
+    """
+    problem = _problem(path, after)
+    if problem is None:
+        return
+    if edit.shown(key) in str(problem) or _problem(path, before) is None:
+        raise problem
+    print(f"warning: as before, this cannot be served: {problem}", file=sys.stderr)
+
+
+def _problem(path: Path, text: str) -> ConfigError | None:
     try:
-        tried(config)
+        tried(load.of_text(path, text, os.environ))
     except ConfigError as error:
-        try:
-            tried(load.of_text(path, before, os.environ))
-        except ConfigError:
-            print(f"warning: as before, this cannot be served: {error}", file=sys.stderr)
-        else:
-            raise
+        return error
+    return None
