@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import signal
 import subprocess
 import sys
 import threading
@@ -68,7 +69,7 @@ def test_who_follows_another_process_gets_no_byte_that_would_make_an_unchecked_f
     assert isinstance(growing, Growing)
     assert isinstance(followed, Followed)
     ended = threading.Event()
-    following = Following(followed, size, ended.set)
+    following = Following(followed, size, ended.set, lambda stuck: None, exact=True)
     following.start()
     growing.write(b"abc")
     assert following.wait(0) == ((3, False) if size else (2, False))
@@ -128,6 +129,43 @@ def test_a_process_goes_on_where_another_one_died(server: faulty.FaultyUpstream,
     assert got == data
     assert server.count(path) == 2
     settle(remote, SDIST)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="a process cannot be stopped here")
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_process_that_is_stopped_in_the_middle_of_a_download_is_not_waited_for_long(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path, exact: bool
+) -> None:
+    data = data_of(1_000_000)
+    path = server.add("foo", SDIST, data, **({} if exact else {"hashes": {}}))
+    server.stored[path].speed = 4e5
+    command = [sys.executable, "-c", _ANOTHER, server.url, str(tmp_path / "cache"), SDIST]
+    remote = make(page=20.0)
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        while not any(entry.stat().st_size > 50_000 for entry in (tmp_path / "cache" / "tmp").iterdir()):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            server.stored[path].speed = None
+            began = time.monotonic()
+            if exact:
+                assert read(remote.open(FOO, SDIST)) == data
+            else:  # nothing tells that the rest belongs to what was sent already
+                with pytest.raises(Unavailable):
+                    read(remote.open(FOO, SDIST))
+            assert settle(remote, SDIST).path.read_bytes() == data
+            assert time.monotonic() - began < 40
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert process.stdout.readline().strip() == hashlib.sha256(data).hexdigest()
+    assert server.count(path) == 2
+    assert settle(remote, SDIST).path.read_bytes() == data
+    assert list((tmp_path / "cache" / "tmp").iterdir()) == []
 
 
 def killed_while_caching(server: faulty.FaultyUpstream, cache: Path, path: str) -> Path:

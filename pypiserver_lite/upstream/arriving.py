@@ -151,8 +151,9 @@ def whole(path: Path) -> Arriving:
 class Following(Arriving):
     """A file that another process brings, followed on disk from `start` on.
 
-    Gives up `patience` seconds after the last new byte. When that process does, what `again` returns is followed, if
-    there is anything: the same file, as its digest tells. `ended` is called when that process is followed no more.
+    When that process gives up, or brings nothing for `patience` seconds, what `again` returns is followed, if there is
+    anything; it is told whether that process may still be at it. Who has a part already is only given the rest of
+    another if that must be the same file (`exact`). `ended` is called when that process is followed no more.
     """
 
     def __init__(
@@ -160,13 +161,15 @@ class Following(Arriving):
         followed: Followed,
         size: int | None,
         ended: Callable[[], object],
-        again: Callable[[], Arriving | None] | None = None,
-        patience: float = 60.0,
+        again: Callable[[bool], Arriving | None],
+        *,
+        exact: bool,
+        patience: float = 10.0,
     ) -> None:
         super().__init__(followed, size)
         self._followed = followed
         self._ended = ended
-        self._again = again
+        self._again, self._exact = again, exact
         self._patience = patience
 
     def start(self) -> None:
@@ -179,10 +182,8 @@ class Following(Arriving):
                 self._follow()
             finally:
                 self._ended()  # first, so that `again` does not meet this one
-        except Late as error:  # it is stuck, and nobody else may fill the file
-            self.fail(error)
         except Unavailable as error:
-            self._succeed(error)
+            self._succeed(error, stuck=isinstance(error, Late))
 
     def _follow(self) -> None:
         seen, deadline = -1, 0.0
@@ -204,12 +205,12 @@ class Following(Arriving):
                 return
             time.sleep(_POLL)
 
-    def _succeed(self, error: Unavailable) -> None:
+    def _succeed(self, error: Unavailable, *, stuck: bool) -> None:
         if self._available:
             hops.answered()
         try:
-            successor = self._again() if self._again is not None else None
-            if successor is None:
+            successor = self._again(stuck)  # of use to those who ask later, if not to those who have a part
+            if successor is None or (self._available and not self._exact):
                 raise error
             whole = False
             while not whole:

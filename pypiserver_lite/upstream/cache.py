@@ -97,8 +97,10 @@ class Cache(Room):
         self._touch(path, facts)
         return FileState.of(path, facts)
 
-    def begin(self, kind: EntryKind, key: str, expected: int | None, *, resumable: bool = False) -> Growing | Followed:
-        """A file to fill that others can read meanwhile, or the one that another process is filling.
+    def begin(
+        self, kind: EntryKind, key: str, expected: int | None, *, resumable: bool = False, alone: bool = False
+    ) -> Growing | Followed:
+        """A file to fill that others can read meanwhile, or the one that another process is filling, unless `alone`.
 
         If `resumable`, it has what a dead process left of it (`Growing.size`): for
         those who know how long it will be, and can tell at the end whether it is right.
@@ -107,7 +109,7 @@ class Cache(Room):
         than the cache or the disk can hold, also with all that this process
         is filling already.
         """
-        return growing.begin(self, f"{kind}-{key}", self._path(kind, key), expected or 0, resumable)
+        return growing.begin(self, f"{kind}-{key}", self._path(kind, key), expected or 0, resumable, alone)
 
     def _place(self, kind: EntryKind, key: str) -> str:
         if KEY.fullmatch(key) is None:

@@ -162,14 +162,17 @@ class Wanted:
     def _check(self, size: int | None) -> Check:
         return Check(self.file.hashes, size, self.file.filename, self._upstream.origin.label)
 
-    def arriving(self) -> Arriving | None:
-        """It as it grows in the cache; ``None`` if there is none, or the disk refuses to hold it."""
+    def arriving(self, alone: bool = False) -> Arriving | None:
+        """It as it grows in the cache; ``None`` if there is none, or the disk refuses to hold it.
+
+        If `alone`, what another process has of it, which may be stuck, is left to that.
+        """
         if self._files.cache is None:
             return None
         running = self._files.arriving.get(self.key)
-        return running or self._files.begun.do(self.key, partial(self._begin, self._files.cache))
+        return running or self._files.begun.do(self.key, partial(self._begin, self._files.cache, alone))
 
-    def _begin(self, cache: Cache) -> Arriving | None:
+    def _begin(self, cache: Cache, alone: bool) -> Arriving | None:
         running = self._files.arriving.get(self.key)
         if running is not None:
             return running
@@ -179,7 +182,7 @@ class Wanted:
                 return whole(found.path)
             # Only a digest tells whether what a process before us left is the beginning.
             resumable = self.file.size is not None and self._exact
-            opened = cache.begin("files", self.key, self.file.size, resumable=resumable)
+            opened = cache.begin("files", self.key, self.file.size, resumable=resumable, alone=alone)
         except OSError as error:
             _log.warning("the cache cannot take %s (%s); it is passed through", self.file.filename, error.strerror)
             return None
@@ -196,8 +199,7 @@ class Wanted:
         return arriving
 
     def _followed(self, followed: Followed) -> Following:
-        # A digest says that the rest will belong to what was sent already.
-        return Following(followed, self.file.size, self._ended, self.arriving if self._exact else None)
+        return Following(followed, self.file.size, self._ended, self.arriving, exact=self._exact)
 
     def _downloaded(self, growing: Growing) -> Download:
         return Download(self._fetch(self.file.size, growing.size), growing, self._ended)

@@ -121,13 +121,17 @@ class Growing(Opened):
         disk.unlock(self._handle)
 
 
-def begin(room: Room, name: str, final: Path, expected: int, resumable: bool) -> Growing | Followed:
+def begin(
+    room: Room, name: str, final: Path, expected: int, resumable: bool, alone: bool = False
+) -> Growing | Followed:
     """A file to fill, with what a dead process left of it if that is `resumable`; or the one that another fills.
 
-    Raises OSError if the disk refuses, or if `expected` bytes are more than the cache or the disk can hold.
+    If `alone`, none of this matters. Raises OSError if the disk refuses, or if `expected` bytes are more than the cache
+    or the disk can hold.
     """
-    resumable = resumable and disk.LOCKS
-    unique = "" if disk.LOCKS else f"-{os.getpid()}-{secrets.token_hex(4)}"
+    alone = alone or not disk.LOCKS
+    resumable = resumable and not alone
+    unique = f"-{os.getpid()}-{secrets.token_hex(4)}" if alone else ""
     path = room.partial() / f"{name}{unique}{HALF if resumable else PART}"
     while True:
         handle = os.open(path, _CREATE, 0o666)
