@@ -6,6 +6,7 @@ import socket
 import socketserver
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class ForwardProxy(socketserver.ThreadingTCPServer):
         """The status that everybody gets."""
         self.silent = threading.Event()
         """Set: accept, and say nothing."""
+        self.delay = 0.0
+        """Seconds before anything is done."""
         self.nonsense: bytes | None = None
         """What everybody gets in the place of an answer."""
 
@@ -82,6 +85,7 @@ class Handler(BaseHTTPRequestHandler):
         """A connection to what was asked for; without one the client has its answer."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.asked.append(Asked(self.command, self.path, headers))
+        time.sleep(self.server.delay)
         while self.server.silent.is_set():
             self.server.silent.wait(0.1)
             if self.connection.recv(1) == b"":

@@ -17,9 +17,9 @@ from wsgi_client import Client
 from pypiserver_lite import make_app
 from pypiserver_lite.errors import Busy
 from pypiserver_lite.kept import Flights
-from pypiserver_lite.upstream import addresses
 from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.upstream.client import Upstream
+from pypiserver_lite.upstream.hosts import Hosts
 from pypiserver_lite.upstream.source import Remote
 
 
@@ -45,9 +45,10 @@ def test_a_flight_that_never_left_is_waited_for_by_nobody() -> None:
 
 
 def test_look_ups_that_never_began_leave_room_for_others() -> None:
+    hosts = Hosts()
     for _ in range(100):
-        refused(lambda: addresses.resolve("localhost", 80, 1))
-    assert addresses.resolve("localhost", 80, 20)
+        refused(lambda: hosts.find("localhost", 1, hosts))
+    assert hosts.find("localhost", 20, hosts)
 
 
 def test_a_download_that_never_began_leaves_nothing_and_may_be_tried_again(tmp_path: Path) -> None:
@@ -55,9 +56,11 @@ def test_a_download_that_never_began_leaves_nothing_and_may_be_tried_again(tmp_p
     wheel = builders.make_wheel(tmp_path / "theirs", "foo")
     with faulty.upstream() as server:
         server.add("foo", wheel.name, wheel.read_bytes())
-        remote = Remote(Upstream(server.url, calls=1, room=0), mode="cache", cache=Cache(tmp_path / "cache"))
-        assert remote.project(foo) is not None  # over a connection that is kept
+        upstream = Upstream(server.url, calls=1, room=0)
+        remote = Remote(upstream, mode="cache", cache=Cache(tmp_path / "cache"))
+        assert remote.project(foo) is not None
         for _ in range(3):
+            upstream.page(foo)  # over a connection that is kept
             refused(lambda: read(remote.open(foo, wheel.name)))
             assert list((tmp_path / "cache" / "tmp").iterdir()) == []
         assert read(remote.open(foo, wheel.name)) == wheel.read_bytes()

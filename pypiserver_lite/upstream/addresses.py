@@ -7,37 +7,32 @@ later), so the *resolved* address is judged, and exactly that one is connected
 to; host name, TLS server name and certificate check stay those of the URL.
 
 The rule: public addresses are fine. Addresses of this machine or of a private
-network are fine if the upstream's own host is of that same kind. Link-local
-addresses (where clouds keep their secrets), multicast and unspecified ones
-never are. Through a proxy names are the proxy's to resolve; then the rule
-holds for what is spelled as an address.
+network are fine if the upstream's own host is of that same kind; private ones
+also if it is on this machine (a tunnel to such a network), or if the operator
+named the host. Link-local addresses (where clouds keep their secrets),
+multicast and unspecified ones never are. Through a proxy names are the proxy's
+to resolve; then the rule holds for what is spelled as an address.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import queue
 import re
 import socket
-import threading
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from ..errors import Late, Unavailable
-from ..kept import start
+from ..config.indexes import FLAGS
+from ..errors import Unavailable
+from .hosts import HOSTS, Address, Hosts, spelled_out
 
 Realm = Literal["public", "private", "loopback"]
 _PORTS = {"http": 80, "https": 443}
 _ZERO = ipaddress.ip_network("0.0.0.0/8")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_MOST_ADDRESSES = 4
-_MOST_LOOKUPS = 16
-
-
-class Unreachable(Unavailable):
-    """No connection to the upstream came about."""
 
 
 class Forbidden(Unavailable):
@@ -67,7 +62,7 @@ def origin_of(url: str) -> Origin:
         raise Forbidden("the upstream led to something that is no address") from error
     if parts.scheme not in _PORTS or not host or re.search(r"[\s\x00-\x20\x7f\\]", url):
         raise Forbidden("the upstream led to something that is no http or https address")
-    return Origin(parts.scheme, host.lower().rstrip("."), port or _PORTS[parts.scheme])
+    return Origin(parts.scheme, _plain(host), port or _PORTS[parts.scheme])
 
 
 def realm_of(address: str) -> Realm | None:
@@ -90,105 +85,82 @@ def realm_of(address: str) -> Realm | None:
     return "public" if ip.is_global else "private"
 
 
-_lookups = threading.BoundedSemaphore(_MOST_LOOKUPS)
-
-
-def resolve(host: str, port: int, timeout: float) -> list[tuple[Any, ...]]:
-    """Every address of a host as `socket.getaddrinfo` has it. Raises Unreachable, or Late after `timeout` seconds.
-
-    The system's resolver knows no time limit, so it is asked from a thread of its own, and no more than a few of these.
-    """
-    deadline = time.monotonic() + timeout
-    if not _lookups.acquire(timeout=timeout):
-        raise Late(f"the address of {host} cannot be found out in time")
-    answers: queue.SimpleQueue[list[Any] | OSError | UnicodeError] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            answers.put(error)
-        finally:
-            _lookups.release()
-
-    try:
-        start("resolve", ask)
-    except BaseException:
-        _lookups.release()
-        raise
-    try:
-        answer = answers.get(timeout=max(deadline - time.monotonic(), 0.1))
-    except queue.Empty:
-        raise Late(f"the address of {host} cannot be found out in time") from None
-    if not isinstance(answer, list):
-        raise Unreachable(f"the upstream's host {host} has no address here") from answer
-    return answer
-
-
-def connected(host: str, found: list[tuple[Any, ...]], timeout: float, options: Any) -> socket.socket:
-    """A connection to one of the addresses that `resolve` found, within `timeout` seconds. Raises Unreachable, Late."""
-    deadline = time.monotonic() + timeout
-    last: OSError | None = None
-    share = timeout / min(len(found), _MOST_ADDRESSES)
-    for family, kind, protocol, _, address in found[:_MOST_ADDRESSES]:
-        connection = socket.socket(family, kind, protocol)
-        try:
-            for option in options or ():
-                connection.setsockopt(*option)
-            connection.settimeout(min(share, max(deadline - time.monotonic(), 0.1)))
-            connection.connect(address)
-            connection.settimeout(timeout)
-        except OSError as error:
-            connection.close()
-            last = error
-            continue
-        return connection
-    if isinstance(last, TimeoutError):
-        raise Late(f"the upstream's host {host} does not answer") from last
-    raise Unreachable(f"the upstream's host {host} cannot be reached") from last
-
-
 class Reach:
-    """Lets connections through to the addresses that one upstream may lead to."""
+    """Lets connections through to the addresses that one upstream may lead to.
 
-    def __init__(self, own: Origin) -> None:
-        self._own = own
+    `named` are hosts and ports (0: any) that the operator named in `setting` for it. `hosts` finds addresses.
+    """
+
+    def __init__(
+        self,
+        own: Origin,
+        named: frozenset[tuple[str, int]] = frozenset(),
+        setting: str = FLAGS.called("hosts"),
+        hosts: Hosts = HOSTS,
+    ) -> None:
+        self.hosts = hosts
+        self._own, self._named, self._setting = own, named, setting
         self._realms: frozenset[Realm] | None = None
 
-    def connect(self, host: str, port: int, timeout: float, options: Any) -> socket.socket:
-        """A connected socket. Raises Forbidden, Unreachable, Late."""
-        deadline = time.monotonic() + timeout
-        found = resolve(host, port, timeout)
-        realms = self._allowed(host, found, max(deadline - time.monotonic(), 0.1))
+    def is_named(self, host: str, port: int) -> bool:
+        """Whether the operator named a host."""
+        return (host, port) in self._named or (host, 0) in self._named
+
+    def connect(self, host: str, port: int, timeout: float, left: float, options: Any) -> socket.socket:
+        """A connected socket: `timeout` seconds are for the connection, and `left` for finding out where to, too.
+
+        Raises Forbidden, Unreachable, Late, Busy.
+        """
+        until = time.monotonic() + left
+        name = _plain(host)
+        found = self.hosts.find(host, left, None if name == self._own.host else self)
+        realms = self._allowed(name, port, found, max(until - time.monotonic(), 0.1))
         allowed = [entry for entry in found if realm_of(str(entry[4][0])) in realms]
         if not allowed:
-            raise Forbidden(f"the upstream led to {host}, whose address this server does not visit")
-        return connected(host, allowed, max(deadline - time.monotonic(), 0.1), options)
+            raise self._forbidden(host)
+        return self.hosts.connect(host, port, allowed, min(timeout, max(until - time.monotonic(), 0.1)), options)
 
-    def check_name(self, host: str) -> None:
+    def check_name(self, host: str, port: int) -> None:
         """Raises Forbidden for a host that a proxy must not be asked for: which addresses names have, it decides."""
-        own = {realm_of(address) for address in _spelled_out(self._own.host)} - {None}
-        if not all(realm_of(address) in own | {"public"} for address in _spelled_out(host)):
-            raise Forbidden(f"the upstream led to {host}, which this server does not visit")
+        allowed = _beside(_spelled(self._own.host)) | self._by_name(host, port)
+        if not _spelled(host) <= allowed:
+            raise self._forbidden(host)
 
-    def _allowed(self, host: str, found: list[tuple[Any, ...]], timeout: float) -> frozenset[Realm]:
+    def _forbidden(self, host: str) -> Forbidden:
+        return Forbidden(f"the upstream led to {host}, which this server does not visit (see {self._setting})")
+
+    def _by_name(self, host: str, port: int) -> frozenset[Realm]:
+        """Where a host may be because the operator named it: on this machine only if that is what the name says."""
+        return _visited({"private", *_spelled(host)}) if self.is_named(host, port) else frozenset()
+
+    def _allowed(self, host: str, port: int, found: Sequence[Address], left: float) -> frozenset[Realm]:
         """Decided by where the upstream's own host was first seen, so that its name cannot turn inwards later."""
+        by_name = self._by_name(host, port)
         if self._realms is None:
             try:
-                own = found if host.lower().rstrip(".") == self._own.host else resolve(self._own.host, 0, timeout)
+                own = found if host == self._own.host else self.hosts.find(self._own.host, left)
             except Unavailable:
-                return frozenset({"public"})
-            seen = (realm_of(str(entry[4][0])) for entry in own)
-            self._realms = frozenset({"public", *(realm for realm in seen if realm is not None)})
-        return self._realms
+                return by_name | {"public"}
+            self._realms = _beside(realm_of(str(entry[4][0])) for entry in own)
+        return self._realms | by_name
 
 
-def _spelled_out(host: str) -> list[str]:
-    """The addresses that a host is without anybody being asked: oddly spelled ones too, none of other names."""
+def _plain(host: str) -> str:
+    return host.lower().rstrip(".")
+
+
+def _visited(realms: Iterable[Realm | None]) -> frozenset[Realm]:
+    return frozenset(realm for realm in realms if realm is not None)
+
+
+def _beside(own: Iterable[Realm | None]) -> frozenset[Realm]:
+    """Where an upstream may lead that is in these realms itself: from this machine also to its private network."""
+    found = _visited({"public", *own})
+    return found | {"private"} if "loopback" in found else found
+
+
+def _spelled(host: str) -> set[Realm | None]:
+    """What a host is without anybody being asked for its addresses; nothing of other names."""
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 section 6.3
-        return ["127.0.0.1"]
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
-        return []
-    return [str(entry[4][0]) for entry in found]
+        return {"loopback"}
+    return {realm_of(str(entry[4][0])) for entry in spelled_out(host)}

@@ -23,8 +23,9 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.wait import wait_for_read
 
-from ..errors import Late, Unavailable
-from .addresses import Reach, Unreachable, connected, resolve
+from ..errors import Late
+from .addresses import Reach
+from .hosts import Hosts, Unreachable
 from .rate import Rate
 from .ways import Proxy, Ways
 
@@ -137,8 +138,8 @@ class _Response(http.client.HTTPResponse):
         self.fp = _Reader(_Raw(self.fp.detach(), sock, current.call), current.call)
 
 
-Dial = Callable[[str, int, float, Any], socket.socket]
-"""A socket connected to host and port within so many seconds, with these options. Raises Unavailable, Late."""
+Dial = Callable[[str, int, float, float, Any], socket.socket]
+"""A socket connected to host and port, as `Reach.connect` has it."""
 
 
 _RESTED = 2.0  # seconds after which a connection may have been forgotten
@@ -157,7 +158,7 @@ def adapter(
     Each is timed by the `current` call. Names and ports that a proxy is asked for are the caller's to check, and it
     says ``proxies`` when it sends. A session would add redirects, cookies and the environment, so there is none.
     """
-    dial: Dial = reach.connect if proxy is None else _to_proxy(proxy)
+    dial: Dial = reach.connect if proxy is None else _to_proxy(proxy, reach.hosts)
 
     class Timed(HTTPConnection):
         response_class = _Response
@@ -175,8 +176,13 @@ def adapter(
             self.call = call = current.call
             timeout = float(self.timeout or 10.0)
             assert self.port is not None
-            made = dial(self._dns_host, self.port, min(timeout, call.left()) if call else timeout, self.socket_options)
-            _in_time(made, timeout, call)
+            made = dial(self._dns_host, self.port, timeout, call.left() if call else timeout, self.socket_options)
+            try:
+                # A tunnel through a proxy, and TLS, have the rest of the call: a proxy may look names up, or log in.
+                made.settimeout(call.left() if call else timeout)
+            except TimeoutError:
+                made.close()
+                raise
             return made
 
         def getresponse(self) -> Any:
@@ -236,15 +242,15 @@ def adapter(
     return Adapter(8, connections, max_retries=urllib3.Retry(False))
 
 
-def _to_proxy(proxy: Proxy) -> Dial:
-    def dial(host: str, port: int, timeout: float, options: Any) -> socket.socket:
-        deadline = time.monotonic() + timeout
+def _to_proxy(proxy: Proxy, hosts: Hosts) -> Dial:
+    def dial(host: str, port: int, timeout: float, left: float, options: Any) -> socket.socket:
+        until = time.monotonic() + left
         try:
-            found = resolve(host, port, timeout)
-            return connected(host, found, max(deadline - time.monotonic(), 0.1), options)
+            found = hosts.find(host, left)
+            return hosts.connect(host, port, found, min(timeout, max(until - time.monotonic(), 0.1)), options)
         except Late as error:
             raise Late(f"the proxy that {proxy.setting} names does not answer") from error
-        except Unavailable as error:
+        except Unreachable as error:
             raise Unreachable(f"the proxy that {proxy.setting} names cannot be reached") from error
 
     return dial

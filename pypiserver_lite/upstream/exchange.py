@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 import urllib3
@@ -24,10 +24,11 @@ from ..config.indexes import FLAGS, Spelling
 from ..errors import Busy, ConfigError, Late, Unavailable
 from ..kept import Kept, Turnstile
 from . import hops
-from .addresses import Forbidden, Origin, Reach, Unreachable, origin_of
+from .addresses import Forbidden, Origin, Reach, origin_of
 from .calls import Call, adapter, current
 from .credentials import basic, read_netrc, split_credentials
 from .health import Circuit
+from .hosts import HOSTS, Hosts, Unreachable
 from .rate import Rate, Traffic
 from .replies import Reply, number
 from .ways import Proxy, Ways
@@ -48,10 +49,11 @@ class Exchange:
 
     `calls` requests may be under way at once and `room` more wait up to two
     seconds; both together should stay well below the server's threads.
-    `connect` seconds are for a connection; `read` for the first bytes of a
-    file, and then for it to go on; `page` for a whole page or another small
-    thing, with all it takes. `hosts` names further hosts (``HOST`` or
-    ``HOST:PORT``) that its redirects may lead to. A server that fails is
+    `connect` seconds are for TCP's part of a connection; `read` for the first
+    bytes of a file with all that goes before, and then for it to go on; `page`
+    for a whole page or another small thing, with all it takes. `hosts` names
+    further hosts (``HOST`` or ``HOST:PORT``) that its redirects may lead to,
+    also inside a private network; `resolver` finds addresses. A server that fails is
     left alone for `pause` seconds, as `health.Circuit` has it. A connection
     that is not used for `idle` seconds is not used again. `credentials` go
     before those that the URL has, and these before those of `netrc`; messages
@@ -78,6 +80,7 @@ class Exchange:
         spelling: Spelling = FLAGS,
         rate: Rate | None = None,
         traffic: Traffic | None = None,
+        resolver: Hosts = HOSTS,
     ) -> None:
         self.url, from_url = split_credentials(url, spelling.placed("url"))
         try:
@@ -97,8 +100,8 @@ class Exchange:
         self._turnstile = Turnstile(calls, room, 2.0)
         # Files leave two calls to pages where there are many: they go on to come when nobody waits for them any more.
         self._lasting = Turnstile(calls - min(2, calls // 16), room, 2.0)
-        self._hosts = frozenset(_authority(host, spelling.placed("hosts")) for host in hosts)
-        self._reach = Reach(self.origin)
+        named = frozenset(_authority(host, spelling.placed("hosts")) for host in hosts)
+        self._reach = Reach(self.origin, named, spelling.called("hosts"), resolver)
         self._ways = ways or Ways()
         through = (None, *self._ways.proxies.values())
         self._adapters = {proxy: adapter(self._reach, self._ways, proxy, calls, idle) for proxy in through}
@@ -207,8 +210,7 @@ class Exchange:
         own = self.origin
         if after.host == own.host and (after.port == own.port or (own.port, after.port) == (80, 443)):
             return
-        authority = (after.host, after.port)
-        if authority not in self._hosts and (after.host, 0) not in self._hosts and authority not in named:
+        if (after.host, after.port) not in named and not self._reach.is_named(after.host, after.port):
             raise Forbidden(
                 f"the upstream redirects to {after.label}, which none of its pages names "
                 f"(see {self._spelling.called('hosts')})"
@@ -222,7 +224,7 @@ class Exchange:
             fields["Authorization"] = self._authorization
         proxy = self._ways.proxy_for(origin)
         if proxy is not None:
-            self._reach.check_name(origin.host)
+            self._reach.check_name(origin.host, origin.port)
         circuit, whose = self._circuit(origin), self._ways.whose(origin)
         circuit.enter(call.spare())
         current.call = call
@@ -303,7 +305,12 @@ def _refused(origin: Origin, proxy: Proxy, status: int) -> Unavailable:
 
 
 def _authority(host: str, setting: str) -> tuple[str, int]:
-    if "/" in host:
+    try:
+        bare = host.count(":") > 1 and not host.startswith("[")  # an address of IPv6 alone
+        parts = urlsplit(f"//[{host}]" if bare else f"//{host}")
+        name, port = parts.hostname, parts.port
+    except ValueError:
+        name, port = None, None
+    if not name or "/" in host or "@" in host:
         raise ConfigError(f"{setting}: {host[:80]!r} is neither HOST nor HOST:PORT")
-    name, _, port = host.rpartition(":")
-    return (name.lower(), int(port)) if name and port.isdigit() else (host.lower(), 0)
+    return name, port or 0

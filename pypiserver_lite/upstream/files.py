@@ -19,11 +19,11 @@ from urllib.parse import urlsplit, urlunsplit
 from ..errors import Busy, Late, Unavailable
 from ..kept import Flights, Kept, Turnstile
 from ..model import Content, File, HandOver, LocalFile, Project, Stream
-from .addresses import Unreachable
 from .arriving import Arriving, Following, whole
 from .cache import Cache
 from .download import Check, Download, Fetch
 from .growing import Followed, Growing
+from .hosts import Unreachable
 from .mirrors import Mirrors
 from .parts import SMALL, Parts, server_of
 from .places import Place, place_of, strongest
