@@ -285,6 +285,8 @@ def test_fifty_readings_leave_no_thread_no_descriptor_and_no_memory_behind(file:
     with faulty.upstream() as upstream:
         upstream.add("far", "far-1.0.tar.gz", b"far")
         far = [f'[upstream.far]\nurl = "{upstream.url}"', '[index.far]\nupstreams = ["far"]']
+        far += ['[index.ruled]\nbases = ["team/dev", "far"]\n[index.ruled.policy]\ndeny = ["x"]\ncooldown = "0s"']
+        far += ['licences = ["MIT"]']
 
         def again(number: int) -> None:
             # Every other time a folder is another one, and what was kept of it is let go.
@@ -292,6 +294,8 @@ def test_fifty_readings_leave_no_thread_no_descriptor_and_no_memory_behind(file:
             assert api(server).status == 200
             for path in ("/far/simple/far/", "/team/dev/simple/part-7/", "/prod/", "/prod/search?q=part", "/far/"):
                 assert live.ask(server, path).status == 200
+            for path in ("/ruled/simple/part-7/", "/ruled/simple/far/"):
+                assert live.ask(server, path).status in (200, 404)
 
         with serving(file) as server:
             for number in range(20):
