@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import pickle
 import re
 import signal
 import threading
@@ -22,6 +23,8 @@ from builders import make_wheel
 from wsgi_client import Client
 
 from pypiserver_lite import ConfigError, make_app
+from pypiserver_lite.cli.serve import _Again
+from pypiserver_lite.config.load import of_file
 from pypiserver_lite.web import Front
 
 SERVERS = [
@@ -319,4 +322,21 @@ def test_a_front_that_cannot_be_made_leaves_nothing_open(file: Path) -> None:
     assert front.hangup()
     assert client.get("/prod/", Accept="application/json").json["result"]["title"] == "two"
     assert isinstance(front, Front)
+    front.close()
+
+
+def test_another_process_may_be_told_all_settings(file: Path) -> None:
+    """Where processes are not forked, what makes the application is sent to them."""
+    settings(
+        file,
+        "one",
+        '[upstream.far]\nurl = "http://who:secret@127.0.0.1:9/simple/"',
+        "[index.far]",
+        'upstreams = ["far"]',
+    )
+    config = of_file(file, {"cache_dir": str(file.parent / "cache")})
+    again = pickle.loads(pickle.dumps(_Again(["--config", str(file)], config)))
+    assert again.config.upstreams["far"].url == config.upstreams["far"].url
+    front = Front(lambda: config, again.config)
+    assert Client(front).get("/far/", Host="127.0.0.1", Accept="application/json").json["result"]["type"] == "mirror"
     front.close()

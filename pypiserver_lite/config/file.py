@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -118,7 +119,7 @@ class Given(NamedTuple):
         table = ("upstream", name)
         own = self._read(table, keys, UPSTREAM_KEYS)
         names = {key: ".".join(map(quoted, (*table, key))) for key in UPSTREAM_KEYS}
-        spelling = Spelling(names, lambda key: self.where(table, key))
+        spelling = Spelling(names, partial(self.where, table))
         upstream = UpstreamSettings(name=name, spelling=spelling, **own)
         if upstream.mode == "redirect":
             for key in ("mirrors", "username", "password", "netrc"):

@@ -37,6 +37,7 @@ ROOT = "/"
 
 _TAKEN = frozenset({"simple", "+simple", "packages", "pypi", "project", "search", "legacy", "-", "+api", "metrics"})
 _WORDS = frozenset({"rpc2", "health", "login", "admin", "json", "favicon.ico", "robots.txt", "simple", "packages"})
+_TAKEN_BELOW = (_TAKEN | _WORDS) - {"pypi"}  # devpi has root/pypi, and no page is called so
 
 
 def check_name(name: str, health: str = "/health") -> str | None:
@@ -49,9 +50,7 @@ def check_name(name: str, health: str = "/health") -> str | None:
         return 'a name has letters, digits and . _ - between them, or is two such words, as in "team/dev"'
     if parts[0].lower() in _TAKEN | _WORDS or f"/{name}/".startswith(f"{health}/"):
         return f"/{parts[0]}/ is a page of the server itself; take another name"
-    if len(parts) == 2 and parts[1].lower() in (_TAKEN | _WORDS) - {
-        "pypi"
-    }:  # devpi has root/pypi; no page is called so
+    if len(parts) == 2 and parts[1].lower() in _TAKEN_BELOW:
         return f"/{name}/ would hide a page of /{parts[0]}/; take another name"
     return None
 
