@@ -25,7 +25,9 @@ from wsgi_client import Client
 from pypiserver_lite import ConfigError, make_app
 from pypiserver_lite.cli.serve import _Again
 from pypiserver_lite.config.load import of_file
+from pypiserver_lite.config.settings import SERVER_KEYS
 from pypiserver_lite.web import Front
+from pypiserver_lite.web.front import FIXED
 
 SERVERS = [
     pytest.param(name, workers, marks=pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed"))
@@ -183,6 +185,7 @@ def test_who_may_update_with_a_login_may_have_them_read_and_nobody_else(file: Pa
         assert title(server) == "zero"
         assert api(server, Authorization=login).status == 200
         assert title(server) == "one"
+        assert "ann had the settings read again" in server.log()
     with serving(file, passwords=None, authenticate="update") as server:
         settings(file, "two")
         assert api(server, Authorization=login).status == 403
@@ -204,6 +207,12 @@ def test_what_cannot_change_while_the_server_runs_is_named(file: Path) -> None:
         settings(file, "two", 'max_upload = "6GB"')
         hang_up(server)
         until(lambda: "max_upload: more than 5000000000 bytes are taken after a restart only" in server.log())
+
+
+def test_of_every_setting_of_the_server_it_is_known_whether_it_may_change_while_that_runs() -> None:
+    taken_up = {"server_base_url", "health_endpoint", "allow_host", "sendfile_header", "cache_dir", "cache_size"}
+    without_effect = {"config", "backend"}
+    assert {*FIXED, *taken_up, *without_effect} == set(SERVER_KEYS)
 
 
 def test_new_passwords_rights_and_indexes_hold_at_once(file: Path) -> None:

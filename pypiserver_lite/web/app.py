@@ -24,7 +24,7 @@ from ..config.settings import Config
 from ..errors import ConfigError, Invalid, Missing, PypiServerLiteError, TooLarge
 from ..index import Elsewhere
 from ..kept import Kept, Turnstile
-from ..model import Project
+from ..model import Project, User
 from ..releases import release
 from ..simple import render
 from ..simple.negotiate import Form, negotiate
@@ -296,6 +296,8 @@ class PypiServerLite(people.People):
         except ConfigError as error:
             self.site.log.error("the settings stay as they are: %s", error)
             raise Invalid(f"the settings stay as they are: {error}") from error
+        user = cast("User | None", bottle.request.environ.get("pypiserver_lite.user"))
+        self.site.log.warning("%s had the settings read again", user.name if user else "anonymous")
         self.front.others()
         return answers.text("the settings were read again")
 
