@@ -17,9 +17,10 @@ from functools import partial
 from packaging.utils import NormalizedName
 
 from .emptied import Emptied
-from .errors import Hidden, Missing
+from .errors import Missing
 from .kept import Kept
-from .model import Content, File, Opener, Policy, Project, Side, Source, State, Store, Verdict
+from .model import Content, File, Policy, Project, Side, Source, State, Store
+from .refusing import Refusing
 from .releases import joined
 
 _FILE_WEIGHT = 200  # bytes, nearly: a list's entry and a dictionary's
@@ -56,7 +57,7 @@ def _never(name: NormalizedName) -> bool:
     return False
 
 
-class Index:
+class Index(Refusing):
     """A `Source` over its `own` store, its `bases` and the `ways` to upstreams, each asked in order.
 
     `reserved` tells why nobody else may be asked for a name that has no file
@@ -78,7 +79,7 @@ class Index:
     ) -> None:
         self.name = name
         self.own = own
-        self.bases = tuple(bases)
+        self.bases: tuple[Index, ...] = tuple(bases)
         self.ways = tuple(ways)
         self.policy = policy
         self.reserved = reserved
@@ -90,7 +91,7 @@ class Index:
         self._emptied = Emptied(self._shows)
         self._plain = policy is None and not self.bases
         own_policy = () if policy is None else (policy,)
-        self._policies: tuple[Policy, ...] = (*own_policy, *(one for base in self.bases for one in base._policies))
+        self.policies: tuple[Policy, ...] = (*own_policy, *(one for base in self.bases for one in base.policies))
         stores = (*(() if own is None else (own,)), *(store for base in self.bases for store in base.stores()))
         self._stores = tuple({id(store): store for store in reversed(stores)}.values())[::-1]
         self._joined = Kept[Project](lambda project: _FILE_WEIGHT * len(project.files))
@@ -101,7 +102,7 @@ class Index:
     @property
     def governed(self) -> bool:
         """Whether a policy, its own or one of a base's, may hide anything of it."""
-        return bool(self._policies)
+        return bool(self.policies)
 
     def names(self) -> Sequence[NormalizedName]:
         """Every project of the folders, sorted; the same object while no folder's set changed.
@@ -124,7 +125,7 @@ class Index:
     def _shows(self, name: NormalizedName) -> bool:
         """Whether any file is shown of a project that the folders have."""
         governs = self.policy is not None and self.policy.governs(name)
-        return not governs or self._local(name, self._own(name))[0] is not None
+        return not governs or self._local(name, self.own_project(name))[0] is not None
 
     def filenames(self) -> Iterator[tuple[NormalizedName, str]]:
         """Every file of the folders: its project and its name, in the order of `names`."""
@@ -142,9 +143,9 @@ class Index:
         It is another one too when a policy's clock has ticked.
         """
         states = tuple(store.state(now) for store in self.stores())
-        if len(states) == 1 and not self._policies:
+        if len(states) == 1 and not self.policies:
             return states[0]
-        parts = (*states, *(policy.token() for policy in self._policies))
+        parts = (*states, *(policy.token() for policy in self.policies))
         known = self._states
         if known is None or len(known[0]) != len(parts) or any(map(operator.is_not, known[0], parts)):
             latest = max(states, key=lambda state: (state.serial, state.settled), default=State(0, True))
@@ -170,7 +171,7 @@ class Index:
         Raises Missing for one that nobody may be asked for, Hidden for one of which the policy leaves nothing,
         Unavailable.
         """
-        own = self._own(name)
+        own = self.own_project(name)
         if own is not None and not self.bases and not self.merges(name):
             shown = own if self.policy is None else self.policy.trim(own, self.here)
             if shown.files:
@@ -178,17 +179,17 @@ class Index:
         local, reason = self._local(name, own)
         if reason is not None:
             if local is None:
-                raise self._gone(name, reason)
+                raise self.gone(name, reason)
             return local
-        remote = self._remote(name, asked=False)
+        remote = self.remote(name, asked=False)
         if not isinstance(remote, Project):
-            if local is None and self._policies and (hidden := self._hidden(name)):
+            if local is None and self.policies and (hidden := self.hidden(name)):
                 raise hidden
             return local or remote
-        if self._policies and local is None and not remote.files and (hidden := self._hidden(name)):
+        if self.policies and local is None and not remote.files and (hidden := self.hidden(name)):
             raise hidden
-        if local is None and not remote.files and not self._tells(name):
-            raise _unheard(name)
+        if local is None and not remote.files and not self.tells(name):
+            raise self.unheard(name)
         return remote if local is None else self._join(name, local, remote)
 
     def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
@@ -213,7 +214,7 @@ class Index:
             return None
         file = project.by_filename.get(filename)
         if file is None:
-            raise self._hidden(name, filename) or Missing(f"{name} has no file of that name")
+            raise self.hidden(name, filename) or Missing(f"{name} has no file of that name")
         if file.url:
             return self._open_remote(name, filename, side, asked=False)
         content = self._open_local(file, side)
@@ -232,9 +233,10 @@ class Index:
 
     def local(self, name: NormalizedName) -> Project | None:
         """What the folders show of a project, whatever upstreams have; ``None`` for nothing. Raises Unavailable."""
-        return self._local(name, self._own(name))[0]
+        return self._local(name, self.own_project(name))[0]
 
-    def _own(self, name: NormalizedName) -> Project | None:
+    def own_project(self, name: NormalizedName) -> Project | None:
+        """What its own folder has of a project, whatever the policy says. Raises Unavailable."""
         return None if self.own is None else self.own.project(name)
 
     def _local(self, name: NormalizedName, own: Project | None) -> tuple[Project | None, str | None]:
@@ -250,7 +252,7 @@ class Index:
         reason = self.reserved(name) if own is None else f"{name} is this index's own"
         found = [] if own is None else [own]
         for base in self.bases:
-            project, its_reason = base._local(name, base._own(name))
+            project, its_reason = base._local(name, base.own_project(name))
             found += [] if project is None else [project]
             reason = reason or its_reason
         if self.merges(name):
@@ -259,7 +261,7 @@ class Index:
             return None, reason
         return found[0] if len(found) == 1 else self._join(name, *found), reason
 
-    def _remote(self, name: NormalizedName, *, asked: bool) -> Project | Elsewhere | None:
+    def remote(self, name: NormalizedName, *, asked: bool) -> Project | Elsewhere | None:
         """What the upstreams show of a project; those that clients are sent to are `asked` where that is governed."""
         found = self.untrimmed_remote(name, asked=asked)
         if self.policy is None or not isinstance(found, Project):
@@ -271,14 +273,14 @@ class Index:
         if self.policy is not None and self.policy.hides(name):
             return None
         asked = self.asks(name, asked)
-        found = self._of_ways(name, asked=asked)
+        found = self.of_ways(name, asked=asked)
         for base in self.bases if found is None else ():
-            found = base._remote(name, asked=asked)
+            found = base.remote(name, asked=asked)
             if found is not None:
                 break
         return found
 
-    def _of_ways(self, name: NormalizedName, *, asked: bool) -> Project | Elsewhere | None:
+    def of_ways(self, name: NormalizedName, *, asked: bool) -> Project | Elsewhere | None:
         """What the first of its own upstreams has that has a project."""
         for way in self.ways:
             if way.serves(name):
@@ -298,9 +300,9 @@ class Index:
         name, filename = file.project, file.filename
         if self.own is not None and not self.bases:
             return self.own.open(name, filename, side)
-        sources = [] if self.own is None else [(self._own(name), partial(self.own.open, name, filename, side))]
+        sources = [] if self.own is None else [(self.own_project(name), partial(self.own.open, name, filename, side))]
         sources += [
-            (base._local(name, base._own(name))[0], partial(base._open_local, file, side)) for base in self.bases
+            (base._local(name, base.own_project(name))[0], partial(base._open_local, file, side)) for base in self.bases
         ]
         opens = (opens for project, opens in sources if project is not None and filename in project.by_filename)
         found = next(opens, None)
@@ -321,71 +323,10 @@ class Index:
         found = (base._open_remote(name, filename, side, asked=asked) for base in self.bases)
         return next((content for content in found if content is not None), None)
 
-    def _gone(self, name: NormalizedName, reason: str) -> Missing:
-        """Why a name that no upstream may be asked for has no page."""
-        if self.reserved(name) is None and not self._tells(name):
-            return _unheard(name)
-        return (self._hidden(name) if self._policies else None) or Missing(reason)
-
-    def _tells(self, name: NormalizedName, filename: str | None = None) -> bool:
-        """Whether whoever may list this index may hear of what is hidden of a project: not what is another's alone."""
-        if self.shares == self.chain:
-            return True
-        own = self._own(name)
-        return own is not None and (filename is None or filename in own.by_filename)
-
-    def _hidden(self, name: NormalizedName, filename: str | None = None) -> Hidden | None:
-        """Which rule hides a file, or the newest of a project without any; ``None``: none does, or it is not told."""
-        if not self._tells(name, filename):
-            return None
-        found = self._why_here(name, filename)
-        if found is None and self.untrimmed(name, self._own(name))[1] is None:
-            found = self._why_upstream(name, filename, asked=False)
-        if found is None:
-            return None
-        what, verdict = found
-        return Hidden(f"{what} is hidden here by {verdict}; 'pypiserver-lite explain {name}' says more")
-
-    def _why_here(self, name: NormalizedName, filename: str | None) -> tuple[str, Verdict] | None:
-        """What of the folders' is hidden, and the rule that does it: this index's own, else one of a base's."""
-        whole, _ = self.untrimmed(name, self._own(name))
-        mine = self._whole(name) or self._ruled(whole, self.here, filename)
-        return mine or next(filter(None, (base._why_here(name, filename) for base in self.bases)), None)
-
-    def _why_upstream(self, name: NormalizedName, filename: str | None, *, asked: bool) -> tuple[str, Verdict] | None:
-        """As `_why_here`, of what upstreams have; none is asked that is not asked for the project."""
-        hidden = self._whole(name)
-        if hidden is not None:
-            return hidden
-        asked = self.asks(name, asked)
-        found = self._of_ways(name, asked=asked)
-        for base in self.bases if found is None else ():
-            why, found = base._why_upstream(name, filename, asked=asked), base._remote(name, asked=asked)
-            if why is not None or found is not None:
-                return self._ruled(found, self.upstreams, filename) or why
-        return self._ruled(found, self.upstreams, filename)
-
-    def _whole(self, name: NormalizedName) -> tuple[str, Verdict] | None:
-        verdict = None if self.policy is None else self.policy.hides(name)
-        return None if verdict is None else (name, verdict)
-
-    def _ruled(self, found: object, source: Opener, filename: str | None) -> tuple[str, Verdict] | None:
-        """Which file of a project this index's own policy hides (any, but the newest, if none is named), and why."""
-        if self.policy is None or not isinstance(found, Project):
-            return None
-        hidden = self.policy.verdicts(found, source)
-        what = filename or next((file.filename for file in reversed(found.files) if file.filename in hidden), "")
-        return (what, hidden[what][0]) if what in hidden else None
-
     def _join(self, name: NormalizedName, *projects: Project) -> Project:
         """Several projects of one name as one; of two files that are the same part of a release the first wins."""
         key = name, len(projects)
         return self._joined.find(key, projects) or self._joined.get(key, projects, partial(joined, projects))
-
-
-def _unheard(name: NormalizedName) -> Missing:
-    """What is said of a project that whoever asks may not hear of."""
-    return Missing(f"no project {name} here")
 
 
 class Here:
@@ -396,7 +337,7 @@ class Here:
 
     def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
         """A file, or what belongs to it; ``None`` if there is none. Raises Unavailable."""
-        project, _ = self._index.untrimmed(name, self._index._own(name))
+        project, _ = self._index.untrimmed(name, self._index.own_project(name))
         file = None if project is None else project.by_filename.get(filename)
         return None if file is None else self._index._open_local(file, side)
 

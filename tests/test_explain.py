@@ -179,6 +179,10 @@ bases = ["closed"]
         for name in ("ours-3.0", "ours-4.0"):
             assert "hidden" not in client.get(f"/open/packages/ours/{name}-py3-none-any.whl", 404).text
         assert "secret" not in client.get("/open/simple/").text
+    # What the other one shows to its own, and this one hides, is the other one's affair too.
+    have(tmp_path / "hidden", "ours", "2.5")
+    with served(tmp_path, f"{behind}[index.open.policy]\nsize = '1B'\n") as client:
+        assert client.get("/open/simple/ours/", 404).text.startswith("ours-0.5-py3-none-any.whl is hidden here by size")
 
 
 def test_who_may_download_and_not_list_hears_nothing_of_hidden_files(tmp_path: Path) -> None:

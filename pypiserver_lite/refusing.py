@@ -1,0 +1,110 @@
+"""What an index says of what it does not show: which rule hides it, to those who may hear of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from packaging.utils import NormalizedName
+
+from .errors import Hidden, Missing
+from .model import Opener, Policy, Project, Verdict
+
+
+class Refusing:
+    """An index with regard to that. Whoever derives from it sets the attributes, and does what the rest asks for."""
+
+    policy: Policy | None
+    policies: Sequence[Policy]
+    """That and those of its bases."""
+    bases: Sequence[Refusing]
+    reserved: Callable[[NormalizedName], str | None]
+    here: Opener
+    upstreams: Opener
+    chain: frozenset[str]
+    """The names of the index and of all that it is based on."""
+    shares: frozenset[str]
+    """Of these those that whoever may list this index may list too."""
+
+    def own_project(self, name: NormalizedName) -> Project | None:
+        """What its own folder has of a project, whatever the policy says."""
+        raise NotImplementedError
+
+    def untrimmed(self, name: NormalizedName, own: Project | None) -> tuple[Project | None, str | None]:
+        """What the folders have before this index's own policy, and why no upstream may be asked."""
+        raise NotImplementedError
+
+    def asks(self, name: NormalizedName, asked: bool) -> bool:
+        """Whether upstreams are asked that clients are else sent to."""
+        raise NotImplementedError
+
+    def of_ways(self, name: NormalizedName, *, asked: bool) -> object:
+        """What the first of its own upstreams has that has a project."""
+        raise NotImplementedError
+
+    def remote(self, name: NormalizedName, *, asked: bool) -> object:
+        """What the upstreams show of a project."""
+        raise NotImplementedError
+
+    def gone(self, name: NormalizedName, reason: str) -> Missing:
+        """Why a name that no upstream may be asked for has no page."""
+        if self.reserved(name) is None and not self.tells(name):
+            return self.unheard(name)
+        return (self.hidden(name) if self.policies else None) or Missing(reason)
+
+    def tells(self, name: NormalizedName, filename: str | None = None) -> bool:
+        """Whether whoever may list this index may hear of what is hidden of a project: not what is another's alone."""
+        if self.shares == self.chain:
+            return True
+        own = self.own_project(name)
+        return own is not None and (filename is None or filename in own.by_filename)
+
+    def hidden(self, name: NormalizedName, filename: str | None = None) -> Hidden | None:
+        """Which rule hides a file, or the newest of a project without any; ``None``: none does, or it is not told."""
+        if not self.tells(name, filename):
+            return None
+        if filename is None and self.shares != self.chain:
+            own = self.own_project(name)
+            filename = own.files[-1].filename if own is not None else None
+        found = self.why_here(name, filename)
+        if found is None and self.untrimmed(name, self.own_project(name))[1] is None:
+            found = self.why_upstream(name, filename, asked=False)
+        if found is None:
+            return None
+        what, verdict = found
+        return Hidden(f"{what} is hidden here by {verdict}; 'pypiserver-lite explain {name}' says more")
+
+    def why_here(self, name: NormalizedName, filename: str | None) -> tuple[str, Verdict] | None:
+        """What of the folders' is hidden, and the rule that does it: this index's own, else one of a base's."""
+        whole, _ = self.untrimmed(name, self.own_project(name))
+        mine = self._whole(name) or self._ruled(whole, self.here, filename)
+        return mine or next(filter(None, (base.why_here(name, filename) for base in self.bases)), None)
+
+    def why_upstream(self, name: NormalizedName, filename: str | None, *, asked: bool) -> tuple[str, Verdict] | None:
+        """As `why_here`, of what upstreams have; none is asked that is not asked for the project."""
+        hidden = self._whole(name)
+        if hidden is not None:
+            return hidden
+        asked = self.asks(name, asked)
+        found = self.of_ways(name, asked=asked)
+        for base in self.bases if found is None else ():
+            why, found = base.why_upstream(name, filename, asked=asked), base.remote(name, asked=asked)
+            if why is not None or found is not None:
+                return self._ruled(found, self.upstreams, filename) or why
+        return self._ruled(found, self.upstreams, filename)
+
+    def _whole(self, name: NormalizedName) -> tuple[str, Verdict] | None:
+        verdict = None if self.policy is None else self.policy.hides(name)
+        return None if verdict is None else (name, verdict)
+
+    def _ruled(self, found: object, source: Opener, filename: str | None) -> tuple[str, Verdict] | None:
+        """Which file of a project this index's own policy hides (any, but the newest, if none is named), and why."""
+        if self.policy is None or not isinstance(found, Project):
+            return None
+        hidden = self.policy.verdicts(found, source)
+        what = filename or next((file.filename for file in reversed(found.files) if file.filename in hidden), "")
+        return (what, hidden[what][0]) if what in hidden else None
+
+    @staticmethod
+    def unheard(name: NormalizedName) -> Missing:
+        """What is said of a project that whoever asks may not hear of."""
+        return Missing(f"no project {name} here")
