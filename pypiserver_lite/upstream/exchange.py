@@ -103,6 +103,10 @@ class Exchange:
         named = frozenset(_authority(host, spelling.placed("hosts")) for host in hosts)
         self._reach = Reach(self.origin, named, spelling.called("hosts"), resolver)
         self._ways = ways or Ways()
+        try:
+            self._ways.proxy_for(self.origin)
+        except Unavailable as error:
+            raise ConfigError(str(error)) from error
         through = (None, *self._ways.proxies.values())
         self._adapters = {proxy: adapter(self._reach, self._ways, proxy, calls, idle) for proxy in through}
         # Every client would wait for one that is down.

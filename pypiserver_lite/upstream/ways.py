@@ -16,12 +16,12 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import truststore
+import urllib3
 
 from ..config.indexes import FLAGS, Spelling
-from ..errors import ConfigError
+from ..errors import ConfigError, Unavailable
 from .addresses import Origin
 from .credentials import basic, split_credentials
 
@@ -58,12 +58,18 @@ class Ways:
     """What to check the certificate of the next connection with."""
     proxies: Mapping[str, Proxy] = field(default_factory=dict)
     """By scheme of the address that is asked for."""
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """By scheme, what is wrong with a proxy that the environment names: not everything there is meant for us."""
     direct: str = ""
     """Where no proxy is used: host names with all below them, addresses and networks, separated by commas."""
 
     def proxy_for(self, origin: Origin) -> Proxy | None:
-        """The proxy through which to ask a server, or ``None``: directly."""
-        return None if self._is_direct(origin.host, origin.port) else self.proxies.get(origin.scheme)
+        """The proxy through which to ask a server, or ``None``: directly. Raises Unavailable if that cannot be used."""
+        if self._is_direct(origin.host, origin.port):
+            return None
+        if origin.scheme in self.unusable:
+            raise Unavailable(self.unusable[origin.scheme])
+        return self.proxies.get(origin.scheme)
 
     def whose(self, origin: Origin) -> str:
         """Who may be at fault: through a proxy, one does not see which of the two it was."""
@@ -77,24 +83,30 @@ class Ways:
 
 
 def find(authorities: Path | None, proxy: str | None, spelling: Spelling = FLAGS) -> Ways:
-    """The ways that settings name, else the environment. Raises ConfigError, which never shows a proxy's address."""
+    """The ways that settings name, else the environment.
+
+    Raises ConfigError, which never shows a proxy's address, for what a setting names.
+    """
     context = _context({spelling.placed("ca"): str(authorities)} if authorities is not None else {}, os.environ)
     if proxy is not None:
         named = _proxy(spelling.called("proxy"), proxy, spelling.placed("proxy"))
         return Ways(context, proxies={"http": named, "https": named})
     found: dict[str, str] = urllib.request.getproxies_environment()
-    proxies = {}
+    proxies, unusable = {}, {}
     for scheme in ("http", "https"):
         used = scheme if scheme in found else "all"
         if used in found and found.get("no") != "*":
-            proxies[scheme] = _proxy(f"{used.upper()}_PROXY", found[used])
-    return Ways(context, proxies=proxies, direct=found.get("no", ""))
+            try:
+                proxies[scheme] = _proxy(f"{used.upper()}_PROXY", found[used])
+            except ConfigError as error:
+                unusable[scheme] = str(error)
+    return Ways(context, proxies=proxies, unusable=unusable, direct=found.get("no", ""))
 
 
 def _context(named: dict[str, str], environ: Mapping[str, str]) -> Callable[[], ssl.SSLContext]:
     """What `Ways.context` shall be, by what settings have `named`. Files are tried here: else no request would do.
 
-    Of OpenSSL's two variables one will do, as there. Raises ConfigError if none is usable.
+    What is not usable of OpenSSL's two variables is left out, as pip and uv do. Raises ConfigError for others.
     """
     for variables in (BUNDLES[:1], BUNDLES[1:], STORES):
         named = named or {variable: environ[variable] for variable in variables if environ.get(variable)}
@@ -112,18 +124,18 @@ def _context(named: dict[str, str], environ: Mapping[str, str]) -> Callable[[], 
         except OSError as error:
             reason = "no certificates in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
             unusable.append(f"{setting} {place}: {reason}")
-    if len(unusable) == len(named):
+    if unusable and not named.keys() <= set(STORES):
         raise ConfigError("; ".join(unusable))
-    for left_out in unusable:
-        _log.warning("%s; it is left out", left_out)
-    return lambda: context
+    for reason in unusable:
+        _log.warning("%s; it is left out", reason)
+    return _system if len(unusable) == len(named) else lambda: context
 
 
 def _proxy(setting: str, address: str, place: str = "") -> Proxy:
     try:
         url, credentials = split_credentials(address if "://" in address else f"http://{address}", setting)
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        parts = urllib3.util.parse_url(url)
+        usable = parts.scheme in ("http", "https") and parts.host and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
