@@ -21,6 +21,8 @@ from pypiserver_lite.upstream.source import Remote
 FOO = NormalizedName("foo")
 PAGE = "/simple/foo/"
 SDIST = "foo-1.0.tar.gz"
+GZIP = b"\x1f\x8b"
+"""How an sdist begins."""
 MODES = ("proxy", "cache")
 
 
@@ -50,8 +52,8 @@ def maker(server: faulty.FaultyUpstream, folder: Path, clock: Clock) -> Make:
 
 
 def data_of(size: int, seed: int = 1) -> bytes:
-    """Bytes that look random, and are the same each time."""
-    return random.Random(seed).randbytes(size)
+    """Bytes that begin as an sdist does, look random, and are the same each time."""
+    return (GZIP + random.Random(seed).randbytes(size))[:size]
 
 
 def read(content: Content | None, start: int = 0, stop: int | None = None) -> bytes:

@@ -16,6 +16,7 @@ import faulty_upstream as faulty
 import live
 import pytest
 from builders import make_wheel, metadata
+from remotes import GZIP
 
 from pypiserver_lite import ConfigError, PypiServerLite, make_app, site
 from pypiserver_lite.config import load
@@ -221,14 +222,15 @@ def test_no_range_is_promised_that_comes_only_after_all_before_it(
 def test_an_upstream_that_sends_no_byte_of_a_file_is_502(
     upstream: faulty.FaultyUpstream, folder: Path, tmp_path: Path, mode: str, facts: dict[str, Any]
 ) -> None:
-    path = upstream.add("other-lib", "other_lib-1.0.tar.gz", bytes(1000), **facts)
+    data = GZIP + bytes(1000)
+    path = upstream.add("other-lib", "other_lib-1.0.tar.gz", data, **facts)
     app = make_app(folder, fallback_url=upstream.url, fallback_mode=mode, cache_dir=tmp_path / "cache")
     with live.in_thread(app) as server:
-        for fault in (faulty.reset(), faulty.truncate(bytes(1000), 0)):
+        for fault in (faulty.reset(), faulty.truncate(data, 0)):
             upstream.fault(path, fault)
             assert live.ask(server, "/packages/other_lib-1.0.tar.gz").status == 502
         upstream.heal()
-        assert live.ask(server, "/packages/other_lib-1.0.tar.gz").body == bytes(1000)
+        assert live.ask(server, "/packages/other_lib-1.0.tar.gz").body == data
 
 
 def test_an_answer_begins_before_pip_gives_up(upstream: faulty.FaultyUpstream, folder: Path) -> None:

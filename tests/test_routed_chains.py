@@ -74,7 +74,7 @@ def in_order(indexes: dict[str, Index], name: str) -> Iterator[str]:
 
 def expected(upstreams: dict[str, Upstream], order: list[str], name: str) -> tuple[list[str], str | None]:
     """Who is asked for a name, and who has it in the end, or is where clients are sent."""
-    calls = []
+    calls: list[str] = []
     for key in order:
         if upstreams[key].serves(name):
             if upstreams[key].mode == "redirect":

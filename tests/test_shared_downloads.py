@@ -137,7 +137,7 @@ def test_a_process_that_is_stopped_in_the_middle_of_a_download_is_not_waited_for
     make: Make, server: faulty.FaultyUpstream, tmp_path: Path, exact: bool
 ) -> None:
     data = data_of(1_000_000)
-    path = server.add("foo", SDIST, data, **({} if exact else {"hashes": {}}))
+    path = server.add("foo", SDIST, data, hashes=None if exact else {})
     server.stored[path].speed = 4e5
     command = [sys.executable, "-c", _ANOTHER, server.url, str(tmp_path / "cache"), SDIST]
     remote = make(page=20.0)

@@ -6,6 +6,7 @@ import contextvars
 import hashlib
 import hmac
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -24,10 +25,27 @@ _PART = 2**20  # bytes that give all tries back, or a tenth of the file: less ma
 _log = logging.getLogger(__name__)
 
 
+class Wrong(Unavailable):
+    """What the upstream sends are not the bytes of the file."""
+
+
+_BEGIN: Mapping[str, bytes] = {
+    ".whl": b"PK",
+    ".zip": b"PK",
+    ".egg": b"PK",
+    ".gz": b"\x1f\x8b",
+    ".tgz": b"\x1f\x8b",
+    ".bz2": b"BZh",
+    ".xz": b"\xfd7zXZ\0",
+}
+"""How archives begin, by how their names end."""
+
+
 class Check:
     """Whether bytes are those of a known digest, and how many they are.
 
-    What is wrong with them is said of the file `name` and the upstream at `host`.
+    Where no digest is known, they must begin as an archive of their name does: a page to log in at, sent instead, does
+    not. What is wrong with them is said of the file `name` and the upstream at `host`.
     """
 
     def __init__(self, hashes: Mapping[str, str], size: int | None, name: str, host: str) -> None:
@@ -35,6 +53,7 @@ class Check:
         self._name = name
         self._known = strongest(hashes)
         self._digester = hashlib.new(self._known[0], usedforsecurity=False) if self._known else None
+        self._begin = b"" if self._known else _BEGIN.get(os.path.splitext(name)[1].lower(), b"")
         self.size = size
         self.seen = 0
 
@@ -59,14 +78,16 @@ class Check:
         return self.exact or self.size is not None
 
     def expect(self, body: Transfer) -> None:
-        """Compare with what the upstream says before it sends anything. Raises Unavailable."""
+        """Compare with what the upstream says before it sends anything. Raises Wrong."""
         if body.size is not None:
             if self.size not in (None, body.size):
                 raise self._wrong(f"sends {self._name} with {body.size} bytes, its page states {self.size}")
             self.size = body.size
 
     def update(self, data: bytes) -> None:
-        """Take note of the next bytes. Raises Unavailable once they are too many."""
+        """Take note of the next bytes. Raises Wrong for such a file, and once they are too many."""
+        if not data.startswith(self._begin[self.seen :][: len(data)]):
+            raise self._wrong(f"sent something else for {self._name}: it does not begin as such a file does")
         self.seen += len(data)
         if self.size is not None and self.seen > self.size:
             raise self._wrong(f"sent more than the {self.size} bytes of {self._name}")
@@ -74,7 +95,9 @@ class Check:
             self._digester.update(data)
 
     def finish(self) -> None:
-        """All bytes are in. Raises Unavailable if they are not those that were expected."""
+        """All bytes are in. Raises Wrong if they are not those that were expected."""
+        if self._known is None and self.seen <= len(self._begin):
+            raise self._wrong(f"sent {self.seen} bytes for {self._name}")
         if self.size is not None and self.seen != self.size:
             raise self._wrong(f"sent {self.seen} of the {self.size} bytes of {self._name}")
         if self._known and self._digester and not hmac.compare_digest(self._digester.hexdigest(), self._known[1]):
@@ -82,8 +105,8 @@ class Check:
             got = self._digester.hexdigest()
             raise self._wrong(f"sent {self._name} with the {algorithm} {got}, its page states {stated}")
 
-    def _wrong(self, what: str) -> Unavailable:
-        return Unavailable(f"the upstream {self.host} {what}")
+    def _wrong(self, what: str) -> Wrong:
+        return Wrong(f"the upstream {self.host} {what}")
 
 
 class Fetch:
@@ -134,16 +157,17 @@ class Fetch:
                 if check.size is None or check.seen >= check.size:
                     return
                 raise Unavailable("the upstream broke off in the middle of a file")
+            except Wrong:
+                raise
             except Unavailable as error:
                 at = check.seen
                 if at - brought >= (_PART if check.size is None else min(_PART, max(check.size // 10, 1))):
                     brought, failures = at, 0
                 failures += 1
                 sure = check.exact or validator is not None
-                over = check.size is not None and at > check.size
-                if sure and not over and at and failures > len(_PAUSES):
+                if sure and at and failures > len(_PAUSES):
                     raise type(error)(f"{error}, and {failures} tries have brought {at - brought} bytes") from error
-                if not sure or over or failures > len(_PAUSES) or (not at and hops.left() <= 0):
+                if not sure or failures > len(_PAUSES) or (not at and hops.left() <= 0):
                     raise
                 _log.info("going on with a download at byte %d: %s", at, error)
             finally:
