@@ -16,8 +16,8 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -207,41 +207,6 @@ def copy(source: Path, folder: Path) -> Staged:
     """A committed copy of a file, staged in another folder (on another file system). Raises OSError."""
     with source.open("rb") as file:
         return staged(folder, iter(partial(file.read, 2**20), b""))
-
-
-def rewrite(path: Path, change: Callable[[bytes], bytes], *, create: int | None = None) -> None:
-    """Replace a file by `change` of its bytes in one step; its rights stay, and a link to it stays a link.
-
-    One that is missing is made with the rights `create`, unless that is
-    ``None``. Two at once do not undo each other. Raises OSError.
-    """
-    target = Path(os.path.realpath(path))
-    with exclusive(target.parent):
-        try:
-            status = target.stat()
-        except FileNotFoundError:
-            if create is None:
-                raise
-            status = None
-        if status is not None and not stat.S_ISREG(status.st_mode):
-            raise OSError("that is not a file")
-        data = change(target.read_bytes() if status else b"")
-        with Staged(target.parent, mode=create if status is None and create is not None else 0o600) as made:
-            made.write(data)
-            if status is not None:
-                _copy_rights(status, made.path)
-            made.commit()
-            place(made.path, target, overwrite=True)
-        sync_folder(target.parent)
-
-
-def _copy_rights(before: os.stat_result, made: Path) -> None:
-    if hasattr(os, "chown"):
-        for owner, group in ((-1, before.st_gid), (before.st_uid, -1)):
-            # Only root may give a file away. Whoever else may write here keeps what can be kept.
-            with suppress(PermissionError):
-                os.chown(made, owner, group)
-    os.chmod(made, stat.S_IMODE(before.st_mode))
 
 
 class _Held(threading.local):

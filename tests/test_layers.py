@@ -18,6 +18,7 @@ LAYERS = (
     (
         "digests",
         "disk",
+        "rewrite",
         "database",
         "upload",
         "observe",

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import edit, file, load
-from ..disk import rewrite
 from ..errors import ConfigError, Missing
+from ..rewrite import rewrite
 from .check import tried
 from .meaning import shown_address
 from .users import ask

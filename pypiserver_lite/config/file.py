@@ -9,19 +9,19 @@ file, the line and, for a key that is not known, the nearest one that is.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from ..errors import ConfigError
 from .filled import check_kind, filled_in
-from .indexes import ROOT, PolicySettings, Spelling, UpstreamSettings, check_name
+from .indexes import ROOT, PolicySettings, Spelling, UpstreamSettings
 from .lines import find_line
-from .rows import Setting
+from .rows import Setting, near
 from .settings import INDEX_KEYS, POLICY_KEYS, SERVER_KEYS, UPSTREAM_KEYS, Config, IndexSettings
+from .whole import faults, index_table
 
 FILENAME = "pypiserver-lite.toml"
 """What is read in the working folder if no other file is named."""
@@ -46,7 +46,6 @@ _INHERITED = (
         "private",
     ),
 )
-_DEEPEST, _MOST_WAYS = 100, 1000  # of indexes over indexes
 _LARGEST = 2**20  # bytes of the file
 _MOST_LINES = 5000  # that are parsed again and again to find one
 
@@ -94,15 +93,16 @@ class Given(NamedTuple):
             indexes=indexes,
             upstreams=upstreams,
             file=self.path,
-            places={name: f"{self.where(_index_table(name))}: index.{quoted(name)}" for name in indexes},
+            places={name: f"{self.where(index_table(name))}: index.{quoted(name)}" for name in indexes},
         )
-        self._check(whole)
+        for table, key, reason in faults(whole):
+            self.refuse(table, key, reason)
         return whole
 
     def _index(
         self, name: str, keys: Mapping[str, Any], root: IndexSettings, policy: PolicySettings | None
     ) -> IndexSettings:
-        table = _index_table(name)
+        table = index_table(name)
         for key in keys:
             if key in _OWN_ONLY:
                 self.refuse(
@@ -139,7 +139,7 @@ class Given(NamedTuple):
         return upstream
 
     def _policy(self, name: str, keys: Mapping[str, Any]) -> PolicySettings:
-        return PolicySettings(**self._read((*_index_table(name), "policy"), keys, POLICY_KEYS))
+        return PolicySettings(**self._read((*index_table(name), "policy"), keys, POLICY_KEYS))
 
     def _read(self, table: Table, keys: Mapping[str, Any], known: Mapping[str, Setting]) -> dict[str, Any]:
         found = {}
@@ -149,39 +149,6 @@ class Given(NamedTuple):
             except ValueError as error:
                 self.refuse(table, key, error)
         return found
-
-    def _check(self, config: Config) -> None:
-        names = [ROOT, *config.indexes]
-        for name in config.upstreams:
-            if not re.fullmatch(r"(?!fallback(-\d+)?$)[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name, re.ASCII):
-                self.refuse(("upstream", name), None, "a name has letters, digits and . _ - between them")
-        for name in config.indexes:
-            table = _index_table(name)
-            reason = check_name(name, config.server.health_endpoint)
-            if reason:
-                self.refuse(table, None, reason)
-            index = config.indexes[name]
-            if "/" in name and name.split("/")[0] in config.indexes:
-                self.refuse(table, None, f"/{name}/ would hide a page of the index {name.split('/')[0]}")
-            if not (index.packages or index.bases or index.upstreams):
-                self.refuse(table, None, "it has nothing to serve; give it packages, bases or upstreams")
-        for name in names:
-            index, table = config.of(name), _index_table(name)
-            for base in index.bases:
-                if base not in names:
-                    self.refuse(table, "bases", f"there is no index {base!r}{_near(base, names)}")
-            for upstream in index.upstreams or ():
-                if upstream not in config.upstreams:
-                    known = _near(upstream, config.upstreams) or "; give it a table, [upstream.NAME]"
-                    self.refuse(table, "upstreams", f"there is no upstream {upstream!r}{known}")
-        for name in names:
-            circle = _circle(name, config)
-            if circle:
-                self.refuse(_index_table(name), "bases", f"they lead back to itself: {' → '.join(circle)}")
-        for name, (depth, ways) in _woven(config).items():
-            if depth > _DEEPEST or ways > _MOST_WAYS:
-                much = f"through {depth} indexes, one behind the other" if depth > _DEEPEST else f"in {ways} ways"
-                self.refuse(_index_table(name), "bases", f"they lead to others {much}; each request would go there")
 
 
 def read(path: Path, environ: Mapping[str, str]) -> Given:
@@ -222,8 +189,8 @@ def parse(path: Path, text: str, environ: Mapping[str, str]) -> Given:
         given.indexes[name] = _settled(given, ("index", name), keys, INDEX_KEYS, environ)
     for name, keys in policies.items():
         if not isinstance(keys, dict):
-            given.refuse(_index_table(name), "policy", "it is a table, with a line for each rule")
-        given.policies[name] = _settled(given, (*_index_table(name), "policy"), keys, POLICY_KEYS, environ)
+            given.refuse(index_table(name), "policy", "it is a table, with a line for each rule")
+        given.policies[name] = _settled(given, (*index_table(name), "policy"), keys, POLICY_KEYS, environ)
     for name, keys in upstreams.items():
         given.upstreams[name] = _settled(given, ("upstream", name), keys, UPSTREAM_KEYS, environ)
     return given
@@ -304,47 +271,9 @@ def unknown(table: Table, key: str, known: Mapping[str, Setting]) -> str:
     if key in UPSTREAM_KEYS or key == "password_file":
         return "it is a setting of an upstream: put it in [upstream.NAME]"
     more = ("index", "upstream", "policy") if not table else ("policy",) if known is INDEX_KEYS else ()
-    return f"there is no such setting{_near(key, [*known, *more])}"
-
-
-def _index_table(name: str) -> Table:
-    return () if name == ROOT else ("index", name)
+    return f"there is no such setting{near(key, [*known, *more])}"
 
 
 def quoted(part: str) -> str:
     """A part of a key as it stands in a file."""
     return part if re.fullmatch(r"[A-Za-z0-9_-]+", part, re.ASCII) else f'"{part}"'
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _woven(config: Config) -> dict[str, tuple[int, int]]:
-    """How deep the bases of each index lie, and in how many ways they are come to; there are no circles."""
-    known: dict[str, tuple[int, int]] = {}
-    waiting = [ROOT, *config.indexes]
-    while waiting:
-        bases = config.of(waiting[-1]).bases
-        unknown_yet = [base for base in bases if base not in known]
-        waiting.extend(unknown_yet)
-        if not unknown_yet:
-            deep, ways = [known[base][0] for base in bases], [known[base][1] for base in bases]
-            known[waiting.pop()] = 1 + max(deep, default=0), 1 + sum(ways)
-    return known
-
-
-def _circle(name: str, config: Config) -> list[str]:
-    """The way from an index over its bases back to itself; nothing if there is none."""
-    ways = [[name]]
-    seen = set()
-    while ways:
-        way = ways.pop()
-        for base in config.of(way[-1]).bases:
-            if base == name:
-                return [*way, base]
-            if base not in seen:
-                seen.add(base)
-                ways.append([*way, base])
-    return []

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from . import file
-from .rows import Setting
+from .rows import Setting, near
 from .settings import ENV_PREFIX, INDEX_KEYS, SETTINGS, Config, IndexSettings, ServerSettings, default, flag
 from .values import parse_path, parse_paths
 
@@ -38,8 +38,7 @@ def from_settings(
     values: dict[str, Any] = {}
     for name, value in settings.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise ConfigError(f"there is no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise ConfigError(f"there is no setting {name!r}{near(name, known)}")
         if name == "packages" and value == ():
             values[name] = ()  # an index without a folder
             continue
@@ -69,8 +68,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         """What argparse calls for a wrong command line."""
         wrong = re.match(r"unrecognized arguments: (--[\w-]+)", message)
-        near = difflib.get_close_matches(wrong[1], self._option_string_actions, 1) if wrong else []
-        raise ConfigError(f"{message}; " + (f"did you mean {near[0]}?" if near else f"see '{self.prog} --help'"))
+        found = difflib.get_close_matches(wrong[1], self._option_string_actions, 1) if wrong else []
+        raise ConfigError(f"{message}; " + (f"did you mean {found[0]}?" if found else f"see '{self.prog} --help'"))
 
 
 def make_parser(prog: str, description: str, epilog: str = "", names: Iterable[str] | None = None) -> Parser:
@@ -190,8 +189,8 @@ def from_variables(environ: Mapping[str, str], without: Iterable[str] = ()) -> d
             continue
         name = variable.removeprefix(ENV_PREFIX).lower()
         if name not in SETTINGS:
-            near = difflib.get_close_matches(name, SETTINGS, 1)
-            hint = f"; did you mean {_variable(near[0])}?" if near else ""
+            nearest = difflib.get_close_matches(name, SETTINGS, 1)
+            hint = f"; did you mean {_variable(nearest[0])}?" if nearest else ""
             raise ConfigError(f"the environment variable {variable} is no setting of this server{hint}")
         if name in without:
             continue

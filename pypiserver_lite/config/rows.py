@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,3 +47,9 @@ def row(
         help += f" (default: {default}{note})"
     value = parse(default) if isinstance(default, str) else default
     return field(default=value, metadata={"setting": Setting(parse, help, flags, **more)})
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """The end of a message about a word that is not known: the nearest one that is."""
+    found = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {found[0]!r}?" if found else ""

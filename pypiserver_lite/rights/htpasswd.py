@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import disk
 from ..errors import ConfigError, Invalid
+from ..rewrite import rewrite
 from .who import BCRYPT_BYTES, MAX_USER, crypt_context
 
 # bcrypt: ``$2y$`` is what Apache and nginx know. 2^10 rounds are what current advice asks for at least; each step more
@@ -96,6 +96,6 @@ def _edit(path: Path, change: Callable[[list[bytes]], list[bytes]], *, create: b
         return b"\n".join(change(data.split(b"\n")))
 
     try:
-        disk.rewrite(path, changed, create=0o600 if create else None)
+        rewrite(path, changed, create=0o600 if create else None)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error

@@ -1,0 +1,82 @@
+"""What does not fit together in the settings of several indexes: names, bases and upstreams."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from .indexes import ROOT, check_name
+from .lines import Path
+from .rows import near
+from .settings import Config
+
+_DEEPEST, _MOST_WAYS = 100, 1000  # of indexes over indexes
+
+
+def index_table(name: str) -> Path:
+    """The table of an index in the file; the top for the one at the root."""
+    return () if name == ROOT else ("index", name)
+
+
+def faults(config: Config) -> Iterator[tuple[Path, str | None, str]]:
+    """What is wrong, with its table and key, ``None`` for the table itself; only the first is sure."""
+    names = [ROOT, *config.indexes]
+    for name in config.upstreams:
+        if not re.fullmatch(r"(?!fallback(-\d+)?$)[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name, re.ASCII):
+            yield (("upstream", name), None, "a name has letters, digits and . _ - between them")
+    for name in config.indexes:
+        table = index_table(name)
+        reason = check_name(name, config.server.health_endpoint)
+        if reason:
+            yield (table, None, reason)
+        index = config.indexes[name]
+        if "/" in name and name.split("/")[0] in config.indexes:
+            yield (table, None, f"/{name}/ would hide a page of the index {name.split('/')[0]}")
+        if not (index.packages or index.bases or index.upstreams):
+            yield (table, None, "it has nothing to serve; give it packages, bases or upstreams")
+    for name in names:
+        index, table = config.of(name), index_table(name)
+        for base in index.bases:
+            if base not in names:
+                yield (table, "bases", f"there is no index {base!r}{near(base, names)}")
+        for upstream in index.upstreams or ():
+            if upstream not in config.upstreams:
+                known = near(upstream, config.upstreams) or "; give it a table, [upstream.NAME]"
+                yield (table, "upstreams", f"there is no upstream {upstream!r}{known}")
+    for name in names:
+        circle = _circle(name, config)
+        if circle:
+            yield (index_table(name), "bases", f"they lead back to itself: {' → '.join(circle)}")
+    for name, (depth, ways) in _woven(config).items():
+        if depth > _DEEPEST or ways > _MOST_WAYS:
+            much = f"through {depth} indexes, one behind the other" if depth > _DEEPEST else f"in {ways} ways"
+            yield (index_table(name), "bases", f"they lead to others {much}; each request would go there")
+
+
+def _woven(config: Config) -> dict[str, tuple[int, int]]:
+    """How deep the bases of each index lie, and in how many ways they are come to; there are no circles."""
+    known: dict[str, tuple[int, int]] = {}
+    waiting = [ROOT, *config.indexes]
+    while waiting:
+        bases = config.of(waiting[-1]).bases
+        unknown_yet = [base for base in bases if base not in known]
+        waiting.extend(unknown_yet)
+        if not unknown_yet:
+            deep, ways = [known[base][0] for base in bases], [known[base][1] for base in bases]
+            known[waiting.pop()] = 1 + max(deep, default=0), 1 + sum(ways)
+    return known
+
+
+def _circle(name: str, config: Config) -> list[str]:
+    """The way from an index over its bases back to itself; nothing if there is none."""
+    ways = [[name]]
+    seen = set()
+    while ways:
+        way = ways.pop()
+        for base in config.of(way[-1]).bases:
+            if base == name:
+                return [*way, base]
+            if base not in seen:
+                seen.add(base)
+                ways.append([*way, base])
+    return []
