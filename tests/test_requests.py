@@ -163,7 +163,7 @@ def test_a_refused_multipart_upload_of_requests_gets_its_401(start: Start) -> No
 
 def test_a_body_nobody_wants_is_read_to_its_end_however_early_it_is_refused(start: Start) -> None:
     running = start()
-    workers = running.service._workers
+    workers: Any = running.service._workers
     add_task = workers.add_task
 
     def add_and_wait(task: Any) -> None:  # as on a busy machine: the worker is done before the loop goes on

@@ -14,8 +14,12 @@ from pathlib import Path
 
 import builders
 import faulty_upstream as faulty
+import folders
+import forms
 import live
 import pytest
+
+from pypiserver_lite import disk
 
 AT_ONCE = 2.0
 """Seconds that tell an answer from waiting for a thread, also on a busy machine: what is waited for takes ten."""
@@ -343,3 +347,33 @@ def test_readers_that_go_away_make_way(server: faulty.FaultyUpstream, folder: Pa
         server.add("new", "new-1.0.tar.gz", b"new")
         until(lambda: live.ask(ours, "/packages/new-1.0.tar.gz").body == b"new")
         assert server.count(path) == 1
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Somebody else's lock on a folder, as of a backup that runs under ``flock``, or of a disk that takes its time."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if disk.try_lock(handle) is not True:
+            pytest.skip("this system has no locks on folders")
+        yield
+    finally:
+        os.close(handle)
+
+
+@folders.posix
+@pytest.mark.parametrize("at", ["the folder", "the record of names"])
+def test_uploads_that_wait_for_a_folder_or_its_disk_hold_up_nobody_else(folder: Path, at: str) -> None:
+    names = [f"new{number}-1.0-py3-none-any.whl" for number in range(16)]
+    with live.serve(packages=[folder], threads=8, **forms.OPEN) as server, ThreadPoolExecutor(16) as pool:
+        with held(folder if at == "the folder" else folder / ".pypiserver-lite"):
+            bodies = [forms.upload(forms.wheel(name.partition("-")[0]), name) for name in names]
+            uploads = [pool.submit(forms.post, server, body) for body in bodies]
+            what = ".pypiserver-lite-*.tmp" if at == "the folder" else "new*.whl"
+            folders.wait_for(lambda: len(list(folder.glob(what))) >= 4)
+            ours_answer(server)
+            assert live.ask(server, "/simple/nobodys/").status == 404
+            assert not any(upload.done() for upload in uploads)
+        assert [upload.result().status for upload in uploads] == [200] * 16
+        recorded = (folder / ".pypiserver-lite" / "names").read_text().splitlines()
+        assert {name.partition("-")[0] for name in names} < set(recorded)

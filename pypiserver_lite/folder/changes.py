@@ -134,8 +134,9 @@ class Changes:
         with ExitStack() as stack:
             sides = _stage_sides(stack, Path(folder), upload)
             new = {side: staged for side, staged in sides.items() if not os.path.lexists(Path(folder, name + side))}
-            with moving(self._snapshot) as moves:
-                moves.make({(folder, name + side): staged for side, staged in new.items()})
+            if new:
+                with moving(self._snapshot) as moves:
+                    moves.make({(folder, name + side): staged for side, staged in new.items()})
 
     def _remember(self, upload: Upload, body: Path, final: Path) -> None:
         """What is known about the bytes need not be read again by the first who asks for the page."""

@@ -63,7 +63,8 @@ class Names:
         ]
         self._unlinked: set[Path] = set()
         self._copied: set[NormalizedName] = set()
-        self._lock = Lock()
+        self._lock, self._writing = Lock(), Lock()
+        """Pages need the first; who has the second waits for the disk."""
         self._kept: set[NormalizedName] = set()
         self._unwritten: set[NormalizedName] = set()
         self._full: set[NormalizedName] = set()
@@ -160,7 +161,8 @@ class Names:
 
     def look(self) -> None:
         """See what other processes, and operators, wrote."""
-        self._attempt(self._read)
+        with self._lock:
+            self._attempt(self._read)
         for path in self._others:
             try:
                 with self._lock:
@@ -170,12 +172,25 @@ class Names:
                 return
         self.unsure = False
 
-    def write(self, *, marks: bool) -> None:
-        """Record what is not recorded yet; with `marks`, mark the roots that are recorded."""
-        if self._unwritten and not self._attempt(self._append) and self._copy is not None:
-            self._attempt(partial(self._append_to_copy, self._copy))
-        while marks and self._unlinked:
-            path = self._unlinked.pop()
+    def write(self, *, marks: bool, wait: bool = True) -> None:
+        """Record what is not recorded yet; with `marks`, mark the roots that are recorded.
+
+        One writes for all who `wait` meanwhile; who does not leaves it to that one.
+        """
+        if not self._writing.acquire(blocking=wait):
+            return
+        try:
+            self._write(marks=marks)
+        finally:
+            self._writing.release()
+
+    def _write(self, *, marks: bool) -> None:
+        for _ in range(2):  # once more for who did not wait
+            if self._unwritten and not self._attempt(self._append):
+                if self._copy is not None:
+                    self._attempt(partial(self._append_to_copy, self._copy))
+                break
+        for path in self._unlinked if marks else ():
             try:
                 if not path.exists():
                     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -203,14 +218,15 @@ class Names:
         try:
             for link in links:
                 link.unlink(missing_ok=True)
-            with self._lock:
+            with self._writing:
                 try:
                     self._append(lines)
                 except OSError:
                     if self._copy is None or self.recorded:
                         raise
                     self._append_to_copy(self._copy, lines)
-                    self._take(line for line in lines if line[0] == "-")
+                    with self._lock:
+                        self._take(line for line in lines if line[0] == "-")
         except OSError as error:
             raise disk.translate(error) from error
         except ValueError as error:
@@ -218,13 +234,12 @@ class Names:
 
     def after_fork(self) -> None:
         """In a child process: whoever held the lock is not here."""
-        self._lock = Lock()
+        self._lock, self._writing = Lock(), Lock()
 
     def _attempt(self, work: Callable[[], None]) -> bool:
         """Do it, or go on with what is in memory, say once why, and return false."""
         try:
-            with self._lock:
-                work()
+            work()
         except (OSError, ValueError, Unavailable) as error:
             where = "until this process ends" if self._copy is None else f"in {self._copy}"
             self._say(self._path, _reason(error), f"names whose last file goes are kept {where}")
@@ -319,24 +334,30 @@ class Names:
         """Add what is not written yet, and these lines; then take them in. Raises OSError, ValueError, Busy."""
         self._path.parent.mkdir(exist_ok=True)
         with disk.exclusive(self._path.parent):
-            self._read()
-            self._add(self._path, [*sorted(self._unwritten), *lines])
-            self._read()
+            with self._lock:
+                self._read()
+                place, new = self._places.get(self._path), sorted(self._unwritten)
+            _add(self._path, place, [*new, *lines])
+            with self._lock:
+                self._read()
 
     def _append_to_copy(self, path: Path, lines: Iterable[str] = ()) -> None:
         """The same with the copy. Raises OSError, ValueError, Busy."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with disk.exclusive(path.parent):
-            self._adopt(path)
-            self._add(path, [*sorted(self._unwritten - self._copied), *lines])
-            self._adopt(path)
+            with self._lock:
+                self._adopt(path)
+                place, new = self._places.get(path), sorted(self._unwritten - self._copied)
+            _add(path, place, [*new, *lines])
+            with self._lock:
+                self._adopt(path)
 
-    def _add(self, path: Path, lines: list[str]) -> None:
-        place = self._places.get(path)
-        if place is None:
-            record.create(path, record.HEAD, lines)
-        elif lines:
-            record.extend(path, place.end, lines)
+
+def _add(path: Path, place: record.Place | None, lines: list[str]) -> None:
+    if place is None:
+        record.create(path, record.HEAD, lines)
+    elif lines:
+        record.extend(path, place.end, lines)
 
 
 def _reason(error: Exception) -> str:

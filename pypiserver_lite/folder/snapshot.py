@@ -77,6 +77,8 @@ class Snapshot:
         self._checks, self._listings = Budget(**_CHECKS), Budget(**_LISTINGS)
         self._lock, self._looking = threading.Lock(), threading.Lock()
         self._looks = self._looked = 0
+        self._changes: set[object] = set()
+        """Those under way. Each will write down all names that are new."""
         self.serial = Serial()
         self._complaints: set[str] = set()
         self._names: tuple[NormalizedName, ...] = ()
@@ -101,10 +103,11 @@ class Snapshot:
         if now < self.idle_until:
             return
         self._checked = now
-        self._list_stale(now)
+        if self._list_stale(now):
+            self._record(wait=False)
 
-    def _list_stale(self, now: float | None) -> None:
-        """List what is due at `now`, or with ``None`` all that changed, which no budget pays for."""
+    def _list_stale(self, now: float | None) -> bool:
+        """List what is due at `now`, or with ``None`` all that changed, which no budget pays for; whether any was."""
         stale = self._stale(now)
         if now is not None:
             self.charge(now, len(self.folders))
@@ -112,16 +115,19 @@ class Snapshot:
             with self._lock:
                 if stale := self._stale(now):  # nobody else saw to it while we waited
                     self._list(stale)
+        return bool(stale)
 
     def look(self) -> None:
         """See all that changed before this was called; of many who ask at once, one looks for all."""
         # The next to begin: one that is under way may have looked where something changed since.
-        wanted = self._looks + 1
+        wanted, listed = self._looks + 1, False
         with self._looking:
             if self._looked < wanted:
                 self._looks += 1
-                self._list_stale(None)
+                listed = self._list_stale(None)
                 self._looked = self._looks
+        if listed:
+            self._record(wait=False)
 
     def charge(self, began: float, looks: int) -> None:
         """Account for a check of so many folders or files that `began` then and ends now."""
@@ -201,6 +207,19 @@ class Snapshot:
         return sum(len(listing.files) for listing in self.folders.values())
 
     @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Be done with changes when it is written down which names they brought; meanwhile nobody waits for that."""
+        change = object()
+        self._changes.add(change)
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            self._changes.discard(change)
+            self._record(wait=done)
+
+    @contextmanager
     def changing(self, folder: str) -> Iterator[dict[str, bool]]:
         """Hold while changing names in a known folder.
 
@@ -239,7 +258,6 @@ class Snapshot:
             kept = [e for e in self.projects.get(project, ()) if e[0] != listing.real or e[1] not in names]
             changed[project] = (*kept, *((listing.real, name) for name in sorted(names) if name in listing.files))
         self._put(changed)
-        self._record()
         # Last: whoever sees the new state sees what changed.
         try:
             self.serial.advance([stamp_of(os.stat(listing.path))], changed=True)
@@ -263,10 +281,10 @@ class Snapshot:
         self.kept_names.came(new)
         self._names_stale |= bool(gone or new)
 
-    def _record(self) -> None:
-        """Write down new names, but nothing where a disk may be missing."""
-        if self._recording and self.roots.first_is_there:
-            self.kept_names.write(marks=self.roots.whole)
+    def _record(self, *, wait: bool = True) -> None:
+        """Write down new names, but nothing where a disk may be missing. Who does not `wait` leaves it to who does."""
+        if self._recording and self.roots.first_is_there and (wait or not self._changes):
+            self.kept_names.write(marks=self.roots.whole, wait=wait)
 
     def _stale(self, now: float | None) -> list[Listing]:
         """The folders that changed, or may have: those that are due at `now`, or with ``None`` all of them."""
@@ -321,7 +339,6 @@ class Snapshot:
             return
         # Another process may have had names that came and went since.
         self.kept_names.look()
-        self._record()
         self._listings.spend(began, self.clock(), sum(len(listing.files) for listing in stale))
         if walk.appeared:
             self._added([entry for entries in walk.appeared.values() for entry in entries])
@@ -335,6 +352,7 @@ class Snapshot:
     def after_fork(self) -> None:
         """In a child process: whoever held the lock is not here."""
         self._lock, self._looking = threading.Lock(), threading.Lock()
+        self._changes.clear()
         self.kept_names.after_fork()
 
 

@@ -184,7 +184,8 @@ class Folder:
         or in the way; one under another name that is the same part of the
         release makes way for this one, or is in it.
         """
-        return self._changes.add(upload, overwrite=overwrite)
+        with self._snapshot.recorded():
+            return self._changes.add(upload, overwrite=overwrite)
 
     def remove(self, name: NormalizedName, version: str) -> tuple[str, ...]:
         """Remove all files of a release, in every folder, and what belongs to them; the file names.
@@ -192,7 +193,8 @@ class Folder:
         Links are removed, never what they lead to. Raises Missing if there
         are none, ReadOnly if the disk refuses.
         """
-        return self._changes.remove(name, version)
+        with self._snapshot.recorded():
+            return self._changes.remove(name, version)
 
     def yank(self, name: NormalizedName, version: str, reason: str | None) -> tuple[str, ...]:
         """Yank a release with a reason (may be empty), or un-yank with ``None``; the file names (PEP 592).
@@ -200,7 +202,8 @@ class Folder:
         Raises Missing if the release has no files, Invalid if the reason is
         too long, ReadOnly or NoSpace if the disk refuses.
         """
-        return self._changes.yank(name, version, reason)
+        with self._snapshot.recorded():
+            return self._changes.yank(name, version, reason)
 
     def pieces(self, name: NormalizedName, version: str) -> tuple[Piece, ...]:
         """The files of a release that are listed, with all that lies beside them.
@@ -217,7 +220,8 @@ class Folder:
         under another name the same part of the release, whether or not uploads
         may replace files; Unavailable if a disk refuses.
         """
-        return self._pushes.take(pieces)
+        with self._snapshot.recorded():
+            return self._pushes.take(pieces)
 
     def start(self) -> None:
         """Begin to read files in the background, newest first; also in processes forked from this one."""

@@ -15,6 +15,8 @@ open, and the version is pinned to the minor one because they are not promised t
 - `Channel`: the next request of a connection waits, without a worker, until the answer before it is sent; one fast
   reader of a large file does not keep the others waiting; a client that sends or takes less than `LEAST_RATE` is
   closed, also while a worker waits for it.
+- `Workers`: half of them at most work on what changes something, which may wait for the disk, and for others who change
+  the same folder; the rest of it waits in order, without a worker, and pages need not.
 - `Listener`: at the limit of connections those give way that are missed least.
 
 Given up for that: a page costs what a function that returns its bytes costs on waitress; ``--server granian`` is the
@@ -34,7 +36,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import waitress.channel
 from waitress import receiver, wasyncore
@@ -631,6 +633,59 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         return bool(super()._flush_some(do_close))
 
 
+class _Posting(NamedTuple):
+    """A connection whose request is worked on, and what is to be done then."""
+
+    channel: Channel
+    done: Callable[[], None]
+
+    def service(self) -> None:
+        """Answer the request."""
+        try:
+            self.channel.service()
+        finally:
+            self.done()
+
+    def cancel(self) -> None:
+        """Answer nobody any more."""
+        self.channel.cancel()
+
+
+class Workers(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress ships no types
+    """Threads that answer requests, `most` at a time those with POST; the others of these wait in order."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._free = most
+        self._waiting: deque[Channel] = deque()
+
+    def add_task(self, task: Channel) -> None:
+        """Answer a connection's request when its turn comes."""
+        request = task.requests[0]
+        if request.command != "POST" or request.asking or request.unwanted or request.error:
+            super().add_task(task)
+            return
+        with self.lock:
+            self._waiting.append(task)
+        self._next(0)
+
+    def _next(self, freed: int = 1) -> None:
+        with self.lock:
+            self._free += freed
+            if not self._free or not self._waiting:
+                return
+            self._free -= 1
+            channel = self._waiting.popleft()
+        super().add_task(_Posting(channel, self._next))
+
+    def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
+        """End the threads; true if nothing was left for them to do."""
+        with self.lock:
+            self.queue.extend(self._waiting)
+            self._waiting.clear()
+        return bool(super().shutdown(cancel_pending, timeout))
+
+
 class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
     """One listening socket and what its connections share."""
 
@@ -641,7 +696,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc] # waitress ships no types
         sock: socket.socket,
         options: Options,
         adj: Adjustments,
-        workers: ThreadedTaskDispatcher,
+        workers: Workers,
         map: dict[int, Any],
     ) -> None:
         self.proxies = TrustedProxies(options.trusted_proxy)

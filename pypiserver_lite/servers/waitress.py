@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
-from waitress.task import ThreadedTaskDispatcher
 
 from .hangup import Hangup
-from .mends import IDENT, PART_BYTES, UNSENT_BYTES, Channel, Listener
+from .mends import IDENT, PART_BYTES, UNSENT_BYTES, Channel, Listener, Workers
 from .options import Options, connections, listen
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class Service:
         sockets = listen(options.host, options.port)
         self.host, self.port = options.host, int(sockets[0].getsockname()[1])
         self._map: dict[int, Any] = {}
-        self._workers = ThreadedTaskDispatcher()
+        self._workers = Workers(max(1, options.threads // 2))
         adj = Adjustments(
             threads=options.threads,
             connection_limit=connections(options.connection_limit),
