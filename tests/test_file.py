@@ -179,6 +179,9 @@ def test_a_password_file_that_cannot_be_used_is_named(folder: Path) -> None:
 
 
 WRONG = [
+    ('[index."a\\n\\u001b[31m"]\npackages = "x"', 1, 'index."a\\n\\u001b[31m": a name has letters'),
+    ('"a\\nb" = 1\n"a\\nb" = 2\n', 2, 'not right as TOML: Key "a\\nb" already exists'),
+    ('[upstream."\\u0085"]\nca = 3', 2, 'upstream."\\u0085".ca: a number cannot stand here'),
     ("pord = 1", 1, "pord: there is no such setting; did you mean 'port'?"),
     ("[index.a]\npakages = 'x'", 2, "index.a.pakages: there is no such setting; did you mean 'packages'?"),
     ("[upstream.a]\nulr = 'x'", 2, "upstream.a.ulr: there is no such setting; did you mean 'url'?"),

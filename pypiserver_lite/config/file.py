@@ -9,6 +9,7 @@ file, the line and, for a key that is not known, the nearest one that is.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -208,6 +209,7 @@ def parsed(path: Path, text: str) -> dict[str, Any]:
     except (TOMLKitError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         # A key or table that stands twice, or what the library itself stumbles over: it tells no line.
         line, said = _failing_line(text, type(error)), str(error) or type(error).__name__
+    said = "".join(char if char.isprintable() else repr(char)[1:-1] for char in said)
     raise ConfigError(f"{path}, line {line}: this is not right as TOML: {said}")
 
 
@@ -275,5 +277,5 @@ def unknown(table: Table, key: str, known: Mapping[str, Setting]) -> str:
 
 
 def quoted(part: str) -> str:
-    """A part of a key as it stands in a file."""
-    return part if re.fullmatch(r"[A-Za-z0-9_-]+", part, re.ASCII) else f'"{part}"'
+    """A part of a key as it may stand in a file, in one line."""
+    return part if re.fullmatch(r"[A-Za-z0-9_-]+", part, re.ASCII) else json.dumps(part)
