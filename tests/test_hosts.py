@@ -194,6 +194,20 @@ def test_a_host_that_the_operator_names_may_be_private(
         led_to(client(server, resolver, connect=0.2, hosts=(named,)), "inside.test")
 
 
+def test_an_upstream_that_moved_inwards_is_not_followed_and_its_operator_is_told_what_helps(
+    server: faulty.FaultyUpstream, resolver: Resolver
+) -> None:
+    resolver.known["up"] = [ELSEWHERE]
+    upstream = client(server, resolver, connect=0.2)
+    with pytest.raises(Unavailable):
+        upstream.page(FOO)
+    resolver.known["up"] = ["127.0.0.1"]
+    resolver.now += 3600
+    with pytest.raises(Forbidden, match=r"own host up\.test .* is at a loopback one now.* restart .* --fallback-host"):
+        upstream.page(FOO)
+    assert client(server, resolver).page(FOO)  # as after a restart
+
+
 def test_an_address_of_ipv6_is_named_as_urls_spell_it(server: faulty.FaultyUpstream, resolver: Resolver) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

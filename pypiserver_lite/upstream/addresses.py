@@ -117,7 +117,7 @@ class Reach:
         realms = self._allowed(name, port, found, max(until - time.monotonic(), 0.1))
         allowed = [entry for entry in found if realm_of(str(entry[4][0])) in realms]
         if not allowed:
-            raise self._forbidden(host)
+            raise self._forbidden(host, found)
         return self.hosts.connect(host, port, allowed, min(timeout, max(until - time.monotonic(), 0.1)), options)
 
     def check_name(self, host: str, port: int) -> None:
@@ -126,7 +126,14 @@ class Reach:
         if not _spelled(host) <= allowed:
             raise self._forbidden(host)
 
-    def _forbidden(self, host: str) -> Forbidden:
+    def _forbidden(self, host: str, found: Sequence[Address] = ()) -> Forbidden:
+        moved = _visited(realm_of(str(entry[4][0])) for entry in found) if _plain(host) == self._own.host else ()
+        if moved:
+            return Forbidden(
+                f"the upstream's own host {host} was at addresses of another kind when this server first asked for it, "
+                f"and is at a {min(moved)} one now; if that is meant, restart this server (or, for a private one, see "
+                f"{self._setting})"
+            )
         return Forbidden(f"the upstream led to {host}, which this server does not visit (see {self._setting})")
 
     def _by_name(self, host: str, port: int) -> frozenset[Realm]:
