@@ -167,6 +167,18 @@ def test_those_who_come_while_one_asks_again_wait_for_what_it_finds() -> None:
     assert through.is_set()
 
 
+def test_nobody_waits_for_one_who_has_asked_for_a_while() -> None:
+    circuit = Circuit(pause=0.01)
+    circuit.failed(BROKEN, "a", sure=True)
+    time.sleep(0.02)
+    circuit.enter(10.0)
+    before = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(Unavailable, match="it is broken"):
+            circuit.enter(10.0)
+    assert time.monotonic() - before < 5
+
+
 def test_one_who_asks_again_in_vain_leaves_it_open() -> None:
     circuit = Circuit(pause=0.05)
     circuit.failed(BROKEN, "a", sure=True)

@@ -333,6 +333,37 @@ def test_one_that_is_down_costs_time_once(pair: Pair) -> None:
     assert len(pair.first.requests) == 1
 
 
+@pytest.mark.parametrize("what", ["pages", "files"])
+def test_nobody_waits_for_one_that_stays_silent_until_it_answers_again(what: str, pair: Pair) -> None:
+    source = pair.source("proxy", page=30.0, pause=0.2, ttl=0 if what == "pages" else 1000)
+    first = source.upstream.clients[0]
+    source.project(FOO)
+    pair.first.fault("*", faulty.hang(60))
+    pair.first.requests.clear()
+    first._page = first._read = 1.0
+    mirrored = source.project(FOO) if what == "pages" else None
+    if what == "files":
+        assert read(source.open(FOO, WHEEL)).startswith(b"PK")
+    time.sleep(0.3)
+    first._page = first._read = 10.0
+    before = time.monotonic()
+    for _ in range(20):
+        if what == "pages":
+            assert source.project(FOO) is mirrored
+        else:
+            assert read(source.open(FOO, WHEEL)).startswith(b"PK")
+        time.sleep(0.05)
+    assert time.monotonic() - before < 8
+    assert 1 < len(pair.first.requests) < 6  # it was asked now and then, by one at a time
+    pair.first.heal()
+    deadline = time.monotonic() + 30
+    while first.circuit.open and time.monotonic() < deadline:
+        time.sleep(0.1)
+        read(source.open(FOO, WHEEL))
+    project = source.project(FOO)
+    assert project is not None and project.files[0].mirror == ""
+
+
 def test_a_change_of_address_is_one_line_of_the_log(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     source = pair.source("proxy", ttl=0)

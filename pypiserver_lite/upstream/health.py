@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from ..errors import Late, Unavailable
 
 _SEVERAL = 3  # addresses in a row that one server does not answer properly, though it lets us in
-_GLANCE = 0.5  # seconds that others wait for what the one who asks again finds out
+GLANCE = 0.5
+"""Seconds that others wait for what the one who asks again finds out."""
 _LONGEST = 12.0  # seconds after which that one is given up
 
 
@@ -51,12 +52,23 @@ class Circuit:
         self._error: Unavailable | None = None
         self._until = 0.0
         self._probe: threading.Event | None = None
-        self._probing_until = 0.0
+        self._probing_since = 0.0
 
     @property
     def open(self) -> bool:
         """Whether it is left alone, or being tried."""
         return self._error is not None
+
+    @property
+    def due(self) -> bool:
+        """Whether somebody should find out now if it answers again, and nobody is at it."""
+        now = time.monotonic()
+        return self._error is not None and now >= self._until and not self._is_tried(now)
+
+    def refusal(self) -> Unavailable | None:
+        """What it failed with, if it is left alone."""
+        error = self._error
+        return None if error is None else _again(error)
 
     def heard_since(self, moment: float) -> bool:
         """Whether something proper came after this moment of the monotonic clock."""
@@ -68,12 +80,16 @@ class Circuit:
             if self._error is None:
                 return
             now = time.monotonic()
-            if now >= self._until and (self._probe is None or now >= self._probing_until):
-                self._probe, self._probing_until = threading.Event(), now + _LONGEST
+            if now >= self._until and not self._is_tried(now):
+                self._probe, self._probing_since = threading.Event(), now
                 return
             probe, refusal = self._probe, _again(self._error)
-        if probe is None or not probe.wait(max(min(_GLANCE, most), 0.0)) or self.open:
+            patience = min(self._probing_since + GLANCE - now, most)
+        if probe is None or not probe.wait(max(patience, 0.0)) or self.open:
             raise refusal
+
+    def _is_tried(self, now: float) -> bool:
+        return self._probe is not None and now < self._probing_since + _LONGEST
 
     def succeeded(self) -> None:
         """Something proper came."""

@@ -9,7 +9,10 @@ address says so, since the others may not know of it yet.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,13 +21,14 @@ from typing import Literal, TypeVar
 
 from packaging.utils import NormalizedName
 
-from ..errors import Loop, Missing, Unavailable
-from ..kept import Kept
+from ..errors import Busy, Loop, Missing, Unavailable
+from ..kept import Kept, start
 from ..model import NO_HASHES, File
+from .addresses import origin_of
 from .archive import parsed
 from .client import FetchedPage, Upstream
 from .exchange import Named
-from .health import Health
+from .health import GLANCE, Health
 from .places import Place, beside, place_of, strongest
 from .replies import Transfer
 from .turns import Turn
@@ -107,6 +111,8 @@ class Mirrors:
         for mirror, client in self._by_mirror.items():
             tags = {"etag": etag, "modified": modified} if mirror == of else {}
             try:
+                if client is not self.clients[-1]:
+                    self._check(client, name)
                 answer = client.page(name, on_size=on_size, **tags)
             except Loop:
                 raise
@@ -188,8 +194,12 @@ class Mirrors:
         every = [own, *(client for client in self.clients if client is not own)]
         skip %= len(every)
         failed: Unavailable | None = None
-        for client in every[skip:] + every[:skip]:
+        every = every[skip:] + every[:skip]
+        for client in every:
             try:
+                # A file that lies elsewhere may be there while its index is down.
+                if client is not every[-1] and (client is not own or origin_of(place.url) == own.origin):
+                    self._check(client, place.file.project)
                 found = (place.url, place.named) if client is own else self._found(client, place)
                 if found is not None:
                     return ask(client, *found)
@@ -203,6 +213,27 @@ class Mirrors:
                 failed = failed or error
         assert failed is not None
         raise failed
+
+    def _check(self, client: Upstream, name: NormalizedName) -> None:
+        """Raises Unavailable where an address is left alone, since there is another.
+
+        It is asked again in a thread of its own, by the page of this project: it may be silent for long.
+        """
+        circuit = client.circuit
+        if circuit.due:
+            done = threading.Event()
+
+            def ask_again() -> None:
+                with contextlib.suppress(Unavailable), Turn(None) as turn:
+                    client.page(name, on_size=turn.hold)
+                done.set()
+
+            with contextlib.suppress(Busy):
+                start("asking-again", contextvars.copy_context().run, ask_again)
+                done.wait(GLANCE)
+        refusal = circuit.refusal()
+        if refusal is not None:
+            raise refusal
 
     def _found(self, client: Upstream, place: Place) -> tuple[str, Named] | None:
         """Where the very same file lies by what another address says; ``None`` if that has none. Raises Unavailable."""
