@@ -485,3 +485,38 @@ def test_a_disk_that_is_unmounted_under_a_running_server_is_503(disk: Mount, tmp
             assert list(folder.iterdir()) == []
         finally:
             subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(folder)], check=True)
+
+
+def test_a_disk_in_a_folder_that_is_unmounted_under_a_running_server_is_503(
+    disk: Mount,  # noqa: F811
+    packages: Path,
+) -> None:
+    team = disk("packages/team", 4)
+    make_wheel(packages, "ours", "1.0")
+    deep = make_wheel(team / "deep", "ours", "2.0")
+    make_wheel(team, "theirs")
+    with live.serve(packages=[packages], **forms.OPEN) as server:
+        assert "ours-2.0" in live.ask(server, "/simple/ours/").text
+        subprocess.run(["umount", "-l", str(team)], check=True)
+        try:
+            for path in ("/simple/", "/simple/ours/", "/simple/theirs/", "/simple/nobodys/", f"/packages/{deep.name}"):
+                assert live.ask(server, path).status == 503, path
+            assert forms.post(server, forms.upload(forms.wheel("ours", "2.0"), deep.name)).status == 503
+            assert live.ask(server, "/simple/other/").status == 200
+            assert list(team.iterdir()) == []
+            team.rmdir()  # an operator says that it is meant
+            assert live.ask(server, "/simple/theirs/").status == 404
+            assert "ours-2.0" not in live.ask(server, "/simple/ours/").text
+        finally:
+            team.mkdir(exist_ok=True)
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(team)], check=True)
+        make_wheel(team, "theirs")
+        assert live.ask(server, "/simple/theirs/").status == live.ask(server, "/simple/").status == 200
+
+
+def test_a_folder_that_is_emptied_is_empty_where_it_never_was_a_disk_of_its_own(make: Due, packages: Path) -> None:
+    path = make_wheel(packages / "team")
+    folder = make(packages)
+    assert folder.project(OURS) is not None
+    path.unlink()
+    assert folder.project(OURS) is None and not lost(folder)

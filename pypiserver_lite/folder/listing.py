@@ -48,6 +48,10 @@ class Listing:
     """Whether it could not be listed; then names are as of the last time."""
     lost: bool = False
     """Whether it may hold names that nobody knows."""
+    device: int = 0
+    """On which disk it was when it was seen last."""
+    unmounted: bool = False
+    """Whether it had files on a disk of its own, and is empty now on another."""
     young: bool = False
     """Whether the folder may have changed since without a change of its times."""
     listed: float = 0.0
@@ -157,12 +161,16 @@ class Walk:
         if old is not None:
             listing.files, listing.sides, listing.folders = old.files, old.sides, old.folders
             listing.held, listing.left_out = old.held, old.left_out
-        below = listing.order[1]
+            listing.device = old.device
+        below, had = listing.order[1], bool(listing.files or listing.folders)
         try:
             now = time.time_ns()
             status = os.stat(listing.path)
             listing.stamp, listing.young = stamp_of(status), facts.young(status.st_ctime_ns, now)
+            listing.device = status.st_dev
             self._scan(listing)
+            if below and old is not None and not listing.files and not listing.folders:
+                self._found_empty(listing, old, had)
         except (FileNotFoundError, NotADirectoryError) as error:
             if below:
                 return None
@@ -178,6 +186,19 @@ class Walk:
                 self._complain(listing.path, f"{error.strerror}{refused}")
         listing.cost = self._clock() - listing.listed
         return listing
+
+    def _found_empty(self, listing: Listing, old: Listing, had: bool) -> None:
+        """See whether a disk is missing where an empty folder is, which was as `old` and `had` files or folders."""
+        parent = self._known.get(os.path.dirname(listing.path))
+        own = parent is not None and old.device != parent.device
+        listing.unmounted = old.unmounted or (had and own and old.device != listing.device)
+        if listing.unmounted:
+            listing.failed = listing.lost = True
+            self._complain(
+                listing.path,
+                "it was a disk of its own and is empty now; what it had, and what no folder has, is refused until it is "
+                "mounted again, or this folder removed",
+            )
 
     def _scan(self, listing: Listing) -> None:
         """Take in what is new in a folder, and let go of what is gone. Raises OSError."""

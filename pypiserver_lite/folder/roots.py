@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -88,12 +89,15 @@ class Roots:
                 known = self._hidden.get(number)
                 if not known:  # found once: while a root is lost, it is looked for each second
                     within = {folder for folder, each in before.items() if each.order[0] == number}
-                    names = [name for name, entries in projects.items() if not within.isdisjoint(e[0] for e in entries)]
-                    known = frozenset(names or self._remembered(root))
+                    known = _projects_in(within, projects) or frozenset(self._remembered(root))
                 hidden[number] = known
         for folder, listing in found.items():
             if listing.failed and not listing.files:
-                hidden[folder] = self._hidden.get(folder) or frozenset(self._remembered(folder))
+                known = self._hidden.get(folder)
+                if not known:
+                    within = {each for each in before if (each + os.sep).startswith(folder + os.sep)}
+                    known = _projects_in(within, projects) or frozenset(self._remembered(folder))
+                hidden[folder] = known
         self._hidden, self._settled = hidden, False
         self.hidden |= frozenset().union(*hidden.values())
 
@@ -150,6 +154,10 @@ class Roots:
         """Raises DiskFailed if the project may have files where nobody can look now."""
         if name in self.hidden and (not self._settled or self.lost()):
             raise lost()
+
+
+def _projects_in(folders: set[str], projects: Mapping[NormalizedName, tuple[Entry, ...]]) -> frozenset[NormalizedName]:
+    return frozenset(name for name, entries in projects.items() if not folders.isdisjoint(e[0] for e in entries))
 
 
 def lost() -> DiskFailed:
