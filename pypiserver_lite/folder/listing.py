@@ -196,8 +196,8 @@ class Walk:
             listing.failed = listing.lost = True
             self._complain(
                 listing.path,
-                "it was a disk of its own and is empty now; what it had, and what no folder has, is refused until it is "
-                "mounted again, or this folder removed",
+                "it was a disk of its own and is empty now; what it had, and what no folder has, is refused until it "
+                "is mounted again, or this folder removed",
             )
 
     def _scan(self, listing: Listing) -> None:
