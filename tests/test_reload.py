@@ -9,6 +9,8 @@ import os
 import pickle
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -170,6 +172,38 @@ def test_sighup_without_a_file_ends_the_server(packages: Path) -> None:
         hang_up(server)
         assert server.process is not None
         assert server.process.wait(live.STOP_BOUND) == 0
+
+
+IN_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, t.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+@pytest.mark.parametrize(("server", "workers"), SERVERS[::2])
+def test_closing_its_terminal_ends_the_server(file: Path, server: str, workers: int) -> None:
+    master, slave = os.openpty()
+    command = [sys.executable, "-m", "pypiserver_lite", "run", "--config", str(file), "--port", "0"]
+    command += ["--server", server, "--workers", str(workers), "--cache-dir", str(file.parent / "cache")]
+    environ = live.bare_environ(file.parent / "home", PYTHONPATH=str(live.SOURCE))
+    with (file.parent / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", IN_TERMINAL, *command],
+            stdin=slave,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=environ,
+            cwd=file.parent,
+        )
+    os.close(slave)
+    try:
+        until(lambda: "serves" in (file.parent / "log").read_text())
+        process.send_signal(signal.SIGHUP)
+        until(lambda: "the settings were read again" in (file.parent / "log").read_text())
+        assert process.poll() is None
+        os.close(master)
+        assert process.wait(live.STOP_BOUND) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_who_may_update_with_a_login_may_have_them_read_and_nobody_else(file: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -40,8 +41,12 @@ def run(argv: Sequence[str]) -> int:
         app = application(functools.partial(_read, argv))
     app.bound()
     again = _Again(argv, app.config if isinstance(app, Front) else None)
+    terminal = _has_terminal()
 
     def hangup(front: Front) -> bool:
+        if terminal and not _has_terminal():  # closed, which SIGHUP meant before anything else
+            os.kill(os.getpid(), signal.SIGTERM)
+            return False
         read = front.hangup()
         again.config = front.config
         return read
@@ -66,6 +71,15 @@ def _read(argv: Sequence[str]) -> Config:
     parser.usage = "%(prog)s [OPTIONS] [PACKAGES ...]"
     parser.add_argument("--version", action="version", version=VERSION)
     return load.load(parser, argv, os.environ)
+
+
+def _has_terminal() -> bool:
+    """Whether this process was started in a terminal that is still open."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY))
+    except OSError:
+        return False
+    return True
 
 
 @dataclass
