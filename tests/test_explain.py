@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,18 @@ def test_the_project_page_has_a_folded_list_of_what_is_hidden(tmp_path: Path, te
         assert "hidden here" not in client.get("/dev/project/both/").text.replace("1 file is hidden here", "")
         have(tmp_path / "root", "ours", "3.0", age=2)
         assert "4 files are hidden here" in client.get("/dev/project/ours/").text
+
+
+def test_the_page_follows_what_comes_to_an_upstream_and_is_hidden(
+    tmp_path: Path, upstream: faulty.FaultyUpstream
+) -> None:
+    text = f'upstreams = ["up"]\n[upstream.up]\nurl = "{upstream.url}"\nttl = 0\n[policy]\ncooldown = "7d"\n'
+    put(upstream, tmp_path / "made", "foo", "1.0")
+    put(upstream, tmp_path / "made", "foo", "2.0", upload_time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    with served(tmp_path, text) as client:
+        assert "1 file is hidden here" in client.get("/project/foo/").text
+        put(upstream, tmp_path / "made", "foo", "3.0", upload_time=None)
+        assert "2 files are hidden here" in client.get("/project/foo/").text
 
 
 def test_the_verb_looks_at_folders_and_the_cache_and_asks_nobody(

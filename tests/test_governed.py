@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -24,7 +25,8 @@ from wsgi_client import Client
 from pypiserver_lite import make_app
 from pypiserver_lite.config.indexes import PolicySettings
 from pypiserver_lite.config.settings import POLICY_KEYS
-from pypiserver_lite.model import File, Project
+from pypiserver_lite.errors import Missing, Unavailable
+from pypiserver_lite.model import File, Project, Stream
 from pypiserver_lite.policy.governed import Governed
 from pypiserver_lite.policy.licensing import Licensing
 from pypiserver_lite.policy.remembered import Remembered
@@ -426,6 +428,39 @@ def test_only_allowed_licences_are_shown(kind: str, tmp_path: Path, upstream: fa
     with served(tmp_path, f'{ARRANGEMENTS[kind].format(url=upstream.url)}licences = ["MIT"]\n') as client:
         assert listed(client, "foo") == ["foo-1.0-py3-none-any.whl"]
     assert not [path for path in upstream.paths() if path.endswith(".metadata")]
+
+
+@pytest.mark.parametrize("at_first", [None, Unavailable("not now"), Missing("none here")])
+def test_what_could_not_be_found_out_of_a_licence_is_looked_for_again_after_a_while(at_first: Exception | None) -> None:
+    clock, asked = Clock(), 0
+
+    class Source:
+        def open(self, name: NormalizedName, filename: str, side: str = "") -> Stream | None:
+            nonlocal asked
+            asked += 1
+            if asked > 1:
+                data = metadata("foo", "1.0", "License-Expression: MIT")
+                return Stream(read=lambda start, stop: (data,), size=len(data))
+            if at_first is not None:
+                raise at_first
+            return None
+
+    file = dataclasses.replace(a_project(clock, 9 * DAY).files[0], core_metadata={})
+    project = Project(name=file.project, files=(file,), versions=(file.version,))
+    policy, source = governed(clock, licences=["MIT"]), Source()
+    assert policy.trim(project, source).files == ()
+    clock.now += 500
+    assert policy.trim(project, source).files == () and asked == 1
+    clock.now += 101
+    assert policy.trim(project, source) is project and asked == 2
+
+
+def test_a_dependency_that_is_hidden_has_no_link(tmp_path: Path, upstream: faulty.FaultyUpstream) -> None:
+    have(tmp_path / "packages", "foo", "1.0", "Requires-Dist: good-lib", "Requires-Dist: bad-lib")
+    text = f'packages = ["packages"]\n{ARRANGEMENTS["cache"].format(url=upstream.url)}deny = ["bad-*"]\n'
+    with served(tmp_path, text) as client:
+        page = client.get("/project/foo/").text
+        assert "project/good-lib/" in page and "bad-lib" in page and "project/bad-lib/" not in page
 
 
 def test_a_licence_that_is_not_known_yet_hides_and_the_newest_is_found_first(
