@@ -1,7 +1,9 @@
 """A release from one index to another as it is.
 
 What an index has itself can be pushed, as with devpi: not what it is based on,
-which is pushed from there, and not an upstream's. What its policy hides cannot.
+which is pushed from there. Nor is an upstream's, for one file of it in a folder
+would make the whole name ours, which no upstream is asked for again. What the
+index's policy hides cannot be pushed either.
 """
 
 from __future__ import annotations
