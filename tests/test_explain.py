@@ -263,6 +263,15 @@ def test_the_verb_looks_at_folders_and_the_cache_and_asks_nobody(
     assert "ours-2.0-py3-none-any.whl  shown" in capsys.readouterr().out
 
 
+def test_the_words_of_others_reach_no_terminal_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wheel = make_wheel(tmp_path / "packages", "foo", "1.0", "Requires-Python: >=3.99")
+    wheel.with_name(f"{wheel.name}.yanked").write_text("\x1b[2Jgone")
+    words = ["explain", "foo", "--in", str(tmp_path / "packages"), "--disable-fallback", "--python", "3.12"]
+    assert main([*words, "--cache-dir", str(tmp_path / "cache")]) == 0
+    said = capsys.readouterr().out
+    assert "shown, yanked (" in said and "does not fit: it requires Python >=3.99" in said and "\x1b" not in said
+
+
 def test_the_verb_remembers_nothing_as_seen(
     tmp_path: Path, text: str, upstream: faulty.FaultyUpstream, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 
-from .. import site
+from .. import observe, site
 from ..config import load
 from ..dists import normalize
 from ..errors import Missing
@@ -58,5 +58,6 @@ def explain(argv: Sequence[str]) -> int:
         if as_json:
             print(json.dumps(explanation.as_json(target), indent=2))
         else:
-            print("\n".join(lines(explanation, target)))
+            # Yanks, licences and versions of Python are in others' words.
+            print("\n".join(observe.clean(line) for line in lines(explanation, target)))
     return 0
