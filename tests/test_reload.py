@@ -174,7 +174,7 @@ def test_sighup_without_a_file_ends_the_server(packages: Path) -> None:
         assert server.process.wait(live.STOP_BOUND) == 0
 
 
-IN_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, t.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+IN_TERMINAL = "import fcntl, os, sys, termios as t; fcntl.ioctl(0, t.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 @pytest.mark.parametrize(("server", "workers"), SERVERS[::2])
