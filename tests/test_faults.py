@@ -174,7 +174,7 @@ def test_an_upload_is_acknowledged_once_its_bytes_and_its_name_are_on_disk(packa
             r"fsync\([0-9]+<[^>]*/\.pypiserver-lite-[^>]*\.tmp>",
             rf"link(at)?\(.*\.tmp\", .*{re.escape(filename)}\"",
             rf"fsync\([0-9]+<{re.escape(str(packages.resolve()))}>",
-            rf"fsync\([0-9]+<{re.escape(str(packages.resolve()))}/\.pypiserver-lite>",  # the name is private from now on
+            rf"fsync\([0-9]+<{re.escape(str(packages.resolve()))}/\.pypiserver-lite>",  # it is private now
             r'sendto\(.*"HTTP/1\.1 200 ',
         ]
         found = [re.search(step, text) for step in steps]

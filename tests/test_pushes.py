@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from builders import listed, make_sdist, make_wheel
-from folders import Make, project_in
+from folders import Make, posix, project_in
 from source_contract import OURS
 
 from pypiserver_lite.errors import Conflict, Missing, PypiServerLiteError, ReadOnly
@@ -101,6 +103,20 @@ def test_a_file_that_lies_in_another_folder_of_the_target_is_there(make: Make, t
     target = make(one, two)
     assert target.take(make(dev).pieces(OURS, "1.0")) == ("ours-1.0.tar.gz",)
     assert listed(one) == ["ours-1.0.tar.gz"] and listed(two) == [wheel.name, f"{wheel.name}.asc"]
+
+
+@posix
+def test_new_marks_reach_a_file_on_another_disk(make: Make, tmp_path: Path) -> None:
+    memory_disk = Path("/dev/shm")
+    if not os.access(memory_disk, os.W_OK) or memory_disk.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system")
+    (one := tmp_path / "one").mkdir()
+    wheel = make_wheel(tmp_path / "dev")
+    Path(f"{wheel}.asc").write_bytes(b"signature")
+    with tempfile.TemporaryDirectory(dir=memory_disk) as two:
+        make_wheel(Path(two))
+        assert make(one, Path(two)).take(make(tmp_path / "dev").pieces(OURS, "1.0")) == ()
+        assert listed(one) == [] and listed(Path(two)) == [wheel.name, f"{wheel.name}.asc"]
 
 
 def test_bytes_that_are_not_those_remembered_are_not_pushed(make: Make, tmp_path: Path) -> None:

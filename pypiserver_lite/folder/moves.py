@@ -56,6 +56,8 @@ class Moves:
         elif final.name.endswith(SIDES):
             before = disk.copy(final, final.parent).path if final.is_file() else None
             self._done += [] if before is None else [(final, before)]
+            if staged.stat().st_dev != final.parent.stat().st_dev:
+                staged = disk.copy(staged, final.parent).path
             disk.place(staged, final, overwrite=True)
             self._done += [(final, None)] if before is None else []
         else:
