@@ -93,7 +93,7 @@ class Index(Refusing):
         own_policy = () if policy is None else (policy,)
         self.policies: tuple[Policy, ...] = (*own_policy, *(one for base in self.bases for one in base.policies))
         stores = (*(() if own is None else (own,)), *(store for base in self.bases for store in base.stores()))
-        self._stores = tuple({id(store): store for store in reversed(stores)}.values())[::-1]
+        self._stores = tuple({id(store): store for store in stores}.values())
         self._joined = Kept[Project](lambda project: _FILE_WEIGHT * len(project.files))
         # One value, so that no thread pairs one state's parts with another's names.
         self._known: tuple[tuple[Sequence[NormalizedName], ...], Sequence[NormalizedName]] = (), ()

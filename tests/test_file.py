@@ -402,3 +402,16 @@ def test_a_folder_inside_another_index_is_refused(folder: Path) -> None:
 def test_what_an_index_cannot_use_is_said_with_its_line(folder: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         built(folder, text)
+
+
+def test_stores_are_named_in_the_order_in_which_they_win(folder: Path) -> None:
+    for name in "abcd":
+        (folder / name).mkdir()
+    bases = {"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": []}
+    text = "".join(f'[index.{name}]\npackages = "{name}"\nbases = {some}\n' for name, some in bases.items())
+    sites = site.build_all(read(folder, f'cache_dir = "cache"\n{text}'))
+    wins = [sites.by_name[name].store for name in ("a", "b", "d", "c")]
+    try:
+        assert list(sites.by_name["a"].index.stores()) == wins
+    finally:
+        sites.close()
