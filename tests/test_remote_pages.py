@@ -164,7 +164,7 @@ def test_html_with_relative_links_a_base_and_old_attributes_is_understood(
 ) -> None:
     digest = hashlib.sha256(b"abc").hexdigest()
     server.stored["/elsewhere/" + SDIST] = faulty.Stored(b"abc")
-    server.stored["/elsewhere/foo-2.0.tar.gz"] = faulty.Stored(b"no hash")
+    server.stored["/elsewhere/foo-2.0.tar.gz"] = faulty.Stored(b"\x1f\x8bnone!")
     server.stored[PAGE] = faulty.Stored(
         f"<!doctype html><title>Links for foo</title><base href='/elsewhere/'><a href='{SDIST}#sha256={digest}'"
         f" data-dist-info-metadata='true'>{SDIST}</a><a href='foo-2.0.tar.gz'>foo-2.0.tar.gz</a>".encode(),
@@ -176,7 +176,7 @@ def test_html_with_relative_links_a_base_and_old_attributes_is_understood(
         content = remote.open(FOO, "foo-2.0.tar.gz")
         assert isinstance(content, Stream)
         assert content.size == 7
-        assert read(content) == b"no hash"
+        assert read(content) == b"\x1f\x8bnone!"
 
 
 def test_only_a_clean_404_means_not_here(make: Make, server: faulty.FaultyUpstream) -> None:
