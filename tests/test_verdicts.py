@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -179,6 +180,35 @@ def test_what_a_release_says_of_its_licence(lines: list[str], allowed: list[str]
     said = Said.by(parse("\n".join(["Metadata-Version: 2.4", "Name: foo", "Version: 1", *lines, ""]).encode()))
     assert (Allowed(allowed).refuses(said) is None) == shown
     assert Said.of_text(said.text()) == said
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("deny", "numpy[extra]>=1", "names an extra, which is nothing that can be hidden; write 'numpy'"),
+        ("deny", "requests[socks]", "names an extra"),
+        ("deny", "numpy; python_version < '3'", "neither a name or pattern of a project nor a requirement"),
+        ("deny", "numpy>=abc", "neither a name or pattern"),
+        ("deny", "", "neither a name or pattern"),
+        ("allow", "==1", "neither a name or pattern"),
+        ("exempt", "urllib3==2.7.1", "'urllib3==2.7.1' has no end; write 'NAME==VERSION until DATE'"),
+        ("exempt", "urllib3==2.7.1 until 2026-13-31", "'2026-13-31' is not a date such as 2026-10-01"),
+        ("exempt", " until 2026-12-31", "neither a name or pattern"),
+        ("cooldown", "-1d", "not a span of time such as 7d or 12h"),
+        ("until", "tomorrow", "not a date such as 2026-10-01"),
+        ("licences", "", "it is empty"),
+        ("size", "5 potatoes", "not a size"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(key: str, value: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        policy(**{key: [value] if key in ("deny", "allow", "exempt", "licences") else value})
+
+
+def test_a_set_of_letters_is_a_pattern() -> None:
+    assert rule(policy(deny=["fo[op]*", "lib-[ab]"]), a_file()) == "deny"
+    assert rule(policy(deny=["lib-[ab]"]), a_file(name="lib-b")) == "deny"
+    assert rule(policy(deny=["lib-[ab]"]), a_file(name="lib-c")) is None
 
 
 moments = st.none() | st.integers(-400, 400).map(lambda hours: NOW + timedelta(hours=hours))

@@ -297,8 +297,11 @@ def parse_line(value: object) -> str:
 
 
 def parse_texts(value: object) -> tuple[str, ...]:
-    """One or several texts."""
-    return tuple(parse_line(item) for item in _listed(value))
+    """One or several texts, none of them empty."""
+    texts = tuple(parse_line(item) for item in _listed(value))
+    if not all(texts):
+        raise ValueError("it is empty")
+    return texts
 
 
 def parse_names(value: object) -> tuple[str, ...]:
@@ -378,6 +381,10 @@ def _choice(text: str) -> Choice:
         match = None
     if match is None:
         raise ValueError(f"{text[:50]!r} is neither a name or pattern of a project nor a requirement such as 'numpy<3'")
+    if re.search(r"[A-Za-z0-9]\[[A-Za-z0-9._-]+\]$", pattern):
+        # As a set of characters it would mean other projects than whoever writes it means, and hide nothing.
+        plain = pattern.partition("[")[0]
+        raise ValueError(f"{text[:50]!r} names an extra, which is nothing that can be hidden; write {plain!r}")
     return Choice(re.sub(r"[-_.]+", "-", pattern).lower(), specifier)
 
 
