@@ -27,7 +27,8 @@ _log = logging.getLogger(__name__)
 
 _LAST_SECOND = 253_402_300_799  # of the year 9999, the last that a date field can tell
 _AT_ONCE = 64 * 1024  # bytes: reading a short file costs less than having it sent
-
+_RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", re.IGNORECASE | re.ASCII)
+_LONGEST_RANGE = 200  # characters; the pattern is quadratic in spaces
 
 _TYPES = {
     ".whl": "application/zip",
@@ -69,12 +70,12 @@ def unmodified(environ: Mapping[str, str], etag: str, modified: int | None) -> b
 def wanted_range(environ: Mapping[str, str], size: int, etag: str, modified: int | None) -> tuple[int, int] | bool:
     """The half-open range of bytes a GET asks for.
 
-    False: everything (no range, an unknown unit, a malformed or multiple
-    one, or an If-Range that does not hold). True: a range that cannot be
+    False: everything (no range, an unknown unit, a malformed, multiple or
+    long one, or an If-Range that does not hold). True: a range that cannot be
     satisfied (RFC 9110 section 14).
     """
     header = environ.get("HTTP_RANGE")
-    if not header or environ["REQUEST_METHOD"] != "GET":
+    if not header or len(header) > _LONGEST_RANGE or environ["REQUEST_METHOD"] != "GET":
         return False
     condition = environ.get("HTTP_IF_RANGE")
     if condition is not None and condition.strip() != etag:
@@ -82,7 +83,7 @@ def wanted_range(environ: Mapping[str, str], size: int, etag: str, modified: int
         moment = None if '"' in condition else _seconds(condition)
         if moment is None or modified is None or moment != modified:
             return False
-    match = re.fullmatch(r"\s*bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", header, re.IGNORECASE | re.ASCII)
+    match = _RANGE.fullmatch(header)
     if match is None or match.groups() == ("", ""):
         return False
     first, last = match.groups()
