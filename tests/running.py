@@ -29,6 +29,7 @@ MIB = 1024 * 1024
 
 
 PAGE = b"x" * 300_000
+LARGE = bytes(range(256)) * 4 * 8192
 
 
 class App:
@@ -76,6 +77,11 @@ class App:
         """A page of 300 kB."""
         start_response("200 OK", [("Content-Length", str(len(PAGE)))])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [PAGE]
+
+    def large(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """A page of 8 MiB."""
+        start_response("200 OK", [("Content-Length", str(len(LARGE)))])
+        return [LARGE]
 
     def unchanged(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """304."""
@@ -291,6 +297,12 @@ class Process:
         assert line, "the server did not start"
         self.port = int(line)
 
+    def workers(self) -> list[int]:
+        """The processes that it started; on Linux."""
+        return [
+            int(word) for word in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        ]
+
     def connect(self) -> socket.socket:
         """A connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
@@ -313,8 +325,13 @@ class Process:
 def main(arguments: dict[str, Any]) -> None:
     """Serve with these options, and print the port."""
     server = arguments.pop("server")
+    ignored = arguments.pop("ignored", [])
+    for number in (signal.SIGHUP, signal.SIGINT) if os.name == "posix" else ():
+        signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)  # whoever started the tests
     if limit := arguments.pop("file_limit", None):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if few := arguments.pop("few_files", None):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     for name in ("tls_cert", "tls_key"):
         if name in arguments:
             arguments[name] = Path(arguments[name])

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from running import MIB, PAGE, POST, Start, read_all, read_head
+from running import LARGE, MIB, PAGE, POST, Start, read_all, read_head
 
 from pypiserver_lite.servers.mends import Task
 
@@ -96,6 +98,55 @@ def test_at_the_limit_of_connections_those_that_ask_nothing_give_way(start: Star
                 connection.sendall(b"GET / HT")
         for _ in range(10):
             assert running.get()[0] == 200
+
+
+def test_one_connection_at_once_is_enough_to_serve(start: Start) -> None:
+    running = start(connection_limit=1)
+    for _ in range(3):
+        assert running.get("/page") == (200, PAGE)
+
+
+@contextlib.contextmanager
+def _full_disk() -> Iterator[None]:
+    """No file of this process grows beyond a megabyte, that of a stream in TMPDIR neither."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_slow_readers_of_a_large_page_cost_no_disk(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    running = start()
+    with _full_disk(), contextlib.ExitStack() as many:
+        readers = [many.enter_context(running.connect()) for _ in range(20)]
+        for reader in readers:
+            reader.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        for reader in readers:
+            read_head(reader)
+        for reader in readers:
+            assert read_all(reader) == LARGE
+    assert not caplog.records
+
+
+def test_what_the_disk_has_no_room_for_is_cut_where_it_is_seen(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    running = start()
+    with _full_disk():
+        with running.connect() as reader:
+            reader.sendall(b"GET /numbered HTTP/1.1\r\nHost: x\r\n\r\n")
+            read_head(reader)
+            deadline = time.monotonic() + 20
+            while "TMPDIR" not in caplog.text:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            body = read_all(reader)
+        assert not body.endswith(b"0\r\n\r\n")
+        numbers = [int(line) for line in re.findall(rb"([0-9]{7})\n", body)]
+        assert numbers == sorted(numbers) and set(numbers) == set(range(numbers[-1] + 1))
+        assert running.get()[0] == 200
+    assert len(caplog.records) == 1
 
 
 def test_below_the_limit_of_connections_nobody_gives_way(start: Start) -> None:

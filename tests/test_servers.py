@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import signal
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -21,7 +23,7 @@ import live
 import pytest
 import requests
 from builders import make_wheel
-from running import MIB, PAGE, POST, App, Process, Start, Zeros, pieces, read_all, read_head
+from running import LARGE, MIB, PAGE, POST, App, Process, Start, Zeros, pieces, read_all, read_head
 
 from pypiserver_lite import servers
 from pypiserver_lite.errors import ConfigError
@@ -382,6 +384,30 @@ def test_files_that_are_not_taken_keep_nobody_waiting_but_other_files(
         assert {(answer.status, len(answer.body)) for answer in whole} == {(206, 28_000_001)}
 
 
+@others
+@pytest.mark.parametrize("body", [b"", b"x"])
+def test_large_pages_that_are_not_taken_keep_nobody_waiting_but_other_large_pages(
+    process: Callable[..., Process], server: str, body: bytes
+) -> None:
+    running = process(server, threads=2, connection_limit=80, idle_timeout=60)
+    url = f"http://127.0.0.1:{running.port}"
+    large = functools.partial(requests.get, f"{url}/large", data=body, timeout=20)
+    with contextlib.ExitStack() as several:
+        stuck = []
+        for _ in range(20):
+            stuck.append(several.enter_context(running.connect()))
+            stuck[-1].sendall(b"GET /large HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            assert stuck[-1].recv(12) == b"HTTP/1.1 200"
+        assert requests.get(f"{url}/empty", timeout=10).status_code == 204
+        refused = large()
+        assert refused.status_code == 503 and int(refused.headers["Retry-After"]) > 0
+        stuck[0].close()
+        deadline = time.monotonic() + 20
+        while large().status_code == 503:
+            assert time.monotonic() < deadline
+    assert large().content == LARGE
+
+
 @pytest.mark.skipif("gunicorn" not in INSTALLED, reason="gunicorn is not installed")
 @pytest.mark.parametrize("sent", [b"GET /page HTT", b"\x16\x03\x01", b"GET /empty HTTP/1.0\r\n\r\n"])
 def test_neither_half_a_head_nor_a_client_that_does_not_close_holds_gunicorn(
@@ -448,7 +474,54 @@ def test_no_worker_of_granian_outlives_the_process_that_started_it(process: Call
         time.sleep(0.1)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no such list of children here")
+linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no such list of children here")
+
+
+@linux
+@pytest.mark.skipif("granian" not in INSTALLED, reason="granian is not installed")
+def test_who_takes_nothing_is_ended_also_after_descriptors_ran_out(process: Callable[..., Process]) -> None:
+    resource = pytest.importorskip("resource")
+    running = process("granian", idle_timeout=1)
+    (worker,) = running.workers()
+    before = resource.prlimit(worker, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    time.sleep(3)  # in which it looks at its connections more than once, or tries to
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
+    with running.send(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n") as stuck:
+        read_head(stuck)
+        count = len(os.listdir(f"/proc/{worker}/fd"))
+        deadline = time.monotonic() + 60
+        while len(os.listdir(f"/proc/{worker}/fd")) >= count:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert len(read_all(stuck)) < len(LARGE)
+
+
+@linux
+@pytest.mark.parametrize("server", sorted(INSTALLED))
+def test_every_server_may_open_a_file_for_each_connection(process: Callable[..., Process], server: str) -> None:
+    running = process(server, few_files=150, connection_limit=100)
+    limits = Path(f"/proc/{running.process.pid}/limits").read_text()
+    assert int(re.findall(r"Max open files +([0-9]+)", limits)[0]) >= 2 * 100
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("server", sorted(INSTALLED))
+def test_signals_that_are_ignored_stay_so(process: Callable[..., Process], server: str) -> None:
+    """As ``nohup`` has it for SIGHUP, and a shell's ``&`` for SIGINT, for all processes of a group."""
+    running = process(server, ignored=[signal.SIGHUP, signal.SIGINT])
+    url = f"http://127.0.0.1:{running.port}"
+    assert requests.get(f"{url}/page", timeout=10).content == PAGE
+    for number in (signal.SIGHUP, signal.SIGINT):
+        for one in (running.process.pid, *(running.workers() if Path("/proc/self/task").exists() else ())):
+            os.kill(one, number)
+    for _ in range(20):
+        assert requests.get(f"{url}/page", timeout=10).content == PAGE
+        time.sleep(0.1)
+    running.signal()
+    assert running.ended(15) == 0
+
+
+@linux
 @others
 def test_a_worker_that_is_killed_is_replaced_with_a_line_of_the_log(server: str, packages: Path) -> None:
     make_wheel(packages, "ours")
@@ -472,15 +545,47 @@ def test_a_worker_that_is_killed_is_replaced_with_a_line_of_the_log(server: str,
             time.sleep(0.1)
 
 
+def _http_2(connection: socket.socket, *fields: tuple[bytes, bytes]) -> bytes:
+    """The type of each frame that comes back for a GET with these header fields, until its header or the end."""
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return struct.pack(">IBBI", len(payload), kind, flags, stream)[1:] + payload
+
+    asked = [
+        (b":method", b"GET"),
+        (b":scheme", b"https"),
+        (b":path", b"/empty"),
+        (b":authority", b"localhost"),
+        *fields,
+    ]
+    # Literals without an index; each text is shorter than 127 bytes (RFC 7541).
+    block = b"".join(b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in asked)
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 5, 1, block))
+    seen, stream = b"", connection.makefile("rb")
+    while len(head := stream.read(9)) == 9 and head[3] != 1:
+        seen += head[3:4]
+        stream.read(int.from_bytes(head[:3], "big"))
+    return seen + (stream.read(1) if len(head) == 9 else b"")
+
+
+@pytest.mark.skipif("granian" not in INSTALLED, reason="granian is not installed")
+def test_without_tls_granian_speaks_http_1(process: Callable[..., Process]) -> None:
+    with process("granian").connect() as connection, contextlib.suppress(ConnectionResetError):
+        assert b"\x89" not in _http_2(connection)
+
+
 @pytest.mark.skipif("granian" not in INSTALLED, reason="granian is not installed")
 def test_granian_speaks_tls_and_http_2(process: Callable[..., Process], tmp_path: Path) -> None:
     cert, key = live.certificate(tmp_path, "localhost", "127.0.0.1")
-    running = process("granian", tls_cert=str(cert), tls_key=str(key))
+    running = process("granian", tls_cert=str(cert), tls_key=str(key), max_header=8192)
     assert requests.get(f"https://127.0.0.1:{running.port}/page", verify=str(cert), timeout=10).content == PAGE
     context = ssl.create_default_context(cafile=str(cert))
     context.set_alpn_protocols(["h2"])
     with running.connect() as plain, context.wrap_socket(plain, server_hostname="localhost") as connection:
         assert connection.selected_alpn_protocol() == "h2"
+        assert _http_2(connection).endswith(b"\x89")  # 204, by its number in the table of header fields
+    with running.connect() as plain, context.wrap_socket(plain, server_hostname="localhost") as connection:
+        assert not _http_2(connection, *[(b"x", b"y" * 100)] * 120).endswith(b"\x89")
     running.signal()
     assert running.ended(15) == 0
     with pytest.raises(ConfigError, match="--tls-cert"):

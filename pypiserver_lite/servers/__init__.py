@@ -6,12 +6,16 @@ those of the extras need not be installed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from .options import Options
+from .options import Options, connections
 from .proxies import TrustedProxies
 
 if TYPE_CHECKING:
@@ -65,23 +69,54 @@ def run(
     SIGHUP calls `hangup` in this process, which reads the settings again and
     says whether they can be used; then the same is done in each of the other
     processes, by the `hangup` of their application. Without it SIGHUP is the
-    server's own: waitress ends.
+    server's own: waitress ends. Where it, or SIGINT, is ignored as by `nohup`
+    or a shell's ``&``, it stays so.
 
     Raises ConfigError when the server is unknown, not installed, or cannot
     run with these options.
     """
     check(server, options)
-    if server == "waitress":
-        from . import waitress
+    options = replace(options, connection_limit=connections(options.connection_limit))
+    with _ignoring(() if hangup else ("SIGHUP",)) as ignore_again:
 
-        waitress.run(make_app, options, ready, hangup)
-    elif server == "gunicorn":
-        from . import gunicorn
+        def told(host: str, port: int) -> None:
+            ignore_again()
+            ready(host, port)
 
-        gunicorn.run(make_app, options, ready, hangup)
-    else:
-        if make_again is None:
-            raise ConfigError("--server: granian needs a function that makes the application in another process")
-        from . import granian
+        if server == "waitress":
+            from . import waitress
 
-        granian.run(make_again, options, ready, hangup)
+            waitress.run(make_app, options, told, hangup)
+        elif server == "gunicorn":
+            from . import gunicorn
+
+            gunicorn.run(make_app, options, told, hangup)
+        else:
+            if make_again is None:
+                raise ConfigError("--server: granian needs a function that makes the application in another process")
+            from . import granian
+
+            granian.run(make_again, options, told, hangup)
+
+
+@contextmanager
+def _ignoring(names: Iterable[str]) -> Iterator[Callable[[], None]]:
+    """Of SIGINT and the signals of these names, block those that are ignored, for processes that are started from here.
+
+    Servers have handlers for them, there and here; what this yields undoes it here.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGINT", *names) if hasattr(signal, name)]
+    ignored = [number for number in numbers if signal.getsignal(number) is signal.SIG_IGN]
+    if not ignored or threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+
+    def again() -> None:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ignored)
+    try:
+        yield again
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,4 +1,4 @@
-"""granian: a server in Rust with processes, TLS and HTTP/2 (the extra ``fast``)."""
+"""granian: a server in Rust with processes and TLS, there with HTTP/2 (the extra ``fast``)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from granian.constants import Interfaces, SSLProtocols
-from granian.http import HTTP1Settings
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings, HTTP2Settings
 from granian.server import Server
 
 from ..errors import ConfigError
@@ -30,6 +29,10 @@ if TYPE_CHECKING:
 
 LEAST_IDLE = 15
 """Seconds: a request that is worked on counts as silent, and what waits for an upstream's page may take twelve."""
+_STREAMS = 16
+"""Requests of one HTTP/2 connection at once: each may have a header and an answer in memory."""
+_WHOLE_BYTES = 256 * 1024
+"""Granian copies what it sends, for each reader."""
 
 _logger = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ def load(make_app: Callable[[], WSGIApplication], options: Options, port: int) -
     join(application, parent)
     if hasattr(application, "hangup"):
         hangup.calls(application.hangup)
-    return wrap(application, options)
+    return wrap(application, options, _WHOLE_BYTES)
 
 
 def _end_without(parent: int) -> None:
@@ -65,16 +68,19 @@ def _end_slow(options: Options, port: int) -> None:
     while True:
         time.sleep(max(1.0, options.idle_timeout / 8))
         before, known = known, {}
-        for connection in _connections(port):
-            with connection:
-                key, state = os.fstat(connection.fileno()).st_ino, _State.of(connection)
-                since, count = before.get(key, (time.monotonic(), state.size))
-                if not state.waiting or state.size - count >= options.least_bytes:
-                    since, count = time.monotonic(), state.size
-                known[key] = since, count
-                if time.monotonic() - since >= idle or state.silent >= idle:
-                    with contextlib.suppress(OSError):
-                        connection.shutdown(socket.SHUT_RDWR)
+        try:
+            for connection in _connections(port):
+                with connection:
+                    key, state = os.fstat(connection.fileno()).st_ino, _State.of(connection)
+                    since, count = before.get(key, (time.monotonic(), state.size))
+                    if not state.waiting or state.size - count >= options.least_bytes:
+                        since, count = time.monotonic(), state.size
+                    known[key] = since, count
+                    if time.monotonic() - since >= idle or state.silent >= idle:
+                        with contextlib.suppress(OSError):
+                            connection.shutdown(socket.SHUT_RDWR)
+        except OSError:  # not one descriptor is left, which is what it takes to look
+            known = before | known
 
 
 class _State(NamedTuple):
@@ -151,6 +157,8 @@ def run(
     # Granian binds in every worker and shares ports silently; only this notices another program on ours.
     probe = listen(options.host, options.port)
     port, address = probe[0].getsockname()[1], probe[0].getsockname()[0]
+    if len(probe) > 1:
+        _logger.warning("--host: of the addresses of %s granian listens on %s alone", options.host, address)
     for sock in probe:
         sock.close()
     try:
@@ -160,8 +168,11 @@ def run(
             port=port,
             interface=Interfaces.WSGI,
             workers=options.workers,
-            blocking_threads=options.threads + options.in_transit,
+            blocking_threads=options.all_threads,
             backpressure=options.connection_limit,
+            # Nobody speaks HTTP/2 without TLS but who knows beforehand that it is spoken.
+            http=HTTPModes.auto if options.tls_cert else HTTPModes.http1,
+            http2_settings=HTTP2Settings(max_headers_size=options.max_header, max_concurrent_streams=_STREAMS),
             http1_settings=HTTP1Settings(header_read_timeout=30_000, max_buffer_size=max(8192, options.max_header)),
             websockets=False,
             log_enabled=False,
@@ -171,8 +182,9 @@ def run(
             workers_kill_timeout=max(1, options.grace),
             respawn_failed_workers=True,  # but for one that ends within five seconds of taking another's place
         )
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"--tls-cert, --tls-key: the certificate or its key cannot be used: {error}") from error
+    except OSError as error:
+        reason = "--tls-cert, --tls-key: the certificate or its key cannot be used"
+        raise ConfigError(f"{reason if options.tls_cert else '--server: granian cannot start'}: {error}") from error
     # Of granian itself, not of its workers, into our log: that one has ended, or keeps ending.
     supervision = logging.getLogger("_granian")
     supervision.handlers.clear()

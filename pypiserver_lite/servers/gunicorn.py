@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 HEAD_SECONDS = 30
 CROWDED_HEAD_SECONDS = 2
 """While half of the threads are at work."""
+_WHOLE_BYTES = 16 * 1024
+"""What the system takes of an answer without waiting for the client, who may be the one that slows it down most."""
 
 _T = TypeVar("_T")
 
@@ -183,7 +185,7 @@ class _Application(BaseApplication):  # type: ignore[misc]
         """Make the application; called in each worker, after the fork."""
         application = self._make_app()
         join(application, os.getppid())
-        return wrap(application, self._options)
+        return wrap(application, self._options, _WHOLE_BYTES)
 
 
 def run(
@@ -195,8 +197,7 @@ def run(
     """Serve until SIGTERM or SIGINT. Raises ConfigError."""
     sockets = listen(options.host, options.port)
     port = sockets[0].getsockname()[1]
-    threads = options.threads + options.in_transit
-    shared = {"options": options, "crowd": _Crowd(threads)}
+    shared = {"options": options, "crowd": _Crowd(options.all_threads)}
     kinds = {kind: type("Bounded", (_Bounded, kind), shared) for kind in (socket.socket, ssl.SSLSocket)}
 
     def context(config: object, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
@@ -210,7 +211,7 @@ def run(
         "bind": [f"fd://{sock.detach()}" for sock in sockets],
         "worker_class": type("Worker", (_Worker,), {"bounded": kinds[socket.socket], "hangup": act}),
         "workers": options.workers,
-        "threads": threads,
+        "threads": options.all_threads,
         "worker_connections": options.connection_limit,
         "keepalive": options.idle_timeout,
         "graceful_timeout": max(1, options.grace),

@@ -9,12 +9,12 @@ open, and the version is pinned to the minor one because they are not promised t
   header and thrown away as it comes, because a client that is still sending cannot hear a closed connection; a full
   disk is an answer.
 - `Task`: 204, 304, HEAD and chunked answers keep the connection, for installers ask hundreds of times; a page leaves
-  together with its header.
+  together with its header, and a large one is not copied for each of those who read it slowly.
 - `FileBody`: a file that is shorter than announced breaks the connection instead of shortening the announcement.
 - `GrowingBody`: a file that is still coming is sent by the loop as it grows, and nobody waits for it or its reader.
 - `Channel`: the next request of a connection waits, without a worker, until the answer before it is sent; one fast
   reader of a large file does not keep the others waiting; a client that sends or takes less than `LEAST_RATE` is
-  closed, also while a worker waits for it.
+  closed, also while a worker waits for it; what the disk has no room for is cut, not left out.
 - `Workers`: half of them at most work on what changes something, which may wait for the disk, and for others who change
   the same folder; the rest of it waits in order, without a worker, and pages need not.
 - `Listener`: at the limit of connections those give way that are missed least.
@@ -28,6 +28,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import io
 import logging
 import re
 import socket
@@ -389,9 +390,15 @@ class Task(_Bodiless, WSGITask):  # type: ignore[misc] # waitress ships no types
         if self.complete and not self.wrote_header:
             head = self.build_response_header()
             self.wrote_header = True
-            if self.content_length == len(data) <= WHOLE_BYTES and self.has_body:
+            if self.content_length == len(data) and self.has_body:
                 self.content_bytes_written = len(data)
-                self.channel.write_soon(head + data)
+                if len(data) <= WHOLE_BYTES:
+                    self.channel.write_soon(head + data)
+                    return
+                self.channel.write_soon(head)
+                shared = FileBody(io.BytesIO(data))  # which has no bytes of its own, nor gets any in a file
+                shared.prepare()
+                self.channel.write_soon(shared)
                 return
             self.channel.write_soon(head)
         if data:
@@ -610,7 +617,13 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress ships no types
         # that has gone over to a file costs no memory, and another would cost a descriptor.
         if self.current_outbuf_count >= PART_BYTES and not self.outbufs[-1].overflowed:
             self.current_outbuf_count = self.adj.outbuf_high_watermark
-        return sent + int(super().write_soon(data))
+        try:
+            return sent + int(super().write_soon(data))
+        except OSError as error:
+            _logger.error("the disk that holds answers until they are taken (TMPDIR): %s", error.strerror)
+            self.will_close = True  # or what comes next would follow a hole
+            self.server.pull_trigger()
+            raise waitress.channel.ClientDisconnected from error
 
     def _send_at_once(self, data: bytes) -> int:
         """How many bytes of `data` the connection takes now: none while others wait before them."""

@@ -45,11 +45,16 @@ class Options:
 
     @property
     def in_transit(self) -> int:
-        """How many bodies and files may be on their way at once where each holds a thread; there are so many more then.
+        """How many bodies and files, and how many large pages, may be on their way at once where each holds a thread.
 
         That is so with granian and gunicorn.
         """
         return max(1, self.connection_limit // 4)
+
+    @property
+    def all_threads(self) -> int:
+        """The threads of a process where that is so."""
+        return self.threads + 2 * self.in_transit
 
     @property
     def least_bytes(self) -> int:

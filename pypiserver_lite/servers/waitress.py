@@ -21,7 +21,7 @@ from waitress.adjustments import Adjustments
 
 from .hangup import Hangup
 from .mends import IDENT, PART_BYTES, UNSENT_BYTES, Channel, Listener, Workers
-from .options import Options, connections, listen
+from .options import Options, listen
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -48,7 +48,7 @@ class Service:
         self._workers = Workers(max(1, options.threads // 2))
         adj = Adjustments(
             threads=options.threads,
-            connection_limit=connections(options.connection_limit),
+            connection_limit=options.connection_limit + 2 * len(sockets),  # which have a trigger besides
             channel_timeout=options.idle_timeout,
             max_request_header_size=options.max_header,
             max_request_body_size=sys.maxsize,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -23,90 +24,99 @@ _READING = ("GET", "HEAD")
 _ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 
-def wrap(application: WSGIApplication, options: Options) -> WSGIApplication:
+def wrap(application: WSGIApplication, options: Options, whole: int) -> WSGIApplication:
     """`application` behind the proxies that `options` name, whose refusals reach clients that are still sending.
 
     These servers close the connection when the application leaves a body
     unread, and the client, still sending, loses the answer. So the rest of a
     refused body is read and thrown away first, within bounds; that of a GET too.
 
-    A body that does not come, and a file that is not taken, hold a thread. So
-    `options.in_transit` of them may be on their way at once, and the server
-    has that many threads more than the application knows of; how long each
-    may take is the server's.
+    A body that does not come, and a file or a page of more than `whole` bytes
+    that is not taken, hold a thread. So `options.in_transit` bodies and files
+    may be on their way at once, and as many pages; the server has more threads
+    than the application knows of. How long each may take is the server's.
     """
-    proxies = TrustedProxies(options.trusted_proxy)
-    places = Turnstile(options.in_transit, room=max(1, options.threads // 2), patience=2.0)
+    return _Wrapped(application, options, whole)
 
-    def wrapped(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        proxies.translate(environ)
-        bare = environ.get("HTTP_TRANSFER_ENCODING") is None and environ.get("CONTENT_LENGTH", "") in ("", "0")
-        if not bare or environ["REQUEST_METHOD"] not in _READING:
-            return _with_body(application, environ, start_response, places, options)
+
+class _Wrapped:
+    """What `wrap` returns."""
+
+    def __init__(self, application: WSGIApplication, options: Options, whole: int) -> None:
+        self._application, self._options, self._whole = application, options, whole
+        self._proxies = TrustedProxies(options.trusted_proxy)
+        self._places, self._pages = (
+            Turnstile(options.in_transit, room=max(1, options.threads // 2), patience=2.0) for _ in range(2)
+        )
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        self._proxies.translate(environ)
+        coding, length = environ.get("HTTP_TRANSFER_ENCODING"), environ.get("CONTENT_LENGTH")
+        if coding is not None:
+            if length:  # one of the two may be meant for somebody else (RFC 9112 section 6.1)
+                return _refuse(start_response, "400 Bad Request", "send Content-Length or Transfer-Encoding, not both")
+            if coding.strip().lower() != "chunked":
+                return _refuse(start_response, "501 Not Implemented", "only chunked is known as Transfer-Encoding here")
+        if coding is not None or length not in (None, "", "0") or environ["REQUEST_METHOD"] not in _READING:
+            return self._in_place(self._with_body, environ, start_response)
         if "/packages/" in environ["PATH_INFO"]:
-            return _file(application, environ, start_response, places)
-        return application(environ, start_response)
+            return self._in_place(self._application, environ, start_response)
+        answer = self._application(environ, start_response)
+        if self._is_short(answer):
+            return answer
+        try:
+            self._pages.enter()
+        except Busy as error:
+            getattr(answer, "close", int)()
+            return _busy(start_response, error)
+        return _held(environ, answer, self._pages)
 
-    return wrapped
+    def _in_place(
+        self, application: WSGIApplication, environ: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """The answer of `application`, which has a place until then; a long one until it is closed."""
+        try:
+            self._places.enter()
+        except Busy as error:
+            return _busy(start_response, error)
+        held = False
+        try:
+            answer = application(environ, start_response)
+            held = not self._is_short(answer)
+        finally:
+            if not held:
+                self._places.leave()
+        return _held(environ, answer, self._places) if held else answer
 
+    def _is_short(self, answer: Iterable[bytes]) -> bool:
+        return isinstance(answer, list) and sum(map(len, answer)) <= self._whole
 
-def _with_body(
-    application: WSGIApplication,
-    environ: dict[str, Any],
-    start_response: StartResponse,
-    places: Turnstile,
-    options: Options,
-) -> Iterable[bytes]:
-    """The answer to a request that has a body, or may have one; it has a place until then."""
-    coding = environ.get("HTTP_TRANSFER_ENCODING")
-    if coding is not None:
-        if environ.get("CONTENT_LENGTH"):  # one of the two may be meant for somebody else (RFC 9112 section 6.1)
-            return _refuse(start_response, "400 Bad Request", "send Content-Length or Transfer-Encoding, not both")
-        if coding.strip().lower() != "chunked":
-            return _refuse(start_response, "501 Not Implemented", "of Transfer-Encoding, chunked alone is known here")
-    reading, unread = environ["REQUEST_METHOD"] in _READING, False
-    body = environ["wsgi.input"] = _Body(environ, options)
+    def _with_body(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """The answer to a request that has a body, or may have one."""
+        reading, unread = environ["REQUEST_METHOD"] in _READING, False
+        body = environ["wsgi.input"] = _Body(environ, self._options)
 
-    def begin(
-        status: str, headers: list[tuple[str, str]], exc_info: _ExcInfo | None = None, /
-    ) -> Callable[[bytes], object]:
-        nonlocal unread
-        unread = reading or status.startswith(("4", "5"))
-        return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
+        def begin(
+            status: str, headers: list[tuple[str, str]], exc_info: _ExcInfo | None = None, /
+        ) -> Callable[[bytes], object]:
+            nonlocal unread
+            unread = reading or status.startswith(("4", "5"))
+            return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
 
-    try:
-        places.enter()
-    except Busy as error:
-        return _busy(start_response, error)
-    try:
-        answer = application(environ, begin)
+        answer = self._application(environ, begin)
         # Who waits for "100 Continue" has not sent anything, and reading would ask for it.
         if unread and not environ.get("HTTP_EXPECT"):
             _discard(body)
-    finally:
-        places.leave()
-    if body.broken:
-        _close(start_response)  # what is left of it must not be read as the next request
-    return answer
-
-
-def _file(
-    application: WSGIApplication, environ: dict[str, Any], start_response: StartResponse, places: Turnstile
-) -> Iterable[bytes]:
-    """The answer to a GET of a file; one that comes in pieces has a place until it is closed."""
-    try:
-        places.enter()
-    except Busy as error:
-        return _busy(start_response, error)
-    held = False
-    try:
-        answer = application(environ, start_response)
-        held = not isinstance(answer, list)
-    finally:
-        if not held:
-            places.leave()
-    if not held:
+        if body.broken:
+            _close(start_response)  # what is left of it must not be read as the next request
         return answer
+
+
+def _held(environ: dict[str, Any], answer: Iterable[bytes], places: Turnstile) -> Iterable[bytes]:
+    """A long answer, in pieces."""
+    if isinstance(answer, list):
+        answer = (part[at : at + _PIECE] for part in answer for at in range(0, len(part), _PIECE))
     sent: Any = _Held(answer, places)
     if isinstance(answer, environ.get("wsgi.file_wrapper", ())):
         # The server's own, which it sends by itself as long as it has that type.
@@ -142,7 +152,9 @@ def _refuse(start_response: StartResponse, status: str, reason: str, *headers: t
     """An answer to a request whose body nobody reads, the last one of its connection."""
     text = f"{reason}\n".encode()
     described = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
-    start_response(status, [*described, *headers, ("Connection", "close")])
+    # With an error, if there is one, it takes the place of an answer that was begun (PEP 3333); gunicorn adds to it.
+    getattr(getattr(start_response, "__self__", None), "headers", []).clear()
+    start_response(status, [*described, *headers, ("Connection", "close")], sys.exc_info())
     _close(start_response)
     return [text]
 

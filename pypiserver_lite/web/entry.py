@@ -166,8 +166,8 @@ class Entry(ready.Direct):
         self._enter(environ)
         bottle.request.bind(environ)
         path = environ.get("PATH_INFO")
-        length = changes.content_length(environ)
         try:
+            length = changes.content_length(environ)
             if environ["REQUEST_METHOD"] == "POST" and path in UPLOAD_PATHS:
                 self._guard.check("update", environ)
                 self.admit(self.before_body("update", environ), environ)
