@@ -115,7 +115,7 @@ class Flights(Generic[K, V]):
 
     def _wait(self, flight: _Flight[V], patience: float) -> V:
         if not flight.landed.wait(patience):
-            raise Late("somebody else asked for this a while ago, and has no answer yet")
+            raise Late("this was asked for a while ago, and there is no answer yet")
         if flight.error is not None:
             raise _again(flight.error)
         return flight.value[0]

@@ -39,6 +39,21 @@ def big_wheel(folder: Path, version: str = "1.0") -> Path:
     return builders.make_wheel(folder, "foo", version, "Requires-Dist: bar", payload=data_of(400_000))
 
 
+def test_a_wheel_of_which_no_part_comes_in_time_is_fetched_for_who_asks_again(
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    wheel = big_wheel(tmp_path)
+    path = server.add("foo", wheel.name, wheel.read_bytes())
+    remote = make(page=2.0)
+    remote.project(FOO)
+    server.stored[path].delay = 3.0
+    with hops.carrying(None, 1.0), pytest.raises(Late):
+        remote.open(FOO, wheel.name, ".metadata")
+    metadata = builders.metadata("foo", "1.0", "Requires-Dist: bar")
+    assert read(remote.open(FOO, wheel.name, ".metadata")) == metadata
+    assert [request.headers.get("range") for request in server.requests if request.path == path][2:] == [None]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_announced_metadata_is_passed_on(make: Make, server: faulty.FaultyUpstream, mode: str, tmp_path: Path) -> None:
     wheel = big_wheel(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import secrets
 import shutil
 import signal
 import threading
@@ -370,6 +371,33 @@ def test_a_download_that_hardly_gets_on_is_given_up(
     assert server.count(path) == tries
 
 
+@pytest.mark.parametrize("header", [True, False])
+def test_a_file_that_is_looked_through_on_its_way_is_there_for_who_asks_again(
+    make: Make, server: faulty.FaultyUpstream, header: bool
+) -> None:
+    """A proxy that looks for viruses lets nothing go before it has seen all."""
+    data = data_of(300_000)
+    path = server.add("foo", SDIST, data)
+    let_go = threading.Event()
+
+    def scanned(handler: faulty.Handler) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data)
+        if header:
+            handler.wfile.write(head)
+        let_go.wait(60)
+        handler.wfile.write(data if header else head + data)
+
+    server.fault(path, scanned)
+    remote = make(page=10.0)
+    for _ in range(2):
+        with hops.carrying(None, 0.5), pytest.raises(Late):
+            read(remote.open(FOO, SDIST))
+    threading.Timer(6.0, let_go.set).start()  # later than a file has if nobody is patient
+    assert read(remote.open(FOO, SDIST)) == data
+    settle(remote, SDIST)
+    assert server.count(path) == 1
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_page_and_file_share_the_time_until_the_first_byte(
     server: faulty.FaultyUpstream, mode: Any, tmp_path: Path
@@ -378,7 +406,8 @@ def test_page_and_file_share_the_time_until_the_first_byte(
     path = server.add("foo", SDIST, data, size=False)  # so that a proxy asks for it too
 
     def fetch(seconds: float) -> bytes:
-        remote = Remote(Upstream(server.url, pause=0.0), mode=mode, cache=Cache(tmp_path / "cache"))
+        # Each has a cache of its own, for what came too late for one is there for the next.
+        remote = Remote(Upstream(server.url, pause=0.0), mode=mode, cache=Cache(tmp_path / secrets.token_hex(4)))
         with hops.carrying(None, seconds):
             return read(remote.open(FOO, SDIST))
 

@@ -103,6 +103,7 @@ class Arriving:
             count(last - at)
             yield hand_over(self, at, last)
             return
+        self.wait(0, hops.left())  # or its beginning is still looked through somewhere
         while stop is None or at < stop:
             available, whole = self.wait(at)
             end = available if stop is None else min(available, stop)

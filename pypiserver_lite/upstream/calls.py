@@ -33,11 +33,11 @@ from .ways import Proxy, Ways
 class Call:
     """One request, from now on, with its redirects and second tries; all this may take so many `seconds`.
 
-    `fair`: that is long enough for a server to be called silent that says nothing.
+    `fair`: that is long enough for a server to be called silent that says nothing. No byte need come for `silence`.
     """
 
-    def __init__(self, seconds: float, *, fair: bool = True) -> None:
-        self.fair = fair
+    def __init__(self, seconds: float, *, fair: bool = True, silence: float = math.inf) -> None:
+        self.fair, self.silence = fair, silence
         self.started = time.monotonic()
         self._deadline = self.started + seconds
 
@@ -57,9 +57,9 @@ class Call:
         """Seconds until its time is up, 0 when it is."""
         return max(self._deadline - time.monotonic(), 0.0)
 
-    def unlimit(self) -> None:
-        """From now on it may take any time."""
-        self._deadline = math.inf
+    def unlimit(self, silence: float) -> None:
+        """From now on it may take any time, but for a `silence` of so many seconds."""
+        self._deadline, self.silence = math.inf, silence
 
 
 class _Current(threading.local):
@@ -76,7 +76,7 @@ _LINES, _SHORT = 100, 512  # lines that are paid for together; fewer bytes than 
 
 def _in_time(sock: Any, most: float, call: Call | None) -> None:
     """Let the next read from a socket take `most` seconds, and no longer than its call has left."""
-    sock.settimeout(most if call is None else min(most, call.left()))
+    sock.settimeout(most if call is None else min(most, call.silence, call.left()))
 
 
 class _Raw(io.RawIOBase):
@@ -143,6 +143,7 @@ Dial = Callable[[str, int, float, float, Any], socket.socket]
 
 
 _RESTED = 2.0  # seconds after which a connection may have been forgotten
+_PROMPT = 10.0  # seconds; a file's beginning may have more
 _SHARE = 4  # part of its time that a request gives such a one
 
 
@@ -188,7 +189,7 @@ def adapter(
         def getresponse(self) -> Any:
             self.call = call = current.call
             rested = time.monotonic() - self.idle_since > _RESTED
-            if rested and call is not None and not wait_for_read(self.sock, call.left() / _SHARE):
+            if rested and call is not None and not wait_for_read(self.sock, min(call.left(), _PROMPT) / _SHARE):
                 Timed.silent_at = time.monotonic()
                 raise ConnectionAbortedError("a connection that was idle gave no answer")
             return super().getresponse()

@@ -7,13 +7,13 @@ and within bounds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from packaging.utils import NormalizedName
 
-from ..errors import Unavailable
+from ..errors import Busy, Unavailable
 from ..simple.parse import PAGE_LIMIT
 from .exchange import Exchange, Named
 from .replies import Transfer, field, joined, unzipped
@@ -23,6 +23,7 @@ UNCHANGED: Final = "unchanged"
 """The upstream's reply that a page is still the same."""
 
 _NO_OTHERS: Named = frozenset()
+_PATIENCE = 6  # times as long as others
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 
 
@@ -106,10 +107,12 @@ class Upstream(Exchange):
         if_range: str | None = None,
         packed: bool = False,
         soon: bool = False,
+        patient: bool = False,
     ) -> Transfer:
         """A file, or the half-open range of it, as it comes and as the rate allows. The caller closes it.
 
-        Where all that is asked for must come `soon`, it has the time of a page, and no rate.
+        Where all that is asked for must come `soon`, it has the time of a page, and no rate. Who is `patient` waits
+        longer for it to begin, if not too many do: something on the way may look through all of it first.
 
         An upstream that knows no ranges sends everything: look at `Transfer.start`. One may say of a ``.tar.gz`` that
         it is `packed` by gzip (Apache's AddEncoding), and mean the very file: for those who know its digest.
@@ -120,12 +123,17 @@ class Upstream(Exchange):
             headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
         if if_range:
             headers["If-Range"] = if_range
-        with ExitStack() as held:
+        with ExitStack() as held, ExitStack() as waiting:
             if soon:
                 asked = self._asked("GET", url, headers, named, self._page)
             else:
                 held.enter_context(self._lasting.inside())
-                asked = self._asked("GET", url, headers, named, self._read, begun=start > 0)
+                seconds = self._read
+                if patient and not start:
+                    with suppress(Busy):
+                        waiting.enter_context(self._patient.inside())
+                        seconds *= _PATIENCE
+                asked = self._asked("GET", url, headers, named, seconds, begun=start > 0)
             reply = held.enter_context(asked)
             self._answered(reply)  # which may go on for long
             reply.check_file(packed=packed)

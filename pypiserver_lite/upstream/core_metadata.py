@@ -35,6 +35,7 @@ _LIMIT = 8 * 2**20  # bytes
 _BLOCK = 64 * 2**10
 _MOST_BYTES = 8 * 2**20
 _MOST_REQUESTS = 12
+_MOST_BEHIND = 64 * 2**20  # bytes of a file that is fetched where none of its parts comes in time
 _log = logging.getLogger(__name__)
 
 
@@ -80,12 +81,14 @@ class CoreMetadata:
         size = None
         if file.filename.endswith(".whl") and self._files.kept(file) is None:
             size = wanted.size()
-        if size is not None and size > SMALL:
+        if size is not None and size > SMALL and not wanted.is_coming:
             ranged = RangedFile(size, partial(wanted.range, size))
             data = core_metadata(cast("BinaryIO", ranged), file.filename)
             if ranged.failed is None:
                 return data
             if isinstance(ranged.failed, (Late, Busy)):  # all of it would take longer
+                if isinstance(ranged.failed, Late) and size <= _MOST_BEHIND:
+                    wanted.come()
                 raise ranged.failed
             _log.info("looking into %s did not work, fetching it: %s", file.filename, ranged.failed)
         arriving = wanted.arriving()

@@ -112,13 +112,15 @@ class Check:
 class Fetch:
     """The file at `place`, from byte `start` on; its upstream has begun to answer when this is made.
 
+    Until it begins, it is waited for as long as those do who are `patient`.
+
     Raises Unavailable, Late, Busy, Loop, and Missing, and Unavailable for another file than `check` knows.
     """
 
-    def __init__(self, upstream: Mirrors, place: Place, check: Check, start: int = 0) -> None:
-        self._upstream, self._place = upstream, place
+    def __init__(self, upstream: Mirrors, place: Place, check: Check, start: int = 0, *, patient: bool = False) -> None:
+        self._upstream, self._place, self._patient = upstream, place, patient
         self.check = check
-        self._body = upstream.open(place, start=start, packed=check.packed)
+        self._body = upstream.open(place, start=start, packed=check.packed, patient=patient)
         try:
             check.expect(self._body)
         except BaseException:

@@ -100,6 +100,7 @@ class Exchange:
         self._turnstile = Turnstile(calls, room, 2.0)
         # Files leave two calls to pages where there are many: they go on to come when nobody waits for them any more.
         self._lasting = Turnstile(calls - min(2, calls // 16), room, 2.0)
+        self._patient = Turnstile(max(1, calls // 2))
         named = frozenset(_authority(host, spelling.placed("hosts")) for host in hosts)
         self._reach = Reach(self.origin, named, spelling.called("hosts"), resolver)
         self._ways = ways or Ways()
@@ -128,13 +129,13 @@ class Exchange:
     def _asked(
         self, method: str, url: str, headers: Mapping[str, str], named: Named, seconds: float, *, begun: bool = False
     ) -> Iterator[Reply]:
-        """An answer for the length of a block, unless all this takes longer than `seconds`.
+        """An answer for the length of a block, unless all this, to a file's first bytes, takes longer than `seconds`.
 
         Nor longer than the request in hand has left, unless its answer has
         `begun`. Raises Unavailable, Late, Busy, Loop.
         """
         left = math.inf if begun else hops.left()
-        call = Call(min(seconds, left), fair=left >= min(seconds, _FAIR))
+        call = Call(min(seconds, left), fair=left >= min(seconds, _FAIR), silence=max(seconds, self._read))
         with self._turnstile.inside():
             response, at = self._send(partial(self._once, method, headers, call), url, named, call)
             whose = self._ways.whose(self.origin)
@@ -238,7 +239,7 @@ class Exchange:
             self.traffic.requested()
             through = {origin.scheme: proxy.url} if proxy else None
             answer = self._adapters[proxy].send(
-                request, stream=True, timeout=(self._connect, self._read), proxies=through
+                request, stream=True, timeout=(self._connect, call.silence), proxies=through
             )
             response: urllib3.BaseHTTPResponse = answer.raw  # `requests` would read all of it, and unpack it
         except (Forbidden, Busy):

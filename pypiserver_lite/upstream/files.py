@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from ..errors import Busy, Late, Unavailable
+from ..errors import Busy, Late, Missing, Unavailable
 from ..kept import Flights, Kept, Turnstile
 from ..model import Content, File, HandOver, LocalFile, Project, Stream
+from . import hops
 from .arriving import Arriving, Following, whole
 from .cache import Cache
 from .download import Check, Download, Fetch
@@ -29,6 +31,8 @@ from .parts import SMALL, Parts, server_of
 from .places import Place, place_of, strongest
 
 _SMALL_RANGE = 2**20  # bytes
+_REST = 6.0  # seconds; until then, a server that was found silent is left alone
+_BEHIND = 60.0  # seconds that a file may take to begin, whoever waits for it
 _SIZES = 8 * 2**20  # bytes
 _log = logging.getLogger(__name__)
 
@@ -156,8 +160,8 @@ class Wanted:
             raise
         return body.pieces(start, size if stop is None else stop)
 
-    def _fetch(self, size: int | None, start: int = 0) -> Fetch:
-        return Fetch(self._upstream, self.place, self._check(size), start)
+    def _fetch(self, size: int | None, start: int = 0, *, patient: bool = False) -> Fetch:
+        return Fetch(self._upstream, self.place, self._check(size), start, patient=patient)
 
     def _check(self, size: int | None) -> Check:
         return Check(self.file.hashes, size, self.file.filename, self._upstream.origin.label)
@@ -165,14 +169,36 @@ class Wanted:
     def arriving(self, alone: bool = False) -> Arriving | None:
         """It as it grows in the cache; ``None`` if there is none, or the disk refuses to hold it.
 
-        If `alone`, what another process has of it, which may be stuck, is left to that.
+        If `alone`, what another process has of it, which may be stuck, is left to that. Raises Late where it has not
+        begun to come in the time of the request in hand; then it still may, for whoever asks again.
         """
         if self._files.cache is None:
             return None
         running = self._files.arriving.get(self.key)
-        return running or self._files.begun.do(self.key, partial(self._begin, self._files.cache, alone))
+        begin = partial(self._begin, self._files.cache, alone)
+        return running or self._files.begun.do_behind(self.key, begin, min(hops.left(), 2 * _BEHIND))
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether it is on its way into the cache, or has been asked for."""
+        return self.key in self._files.arriving or self._files.begun.under_way(self.key)
+
+    def come(self) -> None:
+        """Let it come into the cache for those who ask later, a moment after a part of it did not come in time."""
+        cache = self._files.cache
+
+        def begin(cache: Cache) -> Arriving | None:
+            time.sleep(_REST)
+            return self._begin(cache, alone=False)
+
+        try:
+            if cache is not None and not self.is_coming:
+                self._files.begun.do_behind(self.key, partial(begin, cache), 0.0)
+        except (Unavailable, Missing) as error:
+            _log.debug("%s is not here yet: %s", self.file.filename, error)
 
     def _begin(self, cache: Cache, alone: bool) -> Arriving | None:
+        hops.go_on(_BEHIND)
         running = self._files.arriving.get(self.key)
         if running is not None:
             return running
@@ -202,7 +228,7 @@ class Wanted:
         return Following(followed, self.file.size, self._ended, self.arriving, exact=self._exact)
 
     def _downloaded(self, growing: Growing) -> Download:
-        return Download(self._fetch(self.file.size, growing.size), growing, self._ended)
+        return Download(self._fetch(self.file.size, growing.size, patient=True), growing, self._ended)
 
     def _ended(self) -> None:
         self._files.arriving.pop(self.key, None)

@@ -60,6 +60,11 @@ def left() -> float:
     return _until.get() - time.monotonic()
 
 
+def go_on(seconds: float) -> None:
+    """Whoever asked does not wait for it: what is asked for from here on in this context may take so long."""
+    _until.set(time.monotonic() + seconds)
+
+
 def answered() -> None:
     """The answer has begun: what is asked for from here on in this context has its own time."""
     _until.set(math.inf)

@@ -135,16 +135,19 @@ class Mirrors:
         if_range: str | None = None,
         packed: bool = False,
         soon: bool = False,
+        patient: bool = False,
         again: int = 0,
     ) -> Transfer:
         """A file, or the half-open range of it, as `Upstream.open` has it. Raises as that does.
 
+        Nobody is `patient` where another address can be asked.
         Who asks `again` since what came broke off comes to the next address after a second try.
         """
+        patient = patient and len(self.clients) == 1
         return self._at(
             place,
             lambda client, url, named: client.open(
-                url, named=named, start=start, stop=stop, if_range=if_range, packed=packed, soon=soon
+                url, named=named, start=start, stop=stop, if_range=if_range, packed=packed, soon=soon, patient=patient
             ),
             max(again - 1, 0),
         )

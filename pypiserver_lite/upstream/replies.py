@@ -101,7 +101,7 @@ class Reply:
 
         Raises Unavailable unless it ends where it should, and Late.
         """
-        waited, came = 0.0, 0
+        waited, came, begun = 0.0, 0, False
         try:
             while True:
                 before = time.monotonic()
@@ -112,12 +112,14 @@ class Reply:
                     break
                 self.traffic.received(len(data))
                 came += len(data)
+                if paced and not begun:
+                    begun, waited = True, 0.0
+                    self.call.unlimit(self.read)
                 if waited > self.read:
                     if came < waited * _SLOWEST:
                         raise Late(f"{self.whose} sends too slowly")
                     waited, came = 0.0, 0
                 if paced:
-                    self.call.unlimit()
                     self.rate.take(len(data))
                 yield data
         except _BROKEN as error:
