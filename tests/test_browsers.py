@@ -68,6 +68,13 @@ def test_a_change_that_another_site_asks_for_is_not_made(packages: Path, tmp_pat
     app.close()
 
 
+def test_a_length_that_is_no_number_is_refused_before_the_body(packages: Path, tmp_path: Path) -> None:
+    app = pypiserver_lite.make_app(packages, passwords=".", authenticate=".", cache_dir=tmp_path)
+    refused = app.refuse_early({"REQUEST_METHOD": "POST", "PATH_INFO": "/", "CONTENT_LENGTH": "x"})
+    assert refused is not None and refused[0].startswith("400 ")
+    app.close()
+
+
 def test_a_change_behind_a_proxy_is_compared_with_what_the_browser_sees(packages: Path) -> None:
     fields: dict[str, Any] = {"X_Forwarded_Host": "index.example.test", "X_Forwarded_Proto": "https"}
     for proxy, status in (("127.0.0.1", 200), ("127.0.0.99", 403)):

@@ -386,6 +386,25 @@ def test_a_folder_whose_name_the_output_cannot_spell_is_served(folder: Path) -> 
         assert live.ask(server, "/simple/").status == 200
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs an output that is always full")
+def test_a_full_disk_behind_the_output_keeps_nothing_from_starting(folder: Path) -> None:
+    command = [sys.executable, "-m", "pypiserver_lite", "run", "-p", "0", "--cache-dir", str(folder / "c"), "packages"]
+    environ = live.bare_environ(folder / "home", PYTHONPATH=str(ROOT))
+    with (
+        Path("/dev/full").open("w") as full,
+        subprocess.Popen(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environ, cwd=folder) as server,
+    ):
+        assert server.stderr is not None
+        try:
+            said = server.stderr.readline()
+            server.terminate()
+            rest = server.stderr.read()
+        finally:
+            server.kill()
+    assert "standard output" in said and "No space" in said
+    assert (rest, server.returncode) == ("", 0)
+
+
 def test_no_folder_at_all_is_one_clear_line(folder: Path) -> None:
     done = run("run", cwd=folder, env={"PYPISERVER_LITE_PACKAGES": ":"})
     assert done.returncode == 2 and "PYPISERVER_LITE_PACKAGES: name a folder" in done.stderr

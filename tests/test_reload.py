@@ -174,18 +174,23 @@ def test_sighup_without_a_file_ends_the_server(packages: Path) -> None:
         assert server.process.wait(live.STOP_BOUND) == 0
 
 
-IN_TERMINAL = "import fcntl, os, sys, termios as t; fcntl.ioctl(0, t.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+IN_TERMINAL = (
+    "import fcntl, os, sys, termios as t; fcntl.ioctl(0, t.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+)
 
 
+@pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize(("server", "workers"), SERVERS[::2])
-def test_closing_its_terminal_ends_the_server(file: Path, server: str, workers: int) -> None:
+def test_closing_its_terminal_ends_the_server_but_after_nohup(
+    file: Path, server: str, workers: int, ignored: bool
+) -> None:
     master, slave = os.openpty()
     command = [sys.executable, "-m", "pypiserver_lite", "run", "--config", str(file), "--port", "0"]
     command += ["--server", server, "--workers", str(workers), "--cache-dir", str(file.parent / "cache")]
     environ = live.bare_environ(file.parent / "home", PYTHONPATH=str(live.SOURCE))
     with (file.parent / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", IN_TERMINAL, *command],
+            [sys.executable, "-c", IN_TERMINAL, *(["nohup"] if ignored else []), *command],
             stdin=slave,
             stdout=log,
             stderr=log,
@@ -199,7 +204,11 @@ def test_closing_its_terminal_ends_the_server(file: Path, server: str, workers: 
         process.send_signal(signal.SIGHUP)
         until(lambda: "the settings were read again" in (file.parent / "log").read_text())
         assert process.poll() is None
+        said = len((file.parent / "log").read_bytes())
         os.close(master)
+        if ignored:
+            until(lambda: b"the settings were read again" in (file.parent / "log").read_bytes()[said:])
+            process.terminate()
         assert process.wait(live.STOP_BOUND) == 0
     finally:
         process.kill()

@@ -7,6 +7,7 @@ import functools
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
         app = application(functools.partial(_read, argv))
     app.bound()
     again = _Again(argv, app.config if isinstance(app, Front) else None)
-    terminal = _has_terminal()
+    terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # as after nohup
 
     def hangup(front: Front) -> bool:
         if terminal and not _has_terminal():  # closed, which SIGHUP meant before anything else
@@ -141,4 +142,10 @@ def _announce(config: Config, host: str, port: int) -> None:
     note = " (this machine only; --host 0.0.0.0 lets others in)" if is_loopback(host) else ""
     scheme = "https" if config.server.tls_cert else "http"
     by = f", as {config.file} says" if config.file else ""
-    print(f"pypiserver-lite {VERSION} serves {folders} on {scheme}://{shown}:{port}/{note}{by}", flush=True)
+    try:
+        print(f"pypiserver-lite {VERSION} serves {folders} on {scheme}://{shown}:{port}/{note}{by}", flush=True)
+    except OSError as error:
+        observe.log.warning("what is said on standard output cannot be written: %s", error.strerror)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # or the end would fail at the same text
+        os.close(nowhere)
