@@ -100,12 +100,42 @@ def test_a_refusal_is_an_answer(status: int, server: faulty.FaultyUpstream) -> N
 def test_who_sends_pages_too_slowly_is_left_alone_too(server: faulty.FaultyUpstream) -> None:
     client = Upstream(server.url, page=1.0, read=1.0, pause=60.0)
     server.fault("*", faulty.drip(b"x" * 1000, 0.1))
-    with pytest.raises(Late):
-        client.page(FOO)
+    ask(client, FOO, BAR)
     before = len(server.requests)
     with pytest.raises(Late):
-        client.page(BAR)
+        client.page(BAZ)
     assert len(server.requests) == before
+
+
+def test_one_page_that_does_not_come_keeps_nobody_from_others(server: faulty.FaultyUpstream) -> None:
+    """A virus scanner has it, or it is made anew each time."""
+    client = Upstream(server.url, page=1.0, read=1.0, pause=60.0)
+    for fault in (faulty.hang(30), faulty.drip(b"x" * 1000, 0.1)):
+        server.fault("/simple/foo/", fault)
+        for name in (BAR, BAZ):
+            ask(client, FOO)
+            before = len(server.requests)
+            ask(client, FOO)
+            assert len(server.requests) == before
+            assert isinstance(client.page(name), FetchedPage)
+
+
+def test_an_answer_that_has_begun_may_take_its_time_after_another_did_not(server: faulty.FaultyUpstream) -> None:
+    client = upstream(server)
+    client.circuit.failed(Late("it is silent"), f"{server.url}foo/", sure=True)
+    page = server.stored["/simple/bar/"]
+    page.speed = len(page.body) / 3
+    assert isinstance(client.page(BAR), FetchedPage)
+
+
+def test_of_a_silent_server_one_asker_hears_a_moment_later_than_the_others(server: faulty.FaultyUpstream) -> None:
+    client = upstream(server)
+    server.fault("*", faulty.hang(60))
+    client.circuit.failed(Late("it is silent"), f"{server.url}foo/", sure=True)
+    before = time.monotonic()
+    ask(client, BAR, BAZ, FOO, NEW)
+    assert time.monotonic() - before < 10
+    assert server.paths() == ["/simple/bar/"]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3])
@@ -153,11 +183,11 @@ def test_those_who_come_while_one_asks_again_wait_for_what_it_finds() -> None:
     circuit = Circuit(pause=0.01)
     circuit.failed(BROKEN, "a", sure=True)
     time.sleep(0.02)
-    circuit.enter(10.0)  # the one
+    circuit.enter(10.0, "a")  # the one
     through = threading.Event()
 
     def wait() -> None:
-        circuit.enter(10.0)
+        circuit.enter(10.0, "a")
         through.set()
 
     waiting = threading.Thread(target=wait)
@@ -171,11 +201,11 @@ def test_nobody_waits_for_one_who_has_asked_for_a_while() -> None:
     circuit = Circuit(pause=0.01)
     circuit.failed(BROKEN, "a", sure=True)
     time.sleep(0.02)
-    circuit.enter(10.0)
+    circuit.enter(10.0, "a")
     before = time.monotonic()
     for _ in range(20):
         with pytest.raises(Unavailable, match="it is broken"):
-            circuit.enter(10.0)
+            circuit.enter(10.0, "a")
     assert time.monotonic() - before < 5
 
 
@@ -183,19 +213,19 @@ def test_one_who_asks_again_in_vain_leaves_it_open() -> None:
     circuit = Circuit(pause=0.05)
     circuit.failed(BROKEN, "a", sure=True)
     time.sleep(0.06)
-    circuit.enter(10.0)
+    circuit.enter(10.0, "a")
     circuit.failed(BROKEN, "b", sure=False)
     with pytest.raises(Unavailable, match="it is broken"):
-        circuit.enter(10.0)
+        circuit.enter(10.0, "a")
 
 
 def test_one_who_found_nothing_out_makes_way_for_the_next() -> None:
     circuit = Circuit(pause=0.01)
     circuit.failed(BROKEN, "a", sure=True)
     time.sleep(0.02)
-    circuit.enter(10.0)
+    circuit.enter(10.0, "a")
     circuit.let_go()
-    circuit.enter(10.0)
+    circuit.enter(10.0, "a")
 
 
 def test_local_pages_come_while_an_upstream_is_silent_and_unknown_ones_hear_it_at_once(

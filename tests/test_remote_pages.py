@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import threading
@@ -411,6 +412,50 @@ def test_who_does_not_wait_for_an_answer_gets_what_is_known_and_the_question_goe
     assert changed.versions == ("1.0", "2.0")
     assert server.count(PAGE) == 2  # nobody had to ask again
     assert passed in server.requests[-1].headers["via"]
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500])
+def test_an_upstream_that_refuses_one_project_has_its_time_for_the_others(
+    status: int, make: Make, server: faulty.FaultyUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.add("foo", SDIST, b"abc")
+    remote = make(ttl=0, page=20.0, patience=20.0)
+    remote.project(FOO)
+    server.fault("/simple/refused/", faulty.status(status))
+    with pytest.raises(Unavailable):
+        remote.project(NormalizedName("refused"))
+    server.add("foo", "foo-2.0.tar.gz", b"abc")
+    server.stored[PAGE].delay = 0.8
+    changed = remote.project(FOO)
+    assert changed is not None
+    assert changed.versions == ("1.0", "2.0")
+    assert remote.stale(FOO) is None
+    assert caplog.messages == []
+    server.fault(PAGE, faulty.status(status))
+    for _ in range(3):
+        assert remote.project(FOO) is changed
+    assert len(caplog.messages) == 1 and "known of foo" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(("fault", "pause"), [(faulty.hang(10), 0.0), (faulty.reset(), 0.0), (faulty.status(500), 1.0)])
+def test_an_outage_is_told_of_when_it_begins_and_when_it_ends(
+    fault: faulty.Fault, pause: float, tmp_path: Path, server: faulty.FaultyUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.add("foo", SDIST, b"abc")
+    upstream = Upstream(server.url, read=0.5, page=1.0, pause=pause)
+    remote = Remote(upstream, mode="cache", cache=Cache(tmp_path / "c"), ttl=0)
+    server.fault("*", fault)
+    for name in map(NormalizedName, ("a", "b", "c", "d")):
+        with pytest.raises(Unavailable):
+            remote.project(name)
+    assert [line.endswith("until it recovers)") for line in caplog.messages] == [True]
+    server.heal()
+    deadline = time.monotonic() + 30
+    while len(caplog.messages) < 2 and time.monotonic() < deadline:
+        with contextlib.suppress(Unavailable):
+            remote.project(FOO)
+        time.sleep(0.1)
+    assert "answers again" in caplog.messages[-1]
 
 
 def test_an_upstream_that_is_gone_is_not_missed_also_after_a_restart(tmp_path: Path) -> None:

@@ -39,23 +39,27 @@ class Call:
     def __init__(self, seconds: float, *, fair: bool = True, silence: float = math.inf) -> None:
         self.fair, self.silence = fair, silence
         self.started = time.monotonic()
-        self._deadline = self.started + seconds
+        self._deadline, self._limit = self.started + seconds, math.inf
 
     @property
     def late(self) -> bool:
         """Whether its time is up."""
-        return time.monotonic() >= self._deadline
+        return self.spare() <= 0
 
     def left(self) -> float:
         """Seconds until its time is up. Raises TimeoutError when it is."""
-        left = self._deadline - time.monotonic()
+        left = self.spare()
         if left <= 0:
             raise TimeoutError
         return left
 
     def spare(self) -> float:
         """Seconds until its time is up, 0 when it is."""
-        return max(self._deadline - time.monotonic(), 0.0)
+        return max(min(self._deadline, self._limit) - time.monotonic(), 0.0)
+
+    def limit(self, seconds: float) -> None:
+        """Until this is called again it may take no longer than so many seconds from now; infinite: no such limit."""
+        self._limit = time.monotonic() + seconds
 
     def unlimit(self, silence: float) -> None:
         """From now on it may take any time, but for a `silence` of so many seconds."""

@@ -231,7 +231,7 @@ class Exchange:
         if proxy is not None:
             self._reach.check_name(origin.host, origin.port)
         circuit, whose = self._circuit(origin), self._ways.whose(origin)
-        circuit.enter(call.spare())
+        call.limit(circuit.enter(call.spare(), url))
         current.call = call
         try:
             # Credentials in an address that an upstream names are not sent.
@@ -263,6 +263,7 @@ class Exchange:
             circuit.let_go()
             raise _refused(origin, proxy, 407)
         self._heard = time.monotonic()
+        call.limit(math.inf)
         if _is_broken(response.status):
             kind = Late if response.status == 504 else Unavailable
             circuit.failed(kind(f"{whose} answered with status {response.status}"), url, sure=False)

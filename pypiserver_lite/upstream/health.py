@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ _SEVERAL = 3  # addresses in a row that one server does not answer properly, tho
 GLANCE = 0.5
 """Seconds that others wait for what the one who asks again finds out."""
 _LONGEST = 12.0  # seconds after which that one is given up
+_FIRST = 2.0  # seconds until an answer begins to one who asks for something else at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +39,10 @@ class Circuit:
 
     When it fails, by more than one address that may be broken alone, it is
     left alone for `pause` seconds (0: never). Then one asker at a time goes
-    through, and the others wait a moment for what comes of it. Who goes
-    through tells how it ended. Safe to share between threads.
+    through, and the others wait a moment for what comes of it. One goes
+    through before, for a moment, where a single address was silent: the next
+    who wants another. Who goes through tells how it ended. Safe to share
+    between threads.
     """
 
     def __init__(self, pause: float) -> None:
@@ -51,6 +55,7 @@ class Circuit:
         self._urls: set[str] = set()
         self._error: Unavailable | None = None
         self._until = 0.0
+        self._alone = ""
         self._probe: threading.Event | None = None
         self._probing_since = 0.0
 
@@ -74,19 +79,24 @@ class Circuit:
         """Whether something proper came after this moment of the monotonic clock."""
         return self._heard >= moment
 
-    def enter(self, most: float) -> None:
-        """Go through, after a moment and `most` seconds at most. Raises what it failed with last."""
+    def enter(self, most: float, url: str) -> float:
+        """Go through to `url`, after a moment and `most` seconds at most. Raises what it failed with last.
+
+        Returns the seconds within which the answer should begin.
+        """
         with self._lock:
             if self._error is None:
-                return
+                return math.inf
             now = time.monotonic()
-            if now >= self._until and not self._is_tried(now):
+            due = now >= self._until
+            if (due or self._alone not in ("", url)) and not self._is_tried(now):
                 self._probe, self._probing_since = threading.Event(), now
-                return
+                return math.inf if due else _FIRST
             probe, refusal = self._probe, _again(self._error)
             patience = min(self._probing_since + GLANCE - now, most)
         if probe is None or not probe.wait(max(patience, 0.0)) or self.open:
             raise refusal
+        return math.inf
 
     def _is_tried(self, now: float) -> bool:
         return self._probe is not None and now < self._probing_since + _LONGEST
@@ -105,6 +115,7 @@ class Circuit:
             self.failures += 1
             self._urls.add(url)
             if self._pause and (sure or self._error is not None or len(self._urls) >= _SEVERAL):
+                self._alone = url if self._error is None and sure else ""
                 self._error, self._until = _again(error), time.monotonic() + self._pause
                 self._urls.clear()
             self._release()

@@ -71,6 +71,11 @@ class Mirrors:
         """What `File.mirror` may be."""
         return frozenset(self._by_mirror)
 
+    @property
+    def left_alone(self) -> bool:
+        """Whether it is left alone at each of its addresses, or being tried."""
+        return all(client.circuit.open for client in self.clients)
+
     def health(self, name: str) -> Health:
         """How it does: it answers if one of its addresses does. `name` is what the settings call it."""
         each = tuple(

@@ -28,11 +28,12 @@ from functools import partial
 
 from packaging.utils import NormalizedName
 
-from ..errors import Busy, Unavailable
+from ..errors import Busy, Late, Unavailable
 from ..kept import Flights, Kept, Turnstile
 from ..model import NO_HASHES, File, Project
 from .archive import Archive, parsed
 from .client import UNCHANGED, FetchedPage
+from .hosts import Unreachable
 from .mirrors import Mirrors
 from .parts import SMALL, Parts, server_of
 from .places import place_of
@@ -280,11 +281,13 @@ class Shelf:
     def _failed(self, name: NormalizedName, known: Known | None, error: Unavailable) -> None:
         if isinstance(error, Busy):
             pass  # that is us
-        elif self._outage is None:
+        elif self._outage is None and (isinstance(error, (Late, Unreachable)) or self.upstream.left_alone):
             self._outage = self._clock()
             _log.warning("%s (serving what is known until it recovers)", error)
         elif known is not None and not known.failed:
-            _log.info("serving what is known of %s: %s", name, error)
+            # One that refuses a project is there, and may well answer about another.
+            level = logging.INFO if self._outage is not None else logging.WARNING
+            _log.log(level, "serving what is known of %s: %s", name, error)
         if known is not None:
             known.failed = self._clock()
 
