@@ -702,3 +702,15 @@ def test_what_nobody_reads_is_not_waited_for_when_the_disk_takes_no_more(tmp_pat
         for _ in range(20):
             window.write(bytes(2**20))
     assert window.read(9, 3) == bytes(9)
+
+
+def test_what_the_disk_does_not_take_is_held_for_the_foremost_reader_and_who_is_near(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    window, at = Window(Opened(os.open(tmp_path / "file", os.O_RDONLY)), 3), 3
+    for number in range(20):
+        window.write(bytes([number]) * 2**20)
+        assert window.read(2**20, at) == bytes([number]) * 2**20
+        at += 2**20
+    assert window.read(9, at - 2**22) == bytes([16]) * 9
+    assert window.read(9, 3) == b""  # what is far behind takes no memory
+    assert window.read(9, 0) == b"abc"
