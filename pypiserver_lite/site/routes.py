@@ -37,19 +37,18 @@ def asked(config: Config) -> frozenset[UpstreamSettings]:
     return frozenset(upstream for name in _names(config) for upstream in _asked_for(config, name))
 
 
-def shares(config: Config) -> Mapping[UpstreamSettings, tuple[int, int]]:
-    """Of each that is asked: how many upstreams, and addresses, may be asked one after the other for one name.
+def shares(config: Config) -> Mapping[UpstreamSettings, int]:
+    """Of each that is asked: how many upstreams may be asked one after the other for one name.
 
     It is one of them, and so are those that stand in a chain with it and serve some name that it serves too.
     """
     every = asked(config)
     routes = {upstream: Route(upstream.only, upstream.never) for upstream in every}
-    found: dict[UpstreamSettings, tuple[int, int]] = {}
+    found: dict[UpstreamSettings, int] = {}
     for together in {tuple(up for up in chain(config, name) if up in every) for name in _names(config)}:
         for upstream in together:
-            meeting = [up for up in together if up is upstream or routes[up].may_meet(routes[upstream])]
-            counted = len(meeting), sum(len(up.urls) for up in meeting)
-            found[upstream] = max(found.get(upstream, counted), counted, key=lambda count: count[1])
+            meeting = sum(up is upstream or routes[up].may_meet(routes[upstream]) for up in together)
+            found[upstream] = max(found.get(upstream, 0), meeting)
     return found
 
 

@@ -140,7 +140,6 @@ class Upstreams:
         from ..upstream.ways import find
 
         ways, rate = find(upstream.ca, upstream.proxy, upstream.spelling), self._rate(upstream)
-        meeting, addresses = self._shares[upstream]
         given = (upstream.username, upstream.password or "") if upstream.username is not None else None
         return [
             Upstream(
@@ -151,10 +150,11 @@ class Upstreams:
                 credentials=given if at == 0 else None,
                 spelling=upstream.spelling,
                 ways=ways,
-                # Who asks for a page waits for all that may be asked before it.
-                page=_ANSWER / addresses,
+                # The first that is silent ends a search, but for further addresses, which need time to be asked, too;
+                # that several take their time has the bound of the request.
+                page=_ANSWER / (len(upstream.urls) - at),
                 read=_SILENCE / len(upstream.urls),
-                calls=max(1, workers // meeting),
+                calls=max(1, workers // self._shares[upstream]),
                 room=workers,
                 rate=rate,
                 traffic=traffic,
