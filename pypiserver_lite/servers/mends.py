@@ -378,30 +378,24 @@ class Task(_Bodiless, WSGITask):  # type: ignore[misc] # waitress ships no types
     def write(self, data: bytes | GrowingBody) -> None:
         """Write a piece of the body, and the header before the first; both at once where that is all.
 
-        The last piece may be a file, which the loop sends.
+        The last piece may be a file, which the loop sends; so it does a page that is long.
         """
-        if isinstance(data, GrowingBody):
-            if not self.wrote_header:
-                self.channel.write_soon(self.build_response_header())
-                self.wrote_header = True
-            self.content_bytes_written += len(data)
-            self.channel.write_soon(data)
-            return
+        file: FileBody | GrowingBody | None = data if isinstance(data, GrowingBody) else None
         if self.complete and not self.wrote_header:
             head = self.build_response_header()
             self.wrote_header = True
-            if self.content_length == len(data) and self.has_body:
-                self.content_bytes_written = len(data)
+            if isinstance(data, bytes) and self.content_length == len(data) and self.has_body:
                 if len(data) <= WHOLE_BYTES:
+                    self.content_bytes_written = len(data)
                     self.channel.write_soon(head + data)
                     return
-                self.channel.write_soon(head)
-                shared = FileBody(io.BytesIO(data))  # which has no bytes of its own, nor gets any in a file
-                shared.prepare()
-                self.channel.write_soon(shared)
-                return
+                file = FileBody(io.BytesIO(data))  # which has no bytes of its own, nor gets any on the disk
+                file.prepare()
             self.channel.write_soon(head)
-        if data:
+        if file is not None:
+            self.content_bytes_written += len(file)
+            self.channel.write_soon(file)
+        elif data:
             super().write(data)
 
 
