@@ -162,6 +162,23 @@ def test_uploaded_name_is_no_longer_redirected(tmp_path: Path, packages: Path, u
         assert live.ask(server, "/simple/their-lib/").status == 404
 
 
+@pytest.mark.parametrize(("folder", "sent"), [("ł", "%C5%82"), ("ä/b", "%C3%A4/b"), ("%41", "%41")])
+def test_clients_are_sent_to_addresses_with_letters_beyond_ascii(
+    folder: str, sent: str, packages: Path, tmp_path: Path
+) -> None:
+    app = make_app(packages, fallback_url=f"http://127.0.0.1:1/{folder}/simple", cache_dir=tmp_path / "facts")
+    with live.in_thread(app) as server:
+        answer = live.ask(server, "/simple/other/")
+    assert answer.headers["location"] == f"http://127.0.0.1:1/{sent}/simple/other/"
+
+
+def test_a_host_with_letters_beyond_ascii_is_refused_with_a_line(packages: Path, shell: live.Shell) -> None:
+    words = ("-m", "pypiserver_lite", "run", "-p", "0", "--fallback-url", "http://ä:ö@bücher.test/", str(packages))
+    ran = shell.python(*words, PYTHONPATH=str(live.SOURCE))
+    assert ran.code == 2
+    assert "--fallback-url" in ran.said and "xn--" in ran.said and "ö" not in ran.said and "Traceback" not in ran.said
+
+
 @pytest.mark.parametrize("client", ["pip", with_uv])
 def test_one_index_url_gives_ours_and_theirs(  # U14, U15
     client: str, ours: live.Recording, asked_upstream: live.Recording, shell: live.Shell, tmp_path: Path

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from packaging.specifiers import SpecifierSet
 
@@ -183,14 +183,23 @@ def public(url: str) -> str:
 
 
 def parse_urls(value: object) -> tuple[Url, ...]:
-    """One or several http(s) addresses, listed or separated by white space; each ends in a slash afterwards."""
+    """One or several http(s) addresses, listed or separated by white space; each ends in a slash afterwards.
+
+    Other letters than those of ASCII are percent-encoded, as browsers do (RFC 3987 section 3.1).
+    """
     urls = [word for item in _listed(value) for word in str(item).split() or ("",)]
     for url in urls:
         if not re.fullmatch(r"https?://([^/@\s]*@)?[^/@\s]+(/[^?#]*)?", url, re.IGNORECASE) or re.search(
             r"[\x00-\x20\x7f\"<>\\]", url
         ):
             raise ValueError("an address that begins with http:// or https:// is needed")
-    return tuple(Url(url.rstrip("/") + "/") for url in urls)
+        if not url.split("/")[2].rpartition("@")[2].isascii():  # of which there is more than one reading (IDNA)
+            raise ValueError("a host with other letters than those of ASCII is needed as it is looked up, xn--…")
+    return tuple(Url(re.sub(r"[^\x00-\x7f]+", _percent, url.rstrip("/") + "/")) for url in urls)
+
+
+def _percent(letters: re.Match[str]) -> str:
+    return quote(letters[0], errors="surrogateescape")
 
 
 def parse_base_url(value: object) -> str:
