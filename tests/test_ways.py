@@ -385,6 +385,20 @@ def test_a_proxy_is_asked_for_no_address_inside(host: str, proxy: forward_proxy.
     assert proxy.asked == []
 
 
+def test_a_proxy_is_asked_for_addresses_inside_that_the_operator_names(
+    proxy: forward_proxy.ForwardProxy, plain: faulty.FaultyUpstream
+) -> None:
+    proxy.names = {"10.0.0.1:80": plain.port, "127.0.0.1:80": plain.port}
+    hosts = ("10.0.0.1", "localhost", "169.254.169.254")
+    upstream = Upstream(f"http://{HOST}/simple/", ways=find(None, proxy.url), hosts=hosts)
+    assert upstream.small("http://10.0.0.1/files/foo-1.0.tar.gz", limit=1000) == b"x" * 1000
+    for host in ("10.0.0.2", "127.0.0.1", "169.254.169.254"):
+        with pytest.raises(Forbidden):
+            upstream.small(f"http://{host}/files/foo-1.0.tar.gz", limit=1000)
+    local = Upstream("http://localhost/simple/", ways=find(None, proxy.url))
+    assert local.small("http://10.0.0.1/files/foo-1.0.tar.gz", limit=1000) == b"x" * 1000
+
+
 def test_a_redirect_through_a_proxy_goes_where_the_upstreams_pages_lead(
     proxy: forward_proxy.ForwardProxy, plain: faulty.FaultyUpstream
 ) -> None:
