@@ -123,6 +123,16 @@ def test_all_who_ask_share_one_look_up_and_remember_it_for_a_while(
     assert resolver.asked == ["up.test"] * 2
 
 
+def test_a_look_up_that_never_ends_is_begun_anew_after_a_while(
+    server: faulty.FaultyUpstream, resolver: Resolver
+) -> None:
+    upstream = client(server, resolver, "up.dead.test", page=0.3)
+    for resolver.now, asked in ((0.0, 1), (59.0, 1), (61.0, 2), (62.0, 2)):
+        with pytest.raises(Late):
+            upstream.page(FOO)
+        assert len(resolver.asked) == asked
+
+
 def test_an_address_where_nobody_is_any_more_is_not_remembered(
     server: faulty.FaultyUpstream, resolver: Resolver
 ) -> None:
@@ -160,7 +170,9 @@ def test_names_that_nobody_answers_for_take_the_threads_of_no_other_upstream(
     for upstream in (evil, known):  # by address, and by a name that is looked up now
         assert isinstance(upstream.page(FOO), FetchedPage)
     assert known.small(address, limit=1000, named=named) == b"x" * 1000
-    resolver.over.set()
+    with pytest.raises(Late):
+        evil.open("http://more.test/f", named=frozenset({("more.test", 80)}))
+    resolver.now = 61.0  # nobody hopes for those any more
     assert evil.small(address, limit=1000, named=named) == b"x" * 1000
 
 

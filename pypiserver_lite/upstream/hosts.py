@@ -19,6 +19,7 @@ Address = tuple[Any, ...]
 """As `socket.getaddrinfo` has it, of no port."""
 
 _REMEMBERED = 30.0  # seconds; nobody tells for how long an answer of the resolver is good
+_LOST = 60.0  # seconds after which a look-up is not waited for any more, but begun anew
 _MEMORY = 2**18  # bytes
 _MOST_FOREIGN = 8  # look-ups at once, of hosts that one upstream's pages name
 _STAGGER = 0.25  # seconds, RFC 8305 section 5
@@ -43,10 +44,10 @@ def _resolved(host: str) -> Sequence[Address]:
 
 
 class _Question:
-    """A host that the system is asked for; `whose` page named it."""
+    """A host that the system is asked for since a moment of the clock; `whose` page named it."""
 
-    def __init__(self, whose: object) -> None:
-        self.whose = whose
+    def __init__(self, whose: object, since: float) -> None:
+        self.whose, self.since = whose, since
         self.answer: Sequence[Address] | OSError | UnicodeError | None = None
 
 
@@ -83,8 +84,8 @@ class Hosts:
             if not self._changed.wait_for(lambda: self._may_ask(host, whose), timeout):
                 raise Late(f"the address of {host} cannot be found out in time")
             question = self._questions.get(host)
-            if question is None:
-                question = _Question(whose)
+            if question is None or self._clock() - question.since >= _LOST:
+                question = _Question(whose, self._clock())
                 start("resolve", self._look_up, host, question)
                 self._questions[host] = question
             if not self._changed.wait_for(lambda: question.answer is not None, until - time.monotonic()):
@@ -96,7 +97,8 @@ class Hosts:
     def _may_ask(self, host: str, whose: object) -> bool:
         if whose is None or host in self._questions:
             return True
-        return sum(question.whose is whose for question in self._questions.values()) < _MOST_FOREIGN
+        lost = self._clock() - _LOST
+        return sum(asked.whose is whose and asked.since > lost for asked in self._questions.values()) < _MOST_FOREIGN
 
     def _look_up(self, host: str, question: _Question) -> None:
         answer: Sequence[Address] | OSError | UnicodeError = OSError()
@@ -107,7 +109,8 @@ class Hosts:
         finally:
             with self._changed:
                 question.answer = answer
-                del self._questions[host]
+                if self._questions.get(host) is question:
+                    del self._questions[host]
                 if not isinstance(answer, (OSError, UnicodeError)):
                     self._known.put(host, (answer, self._clock()))
                 self._changed.notify_all()
