@@ -511,7 +511,7 @@ def test_signals_that_are_ignored_stay_so(process: Callable[..., Process], serve
     running = process(server, ignored=[signal.SIGHUP, signal.SIGINT])
     url = f"http://127.0.0.1:{running.port}"
     assert requests.get(f"{url}/page", timeout=10).content == PAGE
-    for number in (signal.SIGHUP, signal.SIGINT):
+    for number in (signal.SIGINT, signal.SIGHUP):
         for one in (running.process.pid, *(running.workers() if Path("/proc/self/task").exists() else ())):
             os.kill(one, number)
     for _ in range(20):
