@@ -341,7 +341,7 @@ def chained(folder: Path) -> Iterator[tuple[live.Server, faulty.FaultyUpstream]]
             yield server, upstream
 
 
-@pytest.mark.parametrize("tool", ["pip", "uv"])
+@pytest.mark.parametrize("tool", ["pip", pytest.param("uv", marks=pytest.mark.clients)])
 @pytest.mark.parametrize("index", ["dev/simple/", "dev/+simple/", "dev/"])
 def test_clients_install_from_three_steps_by_one_address(
     chained: tuple[live.Server, faulty.FaultyUpstream], folder: Path, shell: live.Shell, tool: str, index: str
