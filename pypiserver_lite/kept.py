@@ -134,12 +134,15 @@ class Turnstile:
     def __init__(self, places: int, room: int = 0, patience: float = 0.0, within: Turnstile | None = None) -> None:
         self.places, self._room, self._patience = places, room, patience
         self._within = within
-        self.after_fork()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._free = threading.BoundedSemaphore(self.places)
+        self._seats = threading.BoundedSemaphore(self._room) if self._room else None
 
     def after_fork(self) -> None:
         """In a child process: whoever was through, or waited, is not here."""
-        self._free = threading.BoundedSemaphore(self.places)
-        self._seats = threading.BoundedSemaphore(self._room) if self._room else None
+        self._begin()
         if self._within is not None:
             self._within.after_fork()
 

@@ -108,6 +108,17 @@ def test_several_kinds_of_slow_work_do_not_fill_all_places_together() -> None:
         all_kinds.enter()
 
 
+def test_another_kind_of_slow_work_may_begin_while_others_are_under_way() -> None:
+    """Settings that are read again make new ones; whoever is through an old one still gives its place back."""
+    all_kinds = Turnstile(1)
+    with all_kinds.inside():
+        other = Turnstile(1, within=all_kinds)
+        with pytest.raises(Busy):
+            other.enter()
+    with other.inside(), pytest.raises(Busy), all_kinds.inside():
+        pass
+
+
 def test_a_turnstile_lets_so_many_through_and_says_so_to_the_rest() -> None:
     turnstile = Turnstile(2)
     with turnstile.inside(), turnstile.inside(), pytest.raises(Busy), turnstile.inside():
