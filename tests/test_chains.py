@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import faulty_upstream as faulty
+import live
 import pytest
 from builders import make_wheel, metadata
 from hypothesis import HealthCheck, given, settings
@@ -285,6 +286,35 @@ def test_the_serial_of_an_index_grows_with_each_folder_that_it_is_based_on(tmp_p
         while serial("top") <= before[0] or serial("far") <= before[1]:
             assert time.monotonic() < until
             time.sleep(0.2)
+    app.close()
+
+
+def test_a_file_is_kept_for_ever_only_where_no_index_may_change_it(tmp_path: Path) -> None:
+    for name in ("mutable", "mutable/inner", "fixed"):
+        make_wheel(tmp_path / name, name.rpartition("/")[2])
+    (tmp_path / "link").symlink_to(tmp_path / "mutable")
+    path = tmp_path / "index.toml"
+    path.write_text(
+        "disable_fallback = true\n"
+        '[index.prod]\npackages = ["mutable"]\npasswords = "htpasswd"\nbases = ["inner"]\n'
+        '[index.inner]\npackages = ["mutable/inner"]\n[index.beside]\npackages = ["link"]\nbases = ["inner"]\n'
+        '[index.top]\nbases = ["fixed", "prod"]\n[index.far]\nbases = ["top"]\n'
+        '[index.fixed]\npackages = ["fixed"]\n[index.replaced]\npackages = ["other"]\noverwrite = true\n'
+        '[index.sure]\nbases = ["replaced"]\ncache_control = 60\n[index.unsure]\nbases = ["replaced"]\n'
+    )
+    live.write_htpasswd(tmp_path / "htpasswd", ann="right")
+    make_wheel(tmp_path / "other", "other")
+    app = make_app(config=path, cache_dir=tmp_path / "cache")
+    client = Client(app)
+
+    def control(index: str, name: str) -> str:
+        return str(client.get(f"/{index}/packages/{name}/{name}-1.0-py3-none-any.whl").headers["Cache-Control"])
+
+    for index in ("prod", "beside", "top", "far"):
+        assert control(index, "mutable") == "no-cache", index
+    assert control("inner", "inner") == control("unsure", "other") == "no-cache"
+    assert control("sure", "other") == "max-age=60"
+    assert control("fixed", "fixed") == "max-age=31536000, immutable"
     app.close()
 
 

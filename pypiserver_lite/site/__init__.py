@@ -29,7 +29,7 @@ from ..policy.rules import Names, Reserved
 from ..rights.gate import Gate
 from ..rights.may import Rules
 from ..rights.who import Passwords
-from .folders import build_folder, check_apart, find_sendfile, make_folder
+from .folders import Changeable, build_folder, check_apart, find_sendfile, make_folder
 from .limits import cache_dir, largest_upload, threads
 from .routes import remarks
 from .upstreams import Closable, Upstreams, build_cache
@@ -226,6 +226,7 @@ class _Builder:
         self._indexes: dict[str, Index] = {}
         self._stores: dict[str, Store] = {}
         self._reserved: dict[str, Reserved] = {}
+        self._changeable = Changeable(config)
         earlier = None if before is None else before.upstreams
         self.upstreams = Upstreams(config, self.shared.slow, self.owned, earlier)
 
@@ -254,10 +255,22 @@ class _Builder:
             remotes=_asked(index),
             # Behind a login nothing may end up in a cache that others share (RFC 9111 section 3.5).
             page_cache_control="private, no-cache" if gate.rules.needs_login("list") else "no-cache",
-            file_cache_control=_file_cache_control(settings, gate),
+            file_cache_control=self._file_cache_control(name, gate),
             sendfile=sendfile,
             started=self.shared.started,
         )
+
+    def _file_cache_control(self, name: str, gate: Gate) -> str:
+        config, seconds = self._config, self._config.of(name).cache_control
+        folders = (path for one in config.chain(name) for path in config.of(one).packages)
+        if seconds is not None:
+            control = f"max-age={seconds}"
+        elif any(map(self._changeable.has, folders)):
+            # A client that had the old file for a year would call the new one tampered with.
+            control = "no-cache"
+        else:
+            control = "max-age=31536000, immutable"
+        return f"private, {control}" if gate.rules.needs_login("download") else control
 
     @contextmanager
     def _told_of(self, name: str) -> Iterator[None]:
@@ -340,18 +353,6 @@ def _recalled(way: Way) -> Way:
 def _asked(index: Index) -> tuple[Remote, ...]:
     """The upstreams of an index and its bases that are asked for clients, each once."""
     return tuple(cast("Remote", way.source) for way in dict.fromkeys(index.all_ways()) if way.source is not None)
-
-
-def _file_cache_control(settings: IndexSettings, gate: Gate) -> str:
-    if settings.cache_control is not None:
-        control = f"max-age={settings.cache_control}"
-    elif settings.overwrite or gate.rules.open or settings.passwords is not None:
-        # Whoever may update may remove a file and publish another of its name: a client that had the old one for a
-        # year would call the new one tampered with.
-        control = "no-cache"
-    else:
-        control = "max-age=31536000, immutable"
-    return f"private, {control}" if gate.rules.needs_login("download") else control
 
 
 def _gate(config: Config, settings: IndexSettings, slow: Turnstile) -> Gate:

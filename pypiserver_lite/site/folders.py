@@ -64,6 +64,21 @@ def check_apart(config: Config) -> None:
                     )
 
 
+class Changeable:
+    """Which folders hold files that may be replaced, or removed and published anew, over HTTP: by whatever index."""
+
+    def __init__(self, config: Config) -> None:
+        every = (config.index, *config.indexes.values())
+        writable = (index for index in every if index.overwrite or index.passwords is not None)
+        self._folders = {Path(os.path.realpath(path)) for index in writable for path in index.packages}
+        self._around = {parent for path in self._folders for parent in path.parents}
+
+    def has(self, folder: Path) -> bool:
+        """Whether a folder, or one in it, is such a one or lies in one."""
+        real = Path(os.path.realpath(folder))
+        return real in self._folders or real in self._around or not self._folders.isdisjoint(real.parents)
+
+
 def _folder(path: Path) -> Path:
     try:
         mode = path.stat().st_mode
