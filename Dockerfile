@@ -11,15 +11,15 @@ COPY --from=build /opt/index /opt/index
 # Volumes inherit this owner. The group is root's, and may write, for platforms that give a container any user at all.
 RUN install -d -o 10001 -g 0 -m 0775 /data /data/packages /data/cache
 USER 10001:0
-# The root may be read-only: whatever is written goes to a volume, uploads under way (TMPDIR) included.
+# The root may be read-only: whatever is written goes to a volume, uploads under way (TMPDIR) included. HOME makes
+# /data/packages the default, where a variable would win over the packages that a file of settings names.
 ENV PATH=/opt/index/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    HOME=/data/cache \
+    HOME=/data \
     TMPDIR=/data/cache \
     PYPISERVER_LITE_HOST=0.0.0.0 \
     PYPISERVER_LITE_PORT=8080 \
-    PYPISERVER_LITE_PACKAGES=/data/packages \
     PYPISERVER_LITE_CACHE_DIR=/data/cache \
     PYPISERVER_LITE_HEALTH_ENDPOINT=/health
 WORKDIR /data

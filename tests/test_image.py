@@ -168,8 +168,39 @@ def test_the_image_runs_as_an_ordinary_user() -> None:
 def test_the_image_keeps_packages_and_memory_on_volumes(image: Image) -> None:
     volumes = json.loads(last("VOLUME"))
     assert "/data/packages" in volumes
-    for name in ("PYPISERVER_LITE_PACKAGES", "PYPISERVER_LITE_CACHE_DIR", "TMPDIR", "HOME"):
-        assert image.environ[name] in [image.inside(volume) for volume in volumes], name
+    for path in (
+        image.environ["PYPISERVER_LITE_CACHE_DIR"],
+        image.environ["TMPDIR"],
+        image.environ["HOME"] + "/packages",
+    ):
+        assert path in [image.inside(volume) for volume in volumes], path
+
+
+def test_a_file_in_the_image_says_which_folders_are_served(image: Image) -> None:
+    folder = Path(image.inside(last("WORKDIR")))
+    (folder / "packages" / "prod").mkdir()
+    (folder / "packages" / "root").mkdir()
+    file = folder / "pypiserver-lite.toml"
+    command = [*json.loads(last("ENTRYPOINT")), "check"]
+
+    def checked_with(**more: str) -> str:
+        env = {**image.environ, **more}
+        done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout + done.stderr
+
+    try:
+        file.write_text('packages = ["packages/root"]\n\n[index.prod]\npackages = ["packages/prod"]\n')
+        told = checked_with()
+        assert "  serves packages/root, uploads go there\n" in told and "  serves packages/prod, uploads" in told
+        told = checked_with(PYPISERVER_LITE_PACKAGES=str(folder / "packages"))
+        assert "which PYPISERVER_LITE_PACKAGES names, " in told and "index prod lies inside" in told
+        file.write_text("[index.prod]\npackages = ['packages/prod']\n")
+        told = checked_with()
+        assert told.count("  serves ") == 1 and "  serves packages/prod" in told
+        file.write_text("title = 'ours'\n")
+        assert f"  serves {folder}/packages, uploads go there\n" in checked_with()
+    finally:
+        file.unlink()
 
 
 def test_the_image_names_only_settings_that_exist() -> None:

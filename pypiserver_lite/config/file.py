@@ -94,6 +94,14 @@ class Given(NamedTuple):
             indexes=indexes,
             upstreams=upstreams,
             file=self.path,
+            origins={
+                **config.origins,
+                **{
+                    (name, key): f"{self.where(index_table(name), key)}: index.{quoted(name)}.{key}"
+                    for name, keys in self.indexes.items()
+                    for key in keys
+                },
+            },
             places={name: f"{self.where(index_table(name))}: index.{quoted(name)}" for name in indexes},
         )
         for table, key, reason in faults(whole):

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from . import file
+from .indexes import ROOT
 from .rows import Setting, near
 from .settings import ENV_PREFIX, INDEX_KEYS, SETTINGS, Config, IndexSettings, ServerSettings, default, flag
 from .values import parse_path, parse_paths
@@ -120,9 +121,10 @@ def gather(given: Mapping[str, object], environ: Mapping[str, str], *, label: Ca
     named = given.get("config", variables.get("config"))
     path = Path(file.FILENAME) if named is None else parse_path(named)
     if named is None and not path.is_file():
-        return from_settings(
+        config = from_settings(
             {**variables, **given}, label=lambda name: label(name) if name in given else _variable(name)
         )
+        return dataclasses.replace(config, origins={(ROOT, name): _variable(name) for name in variables})
     return _over_file(path, variables, given, environ, label)
 
 
@@ -166,7 +168,8 @@ def _over(
         return _variable(name) if name in variables else f"{said.where((), name)}: {name}"
 
     config = from_settings({**top, **variables, **given}, label=called, known={**SETTINGS, **INDEX_KEYS})
-    return said.complete(config, overruled=overruled)
+    origins = {(ROOT, name): called(name) for name in {**said.top, **variables, **given}}
+    return said.complete(dataclasses.replace(config, origins=origins), overruled=overruled)
 
 
 def _variable(name: str) -> str:

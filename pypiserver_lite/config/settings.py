@@ -446,6 +446,8 @@ class Config:
     """The file that these were read from, if there is one."""
     places: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where in that file each further index stands, for messages."""
+    origins: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
+    """What each setting that a file or a variable gives is called there, and where it stands, by index and name."""
 
     def value(self, name: str) -> object:
         """The value of the setting `name`, of the server or of the index at the root."""

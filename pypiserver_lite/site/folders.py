@@ -57,9 +57,11 @@ def check_apart(config: Config) -> None:
                 apart = [name for name in inner if name not in config.chain(outer)]
                 if apart:
                     told = config.places.get(apart[0]) or config.places.get(outer) or "--packages"
+                    named = config.origins.get((outer, "packages"))
                     raise ConfigError(
                         f"{told}: the folder {path} of the index {apart[0]} lies inside {around} of the index {outer}, "
-                        "which would show its files too; put it elsewhere or, if that is meant, say "
+                        + (f"which {named} names, " if named and config.places.get(apart[0]) else "")
+                        + "which would show its files too; put it elsewhere or, if that is meant, say "
                         f"bases = [{apart[0]!a}] there"
                     )
 
