@@ -83,6 +83,8 @@ class Project(_Followed):
     status: Status = "active"
     reason: str | None = None
     """Why the status is what it is (PEP 792)."""
+    origin: str = ""
+    """The address of the upstream whose word all this is; nothing for what folders have."""
     by_filename: Mapping[str, File] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -252,6 +252,43 @@ def test_first_sights_outlive_a_restart_and_end_with_the_cache(tmp_path: Path, u
     assert "first seen" in first and said()[:60] == first[:60]
 
 
+@pytest.mark.parametrize("rule", ['licences = ["MIT"]', 'cooldown = "7d"'])
+def test_what_one_upstream_says_or_had_first_counts_for_no_file_of_another(
+    rule: str, tmp_path: Path, upstream: faulty.FaultyUpstream
+) -> None:
+    with faulty.upstream() as other:
+        facts: dict[str, Any] = {"upload_time": None}
+        name = put(upstream, tmp_path / "made", "foo", "1.0", "License-Expression: GPL-3.0-only", **facts)
+        wheel = tmp_path / "made" / name
+        claimed = {"hashes": {"sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}, **facts}
+        data = metadata("foo", "1.0", "License-Expression: MIT")
+        other.add("foo", name, b"x" * wheel.stat().st_size, metadata=data, **claimed)
+        text = f"""
+            [upstream.good]
+            url = "{upstream.url}"
+            [upstream.bad]
+            url = "{other.url}"
+            [index.prod]
+            upstreams = ["good"]
+            [index.prod.policy]
+            {rule}
+            [index.play]
+            upstreams = ["bad"]
+            [index.play.policy]
+            {rule}
+            """
+        with served(tmp_path, text) as client:
+            client.get("/play/simple/foo/", None)
+        # As if what was seen had been seen eight days ago.
+        memory = Remembered(tmp_path / "cache" / "policies.sqlite3")
+        memory._database.change("UPDATE remembered SET value = value - ? WHERE typeof(value) != 'text'", [(8 * DAY,)])
+        memory.close()
+        with served(tmp_path, text) as client:
+            assert listed(client, "foo", "/play/") == [name]
+            client.get("/prod/simple/foo/", 404)
+            client.get(f"/prod/packages/foo/{name}", 404)
+
+
 class Clock:
     """Tells the seconds that it is told."""
 

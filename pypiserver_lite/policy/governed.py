@@ -139,7 +139,8 @@ class Governed:
     def _judged(self, project: Project, source: Opener, now: float) -> tuple[Hidden, float]:
         rules, hidden, until = self._rules.of(project.name), {}, math.inf
         unsure = [file for file in project.files if needs_seen(file, now)] if self._rules.times else ()
-        seen = self._licensing.remembered.seen(unsure, now, note=self._note) if unsure else {}
+        memory = self._licensing.remembered
+        seen = memory.seen(unsure, now, origin=project.origin, note=self._note) if unsure else {}
         asked: list[File] = []
         for file in project.files:
             known = Known(seen.get(file.filename))

@@ -66,7 +66,7 @@ class Licensing:
         `versions` begin with the newest; `source` has their core metadata.
         """
         first = _first_files(project)
-        keys = {version: key_of(first[version]) for version in versions if version in first}
+        keys = {version: key_of(first[version], project.origin) for version in versions if version in first}
         known = self.remembered.said(keys.values(), self._clock())
         if len(known) < len(set(keys.values())):
             tasks = [_Task(key, project, version, source) for version, key in keys.items() if key not in known]

@@ -42,10 +42,13 @@ _FORGET = "DELETE FROM remembered WHERE key IN (SELECT key FROM remembered ORDER
 _Row = tuple[bytes, object, int]
 
 
-def key_of(file: File) -> bytes:
-    """What stands for a file: another one of its name with other bytes is another file."""
+def key_of(file: File, origin: str) -> bytes:
+    """What stands for a file of a project from `origin`: another of its name with other bytes is another file.
+
+    So is the very same of another origin, for an upstream may state a digest of bytes that it does not have.
+    """
     digest = file.hashes.get("sha256") or next(iter(file.hashes.values()), "") or str(file.size)
-    text = "\0".join((file.project, file.filename, digest))
+    text = "\0".join((origin, file.project, file.filename, digest))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
@@ -66,12 +69,12 @@ class Remembered:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_after_fork, weakref.ref(self)))
 
-    def seen(self, files: Iterable[File], now: float, *, note: bool = True) -> dict[str, float]:
-        """When each of some files was first seen, by file name, in seconds since 1970: `now` for those that are new.
+    def seen(self, files: Iterable[File], now: float, *, origin: str = "", note: bool = True) -> dict[str, float]:
+        """When each of some files was first seen at `Project.origin`, by file name, in seconds since 1970.
 
-        If `note` is false, these stay new.
+        It is `now` for those that are new. If `note` is false, these stay new.
         """
-        keys = {b"s" + key_of(file): file.filename for file in files}
+        keys = {b"s" + key_of(file, origin): file.filename for file in files}
         found = self._get(keys, now)
         # What was seen in the future was seen by a clock that was wrong.
         new = [key for key in keys if not isinstance(found.get(key), (int, float)) or float(str(found[key])) > now]

@@ -63,7 +63,7 @@ class Archive:
             page = FetchedPage(**{**json.loads(head), "body": body})
             if page.mirror not in self._mirrors:
                 raise ValueError
-            return parsed(name, page, turn), page, stamp
+            return parsed(name, page, turn, self._upstream), page, stamp
         except Busy:
             raise
         except (ValueError, TypeError, zlib.error, Unavailable):
@@ -95,10 +95,9 @@ class Archive:
             self._cache.put("pages", key, record)
 
 
-def parsed(name: NormalizedName, page: FetchedPage, turn: Turn) -> Project:
-    """The project that a page describes. Raises Busy, and Unavailable if it is no such page."""
+def parsed(name: NormalizedName, page: FetchedPage, turn: Turn, upstream: str) -> Project:
+    """The project that a page of `upstream` describes. Raises Busy, and Unavailable if it is no such page."""
     turn.take_for(page.body)
     project = parse_project(page.body, page.content_type, page.url, name)
-    if not page.mirror:
-        return project
-    return replace(project, files=tuple(replace(file, mirror=page.mirror) for file in project.files))
+    files = tuple(replace(file, mirror=page.mirror) for file in project.files) if page.mirror else project.files
+    return replace(project, files=files, origin=upstream)

@@ -283,7 +283,7 @@ class Mirrors:
 def _listed(client: Upstream, name: NormalizedName) -> _Listing:
     with Turn(None) as turn:
         page = client.page(name, on_size=turn.hold)
-        project = parsed(name, page, turn) if isinstance(page, FetchedPage) else None
+        project = parsed(name, page, turn, client.url) if isinstance(page, FetchedPage) else None
         files = () if project is None else project.files
         named = place_of(project, files[0]).named if project is not None and files else frozenset()
         found = {file.filename: (file.url, dict(file.hashes)) for file in files}

@@ -193,7 +193,7 @@ class Shelf:
         etag, modified, mirror = (known.etag, known.modified, known.mirror) if known else (None, None, "")
         answer = self.upstream.page(name, etag=etag, modified=modified, of=mirror, on_size=turn.hold)
         if isinstance(answer, FetchedPage):
-            stated = parsed(name, answer, turn)
+            stated = parsed(name, answer, turn, self.upstream.url)
             project = self._agreed(known, stated) if known and len(self.upstream.clients) > 1 else stated
             self._succeeded()
             if project is stated:
