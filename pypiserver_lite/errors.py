@@ -17,6 +17,10 @@ class ConfigError(PypiServerLiteError):
     """A setting, file or folder the operator named cannot be used; the text names the flag and the fix."""
 
 
+class Unfinished(ConfigError):
+    """The settings cannot be used, but what is missing may be about to come, or be there where the server runs."""
+
+
 class Invalid(PypiServerLiteError):
     """The request itself is wrong; repeating it unchanged cannot help."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import stat
 from pathlib import Path
@@ -54,7 +55,7 @@ def text(folder: Path) -> str:
 
 CHANGES = [
     (("index.prod.upstreams", "pypi", "other"), '  "pypi",  # the world\n', '  "pypi",  # the world\n  "other",\n'),
-    (("index.prod.upstreams", "other", "pypi"), None, 'upstreams = ["other", "pypi"]\n'),
+    (("index.prod.upstreams", "other", "pypi"), '  "pypi",  # the world\n', '  "other",\n  "pypi",  # the world\n'),
     (("index.prod.upstreams",), None, "upstreams = []\n"),
     (("port", "81"), "port = 8080  # as ever", "port = 81  # as ever"),
     (("host", "::"), None, 'host = "::"'),
@@ -119,7 +120,7 @@ def test_the_command_writes_reads_and_removes(folder: Path) -> None:
         (("set", "index.prod", "1"), "index.prod: that is no setting"),
         (("set", "config", "x"), "config: it cannot stand here"),
         (("set", "a..b", "x"), "'a..b' is no key"),
-        (("set", "upstream.other.username", "x"), "username and password belong together"),
+        (("set", "upstream.other.ca", "${A}", "b"), "exactly one value is needed"),
         (("unset", "upstream.pypi"), "there is no upstream 'pypi'"),
         (("unset", "port", "1"), "takes no values"),
         (("get", "nonsense"), "nonsense: there is no such setting"),
@@ -148,6 +149,69 @@ def test_a_file_that_is_wrong_already_can_be_mended_step_by_step(folder: Path) -
     assert run(folder, "config", "get", "port").good() == "81"
     path.write_text("port = \n")
     assert "line 1: this is not right as TOML" in run(folder, "config", "set", "port", "1").bad()
+
+
+LIST = """\
+upstreams = [  # whom we ask
+  # Ann looks after these.
+  "corp",   # the house's own
+  'pypi',
+  # Ask Bob.
+  "old" # soon gone
+  # Nothing else.
+]
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [
+        (["new", "old", "corp", "pypi"], ['"new",', "# Ask Bob.", '"old", # soon gone', "# Ann looks after these."]),
+        (["pypi"], ["# Ann looks after these.", "'pypi',", "# Ask Bob.", "# Nothing else."]),
+        ([], ["# Ann looks after these.", "# Ask Bob.", "# Nothing else."]),
+    ],
+)
+def test_comments_of_a_list_stay_with_what_they_are_about(words: list[str], made: list[str]) -> None:
+    changed = edit.changed(LIST, ("upstreams",), words)
+    assert tomli.loads(changed) == {"upstreams": words}
+    lines = changed.splitlines()
+    assert lines[0] == "upstreams = [  # whom we ask" and lines[-1] == "]"
+    assert [line.strip() for line in lines[1 : len(made) + 1]] == made
+    assert ('  "corp",   # the house\'s own' in lines) == ("corp" in words)
+
+
+def test_user_and_password_are_set_and_unset_one_after_the_other(folder: Path) -> None:
+    done = run(folder, "config", "set", "upstream.pypi.username", "builder").good()
+    assert "warning: until more is said, this cannot be served: " in done and "belong together" in done
+    assert "belong together" in run(folder, "check").bad()
+    run(folder, "config", "set", "upstream.pypi.password", text="s3cret\n").good()
+    assert 'username = "builder"\npassword = "s3cret"' in text(folder)
+    done = run(folder, "config", "set", "upstream.pypi.password", "${PW}").good()
+    assert "warning: until more is said" in done and "has no variable PW" in done
+    run(folder, "check", PW="x").good()
+    assert "warning" not in run(folder, "config", "set", "port", "81", PW="x").good()
+    run(folder, "config", "unset", "upstream.pypi.password").good()
+    run(folder, "config", "unset", "upstream.pypi.username").good()
+    run(folder, "check").good()
+
+
+def test_an_index_with_dots_in_its_name_is_unset(folder: Path) -> None:
+    run(folder, "config", "set", "index.my.dotted.name.packages", "prod").good()
+    assert '[index."my.dotted.name"]' in text(folder)
+    assert "no such setting" in run(folder, "config", "unset", "index.my.dotted.nam").bad()
+    run(folder, "config", "unset", "index.my.dotted.name").good()
+    assert text(folder).rstrip() == FILE.rstrip()
+
+
+@pytest.mark.parametrize(("url", "mode"), [("https://me:s3cr3t@x.example/", 0o600), ("https://x.example/", 0o644)])
+def test_a_new_file_with_a_password_is_for_its_owner_alone(folder: Path, url: str, mode: int) -> None:
+    (folder / "home" / "packages").mkdir(parents=True)
+    before = os.umask(0o022)
+    try:
+        run(folder, "config", "set", "upstream.x.url", url, "--config", "new.toml").good()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((folder / "new.toml").stat().st_mode) == mode
 
 
 def test_windows_files_links_and_new_files(folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import edit, file, load
-from ..errors import ConfigError, Missing
+from ..errors import ConfigError, Missing, Unfinished
 from ..rewrite import rewrite
 from .check import tried
 from .meaning import shown_address
@@ -44,6 +44,8 @@ def config(argv: Sequence[str]) -> int:
     if action == "get":
         _get(path, key)
         return 0
+    if action == "unset":
+        key = edit.table_called(key, _text(path))
     if action == "unset" and edit.is_table(key):
         value = None
     else:
@@ -71,11 +73,7 @@ def _password(words: Sequence[str]) -> str:
 
 def _get(path: Path, key: tuple[str, ...]) -> None:
     edit.setting_of(key)
-    try:
-        text = file.decoded(path, path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    file.parsed(path, text)
+    text = _text(path)
     value = edit.find(text, key)
     if value is None:
         raise Missing(f"{path} does not say {edit.shown(key)}")
@@ -83,11 +81,23 @@ def _get(path: Path, key: tuple[str, ...]) -> None:
         print(_shown(key, item))
 
 
+def _text(path: Path) -> str:
+    """What stands in the file. Raises ConfigError, also for what is not right as TOML."""
+    try:
+        text = file.decoded(path, path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    file.parsed(path, text)
+    return text
+
+
 def _shown(key: tuple[str, ...], value: Any) -> str:
     """A value for people, without a secret."""
     if isinstance(value, bool):
         return str(value).lower()
     text = str(value)
+    if not key:
+        return text
     if key[-1] == "password" and "${" not in text:
         return "***"
     return shown_address(text) if "://" in text else text
@@ -112,7 +122,9 @@ def _change(path: Path, key: tuple[str, ...], value: Any) -> None:
         return mark + (after.replace("\n", "\r\n") if "\r\n" in text else after).encode()
 
     try:
-        rewrite(path, made, create=0o666 if value is not None else None)
+        # A new file that holds a secret is for its owner alone.
+        kept = _line(key, value) != _line((), value)
+        rewrite(path, made, create=None if value is None else 0o600 if kept else 0o666)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
 
@@ -120,10 +132,14 @@ def _change(path: Path, key: tuple[str, ...], value: Any) -> None:
 def _check(path: Path, key: tuple[str, ...], before: str, after: str) -> None:
     """Raise ConfigError for a text that a server could not use, unless something else was wrong with it before.
 
-    A variable that only the server's environment has is one such thing.
+    What may be about to come is told alone: the other one of user and password, a variable that only the server's
+    environment has.
     """
     problem = _problem(path, after)
     if problem is None:
+        return
+    if isinstance(problem, Unfinished):
+        print(f"warning: until more is said, this cannot be served: {problem}", file=sys.stderr)
         return
     if edit.shown(key) in str(problem) or _problem(path, before) is None:
         raise problem

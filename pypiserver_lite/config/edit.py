@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
 from . import values
 from .file import quoted, unknown
 from .filled import takes_several, takes_texts
-from .lines import Path, split_key
+from .lines import STRING, Path, split_key
 from .rows import Setting
 from .settings import INDEX_KEYS, POLICY_KEYS, SERVER_KEYS, UPSTREAM_KEYS
 
@@ -40,6 +41,12 @@ def is_table(path: Path) -> bool:
 
 def _is_policy(path: Path) -> bool:
     return path[0] == "index" and len(path) == 3 and path[2] == "policy"
+
+
+def table_called(path: Path, text: str) -> Path:
+    """The table of a right text whose name, with its dots, a key spells; the key as it is if there is none."""
+    table = (path[0], ".".join(path[1:]))
+    return table if len(path) > 2 and isinstance(find(text, table), dict) else path
 
 
 def setting_of(path: Path) -> Setting:
@@ -110,6 +117,7 @@ def changed(text: str, path: Path, value: Any) -> str:
 
 def _change(tables: MutableMapping[str, Any], path: Path, value: Any) -> None:
     import tomlkit
+    from tomlkit.items import Array
 
     *ways, key = path
     for at, way in enumerate(ways):
@@ -121,8 +129,10 @@ def _change(tables: MutableMapping[str, Any], path: Path, value: Any) -> None:
         tables = tables[way]
     if value is None:
         tables.pop(key, None)
-    elif not _changed_in_place(tables.get(key), value):
-        tables[key] = value
+    else:
+        old = tables.get(key)
+        again = _rewritten(old.as_string(), value) if isinstance(old, Array) and isinstance(value, list) else None
+        tables[key] = value if again is None else tomlkit.value(again)
 
 
 def _without_empty(tables: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -133,17 +143,57 @@ def _without_empty(tables: dict[str, Any], path: Path) -> dict[str, Any]:
     return tables
 
 
-def _changed_in_place(old: Any, value: Any) -> bool:
-    """Whether a list could be made another without losing what is written about the parts that stay."""
-    from tomlkit.items import Array
+@dataclass
+class _Part:
+    """A part of a list as it is written: the comments on the lines above it, itself, and what follows on its line."""
 
-    if not isinstance(old, Array) or not isinstance(value, list):
-        return False
-    kept = [item for item in old.unwrap() if item in value]
-    if not kept or value[: len(kept)] != kept:
-        return False
-    for item in [item for item in old.unwrap() if item not in value]:
-        old.remove(item)
-    for item in value[len(kept) :]:
-        old.append(item)
-    return True
+    above: list[str]
+    text: str
+    behind: str = ""
+
+
+def _rewritten(old: str, value: Sequence[str]) -> str | None:
+    """A list of several lines with other parts, but with its comments; ``None`` for one that is written otherwise.
+
+    What stands behind a part on its line is about it, and goes where it goes.
+    """
+    import tomlkit
+
+    if "\n" not in old:
+        return None
+    parts: list[_Part] = []
+    above: list[str] = []
+    head, space, line = "", "", 0
+    for token in re.finditer(rf"{STRING}|(#[^\n]*)|[,\n]|[^,\n\"'#]+", old[1:-1], re.DOTALL):
+        sign = token[0]
+        if token[1] and line == 0:
+            above, head = [*above, sign] if parts else above, head if parts else f"  {sign}"
+        elif token[1] and parts and not above and line == 1:
+            parts[-1].behind = space + sign
+        elif token[1]:
+            above.append(sign)
+        elif sign == "\n":
+            line = 2
+        elif sign.startswith(('"', "'")):
+            parts.append(_Part(above, sign))
+            above, line = [], 1
+        elif sign != "," and sign.strip():
+            return None
+        space = sign if sign.isspace() and sign != "\n" else ""
+    known: dict[str, _Part] = {}
+    gone: list[str] = []
+    for part in parts:
+        word = str(tomlkit.value(part.text))
+        part.above = gone + part.above
+        gone = [] if word in value else part.above
+        known.setdefault(word, part)
+    above = gone + above
+    if not (value or above or head):
+        return "[]"
+    found = re.search(r"\n([ \t]*)[^ \t\n]", old)
+    indent, end = found[1] if found else "  ", old.rpartition("\n")[2]
+    lines = ["[" + head]
+    for word in value:
+        part = known.get(word) or _Part([], tomlkit.string(word).as_string())
+        lines += [*part.above, f"{part.text},{part.behind}"]
+    return f"\n{indent}".join([*lines, *above]) + f"\n{end if end.strip() == ']' else ']'}"

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from ..errors import ConfigError
-from .filled import check_kind, filled_in
+from ..errors import ConfigError, Unfinished
+from .filled import NoVariable, check_kind, filled_in
 from .indexes import ROOT, PolicySettings, Spelling, UpstreamSettings
 from .lines import find_line
 from .rows import Setting, near
@@ -68,10 +68,10 @@ class Given(NamedTuple):
         line = find_line(self.text, (*table, *(() if key is None else (key,))))
         return f"{self.path}, line {line}" if line else str(self.path)
 
-    def refuse(self, table: Table, key: str | None, reason: object) -> NoReturn:
-        """Raise ConfigError with the place of a key and what is wrong there."""
+    def refuse(self, table: Table, key: str | None, reason: object, kind: type[ConfigError] = ConfigError) -> NoReturn:
+        """Raise a ConfigError with the place of a key and what is wrong there."""
         name = ".".join(quoted(part) for part in (*table, *([key] if key else [])))
-        raise ConfigError(f"{self.where(table, key)}: {name}: {reason}")
+        raise kind(f"{self.where(table, key)}: {name}: {reason}")
 
     def complete(self, config: Config, *, overruled: bool) -> Config:
         """`config` of the top with all that is said below it.
@@ -142,7 +142,7 @@ class Given(NamedTuple):
                     '"redirect"; take "proxy" or "cache"',
                 )
         if (upstream.username is None) != (upstream.password is None):
-            self.refuse(table, None, "username and password belong together; give both")
+            self.refuse(table, None, "username and password belong together; give both", Unfinished)
         if upstream.username is not None and upstream.url and "@" in upstream.url.split("/")[2]:
             self.refuse(table, "username", "the address in 'url' says who we are too; leave out one of them")
         return upstream
@@ -263,7 +263,7 @@ def _settled(
             check_kind(value, known[name])
             found[name] = filled_in(value, known[name], given.path.parent, environ, is_file=name != key)
         except ValueError as error:
-            given.refuse(table, key, error)
+            given.refuse(table, key, error, Unfinished if isinstance(error, NoVariable) else ConfigError)
     return found
 
 

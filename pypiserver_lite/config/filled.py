@@ -11,6 +11,11 @@ from typing import Any
 from . import values
 from .rows import Setting
 
+
+class NoVariable(ValueError):
+    """The environment lacks a variable that a value names."""
+
+
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", re.ASCII)
 _PATHS = (values.parse_path, values.parse_paths, values.parse_passwords)
 _SEVERAL = (
@@ -56,14 +61,14 @@ def _kind(value: object) -> str:
 def filled_in(value: Any, setting: Setting, folder: Path, environ: Mapping[str, str], *, is_file: bool = False) -> Any:
     """A value of the file in `folder` as it is meant; with `is_file`, it names the file that holds it.
 
-    Raises ValueError for a variable that is not there, and for what cannot be
+    Raises NoVariable for a variable that is not there, and ValueError for what cannot be
     read with variables filled in: their values stay unsaid.
     """
     used: list[str] = []
 
     def one(match: re.Match[str]) -> str:
         if match[1] not in environ:
-            raise ValueError(f"the environment has no variable {match[1]}")
+            raise NoVariable(f"the environment has no variable {match[1]}")
         used.append(match[0])
         return environ[match[1]]
 

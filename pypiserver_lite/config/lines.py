@@ -8,11 +8,12 @@ from functools import lru_cache
 Path = tuple[str, ...]
 """Tables and key, from the top: ``("index", "prod", "packages")``."""
 
-_STRING = r'"""(?:\\.|[^\\])*?"{3,5}(?!")|\'\'\'.*?\'{3,5}(?!\')|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
-_PART = rf"(?:[A-Za-z0-9_-]+|{_STRING})"
+STRING = r'"""(?:\\.|[^\\])*?"{3,5}(?!")|\'\'\'.*?\'{3,5}(?!\')|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
+"""A text in TOML, of each kind."""
+_PART = rf"(?:[A-Za-z0-9_-]+|{STRING})"
 _KEY = re.compile(rf"[ \t]*({_PART}(?:[ \t]*\.[ \t]*{_PART})*)[ \t]*", re.DOTALL)
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
-_TOKEN = re.compile(rf"{_STRING}|#[^\n]*|[\[\]{{}},=\n]|[^\[\]{{}},=\n\"'#]+", re.DOTALL)
+_TOKEN = re.compile(rf"{STRING}|#[^\n]*|[\[\]{{}},=\n]|[^\[\]{{}},=\n\"'#]+", re.DOTALL)
 _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 _ESCAPED = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b"}
 
