@@ -235,6 +235,7 @@ def test_a_list_names_only_what_whoever_asks_may_list(folder: Path) -> None:
         '[index.open]\npackages = ["prod"]\n'
         '[index.users]\nbases = ["open"]\nauthenticate = ["update", "list"]\n'
         '[index.few]\nbases = ["open"]\npasswords = "few"\nauthenticate = ["update", "list"]\n'
+        '[index.over]\nbases = ["few", "open"]\n'
     )
 
     def login(user: str) -> str:
@@ -242,24 +243,30 @@ def test_a_list_names_only_what_whoever_asks_may_list(folder: Path) -> None:
 
     def names(client: Client, user: str = "") -> set[str]:
         fields = {"Authorization": login(user)} if user else {}
-        known = set(client.get("/", 200, Accept="application/json", **fields).json["result"][""]["indexes"])
+        indexes = client.get("/", 200, Accept="application/json", **fields).json["result"][""]["indexes"]
+        known = set(indexes)
+        assert all(known.issuperset(index["bases"]) for index in indexes.values())
+        assert indexes["over"]["bases"] == [base for base in ("few", "open") if base in known]
+        own = client.get("/over/", 200, Accept="application/json", **fields).json["result"]
+        assert own == indexes["over"]
+        assert "few" not in client.get("/over/", 200, Accept="text/html", **fields).text
         home = client.get("/", 200, Accept="text/html", **fields).text
         assert set(re.findall(r"<b>(\w+)</b>", home)) == known - {"/"}
         return known - {"/"}
 
     with asked(folder, text) as client:
-        assert names(client) == names(client, "ann") == {"open"}
+        assert names(client) == names(client, "ann") == {"open", "over"}
         assert client.get("/users/simple/", Authorization=login("ann")).status == 200
         client.get("/few/simple/", 401, Authorization=login("ann"))
-        assert names(client, "ann") == {"open", "users"}
+        assert names(client, "ann") == {"open", "over", "users"}
         assert client.get("/few/simple/", Authorization=login("bob")).status == 200
-        assert names(client, "bob") == {"open", "few"}
-        assert names(client) == {"open"}
+        assert names(client, "bob") == {"open", "over", "few"}
+        assert names(client) == {"open", "over"}
     locked = text.replace('authenticate = ["update"]', 'authenticate = ["update", "list"]', 1)
     with asked(folder, locked) as client:
         client.get("/", 401, Accept="application/json")
         # Who passed the gate that others have too may list those; one that differs is open, or has its own.
-        assert names(client, "ann") == {"open", "users"}
+        assert names(client, "ann") == {"open", "over", "users"}
 
 
 def test_a_logo_is_a_file_or_an_address_and_nothing_else_may_be_shown(folder: Path) -> None:

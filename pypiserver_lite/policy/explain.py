@@ -29,6 +29,8 @@ class Seen:
     """The upstream by its name; ``None``: the folder has it."""
     hidden: tuple[tuple[str, Verdict], ...] = ()
     """Which index hides it by which rules, in order; nothing if it is shown."""
+    named: bool = True
+    """Whether whoever asks may hear of that index."""
 
     def under(self, index: str, *verdicts: Verdict) -> Seen:
         """The same, hidden by an index."""
@@ -37,6 +39,8 @@ class Seen:
     @property
     def place(self) -> str:
         """Who has it, in words."""
+        if not self.named:
+            return "a base" if self.upstream is None else "an upstream"
         return f"the folder of {self.index}" if self.upstream is None else f"the upstream {self.upstream}"
 
 
@@ -62,23 +66,11 @@ class Explanation:
     steps: tuple[Step, ...] = ()
     files: tuple[Seen, ...] = ()
     """The newest version first."""
-    withheld: int = 0
-    """How many more there are, of which whoever asks may not hear."""
 
     def of(self, version: str) -> Explanation:
         """The same about one release alone."""
         files = tuple(seen for seen in self.files if dists.same_version(seen.file.version, version))
         return replace(self, files=files)
-
-    def for_whom(self, may: Callable[[str], bool]) -> Explanation:
-        """What somebody may hear who `may` list some indexes: not what others hide in theirs."""
-        own = self.index
-        told = tuple(seen for seen in self.files if seen.index == own or may(seen.index) or not seen.hidden)
-        withheld = len(self.files) - len(told)
-        steps = tuple(step for step in self.steps if step.index == own or may(step.index))
-        if not told and (withheld or len(steps) < len(self.steps)):
-            return Explanation(index=own, name=self.name, kind="nowhere", why=f"nothing of {self.name} is shown here")
-        return replace(self, files=told, steps=steps, withheld=withheld)
 
     def as_json(self, target: Target | None = None) -> dict[str, Any]:
         """All of it for programs; with a `target`, which files fit."""
@@ -88,7 +80,6 @@ class Explanation:
             "owner": {"kind": self.kind, "why": self.why},
             "steps": [step.text for step in self.steps],
             "files": [_file_json(seen, target) for seen in self.files],
-            "withheld": self.withheld,
         }
 
 
@@ -97,8 +88,8 @@ def _file_json(seen: Seen, target: Target | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "filename": file.filename,
         "version": file.version,
-        "index": seen.index,
-        "upstream": seen.upstream,
+        "index": seen.index if seen.named else None,
+        "upstream": seen.upstream if seen.named else None,
         "shown": not seen.hidden,
         "hidden": [{"index": index, "rule": verdict.rule, "reason": verdict.reason} for index, verdict in seen.hidden],
         "size": file.size,
@@ -117,17 +108,32 @@ class _Walk:
     """A walk over an index and what it is based on, in the order in which the index itself asks."""
 
     name: NormalizedName
+    may: Callable[[str], bool]
+    """Whether whoever asks may hear of an index by its name."""
     steps: list[Step] = field(default_factory=list)
     failed: Unavailable | None = None
     sent: Way | None = None
 
     def say(self, index: Index, text: str) -> None:
-        self.steps.append(Step(index.name, text))
+        if self.may(index.name):
+            self.steps.append(Step(index.name, text))
+
+    def seen(self, index: Index, project: Project, upstream: str | None = None) -> list[Seen]:
+        named = self.may(index.name)
+        return [Seen(file=file, index=index.name, upstream=upstream, named=named) for file in project.files]
+
+    def told(self, files: list[Seen]) -> list[Seen]:
+        """Without what an index has hidden, or hides, of which whoever asks may not hear."""
+        return [
+            seen
+            for seen in files
+            if (seen.named or not seen.hidden) and all(self.may(index) for index, _ in seen.hidden)
+        ]
 
     def here(self, index: Index) -> list[Seen]:
         """What the folders have."""
         own = None if index.own is None else index.own.project(self.name)
-        groups = [[Seen(file=file, index=index.name) for file in own.files] if own is not None else []]
+        groups = [self.seen(index, own) if own is not None else []]
         if own is not None:
             self.say(index, f"the folder of {index.name} has {_counted(own)}")
         elif (reason := index.reserved(self.name)) is not None:
@@ -174,7 +180,7 @@ class _Walk:
             self.say(index, f"the upstream {way.name} does not have it")
             return None
         self.say(index, f"the upstream {way.name} has {_counted(project)}")
-        return [Seen(file=file, index=index.name, upstream=way.name) for file in project.files]
+        return self.seen(index, project, way.name)
 
     def _ruled(self, files: list[Seen], whole: object, index: Index, source: Opener) -> list[Seen]:
         if index.policy is None or not isinstance(whole, Project):
@@ -212,20 +218,34 @@ def _counted(project: Project) -> str:
     return f"{count} file" + ("" if count == 1 else "s")
 
 
-def explain(index: Index, name: NormalizedName) -> Explanation:
-    """Why an index shows what it shows of a project. Asks whom the index asks. Raises Unavailable for a folder."""
-    walk = _Walk(name)
+def explain(index: Index, name: NormalizedName, may: Callable[[str], bool] | None = None) -> Explanation:
+    """Why an index shows what it shows of a project, for somebody who `may` list this index and some of its bases.
+
+    Of others it tells what this index shows, and nothing else: not even whether there is more. ``None`` means that
+    all may be told. Asks whom the index asks. Raises Unavailable for a folder.
+    """
+    walk = _Walk(name, may or (lambda index: True))
     here = walk.here(index)
     own = None if index.own is None else index.own.project(name)
     _, reason = index.untrimmed(name, own)
     theirs = (walk.upstream(index, asked=False) if reason is None else None) or []
-    files = _first_wins([here, theirs], index)
-    kind, why = _owner(index, walk, here, theirs, reason)
+    files = walk.told(_first_wins([here, theirs], index))
+    here, theirs = [seen for seen in files if seen.upstream is None], [seen for seen in files if seen.upstream]
+    if not files and not all(map(walk.may, index.chain)):
+        # Whom it asked and why it did not would tell what a base has, or reserves.
+        walk.steps.clear()
+        reason = reason and index.reserved(name)
+        kind, why = _owner(index, walk, here, theirs, reason)
+        if kind == "nowhere" and reason is None:
+            why = f"nothing of {name} is shown here"
+    else:
+        kind, why = _owner(index, walk, here, theirs, reason)
     files.sort(key=lambda seen: (dists.version_key(seen.file.version), seen.file.filename), reverse=True)
     return Explanation(index=index.name, name=name, kind=kind, why=why, steps=tuple(walk.steps), files=tuple(files))
 
 
 def _owner(index: Index, walk: _Walk, here: list[Seen], theirs: list[Seen], reason: str | None) -> tuple[str, str]:
+    """Whose a project is, and how that comes."""
     hidden = None if index.policy is None else index.policy.hides(walk.name)
     if here:
         first = next((seen for seen in here if seen.index == index.name), here[0])

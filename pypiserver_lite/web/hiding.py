@@ -69,7 +69,7 @@ class Hiding:
         return [seen for seen in self._told(project.name).files if seen.hidden]
 
     def _told(self, name: NormalizedName) -> Explanation:
-        return explain(self._site.index, name).for_whom(self._site.index.shares.__contains__)
+        return explain(self._site.index, name, self._site.index.shares.__contains__)
 
 
 def _shown(seen: Seen) -> HiddenFile:

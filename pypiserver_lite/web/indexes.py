@@ -5,7 +5,7 @@ Of others than itself an index names only those that whoever asks may list.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,17 +42,20 @@ def shown(sites: Mapping[str, Site], asked: Site, authorization: str | None) -> 
 
 
 def listed(sites: Mapping[str, Site], asked: Site, authorization: str | None) -> list[Listed]:
-    """The other indexes, as the home page of the root one lists them."""
+    """The other indexes, as the home page of the root one lists them; those of others list none."""
+    if asked.name != ROOT:
+        return []
+    sites = {site.name: site for site in shown(sites, asked, authorization)}
     return [
         Listed(
             name=site.name,
             title=site.settings.title,
             description=site.settings.description,
             href=f"{site.name}/",
-            bases=site.settings.bases,
+            bases=tuple(base for base in site.settings.bases if base in sites),
         )
-        for site in shown(sites, asked, authorization)
-        if site.name != asked.name
+        for site in sites.values()
+        if site.name != ROOT
     ]
 
 
@@ -61,21 +64,23 @@ def described(sites: Mapping[str, Site], asked: Site, authorization: str | None)
 
     Those of no user, ``/`` itself too, are of one without a name.
     """
+    sites = {site.name: site for site in shown(sites, asked, authorization)}
     if asked.name != ROOT:
-        return {"type": "indexconfig", "result": _facts(asked)}
+        return {"type": "indexconfig", "result": _facts(asked, sites)}
     users: dict[str, dict[str, object]] = {}
-    for site in shown(sites, asked, authorization):
+    for site in sites.values():
         user, slash, name = site.name.rpartition("/")
-        users.setdefault(user, {})[name or slash] = _facts(site)
+        users.setdefault(user, {})[name or slash] = _facts(site, sites)
     result = {user: {"username": user, "indexes": indexes} for user, indexes in users.items()}
     return {"type": "list:userconfig", "result": result}
 
 
-def _facts(site: Site) -> dict[str, object]:
+def _facts(site: Site, shown: Container[str]) -> dict[str, object]:
     settings, ways = site.settings, site.index.ways
     mirror = bool(ways) and not settings.packages and not settings.bases
     facts: dict[str, object] = {"type": "mirror" if mirror else "stage", "volatile": settings.overwrite}
-    facts |= {"mirror_url": public(ways[0].url)} if mirror else {"bases": list(settings.bases)}
+    bases = [base for base in settings.bases if base in shown]
+    facts |= {"mirror_url": public(ways[0].url)} if mirror else {"bases": bases}
     facts |= {key: text for key in ("title", "description") if (text := getattr(settings, key))}
     facts["upstreams"] = [{"name": way.name, "url": public(way.url), "mode": mode(site, way)} for way in ways]
     return facts

@@ -158,7 +158,8 @@ class HumanPages:
         what is asked of the index, for pages that are only tried.
         """
         settings, host = self._site.settings, re.sub(r"^https?://|/.*$", "", address)
-        ways, bases = self._site.ways(), settings.bases
+        ways = self._site.ways()
+        bases = [base for base in settings.bases if base in self._site.index.shares]
         modes = {mode(self._site, way) for way in ways}
         common = self.common("")
         return {

@@ -11,7 +11,6 @@ from urllib.parse import quote
 import bottle
 from packaging.utils import NormalizedName
 
-from ..config.indexes import ROOT
 from ..dists import NAME_LIMIT, try_normalize
 from ..errors import Missing
 from ..index import Elsewhere
@@ -41,7 +40,7 @@ class People(entry.Entry):
         For programs it is JSON in devpi's shape: what the index is, and at the root what the others are.
         """
         environ = bottle.request.environ
-        sites = self.front.sites if self.front is not None and self.site.name == ROOT else {self.site.name: self.site}
+        sites = self.front.sites if self.front is not None else {self.site.name: self.site}
         authorization = environ.get("HTTP_AUTHORIZATION")
         if "application/json" in environ.get("HTTP_ACCEPT", ""):
             facts = json.dumps(indexes.described(sites, self.site, authorization)).encode()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import NormalizedName
 
 from ..dists import normalize, try_normalize
-from ..errors import Hidden, Invalid, Missing
+from ..errors import Invalid, Missing
 from ..kept import Kept
 from ..model import File, Project, Source, State
 from ..releases import release
@@ -125,10 +125,10 @@ class Calls:
         return self._shown(normalize(name)) if try_normalize(name) else None
 
     def _shown(self, name: NormalizedName) -> Project | None:
-        """A project; ``None`` for one that is not here, or hidden."""
+        """A project; ``None`` for one that is not here, hidden, or one that nobody is asked for: all look the same."""
         try:
             return self._index.project(name)
-        except Hidden:
+        except Missing:
             return None
 
     def _release(self, name: str, version: str) -> tuple[Project | None, str]:
