@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain, islice
 
 from packaging.utils import NormalizedName
 
@@ -22,6 +23,8 @@ class Emptied:
 
     They are looked for in the background. What is left out of a list is
     looked at for this very list; what was not found yet is still in it.
+    Of very many, some are looked at for each list in turn, and the others
+    are as the background last found them. What is held is some of the names.
     """
 
     def __init__(self, shows: Callable[[NormalizedName], bool]) -> None:
@@ -31,6 +34,8 @@ class Emptied:
         self._again = 0.0
         self._looked: tuple[object, object] = None, None
         self._found: frozenset[NormalizedName] = frozenset()
+        self._shown: frozenset[NormalizedName] = frozenset()  # of those, what showed something when last looked at
+        self._turn = 0
         self._listed: tuple[object, object, object, Sequence[NormalizedName]] = None, None, None, ()
 
     def without(self, names: Sequence[NormalizedName], state: object) -> Sequence[NormalizedName]:
@@ -43,11 +48,20 @@ class Emptied:
         found = self._found
         if before[0] is names and before[1] is state and before[2] is found:
             return before[3]
-        empty = {name for name in found if not self._says(name)} if len(found) <= _MOST else ()
+        shown = self._shown = frozenset(name for name in self._some(found) if self._says(name))
+        empty = found - shown
         listed = tuple(name for name in names if name not in empty) if empty else names
         listed = before[3] if before[3] == listed else listed
         self._listed = names, state, found, listed
         return listed
+
+    def _some(self, found: frozenset[NormalizedName]) -> list[NormalizedName]:
+        """Those to look at once more: all, or what showed something the last time and those whose turn it is."""
+        begin = self._turn if self._turn < len(found) else 0
+        self._turn = begin + _MOST
+        again = self._shown & found
+        rest = (name for name in chain(islice(found, begin, None), islice(found, begin)) if name not in again)
+        return list(islice(chain(again, rest), _MOST))
 
     def _look(self, names: Sequence[NormalizedName], state: object) -> None:
         """Have all names looked at that were not since they changed, and wait a moment for that."""
