@@ -100,7 +100,8 @@ def arrangements(draw: Any) -> tuple[One, ...]:
                 lost=bool(has) and draw(st.sampled_from([False] * 5 + [True])),
             )
         )
-    return tuple(made)
+    # What an index reserves it cannot merge, and where it reserves nothing the root's reservations hold.
+    return tuple(dataclasses.replace(one, merges=one.merges - (one.private or made[-1].private)) for one in made)
 
 
 @pytest.fixture(scope="module")

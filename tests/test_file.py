@@ -222,6 +222,13 @@ WRONG = [
     ("[policy]\nuntil = 9999-12-31T23:59:59-05:00", 2, "policy.until: a date lies between"),
     ("[policy]\nexempt = 'a==1 until 9999-12-31'", 2, "policy.exempt: a date lies between"),
     ("[policy]\nsize = 1e3", 2, "policy.size: a number cannot stand here"),
+    ("private = 'acme-*'\n[policy]\nmerge = ['x', 'Acme.x']", 3, "policy.merge: acme-* is 'private' here"),
+    ("private = 'acme-x'\n[policy]\nmerge = '*'", 3, "policy.merge: acme-x is 'private' here"),
+    (
+        "private = 'acme-*'\n[index.a]\npackages = 'x'\n[index.a.policy]\nmerge = 'acme_*'",
+        5,
+        "index.a.policy.merge: acme-* is 'private' here",
+    ),
     ("grace = 99999999999999999999999", 1, "grace: it is too large a number"),
     ("a = 1\nb = \n", 2, "not right as TOML"),
     ("[index.a]\ntitle='x'\n\n[index.a]\nlogo='y'", 5, "not right as TOML: "),

@@ -154,6 +154,21 @@ def test_check_says_what_a_file_means(folder: Path) -> None:
     assert after == before  # nothing is left behind
 
 
+def test_check_says_where_upstreams_are_asked_for_reserved_names_after_all(folder: Path) -> None:
+    (folder / "pypiserver-lite.toml").write_text(
+        'cache_dir = "cache"\n[upstream.far]\nurl = "http://127.0.0.1:9/simple/"\n'
+        '[index.prod]\npackages = ["dev"]\nupstreams = ["far"]\nprivate = ["acme-*", "our-*"]\n'
+        '[index.dev]\nbases = ["prod"]\n[index.dev.policy]\nmerge = ["acme-tools"]\n[index.top]\nbases = ["dev"]\n'
+    )
+    said = run(folder, "check").good()
+    for place, words in (("dev", True), ("top", True), ("prod", False)):
+        part = said.partition(f"\n/{place}/")[2].partition("\n\n")[0]
+        excepted = "  reserves acme-*, but asks upstreams for what 'merge' names of that" in part
+        assert excepted is words
+        assert f"  reserves {'' if words else 'acme-*, '}our-*: never asked of an upstream" in part
+    assert "warning: the index dev: 'merge' has upstreams asked for acme-* too, which prod reserves" in said
+
+
 def test_check_without_a_file_is_about_the_flags(folder: Path) -> None:
     (folder / "pypiserver-lite.toml").unlink()
     said = run(folder, "check", "dev", "-P", ".", "-a", ".", "--host", "0.0.0.0", "--fallback-mode", "cache").good()
@@ -205,6 +220,15 @@ def test_check_fails_where_run_would(folder: Path, text: str, words: tuple[str, 
         ),
         ('[index.b.policy]\nmerge = "torch"\n[index.b]\nbases = "dev"\n', ["the index b: 'merge' has no effect"]),
         ('[index.b.policy]\nmerge = "torch"\n[index.b]\nbases = "dev"\nupstreams = "far"\n', []),
+        (
+            '[index.b]\nbases = "e"\nupstreams = "far"\n[index.b.policy]\nmerge = "*"\n'
+            '[index.e]\npackages = "e"\nprivate = "x-*"\n',
+            ['the index b: merge = ["*"] has upstreams asked', "the index b: 'merge' has upstreams asked for x-* too"],
+        ),
+        (
+            '[index.b]\nbases = "c"\n[index.c]\npackages = "c"\npasswords = "p"\nauthenticate = "list,download"\n',
+            ["the index b: anybody may list and download what c has, which asks for a login itself"],
+        ),
         (
             '[index.dev.policy]\nexempt = ["a==1 until 2999-01-01", "b==1 until 2001-01-01"]\n',
             ["the index dev: the exem"],

@@ -114,6 +114,8 @@ def _of_index(index: dict[str, Any]) -> Iterator[str]:
         yield "  asks no upstream"
     if index["reserves"]:
         yield f"  reserves {', '.join(index['reserves'])}: never asked of an upstream"
+    if index["reserves_but_merges"]:
+        yield f"  reserves {', '.join(index['reserves_but_merges'])}, but asks upstreams for what 'merge' names of that"
     for name, rules in index["policies"].items():
         for rule in rules:
             yield f"  {'' if name == index['name'] else f'as in {name}, '}{rule}"

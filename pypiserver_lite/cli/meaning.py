@@ -12,7 +12,7 @@ from ..config.indexes import ROOT, PolicySettings, UpstreamSettings
 from ..config.settings import Config, ServerSettings
 from ..config.values import Choice, shown_size
 from ..site import Site, Sites, routes
-from .remarks import remarks
+from .remarks import remarks, reserved
 from .serve import server
 
 _ABOUT_SERVER = {"config", "host", "port", "server", "server_base_url", "tls_cert", "tls_key"}
@@ -53,6 +53,7 @@ def _plain(value: object) -> object:
 
 def _index(site: Site) -> dict[str, Any]:
     config, given = site.config, site.settings
+    reserves = reserved(config, site.name)
     may = {action: _who(site, action) for action in ("list", "download", "update")}
     return {
         "name": site.name,
@@ -65,7 +66,8 @@ def _index(site: Site) -> dict[str, Any]:
             for name in config.chain(site.name)
         ],
         "asks": list(_upstreams(site)),
-        "reserves": sorted({pattern for name in config.chain(site.name) for pattern in config.of(name).private}),
+        "reserves": sorted(reserves[0]),
+        "reserves_but_merges": sorted(reserves[1]),
         "policies": {
             name: list(_rules(policy))
             for name in config.chain(site.name)

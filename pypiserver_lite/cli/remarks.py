@@ -10,6 +10,7 @@ from ..config import settings
 from ..config.indexes import ROOT
 from ..config.settings import Config
 from ..config.values import NO_PASSWORDS
+from ..config.whole import both
 from ..site.routes import asked
 from ..web.browsers import is_loopback
 
@@ -62,14 +63,48 @@ def _of_indexes(config: Config) -> Iterator[str]:
         if name not in used:
             yield f"the upstream {name} is asked by no index; name it in 'upstreams' of one"
     for name in (ROOT, *config.indexes):
+        yield from _of_open(config, name)
         policy = config.of(name).policy
         if policy is None:
             continue
         if policy.merge and not any(config.asked_by(config.of(each)) for each in config.chain(name)):
             yield f"{_of(name)}'merge' has no effect, for no upstream is asked"
+        elif policy.merge:
+            yield from _of_merge(config, name, policy.merge)
         for choice in policy.exempt:
             if choice.until is not None and choice.until <= datetime.now(timezone.utc):
                 yield f"{_of(name)}the exemption {choice} has ended"
+
+
+def _of_open(config: Config, name: str) -> Iterator[str]:
+    """Of an index through which anybody gets what one that it is based on keeps behind a login."""
+    for base in config.of(name).bases:
+        closed = config.of(base).authenticate - config.of(name).authenticate
+        open_ = [action for action in ("list", "download") if action in closed]
+        if open_:
+            yield f"{_of(name)}anybody may {' and '.join(open_)} what {base} has, which asks for a login itself"
+
+
+def _of_merge(config: Config, name: str, merge: tuple[str, ...]) -> Iterator[str]:
+    """Of names that upstreams are asked for though they may be somebody's own."""
+    if "*" in merge:
+        yield (
+            f'{_of(name)}merge = ["*"] has upstreams asked for every name: whoever registers that of a project of '
+            "yours there, with a higher version, is installed; name the projects that are meant"
+        )
+    for base in config.of(name).bases:
+        never, _ = reserved(config, base)
+        if opened := sorted(both(never, merge)):
+            yield f"{_of(name)}'merge' has upstreams asked for {', '.join(opened)} too, which {base} reserves"
+
+
+def reserved(config: Config, name: str) -> tuple[set[str], set[str]]:
+    """The patterns of names that no upstream is asked for, and those of which 'merge' makes exceptions."""
+    index, policy = config.of(name), config.of(name).policy
+    of_bases = [reserved(config, base) for base in index.bases]
+    never = set(index.private).union(*(theirs for theirs, _ in of_bases))
+    opened = set(both(never, policy.merge)) if policy is not None else set()
+    return never - opened, opened.union(*(theirs for _, theirs in of_bases)) - (never - opened)
 
 
 def _of_folders(config: Config) -> Iterator[str]:

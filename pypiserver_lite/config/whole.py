@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .indexes import ROOT, check_name
 from .lines import Path
@@ -16,6 +17,20 @@ _DEEPEST, _MOST_WAYS = 100, 1000  # of indexes over indexes
 def index_table(name: str) -> Path:
     """The table of an index in the file; the top for the one at the root."""
     return () if name == ROOT else ("index", name)
+
+
+def both(private: Iterable[str], merge: Iterable[str]) -> list[str]:
+    """Of the patterns `private` those of which one of `merge` means some names too, or all.
+
+    Not every two that overlap are found: of ``a*`` and ``*b`` neither means the other.
+    """
+    merged = [re.sub(r"[-_.]+", "-", pattern).lower() for pattern in merge]
+    return [pattern for pattern in private if any(_means(pattern, other) for other in merged)]
+
+
+def _means(pattern: str, merged: str) -> bool:
+    own = re.sub(r"[-_.]+", "-", pattern).lower()
+    return own == merged or fnmatch.fnmatchcase(own, merged) or fnmatch.fnmatchcase(merged, own)
 
 
 def faults(config: Config) -> Iterator[tuple[Path, str | None, str]]:
@@ -43,6 +58,12 @@ def faults(config: Config) -> Iterator[tuple[Path, str | None, str]]:
             if upstream not in config.upstreams:
                 known = near(upstream, config.upstreams) or "; give it a table, [upstream.NAME]"
                 yield (table, "upstreams", f"there is no upstream {upstream!r}{known}")
+        if index.policy is not None and (twice := both(index.private, index.policy.merge)):
+            yield (
+                (*table, "policy"),
+                "merge",
+                f"{', '.join(twice)} is 'private' here, so no upstream is asked; leave such names out of one of them",
+            )
     for name in names:
         circle = _circle(name, config)
         if circle:
