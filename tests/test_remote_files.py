@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -543,15 +544,69 @@ def test_a_restart_with_less_room_keeps_less(make: Make, server: faulty.FaultyUp
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("size_known", [True, False])
 def test_a_file_larger_than_the_cache_is_passed_through(
-    make: Make, server: faulty.FaultyUpstream, tmp_path: Path
+    make: Make, server: faulty.FaultyUpstream, tmp_path: Path, size_known: bool
 ) -> None:
     data = data_of(200_000)
-    server.add("foo", SDIST, data)
+    path = server.add("foo", SDIST, data, size=size_known)
     remote = make(size=1000)
     assert read(remote.open(FOO, SDIST)) == data
-    assert isinstance(remote.open(FOO, SDIST), Stream)
+    assert server.count(path) == 1
+    content = remote.open(FOO, SDIST)
+    assert isinstance(content, Stream)
+    for start, stop in ((190_000, None), (5, 10), (0, None), (0, 200_000)):  # also again
+        assert read(content, start, stop) == data[start:stop]
     assert list((tmp_path / "cache" / "tmp").iterdir()) == []
+
+
+def test_of_a_file_that_only_the_upstream_says_to_be_too_large_everybody_who_asks_at_once_gets_all(
+    make: Make, server: faulty.FaultyUpstream
+) -> None:
+    data = data_of(9_000_000)
+    path = server.add("foo", SDIST, data, size=False)
+    server.stored[path].delay = 0.3
+    remote = make(size=1000, page=20.0)
+    remote.project(FOO)
+    with ThreadPoolExecutor(4) as pool:
+        assert [got == data for got in pool.map(lambda _: read(remote.open(FOO, SDIST)), range(4))] == [True] * 4
+
+
+def test_a_file_of_unstated_size_that_has_no_place_beside_another_on_its_way_is_passed_through(
+    make: Make, server: faulty.FaultyUpstream
+) -> None:
+    data = data_of(200_000)
+    paths = [server.add("foo", filename, data, size=False) for filename in (SDIST, "foo-2.0.tar.gz")]
+    arrive = threading.Event()
+
+    def slowly(handler: faulty.Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data[:100_000])
+        arrive.wait(60)
+        handler.wfile.write(data[100_000:])
+
+    server.fault(paths[0], slowly)
+    remote = make(size=250_000, page=60.0)
+    first = remote.open(FOO, SDIST)
+    assert read(remote.open(FOO, "foo-2.0.tar.gz")) == data
+    arrive.set()
+    assert read(first) == data
+    assert settle(remote, SDIST)
+
+
+def test_what_is_kept_does_not_go_for_a_file_that_only_the_upstream_says_to_be_larger_than_the_disk(
+    server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    def free(folder: Path) -> int:
+        return 104 * 2**20 - sum(path.stat().st_size for path in folder.parent.rglob("*") if path.is_file())
+
+    server.add("foo", SDIST, data_of(15 * 2**20))
+    data = data_of(50 * 2**20)
+    server.add("foo", "foo-2.0.tar.gz", data, size=False)
+    remote = Remote(Upstream(server.url), mode="cache", cache=Cache(tmp_path / "cache", free=free))
+    read(remote.open(FOO, SDIST))
+    settle(remote, SDIST)
+    assert read(remote.open(FOO, "foo-2.0.tar.gz")) == data
+    assert isinstance(remote.open(FOO, SDIST), LocalFile)
 
 
 def test_an_endless_file_ends_at_the_bound_of_the_cache(

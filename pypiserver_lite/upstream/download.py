@@ -189,6 +189,21 @@ class Fetch:
             yield held
 
 
+class Passing:
+    """A file that the cache cannot take, as `fetch` has begun to bring it: for the first who asks for it."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self.size = fetch.check.size
+        self._fetches = [fetch]
+
+    def claim(self) -> Fetch | None:
+        """What brings it; ``None`` if another has that."""
+        try:
+            return self._fetches.pop()
+        except IndexError:
+            return None
+
+
 class Download(Arriving):
     """A file that is fetched into `growing`.
 

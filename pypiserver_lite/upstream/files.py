@@ -23,7 +23,7 @@ from ..model import Content, File, HandOver, LocalFile, Project, Stream
 from . import hops
 from .arriving import Arriving, Following, whole
 from .cache import Cache
-from .download import Check, Download, Fetch
+from .download import Check, Download, Fetch, Passing
 from .growing import Followed, Growing
 from .hosts import Unreachable
 from .mirrors import Mirrors
@@ -48,7 +48,7 @@ class Files:
         # Files leave two places to pages where there are many; no more, for uv asks for fifty files at once.
         self.readers = Turnstile(turnstile.places - min(2, turnstile.places // 16), within=turnstile)
         self.arriving: dict[str, Arriving] = {}
-        self.begun: Flights[str, Arriving | None] = Flights()
+        self.begun: Flights[str, Arriving | Passing | None] = Flights()
         self.sizes = Kept[tuple[int | None]](lambda size: 0, most_bytes=_SIZES)
 
     def key(self, file: File) -> str:
@@ -96,7 +96,7 @@ class Wanted:
         size, arriving = self.file.size, None
         if size is None and self._files.cache is not None:
             with self._files.turnstile.inside():
-                arriving = self.arriving()
+                arriving = self._asked()
         if size is None:  # only an answer tells how much it will be
             size = arriving.size if arriving else self._told_size()
 
@@ -135,22 +135,30 @@ class Wanted:
             return self.size()
 
     def _read(
-        self, arriving: Arriving | None, size: int | None, start: int, stop: int | None, hand_over: HandOver | None
+        self,
+        arriving: Arriving | Passing | None,
+        size: int | None,
+        start: int,
+        stop: int | None,
+        hand_over: HandOver | None,
     ) -> Iterator[bytes]:
         """The half-open range of it. The upstream has been asked when this returns."""
         small = stop is not None and size is not None and stop - start <= min(_SMALL_RANGE, size // 2)
         if arriving is None and not (
             small and self.key not in self._files.arriving and not self._files.kept(self.file)
         ):
-            arriving = self.arriving()
-        if arriving is None:
-            return self._passed(size, start, stop)
+            arriving = self._asked()
+        if arriving is None or isinstance(arriving, Passing):
+            return self._passed(arriving, size, start, stop)
         count = (lambda size: None) if arriving.claim() else self._upstream.traffic.cached
         return arriving.pieces(start, stop, count, hand_over)
 
-    def _passed(self, size: int | None, start: int, stop: int | None) -> Iterator[bytes]:
+    def _passed(self, passing: Passing | None, size: int | None, start: int, stop: int | None) -> Iterator[bytes]:
+        fetch = passing.claim() if passing is not None else None
         if start == 0 and stop in (None, size):
-            return self._fetch(size).checked()
+            return (fetch or self._fetch(size)).checked()
+        if fetch is not None:  # for its place is needed
+            fetch.close()
         check = self._check(size)
         body = self._upstream.open(self.place, start=start, stop=stop, packed=check.packed)
         try:
@@ -172,6 +180,11 @@ class Wanted:
         If `alone`, what another process has of it, which may be stuck, is left to that. Raises Late where it has not
         begun to come in the time of the request in hand; then it still may, for whoever asks again.
         """
+        asked = self._asked(alone)
+        return None if isinstance(asked, Passing) else asked
+
+    def _asked(self, alone: bool = False) -> Arriving | Passing | None:
+        """The same; and a file that the cache refuses, now that the upstream says how large it is."""
         if self._files.cache is None:
             return None
         running = self._files.arriving.get(self.key)
@@ -187,7 +200,7 @@ class Wanted:
         """Let it come into the cache for those who ask later, a moment after a part of it did not come in time."""
         cache = self._files.cache
 
-        def begin(cache: Cache) -> Arriving | None:
+        def begin(cache: Cache) -> Arriving | Passing | None:
             time.sleep(_REST)
             return self._begin(cache, alone=False)
 
@@ -197,7 +210,7 @@ class Wanted:
         except (Unavailable, Missing) as error:
             _log.debug("%s is not here yet: %s", self.file.filename, error)
 
-    def _begin(self, cache: Cache, alone: bool) -> Arriving | None:
+    def _begin(self, cache: Cache, alone: bool) -> Arriving | Passing | None:
         hops.go_on(_BEHIND)
         running = self._files.arriving.get(self.key)
         if running is not None:
@@ -210,10 +223,12 @@ class Wanted:
             resumable = self.file.size is not None and self._exact
             opened = cache.begin("files", self.key, self.file.size, resumable=resumable, alone=alone)
         except OSError as error:
-            _log.warning("the cache cannot take %s (%s); it is passed through", self.file.filename, error.strerror)
+            self._refused(error)
             return None
         try:
             arriving = self._followed(opened) if isinstance(opened, Followed) else self._downloaded(opened)
+            if isinstance(arriving, Passing):
+                return arriving
             self._files.arriving[self.key] = arriving
             arriving.start()
         except BaseException as error:
@@ -227,8 +242,19 @@ class Wanted:
     def _followed(self, followed: Followed) -> Following:
         return Following(followed, self.file.size, self._ended, self.arriving, exact=self._exact)
 
-    def _downloaded(self, growing: Growing) -> Download:
-        return Download(self._fetch(self.file.size, growing.size, patient=True), growing, self._ended)
+    def _downloaded(self, growing: Growing) -> Download | Passing:
+        fetch = self._fetch(self.file.size, growing.size, patient=True)
+        if self.file.size is None and fetch.check.size is not None:
+            try:
+                growing.expect(fetch.check.size)
+            except OSError as error:
+                self._refused(error)
+                growing.discard()
+                return Passing(fetch)
+        return Download(fetch, growing, self._ended)
+
+    def _refused(self, error: OSError) -> None:
+        _log.warning("the cache cannot take %s (%s); it is passed through", self.file.filename, error.strerror)
 
     def _ended(self) -> None:
         self._files.arriving.pop(self.key, None)

@@ -68,6 +68,11 @@ class Growing(Opened):
             self._room.reserve(size - self._reserved)
             self._reserved = size
 
+    def expect(self, size: int) -> None:
+        """It will have so many bytes. Raises OSError if the cache or the disk cannot hold them."""
+        self.reserve(size)
+        self._room.announce(size)
+
     def write(self, data: bytes) -> None:
         """Append bytes. Raises OSError when the disk refuses, NoSpace for a file that is larger than a cache may be."""
         self.size += len(data)
@@ -146,8 +151,7 @@ def begin(
     os.lseek(handle, here, os.SEEK_SET)
     growing = Growing(handle, path, final, room, here)
     try:
-        growing.reserve(expected)
-        room.announce(expected)
+        growing.expect(expected)
     except BaseException:
         growing.discard(keep=True)
         raise
