@@ -169,6 +169,12 @@ def test_a_password_is_in_no_message(folder: Path, value: str) -> None:
         assert "s3cr3t" not in said and "31531" not in said and "1979" not in said, said
 
 
+@pytest.mark.parametrize("secret", ["s3cr3t/x", "12/s3cr3t", "a@s3cr3t", "a#s3cr3t", "s3cr3t x"])
+def test_a_password_in_an_address_that_ends_it_is_refused_unsaid(folder: Path, secret: str) -> None:
+    told = refused(folder, '[upstream.a]\nurl = "https://u:${PW}@h.example/"\n', PW=secret)
+    assert "once ${PW} is filled in" in told and "a password in it has %2F for /" in told and "s3cr3t" not in told
+
+
 def test_a_password_file_that_cannot_be_used_is_named(folder: Path) -> None:
     text = '[upstream.a]\nusername = "u"\npassword_file = "{}"\n'
     assert "line 3: upstream.a.password_file: " in refused(folder, text.format("none"))
@@ -229,6 +235,13 @@ WRONG = [
         5,
         "index.a.policy.merge: acme-* is 'private' here",
     ),
+    ("[upstream.a]\nonly = ['acme-*']\nnever = 'Acme.*'", 3, "upstream.a.never: 'Acme.*' stands in 'only' too"),
+    ("[upstream.a]\nurl = 'https://u:x/y@h.example/'", 2, "upstream.a.url: an @ in a path is written %40"),
+    ("[upstream.a]\nurl = 'https://h.example/'\nmirrors = 'https://h:x/'", 3, "mirrors: an address that begins"),
+    ("[upstream.a]\nmode = 'redirect'\nurl = 'https://h:99999/'", 3, "with a number as its port"),
+    ("health_endpoint = '/a/live'\n[index.a]\npackages = 'x'", 2, "index.a: it would hide /a/live, where monitoring"),
+    ("server_base_url = 'https://h/a/b/'\n[index.a]\npackages = 'x'", 2, "server_base_url begins with /a/, too"),
+    ("server_base_url = '/a/b/'\n[index.'a/b']\npackages = 'x'", 2, "server_base_url begins with /a/b/, too"),
     ("grace = 99999999999999999999999", 1, "grace: it is too large a number"),
     ("a = 1\nb = \n", 2, "not right as TOML"),
     ("[index.a]\ntitle='x'\n\n[index.a]\nlogo='y'", 5, "not right as TOML: "),

@@ -187,6 +187,14 @@ def test_the_command_pushes_from_folder_to_folder(folder: Path) -> None:
         assert done.code == code and said in done.said, done
 
 
+def test_a_push_takes_no_larger_files_than_an_upload(folder: Path) -> None:
+    text = FILE.replace('packages = ["prod"]\n', 'packages = ["prod"]\nmax_upload = "100"\n')
+    (folder / "index.toml").write_text(text)
+    done = run(folder, "ours==1.0", *ENDS, "--config", "index.toml")
+    assert done.code == 1 and "is larger than the 100 bytes that are taken there; nothing was pushed" in done.said
+    assert listed(folder / "prod") == []
+
+
 def test_the_command_asks_a_server(server: live.Server, folder: Path) -> None:
     words = ("ours==1.0", *ENDS, "--server", server.url)
     assert "401" in run(folder, *words).bad() and "--user" in run(folder, *words).said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -273,6 +274,29 @@ def test_new_passwords_rights_and_indexes_hold_at_once(file: Path) -> None:
         settings(file, "two")
         hang_up(server)
         until(lambda: live.ask(server, "/later/simple/").status == 404)
+
+
+def test_wrong_logins_of_one_password_file_are_counted_together_for_all_indexes(file: Path) -> None:
+    live.write_htpasswd(file.parent / "htpasswd", ann="pw")
+    rights = (["list"], ["list", "update"], ["list", "download"])
+
+    def guessed(server: live.Server, name: str) -> list[int]:
+        wrong = "Basic " + base64.b64encode(f"ann:{name}".encode()).decode()
+        return [live.ask(server, f"/{name}/simple/", Authorization=wrong).status for _ in range(6)]
+
+    settings(file, "one", 'passwords = "htpasswd"')
+    with file.open("a") as more:
+        more.write("".join(f'[index.i{at}]\nbases = ["prod"]\nauthenticate = {one}\n' for at, one in enumerate(rights)))
+    with serving(file, passwords=None, authenticate=None, disable_fallback=True) as server:
+        assert guessed(server, "i0") == [401] * 6
+        told = guessed(server, "i1")
+        assert told[:4] == [401] * 4 and told[-1] == 429
+        file.write_text(
+            file.read_text() + '[index.new]\nbases = ["prod"]\nauthenticate = ["list", "download", "update"]\n'
+        )
+        hang_up(server)
+        until(lambda: live.ask(server, "/new/simple/").status == 401)
+        assert 429 in guessed(server, "new")[:2]
 
 
 def test_what_is_under_way_ends_as_it_began(file: Path) -> None:

@@ -130,6 +130,9 @@ class Given(NamedTuple):
         names = {key: ".".join(map(quoted, (*table, key))) for key in UPSTREAM_KEYS}
         spelling = Spelling(names, partial(self.where, table))
         upstream = UpstreamSettings(name=name, spelling=spelling, **own)
+        for word in upstream.never:
+            if _normal(word) in map(_normal, upstream.only):
+                self.refuse(table, "never", f"{word!r} stands in 'only' too; leave out one of them")
         if upstream.mode == "redirect":
             for key in ("mirrors", "username", "password", "netrc"):
                 if key in own:
@@ -158,6 +161,10 @@ class Given(NamedTuple):
             except ValueError as error:
                 self.refuse(table, key, error)
         return found
+
+
+def _normal(pattern: str) -> str:
+    return re.sub(r"[-_.]+", "-", pattern).lower()
 
 
 def read(path: Path, environ: Mapping[str, str]) -> Given:

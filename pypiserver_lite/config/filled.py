@@ -23,6 +23,7 @@ _SEVERAL = (
     *(values.parse_patterns, values.parse_choices, values.parse_exemptions, values.parse_texts, values.parse_names),
     values.parse_bases,
 )
+_ADDRESSES = (values.parse_url, values.parse_urls)
 _SECRET_LIMIT = 4096  # bytes of the file of a password
 
 
@@ -87,7 +88,8 @@ def filled_in(value: Any, setting: Setting, folder: Path, environ: Mapping[str, 
         if not used:
             raise
         names = ", ".join(dict.fromkeys(used))
-        raise ValueError(f"it cannot be read once {names} is filled in; what is wanted: {setting.help}") from None
+        hint = " (a password in it has %2F for /, %40 for @)" if setting.parse in _ADDRESSES else ""
+        raise ValueError(f"it cannot be read once {names} is filled in; what is wanted: {setting.help}{hint}") from None
     return value
 
 

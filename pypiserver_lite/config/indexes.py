@@ -40,16 +40,21 @@ _WORDS = frozenset({"rpc2", "health", "login", "admin", "json", "favicon.ico", "
 _TAKEN_BELOW = (_TAKEN | _WORDS) - {"pypi"}  # devpi has root/pypi, and no page is called so
 
 
-def check_name(name: str, health: str = "/health") -> str | None:
+def check_name(name: str, health: str = "/health", base: str = "") -> str | None:
     """Why an index may not be called so, or ``None`` if it may: ``NAME`` or ``USER/NAME``, and no route of the server.
 
-    `health` is the path where monitoring asks.
+    `health` is the path where monitoring asks, `base` the one under which clients see the server.
     """
     parts = name.split("/")
     if len(parts) > 2 or not all(re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", part) for part in parts):
         return 'a name has letters, digits and . _ - between them, or is two such words, as in "team/dev"'
     if parts[0].lower() in _TAKEN | _WORDS or f"/{name}/".startswith(f"{health}/"):
         return f"/{parts[0]}/ is a page of the server itself; take another name"
+    if f"{health}/".startswith(f"/{name}/"):
+        return f"it would hide {health}, where monitoring asks; take another name, or another health_endpoint"
+    if f"{base}/".startswith(f"/{name}/"):
+        # Of /NAME/simple/ nobody could tell whether a proxy has taken the path away already.
+        return f"server_base_url begins with /{name}/, too; take another name"
     if len(parts) == 2 and parts[1].lower() in _TAKEN_BELOW:
         return f"/{name}/ would hide a page of /{parts[0]}/; take another name"
     return None

@@ -193,6 +193,10 @@ def parse_urls(value: object) -> tuple[Url, ...]:
             r"[\x00-\x20\x7f\"<>\\]", url
         ):
             raise ValueError("an address that begins with http:// or https:// is needed")
+        if "@" in url.split("/", 3)[-1] and url.count("/") > 2:  # what of it is a password is anybody's guess
+            raise ValueError("an @ in a path is written %40, and a / in a password %2F")
+        if not _is_host(url):
+            raise ValueError("an address that begins with http:// or https:// is needed, with a number as its port")
         if not url.split("/")[2].rpartition("@")[2].isascii():  # of which there is more than one reading (IDNA)
             raise ValueError("a host with other letters than those of ASCII is needed as it is looked up, xn--…")
     return tuple(Url(re.sub(r"[^\x00-\x7f]+", _percent, url.rstrip("/") + "/")) for url in urls)
@@ -214,8 +218,9 @@ def parse_base_url(value: object) -> str:
 
 def _is_host(address: str) -> bool:
     try:
-        return urlsplit(address).hostname is not None or not address
-    except ValueError:  # brackets without an address of IPv6 in them
+        parts = urlsplit(address)
+        return parts.port is None or (parts.hostname is not None or not address)
+    except ValueError:  # brackets without an address of IPv6 in them, a port that is none
         return False
 
 

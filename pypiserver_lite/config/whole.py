@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
 
 from .indexes import ROOT, check_name
 from .lines import Path
@@ -41,7 +42,8 @@ def faults(config: Config) -> Iterator[tuple[Path, str | None, str]]:
             yield (("upstream", name), None, "a name has letters, digits and . _ - between them")
     for name in config.indexes:
         table = index_table(name)
-        reason = check_name(name, config.server.health_endpoint)
+        base = urlsplit(config.server.server_base_url).path.rstrip("/")
+        reason = check_name(name, config.server.health_endpoint, base)
         if reason:
             yield (table, None, reason)
         index = config.indexes[name]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from packaging.utils import NormalizedName
 
-from ..errors import ConfigError, Invalid, Missing, Unavailable
+from ..errors import ConfigError, Invalid, Missing, TooLarge, Unavailable
 from ..model import Piece
 from ..site import Site
 
@@ -32,13 +32,20 @@ class Pushed(NamedTuple):
 def push(source: Site, target: Site, name: NormalizedName, version: str) -> Pushed:
     """Publish the files of a release of `source` itself in `target`, with all that belongs to them, all or none.
 
-    Raises Invalid for an index and itself, Missing if there is no such release
+    Raises Invalid for an index and itself, TooLarge for a file that `target`
+    would not take as an upload, Missing if there is no such release
     or its files are hidden, Conflict if `target` has other bytes, Unavailable
     if a disk refuses; then nothing has changed.
     """
     if source.name == target.name:
         raise Invalid("a push goes from one index to another")
     pieces = find(source, name, version)
+    limit = target.settings.max_upload
+    for piece in pieces:
+        if limit is not None and piece.body.size > limit:
+            raise TooLarge(
+                f"{piece.filename} is larger than the {limit} bytes that are taken there; nothing was pushed"
+            )
     return Pushed(tuple(piece.filename for piece in pieces), target.store.take(pieces))
 
 

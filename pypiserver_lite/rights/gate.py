@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import math
@@ -74,6 +75,17 @@ class Gate:
     def asks_passwords(self) -> bool:
         """Whether there is a password file, so that somebody can log in."""
         return self._passwords is not None
+
+    def alike(self, rules: Rules) -> Gate:
+        """A gate of the same passwords with other rules: who is right or guesses there is so here.
+
+        Raises ConfigError if the password file cannot be used at this moment.
+        """
+        if self._passwords is not None:
+            self._passwords.check()
+        gate = copy.copy(self)
+        gate.rules = rules
+        return gate
 
     def check(self, action: str, authorization: str | None, address: str) -> User | None:
         """Who may do `action`; ``None`` if it needs no login (then nothing is verified).

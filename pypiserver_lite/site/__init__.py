@@ -133,7 +133,7 @@ class Shared:
     slow: Turnstile
     """What may wait long passes it, of all kinds together."""
     folders: dict[object, Folder] = field(default_factory=dict)
-    gates: dict[object, Gate] = field(default_factory=dict)
+    gates: dict[tuple[Path | None, frozenset[str]], Gate] = field(default_factory=dict)
     memories: dict[Path, Licensing] = field(default_factory=dict)
     """What policies remember, by its database."""
     started: float = field(default_factory=time.monotonic)
@@ -291,9 +291,10 @@ class _Builder:
         key = settings.passwords, settings.authenticate
         gates = self.shared.gates
         if key not in gates:
-            known = self._before.shared.gates.get(key) if self._before is not None else None
-            # Logins that hold are remembered there, and guesses counted.
-            gates[key] = known or _gate(self._config, settings, self.shared.slow)
+            earlier = self._before.shared.gates if self._before is not None else {}
+            beside = (gate for known in (gates, earlier) for (path, _), gate in known.items() if path == key[0])
+            # Logins that hold are remembered there, and guesses counted, for all that one password file lets in.
+            gates[key] = earlier.get(key) or _gate(self._config, settings, self.shared.slow, next(beside, None))
         return gates[key]
 
     def index(self, name: str) -> Index:
@@ -355,7 +356,8 @@ def _asked(index: Index) -> tuple[Remote, ...]:
     return tuple(cast("Remote", way.source) for way in dict.fromkeys(index.all_ways()) if way.source is not None)
 
 
-def _gate(config: Config, settings: IndexSettings, slow: Turnstile) -> Gate:
+def _gate(config: Config, settings: IndexSettings, slow: Turnstile, beside: Gate | None) -> Gate:
+    """The gate of an index; `beside`: another of the same passwords. Raises ConfigError."""
     protected = settings.authenticate
     if settings.passwords == NO_PASSWORDS:
         if protected:
@@ -369,6 +371,8 @@ def _gate(config: Config, settings: IndexSettings, slow: Turnstile) -> Gate:
         if needless:
             raise ConfigError(f"-a {','.join(sorted(needless))} needs a password file: add -P FILE")
         return Gate(None, Rules(protected))
+    if beside is not None:
+        return beside.alike(Rules(protected))
     passwords = Passwords(settings.passwords)
     passwords.check()
     return Gate(passwords, Rules(protected), workers=threads(config), within=slow)
