@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import faulty_upstream as faulty
 import pytest
@@ -99,6 +101,42 @@ def test_several_processes_share_one_download(server: faulty.FaultyUpstream, tmp
     outputs = [process.communicate()[0].strip() for process in processes]
     assert outputs == [hashlib.sha256(data).hexdigest()] * 3
     assert server.count(path) == 1
+
+
+def test_who_follows_another_process_that_then_passes_the_file_through_does_so_too(
+    server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    data = data_of(200_000)
+    path = server.add("foo", SDIST, data, size=False)
+    answer, follows = threading.Event(), threading.Event()
+
+    class Told(Cache):
+        def begin(self, *given: Any, **named: Any) -> Growing | Followed:
+            opened = super().begin(*given, **named)
+            if isinstance(opened, Followed):
+                follows.set()
+            return opened
+
+    def late(handler: faulty.Handler) -> None:
+        answer.wait(60)
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+
+    first, second = (
+        Remote(Upstream(server.url, page=60.0, read=60.0), mode="cache", cache=Told(tmp_path / "c", 1000))
+        for _ in range(2)
+    )
+    second.project(FOO)
+    server.fault(path, late, times=1)
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(lambda: read(first.open(FOO, SDIST)))
+        while server.count(path) == 0:
+            time.sleep(0.01)
+        other = pool.submit(lambda: read(second.open(FOO, SDIST)))
+        followed = follows.wait(30)
+        answer.set()
+        assert followed
+        assert (one.result() == data, other.result() == data) == (True, True)
+    assert list((tmp_path / "c" / "tmp").iterdir()) == []
 
 
 @pytest.mark.parametrize("size", [True, False])

@@ -22,10 +22,11 @@ from ..errors import Late, Missing, Unavailable
 from ..kept import start
 from ..model import HandOver
 from . import hops
-from .growing import Followed, Opened
+from .growing import POLL, Followed, Opened
 
+SILENT = 10.0
+"""Seconds without a byte after which another process is not waited for."""
 _PIECE = 2**16  # bytes
-_POLL = 0.02
 
 
 class Readable(Protocol):
@@ -165,7 +166,7 @@ class Following(Arriving):
         again: Callable[[bool], Arriving | None],
         *,
         exact: bool,
-        patience: float = 10.0,
+        patience: float = SILENT,
     ) -> None:
         super().__init__(followed, size)
         self._followed = followed
@@ -204,7 +205,7 @@ class Following(Arriving):
                 raise Late("the process that is downloading this file does not go on")
             if whole:
                 return
-            time.sleep(_POLL)
+            time.sleep(POLL)
 
     def _succeed(self, error: Unavailable, *, stuck: bool) -> None:
         if self._available:

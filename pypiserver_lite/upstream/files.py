@@ -21,7 +21,7 @@ from ..errors import Busy, Late, Missing, Unavailable
 from ..kept import Flights, Kept, Turnstile
 from ..model import Content, File, HandOver, LocalFile, Project, Stream
 from . import hops
-from .arriving import Arriving, Following, whole
+from .arriving import SILENT, Arriving, Following, whole
 from .cache import Cache
 from .download import Check, Download, Fetch, Passing
 from .growing import Followed, Growing
@@ -222,6 +222,9 @@ class Wanted:
             # Only a digest tells whether what a process before us left is the beginning.
             resumable = self.file.size is not None and self._exact
             opened = cache.begin("files", self.key, self.file.size, resumable=resumable, alone=alone)
+            if self.file.size is None and isinstance(opened, Followed) and not opened.begins(SILENT):
+                # That process may have been told how large the file is, and pass it through.
+                opened = cache.begin("files", self.key, None, alone=True)
         except OSError as error:
             self._refused(error)
             return None

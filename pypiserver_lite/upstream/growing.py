@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 import weakref
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from .. import disk
 from ..errors import NoSpace
 from .room import HALF, PART, STEP, Room
 
+POLL = 0.02
+"""Seconds between two looks at what another process does."""
 _CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _log = logging.getLogger(__name__)
 
@@ -43,6 +46,15 @@ class Followed(Opened):
         whole = _is(self._final, self._handle)
         size = os.fstat(self._handle).st_size
         return (size, True) if whole else (size, False if filled else None)
+
+    def begins(self, patience: float) -> bool:
+        """Whether its first byte comes within so many seconds."""
+        deadline = time.monotonic() + patience
+        while True:
+            size, whole = self.state()
+            if size or whole is None or time.monotonic() > deadline:
+                return size > 0 and whole is not None
+            time.sleep(POLL)
 
     def _abandoned(self) -> bool:
         """Whether nobody fills it any more: its writer holds a lock for as long as it lives."""
