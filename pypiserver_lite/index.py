@@ -9,7 +9,9 @@ instead of letting the next one answer for it.
 
 from __future__ import annotations
 
+import math
 import operator
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +21,7 @@ from packaging.utils import NormalizedName
 from .emptied import Emptied
 from .errors import Missing
 from .kept import Kept
-from .model import Content, File, Policy, Project, Side, Source, State, Store
+from .model import SERIALS_SINCE, SETTLES, Content, File, Policy, Project, Side, Source, State, Store
 from .refusing import Refusing
 from .releases import joined
 
@@ -63,7 +65,8 @@ class Index(Refusing):
     `reserved` tells why nobody else may be asked for a name that has no file
     in `own`, ``None`` if they may; `merges` for which names upstreams are
     asked all the same. `policy` governs all of it, in what is based on this
-    index too. `name` is what the settings call it.
+    index too. `name` is what the settings call it, and `changed` the second
+    since 1970 at which they were changed last.
     """
 
     def __init__(
@@ -76,12 +79,15 @@ class Index(Refusing):
         reserved: Callable[[NormalizedName], str | None] = _nothing,
         merges: Callable[[NormalizedName], bool] | None = None,
         policy: Policy | None = None,
+        changed: int = 0,
     ) -> None:
         self.name = name
         self.own = own
         self.bases: tuple[Index, ...] = tuple(bases)
         self.ways = tuple(ways)
         self.policy = policy
+        self._changed = self._least = max(0, changed - SERIALS_SINCE)
+        self._settles = changed + SETTLES if changed else math.inf
         self.reserved = reserved
         self.chain: frozenset[str] = frozenset((name,)).union(*(base.chain for base in self.bases))
         self.shares = self.chain
@@ -140,16 +146,28 @@ class Index(Refusing):
     def state(self, now: float | None = None) -> State:
         """The state of all stores of the chain as one: the very same object while nothing changed.
 
-        It is another one too when a policy's clock has ticked.
+        It is another one too when a policy's clock has ticked. Mirrors hear of what settings and policies change as
+        well: no serial is older than that.
         """
         states = tuple(store.state(now) for store in self.stores())
-        if len(states) == 1 and not self.policies:
+        if (time.time() if now is None else now) >= self._settles:
+            # Who read all within that second may have read it before the change.
+            self._least, self._settles = self._changed + 1, math.inf
+        least = self._least
+        for policy in self.policies:
+            least = max(least, policy.changed() - SERIALS_SINCE)
+        if len(states) == 1 and not self.policies and states[0].serial >= least:
             return states[0]
         parts = (*states, *(policy.token() for policy in self.policies))
         known = self._states
-        if known is None or len(known[0]) != len(parts) or any(map(operator.is_not, known[0], parts)):
+        if (
+            known is None
+            or known[1].serial < least
+            or len(known[0]) != len(parts)
+            or any(map(operator.is_not, known[0], parts))
+        ):
             latest = max(states, key=lambda state: (state.serial, state.settled), default=State(0, True))
-            known = self._states = parts, State(latest.serial, latest.settled)
+            known = self._states = parts, State(max(latest.serial, least), latest.settled)
         return known[1]
 
     def all_ways(self) -> tuple[Way, ...]:

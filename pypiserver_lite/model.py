@@ -25,6 +25,8 @@ NO_HASHES: Mapping[str, str] = MappingProxyType({})
 
 SERIALS_SINCE = 1_577_836_800
 """The second, since 1970, from which serials count: the first of 2020."""
+SETTLES = 3
+"""Seconds until that of a change is over for sure; clocks differ, and FAT counts every other one."""
 
 Side = Literal["", ".metadata", ".asc", ".provenance"]
 """What is asked for: the distribution itself, or one of the files that belong to it."""
@@ -323,6 +325,9 @@ class Policy(Protocol):
 
     def token(self) -> object:
         """The very same object while no rule says something else of anything that was asked before."""
+
+    def changed(self) -> int:
+        """The last second since 1970 as of which time may have changed what is hidden; the same in every process."""
 
 
 class KeptUp(Protocol):

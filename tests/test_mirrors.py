@@ -5,14 +5,22 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import forms
+import pytest
 from builders import make_wheel
 from mirrored import JSON, MOMENT, mirrored_packages, mirroring_client  # noqa: F401 - fixtures
+from test_governed import DAY, Clock, Nobody, a_project, governed
 from wsgi_client import Client
 
+from pypiserver_lite import make_app
+from pypiserver_lite.config.load import of_file
 from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.folder.store import Folder
+from pypiserver_lite.index import Index
+from pypiserver_lite.model import SERIALS_SINCE
+from pypiserver_lite.web import Front
 
 
 def serial(client: Client, path: str = "/simple/") -> int:
@@ -70,6 +78,71 @@ def test_our_own_change_is_another_state_before_the_folder_is_looked_at_again(pa
     folder.remove("other", "1.0")  # type: ignore[arg-type]
     assert folder._snapshot.serial.state(0) is not before
     folder.close()
+
+
+def test_what_settings_and_policies_change_is_another_serial_that_never_falls(tmp_path: Path) -> None:
+    file = tmp_path / "index.toml"
+    make_wheel(tmp_path / "packages", "acme", "1.0")
+    make_wheel(tmp_path / "more", "other", "1.0")
+    base = 'cache_dir = "cache"\nallow_host = ["*"]\nupstreams = []\npackages = ["packages"]\n'
+    more = '[index.more]\npackages = ["more"]\n'
+
+    def second(path: Path) -> int:
+        return int(path.stat().st_ctime) - SERIALS_SINCE
+
+    def set_later(text: str) -> None:
+        last = max(second(file) if file.exists() else 0, second(tmp_path / "packages"), second(tmp_path / "more"))
+        while not file.exists() or second(file) <= last + 1:  # a folder's serial is one more once its second is over
+            file.write_text(text)
+            time.sleep(0.1)
+
+    set_later(base)
+    fronts = [Front(load=lambda: of_file(file, {})) for _ in range(2)]
+    last = 0
+    try:
+        for text in (base + more, f'{base}bases = ["more"]\n{more}', base, f'{base}[policy]\ndeny = ["acme"]\n'):
+            set_later(text)
+            for front in fronts:
+                front.reload()
+            started = make_app(config=file)
+            serials = {serial(Client(app)) for app in (*fronts, started)}
+            started.close()
+            assert serials <= {second(file), second(file) + 1}  # one more once that second is over
+            assert last < min(serials)
+            last = max(serials)
+        make_wheel(tmp_path / "packages", "acme", "2.0")
+        assert serial(Client(fronts[0])) >= last
+    finally:
+        for front in fronts:
+            front.close()
+
+
+def test_who_reads_within_the_second_of_new_settings_reads_again() -> None:
+    moment = 1_800_000_000
+    index, serial = Index(changed=moment), moment - SERIALS_SINCE
+    assert index.state(moment).serial == index.state(moment + 1).serial == serial
+    assert [index.state(moment + later).serial for later in (10, 20)] == [serial + 1] * 2
+
+
+@pytest.mark.parametrize(
+    ("said", "age", "later"),
+    [
+        ({"cooldown": "7d"}, 7 * DAY - 100, 3700),  # the hour after the file is shown
+        ({"cooldown": "60s"}, 50, 16),
+        ({"deny": ["foo"], "exempt": ["foo until 2027-01-15"]}, 100, DAY),
+    ],
+)
+def test_what_time_changes_is_another_serial_in_every_process(said: dict[str, Any], age: float, later: float) -> None:
+    clock, unasked = Clock(), Clock()
+    project = a_project(clock, age)
+    policy = governed(clock, **said)
+    index, other = Index(policy=policy), Index(policy=governed(unasked, **said))
+    trimmed, before = policy.trim(project, Nobody()), index.state()
+    assert index.state() is before
+    unasked.now = clock.now = clock.now + later
+    assert policy.trim(project, Nobody()).versions != trimmed.versions
+    assert before.serial < index.state().serial == other.state().serial <= clock.now - SERIALS_SINCE
+    assert index.state() is index.state()
 
 
 def test_pages_say_the_serial_that_mirrors_ask_for(client: Client) -> None:

@@ -6,10 +6,8 @@ import os
 import time
 from collections.abc import Iterable
 
-from ..model import SERIALS_SINCE, State
+from ..model import SERIALS_SINCE, SETTLES, State
 from .listing import Stamp
-
-_SETTLES = 3  # seconds; clocks differ, and FAT counts every other one
 
 
 class Serial:
@@ -21,7 +19,7 @@ class Serial:
     def state(self, now: float | None = None) -> State:
         """The folders as they were at the last look; `now` is in seconds since 1970."""
         state = self._state
-        if not state.settled and (time.time() if now is None else now) >= state.moment + _SETTLES:
+        if not state.settled and (time.time() if now is None else now) >= state.moment + SETTLES:
             self._state = state = State(state.serial + 1, settled=True)
         return state
 

@@ -106,6 +106,10 @@ class Governed:
                 self._told = object(), now, math.inf
             return self._told[0]
 
+    def changed(self) -> int:
+        """The last second as of which time may have changed what is hidden; the same in every process."""
+        return self._rules.changed(self._clock())
+
     def _kept(self, project: Project, source: Opener) -> _Trimmed:
         # The folders' files and an upstream's are two projects of one name.
         key = (project.name, bool(project.files) and bool(project.files[0].url))

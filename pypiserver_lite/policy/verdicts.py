@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -24,6 +25,8 @@ from .licences import Allowed, Said
 
 ORDER = ("deny", "allow", "wheels_only", "prereleases", "size", "until", "cooldown", "licences")
 """The rules by name; the first that hides a file is the reason that is shown."""
+
+_HOUR = 3600  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,9 @@ class Rules:
         self.times = settings.cooldown is not None or settings.until is not None
         """Whether it matters when a file was uploaded."""
         self._ends = sorted(_end(choice) for choice in settings.exempt)
+        steps = [] if settings.licences is None else [_HOUR]
+        steps += [] if settings.cooldown is None else [min(_HOUR, max(1, settings.cooldown // 10))]
+        self._step = min(steps, default=0)
         self._every = (
             self.times
             or settings.wheels_only
@@ -99,6 +105,17 @@ class Rules:
     def hides_until(self, now: float) -> float:
         """The next moment after which `hides` may say something else of any project; infinite if there is none."""
         return next((end for end in self._ends if end > now), math.inf) if self.names else math.inf
+
+    def changed(self, now: float) -> int:
+        """The last second up to `now` as of which time may have changed what is hidden; 0 if there is none.
+
+        It does not depend on the files, so that all who have these rules say the same: the end of an exemption is
+        such a second, and where files are shown later on (after a cooldown, or once a licence is known) each whole
+        hour is one, or oftener each tenth of a shorter cooldown.
+        """
+        ended = bisect_right(self._ends, now)
+        last = math.ceil(self._ends[ended - 1]) if ended else 0
+        return max(last, int(now) // self._step * self._step) if self._step else last
 
     def of(self, name: NormalizedName) -> ProjectRules:
         """Those of one project."""

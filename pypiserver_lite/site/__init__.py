@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -227,6 +228,7 @@ class _Builder:
         self._stores: dict[str, Store] = {}
         self._reserved: dict[str, Reserved] = {}
         self._changeable = Changeable(config)
+        self._changed = _changed(config.file)
         earlier = None if before is None else before.upstreams
         self.upstreams = Upstreams(config, self.shared.slow, self.owned, earlier)
 
@@ -318,6 +320,7 @@ class _Builder:
             reserved=reserved.refuses,
             merges=Names(policy.merge).has if policy is not None and policy.merge else None,
             policy=None if policy is None else self._governed(policy),
+            changed=self._changed,
         )
         self._indexes[name], self._stores[name] = index, store
         return index
@@ -342,6 +345,16 @@ class _Builder:
             folders[key] = known or make_folder(self._config, settings, self.shared.slow, recording=self._recording)
             self.owned.append(folders[key])
         return folders[key]
+
+
+def _changed(file: Path | None) -> int:
+    """The second at which a file of settings was last changed or put in its place; 0 if there is none."""
+    try:
+        facts = None if file is None else file.stat()
+    except OSError:
+        return 0  # it is gone since it was read
+    # As with folders: the time of the last status change cannot be set, and is none on Windows.
+    return 0 if facts is None else int(facts.st_mtime if os.name == "nt" else facts.st_ctime)
 
 
 def _recalled(way: Way) -> Way:
