@@ -49,16 +49,16 @@ def ask(client: Upstream, *names: NormalizedName) -> None:
 
 def test_after_several_failures_in_a_row_nobody_asks(server: faulty.FaultyUpstream) -> None:
     client = upstream(server)
-    server.fault("*", faulty.status(500))
+    server.fault("*", faulty.reset())
     ask(client, FOO, BAR)
     assert not client.circuit.open
     server.heal()
     assert isinstance(client.page(FOO), FetchedPage)
-    server.fault("*", faulty.status(500))
+    server.fault("*", faulty.reset())
     ask(client, FOO, BAR, BAZ)
     assert client.circuit.open
     before = len(server.requests)
-    with pytest.raises(Unavailable, match="answered with status 500"):
+    with pytest.raises(Unavailable, match="broke the connection"):
         client.page(NEW)
     assert len(server.requests) == before
 
@@ -72,8 +72,21 @@ def test_one_page_or_file_that_is_broken_alone_harms_no_other(server: faulty.Fau
     assert client.circuit.failures == 0
 
 
+def test_several_pages_that_are_broken_at_once_harm_no_other(server: faulty.FaultyUpstream) -> None:
+    client = upstream(server)
+    server.fault("*", faulty.status(500))
+    ask(client, FOO, BAR, BAZ)
+    assert client.circuit.failures == 3 and client.circuit.failing
+    server.heal()
+    assert isinstance(client.page(FOO), FetchedPage)
+    client.circuit.failed(BROKEN, "a", sure=True)
+    server.fault("/simple/bar/", faulty.status(503))
+    ask(client, BAR)
+    assert not client.circuit.open
+
+
 @pytest.mark.parametrize(
-    "fault", [faulty.reset(), faulty.truncate(b"x" * 100, 10), faulty.status(502), faulty.garbage()]
+    "fault", [faulty.reset(), faulty.truncate(b"x" * 100, 10), faulty.after(2.2, faulty.status(500)), faulty.garbage()]
 )
 def test_whatever_a_server_does_instead_of_answering_is_a_failure(
     fault: faulty.Fault, server: faulty.FaultyUpstream
@@ -150,11 +163,11 @@ def test_a_request_that_has_no_time_left_says_nothing_of_the_upstream(
     assert isinstance(client.page(BAR), FetchedPage)
 
 
-def test_one_at_a_time_finds_out_whether_it_answers_again_and_the_others_go_on_with_it(
+def test_one_asker_of_a_page_finds_out_whether_it_answers_again_and_the_others_go_on_with_it(
     server: faulty.FaultyUpstream,
 ) -> None:
     client = upstream(server, pause=0.2)
-    server.fault("*", faulty.status(500))
+    server.fault("*", faulty.reset())
     ask(client, FOO, BAR, BAZ)
     let_go = threading.Event()
 
@@ -170,8 +183,8 @@ def test_one_at_a_time_finds_out_whether_it_answers_again_and_the_others_go_on_w
         probe = pool.submit(client.page, FOO)
         while not server.requests:
             time.sleep(0.005)
-        for refused in [pool.submit(client.page, BAR) for _ in range(5)]:
-            with pytest.raises(Unavailable, match="status 500"):
+        for refused in [pool.submit(client.page, FOO) for _ in range(5)]:
+            with pytest.raises(Unavailable, match="broke the connection"):
                 refused.result(20)
         assert server.paths() == ["/simple/foo/"]
         let_go.set()
@@ -224,8 +237,63 @@ def test_one_who_found_nothing_out_makes_way_for_the_next() -> None:
     circuit.failed(BROKEN, "a", sure=True)
     time.sleep(0.02)
     circuit.enter(10.0, "a")
-    circuit.let_go()
+    circuit.let_go("a")
     circuit.enter(10.0, "a")
+
+
+def test_silent_pages_keep_nobody_from_finding_out_that_others_come(server: faulty.FaultyUpstream) -> None:
+    """They are asked for all the time."""
+    client = upstream(server, pause=0.01)
+    silent = [f"{server.url}silent{number}/" for number in range(3)]
+    for url in silent:
+        client.circuit.failed(Late("it is silent"), url, sure=True)
+    time.sleep(0.02)
+    client.circuit.enter(0.0, silent[0])
+    for url in silent[1:]:
+        with pytest.raises(Late):
+            client.circuit.enter(0.0, url)
+    assert isinstance(client.page(FOO), FetchedPage)
+    assert not client.circuit.open
+
+
+def test_few_at_once_try_one_that_is_left_alone() -> None:
+    circuit = Circuit(pause=0.01)
+    for url in ("a", "b"):
+        circuit.failed(BROKEN, url, sure=True)
+    time.sleep(0.02)
+    for number in range(8):
+        circuit.enter(0.0, f"new{number}")
+    with pytest.raises(Unavailable, match="it is broken"):
+        circuit.enter(0.0, "another")
+
+
+def test_pages_that_are_late_say_nothing_where_others_came_meanwhile(server: faulty.FaultyUpstream) -> None:
+    client = Upstream(server.url, page=3.0, read=3.0, pause=60.0)
+    names = [NormalizedName(f"silent{number}") for number in range(3)]
+    for name in names:
+        server.fault(f"/simple/{name}/", faulty.hang(60))
+    with ThreadPoolExecutor(3) as pool:
+        silent = [pool.submit(client.page, name) for name in names]
+        while len(server.requests) < 3:
+            time.sleep(0.005)
+        assert isinstance(client.page(FOO), FetchedPage)
+        for page in silent:
+            with pytest.raises(Late):
+                page.result(20)
+    assert client.circuit.failures == 3 and not client.circuit.open
+
+
+def test_a_slow_upstream_has_its_usual_time_after_a_page_that_did_not_come(server: faulty.FaultyUpstream) -> None:
+    client = upstream(server)
+
+    def slowly(handler: faulty.Handler) -> None:
+        time.sleep(2.5)
+        handler.store(server.stored[handler.path], {})
+
+    server.fault("*", slowly)
+    assert isinstance(client.page(FOO), FetchedPage)
+    client.circuit.failed(Late("it is silent"), f"{server.url}foo/", sure=True)
+    assert isinstance(client.page(BAR), FetchedPage)
 
 
 def test_local_pages_come_while_an_upstream_is_silent_and_unknown_ones_hear_it_at_once(
@@ -266,7 +334,11 @@ def test_health_says_how_upstreams_do_to_those_who_may_list(server: faulty.Fault
         for name in ("a", "b", "c"):
             client.get(f"/simple/{name}/", 502)
         # Each is asked for once: there is no second try of a 500.
-        assert health() == {**quiet, "answered": answered, "addresses": [], "failures": 3, "open": True}
+        assert health() == {**quiet, "answered": answered, "addresses": [], "failures": 3}
+        server.fault("*", faulty.reset())
+        for name in ("a", "b", "c"):
+            client.get(f"/simple/{name}/", 502)
+        assert health()["open"] is True
         assert app.app("/").site.health() == app._now.sites.health()
         assert "s3cret" not in json.dumps(client.get("/health", Accept="application/json").json)
     locked = 'passwords = "htpasswd"\nauthenticate = "list,download,update"\n' + text

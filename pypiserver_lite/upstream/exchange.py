@@ -27,7 +27,7 @@ from . import hops
 from .addresses import Forbidden, Origin, Reach, origin_of
 from .calls import Call, adapter, current
 from .credentials import basic, read_netrc, split_credentials
-from .health import Circuit
+from .health import QUICK, Circuit
 from .hosts import HOSTS, Hosts, Unreachable
 from .rate import Rate, Traffic
 from .replies import Reply, number
@@ -155,10 +155,11 @@ class Exchange:
                 yield reply
             except Unavailable as error:
                 if isinstance(error, Late) and not reply.call.fair:
-                    circuit.let_go()
+                    circuit.let_go(reply.url)
+                elif isinstance(error, Late) and circuit.heard_since(reply.call.started):
+                    circuit.failed_alone(reply.url)
                 elif reply.status in (200, 206) and not isinstance(error, Busy):  # Busy are we
-                    slow = isinstance(error, Late) and not circuit.heard_since(reply.call.started)
-                    circuit.failed(error, reply.url, sure=slow)
+                    circuit.failed(error, reply.url, sure=isinstance(error, Late))
                 else:
                     self._answered(reply)
                 raise
@@ -233,6 +234,7 @@ class Exchange:
         circuit, whose = self._circuit(origin), self._ways.whose(origin)
         call.limit(circuit.enter(call.spare(), url))
         current.call = call
+        began = time.monotonic()
         try:
             # Credentials in an address that an upstream names are not sent.
             request = requests.Request(method, url, headers=fields, auth=lambda prepared: prepared).prepare()
@@ -243,7 +245,7 @@ class Exchange:
             )
             response: urllib3.BaseHTTPResponse = answer.raw  # `requests` would read all of it, and unpack it
         except (Forbidden, Busy):
-            circuit.let_go()
+            circuit.let_go(url)
             raise
         except (Unavailable, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             raised = meaning(error, whose, origin, proxy, call, self._spelling)
@@ -252,7 +254,9 @@ class Exchange:
             # was forgotten on the way: the second try decides.
             refused = isinstance(error, Unreachable) and circuit.failures > 0
             if isinstance(raised, Late) and not call.fair:
-                circuit.let_go()
+                circuit.let_go(url)
+            elif isinstance(raised, Late) and circuit.heard_since(call.started):
+                circuit.failed_alone(url)
             else:
                 circuit.failed(raised, url, sure=silent or refused)
             raise raised from error
@@ -260,15 +264,20 @@ class Exchange:
             current.call = None
         if proxy is not None and response.status == 407:
             response.close()
-            circuit.let_go()
+            circuit.let_go(url)
             raise _refused(origin, proxy, 407)
         self._heard = time.monotonic()
         call.limit(math.inf)
-        if _is_broken(response.status):
+        took = self._heard - began
+        if not _is_broken(response.status):
+            circuit.began(took)
+            if response.status in _REDIRECTS:
+                circuit.succeeded()
+        elif took < QUICK:
+            circuit.failed_quickly(url)
+        else:
             kind = Late if response.status == 504 else Unavailable
             circuit.failed(kind(f"{whose} answered with status {response.status}"), url, sure=False)
-        elif response.status in _REDIRECTS:
-            circuit.succeeded()
         return response
 
 

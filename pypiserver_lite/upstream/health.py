@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from ..errors import Late, Unavailable
 
 _SEVERAL = 3  # addresses in a row that one server does not answer properly, though it lets us in
+_MANY = 1000  # of which more are not counted
+_PROBES = 8  # addresses of it that are tried at once
 GLANCE = 0.5
-"""Seconds that others wait for what the one who asks again finds out."""
-_LONGEST = 12.0  # seconds after which that one is given up
-_FIRST = 2.0  # seconds until an answer begins to one who asks for something else at once
+"""Seconds that others wait for what those who ask again find out."""
+_LONGEST = 12.0  # seconds after which these are given up
+QUICK = 2.0
+"""Seconds until an answer begins that costs nobody time, whatever it is."""
+_USUAL = 4  # times as long as usual that an answer may take to begin where another did not come at once
+_FORGET = 0.9  # of what is usual, with each answer that comes sooner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +42,14 @@ class Health:
 class Circuit:
     """Whether a server may be asked now.
 
-    When it fails, by more than one address that may be broken alone, it is
-    left alone for `pause` seconds (0: never). Then one asker at a time goes
-    through, and the others wait a moment for what comes of it. One goes
-    through before, for a moment, where a single address was silent: the next
-    who wants another. Who goes through tells how it ended. Safe to share
-    between threads.
+    When more than one of its addresses fails, any of which may be broken
+    alone, it is left alone for `pause` seconds (0: never). Then some go
+    through, each to another address, of which one at a time is known to fail;
+    the others wait a moment for what comes of it. They go through before, for
+    a moment or some times as long as answers usually take to begin, where a
+    single address was silent. An answer that comes quickly closes it, also
+    one that is broken: it costs nobody time. Who goes through tells how it
+    ended. Safe to share between threads.
     """
 
     def __init__(self, pause: float) -> None:
@@ -52,12 +59,13 @@ class Circuit:
         self.answered: float | None = None
         """When something proper came last, in seconds since 1970."""
         self._heard = 0.0
-        self._urls: set[str] = set()
+        self._usual = 0.0
+        self._urls: set[str] = set()  # that failed since, and not quickly
+        self._broken: set[str] = set()  # that failed since something proper came
         self._error: Unavailable | None = None
         self._until = 0.0
-        self._alone = ""
-        self._probe: threading.Event | None = None
-        self._probing_since = 0.0
+        self._probes: dict[str, float] = {}  # when each began
+        self._news = threading.Event()
 
     @property
     def open(self) -> bool:
@@ -65,10 +73,16 @@ class Circuit:
         return self._error is not None
 
     @property
+    def failing(self) -> bool:
+        """Whether it is left alone, or several of its addresses gave nothing proper, and no other since."""
+        return self.open or len(self._broken) >= _SEVERAL
+
+    @property
     def due(self) -> bool:
         """Whether somebody should find out now if it answers again, and nobody is at it."""
         now = time.monotonic()
-        return self._error is not None and now >= self._until and not self._is_tried(now)
+        with self._lock:
+            return self._error is not None and now >= self._until and not self._under_way(now)
 
     def refusal(self) -> Unavailable | None:
         """What it failed with, if it is left alone."""
@@ -76,7 +90,7 @@ class Circuit:
         return None if error is None else _again(error)
 
     def heard_since(self, moment: float) -> bool:
-        """Whether something proper came after this moment of the monotonic clock."""
+        """Whether an answer came, proper or quickly, after this moment of the monotonic clock."""
         return self._heard >= moment
 
     def enter(self, most: float, url: str) -> float:
@@ -88,47 +102,84 @@ class Circuit:
             if self._error is None:
                 return math.inf
             now = time.monotonic()
-            due = now >= self._until
-            if (due or self._alone not in ("", url)) and not self._is_tried(now):
-                self._probe, self._probing_since = threading.Event(), now
-                return math.inf if due else _FIRST
-            probe, refusal = self._probe, _again(self._error)
-            patience = min(self._probing_since + GLANCE - now, most)
-        if probe is None or not probe.wait(max(patience, 0.0)) or self.open:
+            probes, due = self._under_way(now), now >= self._until
+            alone = len(self._urls) == 1 and url not in self._urls
+            if (due or alone) and self._has_room(url):
+                first = due and not probes
+                probes[url] = now
+                return math.inf if first else max(QUICK, _USUAL * self._usual)
+            news, refusal = self._news, _again(self._error)
+            patience = min(max(probes.values(), default=-math.inf) + GLANCE - now, most)
+        if patience <= 0 or not news.wait(patience) or self.open:
             raise refusal
         return math.inf
 
-    def _is_tried(self, now: float) -> bool:
-        return self._probe is not None and now < self._probing_since + _LONGEST
+    def _under_way(self, now: float) -> dict[str, float]:
+        self._probes = {url: since for url, since in self._probes.items() if now < since + _LONGEST}
+        return self._probes
+
+    def _has_room(self, url: str) -> bool:
+        if url in self._probes or (url in self._urls and not self._urls.isdisjoint(self._probes)):
+            return False
+        return len(self._probes) < _PROBES
+
+    def began(self, seconds: float) -> None:
+        """An answer that is not broken began after so many."""
+        self._usual = max(seconds, self._usual * _FORGET)
 
     def succeeded(self) -> None:
         """Something proper came."""
         with self._lock:
-            self.failures, self._error = 0, None
-            self._urls.clear()
-            self.answered, self._heard = time.time(), time.monotonic()
-            self._release()
+            self.failures, self.answered = 0, time.time()
+            self._broken.clear()
+            self._close()
+
+    def failed_quickly(self, url: str) -> None:
+        """An answer came at once from `url` that is not proper."""
+        with self._lock:
+            self._count(url)
+            self._close()
 
     def failed(self, error: Unavailable, url: str, *, sure: bool) -> None:
         """Nothing proper came from `url`; `sure`: nor would it from any other."""
         with self._lock:
-            self.failures += 1
-            self._urls.add(url)
+            self._count(url)
+            if len(self._urls) < _MANY:
+                self._urls.add(url)
             if self._pause and (sure or self._error is not None or len(self._urls) >= _SEVERAL):
-                self._alone = url if self._error is None and sure else ""
                 self._error, self._until = _again(error), time.monotonic() + self._pause
-                self._urls.clear()
-            self._release()
+            self._release(url)
 
-    def let_go(self) -> None:
-        """Who went through found nothing out."""
+    def failed_alone(self, url: str) -> None:
+        """Nothing proper came from `url`, but from others meanwhile."""
         with self._lock:
-            self._release()
+            self.failures += 1
+            self._release(url)
 
-    def _release(self) -> None:
-        if self._probe is not None:
-            self._probe.set()
-            self._probe = None
+    def let_go(self, url: str) -> None:
+        """Who went through to `url` found nothing out."""
+        with self._lock:
+            self._release(url)
+
+    def _count(self, url: str) -> None:
+        self.failures += 1
+        if len(self._broken) < _SEVERAL:
+            self._broken.add(url)
+
+    def _close(self) -> None:
+        self._error, self._heard = None, time.monotonic()
+        self._urls.clear()
+        self._probes.clear()
+        self._tell()
+
+    def _release(self, url: str) -> None:
+        self._probes.pop(url, None)
+        if not self._probes:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = threading.Event()
 
 
 def _again(error: Unavailable) -> Unavailable:

@@ -72,9 +72,9 @@ class Mirrors:
         return frozenset(self._by_mirror)
 
     @property
-    def left_alone(self) -> bool:
-        """Whether it is left alone at each of its addresses, or being tried."""
-        return all(client.circuit.open for client in self.clients)
+    def failing(self) -> bool:
+        """Whether nothing proper comes from any of its addresses, whatever is asked for."""
+        return all(client.circuit.failing for client in self.clients)
 
     def health(self, name: str) -> Health:
         """How it does: it answers if one of its addresses does. `name` is what the settings call it."""

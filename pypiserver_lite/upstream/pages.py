@@ -281,7 +281,7 @@ class Shelf:
     def _failed(self, name: NormalizedName, known: Known | None, error: Unavailable) -> None:
         if isinstance(error, Busy):
             pass  # that is us
-        elif self._outage is None and (isinstance(error, (Late, Unreachable)) or self.upstream.left_alone):
+        elif self._outage is None and (isinstance(error, (Late, Unreachable)) or self.upstream.failing):
             self._outage = self._clock()
             _log.warning("%s (serving what is known until it recovers)", error)
         elif known is not None and not known.failed:
