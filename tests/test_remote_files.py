@@ -749,6 +749,30 @@ def test_a_disk_that_takes_no_more_in_the_middle_of_a_file_makes_nothing_but_slo
     assert settle(remote, SDIST).path.read_bytes() == data
 
 
+def test_who_waits_for_a_later_part_gets_it_where_the_disk_takes_no_more_and_nobody_else_reads(
+    server: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    resource = pytest.importorskip("resource")
+    data = data_of(30_000_000)
+    server.add("foo", SDIST, data)
+    remote = maker(server, tmp_path, Clock())(page=60.0)
+    remote.project(FOO)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        content = remote.open(FOO, SDIST)
+        assert isinstance(content, Stream)
+        gone, later = iter(content.read(0, None)), iter(content.read(14_000_000, None))
+        assert next(gone)
+        began = time.monotonic()
+        assert b"".join(later) == data[14_000_000:]
+        assert time.monotonic() - began < 40
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
 def test_what_nobody_reads_is_not_waited_for_when_the_disk_takes_no_more(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     window = Window(Opened(os.open(tmp_path / "file", os.O_RDONLY)), 3, patience=0.0)

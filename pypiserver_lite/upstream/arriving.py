@@ -47,6 +47,7 @@ class Arriving:
         self._file = file
         self._changed = threading.Condition()
         self._available = available
+        self._awaited = 0
         self._whole = whole
         self._error: Unavailable | Missing | None = None
         self._watchers: set[Callable[[], object]] = set()
@@ -100,6 +101,7 @@ class Arriving:
         the first, once others have come.
         """
         at, last = start, self.size if stop is None else stop
+        self._awaited = max(self._awaited, start)
         if hand_over is not None and last is not None and self.ready(0) > 0 >= self.ready(at):
             count(last - at)
             yield hand_over(self, at, last)

@@ -265,7 +265,9 @@ class Download(Arriving):
                 return
             except OSError as error:
                 _log.warning("the cache cannot take the rest of a file (%s); it is passed through", error.strerror)
-            self._window = self._file = Window(self._growing, self._check.seen - len(data))
+            self._window = self._file = Window(
+                self._growing, self._check.seen - len(data), awaited=lambda: self._awaited
+            )
             self._growing.discard()
             self._ended()
         self._window.write(data)
