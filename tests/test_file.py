@@ -414,8 +414,20 @@ def test_a_folder_inside_another_index_is_refused(folder: Path) -> None:
     ("text", "said"),
     [
         ('[index.x]\npackages = "none"\n', "line 2: index.x: the packages folder .*none does not exist"),
-        ('[index.x]\npackages = "a"\npasswords = "none"\n', "line 2: index.x: .*none"),
-        ('[index.x]\npackages = "a"\nauthenticate = "list"\n', "line 2: index.x: -a list needs a password file"),
+        ('[index.x]\npackages = "a"\npasswords = "none"\n', "line 4: index.x.passwords .*none"),
+        (
+            '[index.x]\npackages = "a"\nauthenticate = "list"\n',
+            "line 4: index.x.authenticate list needs a password",
+        ),
+        ('authenticate = "list"\n', 'line 2: authenticate list needs a password file: add passwords = "FILE"'),
+        ("authenticate = []\n", 'line 2: authenticate = "." lets anybody upload; say so twice: add passwords = "."'),
+        ('passwords = "."\n', 'line 2: passwords = "." means .* but authenticate update asks .*add authenticate = "."'),
+        ('packages = "none"\n', "line 2: packages: the packages folder .*none does not exist"),
+        ('\npasswords = "none"\n', "line 3: passwords .*none: No such file"),
+        ('sendfile_header = "X-Accel-Redirect=/x:/none"\n', "line 2: sendfile_header: /none holds none"),
+        ('[index."/"]\ntitle = "x"\n', 'line 2: index."/": what is said of the index at the root'),
+        ('[index.team.dev]\ntitle = "x"\n', 'line 2: index.team.dev: .*an index of two words is .index."team/dev".'),
+        ('[policy.x]\nsize = "1"\n', "line 2: policy.x: the rules of an index stand in .index.x.policy."),
         ('[index.x]\nbases = "y"\n\n[index.y]\npackages = "none"\n', "^[^:]*line 5: index.y: the packages folder"),
     ],
 )

@@ -54,6 +54,25 @@ def run(folder: Path, *words: str, text: str = "", **env: str) -> live.Ran:
     return live.Ran(done.returncode, (done.stdout + done.stderr).strip())
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('templates = "none"', "line 2: templates none: there is no such folder"),
+        ('logo = "none.png"', "line 2: logo: 'none.png' is neither a picture in the folder of templates nor"),
+        ("workers = 2", "line 2: workers: waitress runs in one process; choose server granian or gunicorn"),
+        ('log_req_frmt = "%(x"', "line 2: log_req_frmt: incomplete format key"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["run", "check"])
+def test_what_a_file_says_wrong_is_named_as_it_stands_there(folder: Path, verb: str, line: str, said: str) -> None:
+    (folder / "pypiserver-lite.toml").write_text(FILE.replace("\n", f"\n{line}\n", 1))
+    told = run(folder, verb)
+    assert told.code == 2 and f"pypiserver-lite: pypiserver-lite.toml, {said}" in told.said, told
+    (folder / "pypiserver-lite.toml").unlink()
+    told = run(folder, verb, PYPISERVER_LITE_PACKAGES="dev", PYPISERVER_LITE_PASSWORDS="none")
+    assert told.code == 2 and "pypiserver-lite: PYPISERVER_LITE_PASSWORDS none: No such file" in told.said, told
+
+
 @pytest.mark.parametrize("words", [("--index", "dev"), ("--index", "/dev/", "--config", "pypiserver-lite.toml")])
 def test_a_release_of_one_of_several_indexes_is_yanked(folder: Path, words: tuple[str, ...]) -> None:
     run(folder, "yank", "ours", "1.0", *words, "--reason", "bad").good()
@@ -184,18 +203,18 @@ def test_check_without_a_file_is_about_the_flags(folder: Path) -> None:
         ("porrt = 1\n", (), "line 1: porrt: there is no such setting; did you mean 'port'?"),
         ('[index.a]\npackages = "none"\n', (), "line 1: index.a: the packages folder none does not exist"),
         ('packages = "dev"\n', ("-a", "list"), "-a list needs a password file"),
-        ('packages = "dev"\nworkers = 2\n', (), "--workers: waitress runs in one process"),
-        ('packages = "dev"\ntrusted_proxy = ["x/y"]\n', (), "--trusted-proxy 'x/y'"),
-        ('packages = "dev"\ntls_cert = "none"\n', (), "--tls-cert and --tls-key belong together"),
+        ('packages = "dev"\nworkers = 2\n', (), "line 2: workers: waitress runs in one process"),
+        ('packages = "dev"\ntrusted_proxy = ["x/y"]\n', (), "trusted_proxy 'x/y'"),
+        ('packages = "dev"\ntls_cert = "none"\n', (), "tls_cert and tls_key belong together"),
         (
             'packages = "dev"\nserver = "granian"\ntls_cert = "none"\ntls_key = "none"\n',
             (),
-            "--tls-cert: there is no such",
+            "tls_cert: there is no such",
         ),
-        ('packages = "dev"\nhealth_endpoint = "/simple/x"\n', (), "--health-endpoint"),
+        ('packages = "dev"\nhealth_endpoint = "/simple/x"\n', (), "health_endpoint"),
         ('packages = "dev"\nwelcome = "none.tpl"\n', (), "none.tpl"),
-        ('packages = "dev"\nlog_req_frmt = "%(x"\n', (), "--log-req-frmt"),
-        ('packages = "dev"\nfallback_ca = "none"\nfallback_mode = "proxy"\n', (), "--fallback-ca"),
+        ('packages = "dev"\nlog_req_frmt = "%(x"\n', (), "log_req_frmt"),
+        ('packages = "dev"\nfallback_ca = "none"\nfallback_mode = "proxy"\n', (), "fallback_ca"),
         ('packages = "dev"\npasswords = "none"\n', (), "none"),
     ],
 )

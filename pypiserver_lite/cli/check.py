@@ -16,6 +16,7 @@ from .. import observe, servers, site
 from ..config import load
 from ..config.indexes import ROOT
 from ..config.settings import Config
+from ..config.told import told
 from ..folder.together import Together
 from ..site.limits import cache_dir
 from ..web import PypiServerLite
@@ -55,15 +56,19 @@ def check(argv: Sequence[str]) -> int:
 
 def tried(config: Config) -> dict[str, Any]:
     """What settings mean, tried out but not served. Raises ConfigError if they cannot be."""
-    observe.check(config.server)
-    servers.check(server(config), options(config))
-    cache_dir(config)
+    with told(config):
+        observe.check(config.server)
+        servers.check(server(config), options(config))
+        cache_dir(config)
     # Nothing is left behind: another user may be the one who runs the server.
     with tempfile.TemporaryDirectory() as scratch, _built(config, Path(scratch)) as sites:
-        for folder, welcome in {(one.settings.templates, one.settings.welcome) for one in sites.by_name.values()}:
-            Templates(folder=folder, welcome=welcome)
+        pages = {(one.settings.templates, one.settings.welcome): name for name, one in [*sites.by_name.items()][::-1]}
+        for (folder, welcome), name in pages.items():
+            with told(config, name):
+                Templates(folder=folder, welcome=welcome)
         # The routes of one, with nothing to read in the background: all have the same.
-        PypiServerLite(site=dataclasses.replace(sites.by_name[ROOT], reading=Together(()))).close()
+        with told(config):
+            PypiServerLite(site=dataclasses.replace(sites.by_name[ROOT], reading=Together(()))).close()
         return meaning(config, sites)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from .. import observe, servers, site
 from ..config import load, settings
 from ..config.settings import Config
+from ..config.told import told
 from ..site import VERSION
 from ..web import Front, PypiServerLite, application
 from ..web.browsers import is_loopback
@@ -35,6 +36,11 @@ _RUN_END = "Every option is an environment variable too: --cache-control is PYPI
 def run(argv: Sequence[str]) -> int:
     """``run``: serve until told to stop."""
     config = _read(argv)
+    with told(config):
+        return _serve(config, argv)
+
+
+def _serve(config: Config, argv: Sequence[str]) -> int:
     observe.set_up(config.server)
     for remark in remarks(config):
         observe.log.warning("%s", remark)

@@ -197,6 +197,8 @@ def parse(path: Path, text: str, environ: Mapping[str, str]) -> Given:
     indexes, upstreams = _tables(given, tables, "index"), _tables(given, tables, "upstream")
     if also := [key for key in FALLBACK if key in top and "upstreams" in top]:
         given.refuse((), also[0], "the upstreams are named twice; leave out this or 'upstreams'")
+    if ROOT in indexes:
+        given.refuse(("index", ROOT), None, "what is said of the index at the root stands at the top of the file")
     given.top.update(_settled(given, (), top, {**SERVER_KEYS, **INDEX_KEYS}, environ))
     policies = {ROOT: tables["policy"]} if "policy" in tables else {}
     for name, keys in indexes.items():
@@ -262,6 +264,11 @@ def _settled(
     found = {}
     for key, value in keys.items():
         name = "password" if key == "password_file" and "password" in known else key
+        if key not in known and isinstance(value, dict) and len(table) == 2 and table[0] == "index":
+            words = quoted(f"{table[1]}/{key}")
+            given.refuse(table, key, f"{unknown(table, key, known)}; an index of two words is [index.{words}]")
+        if key not in known and isinstance(value, dict) and table == ("policy",):
+            given.refuse(table, key, f"the rules of an index stand in [index.{quoted(key)}.policy]")
         if name not in known or key in _NOT_HERE:
             given.refuse(table, key, unknown(table, key, known))
         if name != key and name in keys:

@@ -15,6 +15,7 @@ from packaging.utils import NormalizedName
 
 from ..config.indexes import ROOT, PolicySettings
 from ..config.settings import Config, IndexSettings
+from ..config.told import told
 from ..config.values import NO_PASSWORDS, Sendfile
 from ..errors import ConfigError
 from ..folder.nowhere import Nowhere
@@ -239,7 +240,7 @@ class _Builder:
     def site(self, name: str) -> Site:
         """The site of one index. Raises ConfigError."""
         config, settings = self._config, self._config.of(name)
-        with self._told_of(name):
+        with told(config, name):
             gate = self._gate(settings)
             sendfile = find_sendfile(config, settings)
         # The folders come last, so that settings that contradict each other leave nothing open.
@@ -274,16 +275,6 @@ class _Builder:
             control = "max-age=31536000, immutable"
         return f"private, {control}" if gate.rules.needs_login("download") else control
 
-    @contextmanager
-    def _told_of(self, name: str) -> Iterator[None]:
-        """Say of what cannot be used where in the file the index stands that names it."""
-        try:
-            yield
-        except ConfigError as error:
-            if name not in self._config.places:
-                raise
-            raise ConfigError(f"{self._config.places[name]}: {error}") from error
-
     def _lists(self, name: str, gate: Gate) -> bool:
         """Whether all whom a gate lets list may list another index."""
         its = self._gate(self._config.of(name))
@@ -305,11 +296,11 @@ class _Builder:
             return self._indexes[name]
         settings = self._config.of(name)
         bases = [self.index(base) for base in settings.bases]
-        ways = self.upstreams.ways(settings)  # which say themselves where they stand
+        with told(self._config, name):
+            ways = self.upstreams.ways(settings)
+            store = self._store(settings)
         if self._offline:
             ways = tuple(map(_recalled, ways))
-        with self._told_of(name):
-            store = self._store(settings)
         reserved = Reserved(settings.private, store.had if isinstance(store, Folder) else lambda name: False)
         policy = settings.policy
         index = Index(

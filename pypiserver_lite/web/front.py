@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from .. import site
 from ..config.indexes import ROOT
 from ..config.settings import Config, IndexSettings
+from ..config.told import told
 from ..errors import Busy, ConfigError
 from . import answers
 from .app import PypiServerLite
@@ -81,7 +82,10 @@ class Front:
         sites = site.build_all(config, before)
         self._templates = {}
         try:
-            apps = {name: PypiServerLite(site=one, front=self) for name, one in sites.by_name.items()}
+            apps = {}
+            for name, one in sites.by_name.items():
+                with told(config, name):
+                    apps[name] = PypiServerLite(site=one, front=self)
         except BaseException:
             sites.close(but=before)
             raise
