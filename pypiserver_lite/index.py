@@ -149,15 +149,17 @@ class Index(Refusing):
         It is another one too when a policy's clock has ticked. Mirrors hear of what settings and policies change as
         well: no serial is older than that.
         """
-        states = tuple(store.state(now) for store in self.stores())
-        if (time.time() if now is None else now) >= self._settles:
+        if self._settles < math.inf and (time.time() if now is None else now) >= self._settles:
             # Who read all within that second may have read it before the change.
             self._least, self._settles = self._changed + 1, math.inf
         least = self._least
+        if len(self._stores) == 1 and not self.policies:
+            state: State = self._stores[0].state(now)
+            if state.serial >= least:
+                return state
+        states = tuple(store.state(now) for store in self._stores)
         for policy in self.policies:
             least = max(least, policy.changed() - SERIALS_SINCE)
-        if len(states) == 1 and not self.policies and states[0].serial >= least:
-            return states[0]
         parts = (*states, *(policy.token() for policy in self.policies))
         known = self._states
         if (
