@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import operator
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -172,9 +172,10 @@ class Index(Refusing):
             known = self._states = parts, State(max(latest.serial, least), latest.settled)
         return known[1]
 
-    def all_ways(self) -> tuple[Way, ...]:
-        """Its ways and those of its bases, in the order in which they are asked."""
-        return (*self.ways, *(way for base in self.bases for way in base.all_ways()))
+    def all_ways(self, told: Container[str] | None = None) -> tuple[Way, ...]:
+        """Its ways and those of its bases, in the order in which they are asked; of `told` indexes only, if given."""
+        own = self.ways if told is None or self.name in told else ()
+        return (*own, *(way for base in self.bases for way in base.all_ways(told)))
 
     def stores(self) -> tuple[Store, ...]:
         """Its own store and those of its bases, each once, in the order in which they win."""

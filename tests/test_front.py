@@ -227,6 +227,24 @@ def test_programs_read_the_same_as_devpi_says_it(folder: Path) -> None:
                 assert "secret" not in client.get(path, Accept="text/html").text
 
 
+def test_an_index_tells_of_no_upstream_of_a_base_that_is_closed(folder: Path) -> None:
+    live.write_htpasswd(folder / "few", bob="pw")
+    text = (
+        'disable_fallback = true\n[upstream.secret]\nurl = "http://secret.invalid/simple/"\nmode = "proxy"\n'
+        '[upstream.open]\nurl = "http://open.invalid/simple/"\nmode = "proxy"\n'
+        '[index.few]\nupstreams = ["secret"]\npasswords = "few"\nauthenticate = ["update", "list"]\n'
+        '[index.over]\npackages = ["prod"]\nbases = ["few"]\nupstreams = ["open"]\n'
+    )
+    with asked(folder, text) as client:
+        for path, accept in (
+            ("/over/", "text/html"),
+            ("/over/", "application/json"),
+            ("/over/health", "application/json"),
+        ):
+            said = client.get(path, 200, Accept=accept).text
+            assert "open" in said and "secret" not in said, path
+
+
 def test_a_list_names_only_what_whoever_asks_may_list(folder: Path) -> None:
     live.write_htpasswd(folder / "all", ann="pw", bob="pw")
     live.write_htpasswd(folder / "few", bob="pw")

@@ -93,9 +93,13 @@ class Site:
         """The upstreams of the index and of its bases, each once, in the order in which they are asked."""
         return tuple(dict.fromkeys(self.index.all_ways()))
 
+    def told_ways(self) -> tuple[Way, ...]:
+        """Those of them that whoever may list this index may hear of: not those of a base that is closed to them."""
+        return tuple(dict.fromkeys(self.index.all_ways(self.index.shares)))
+
     def health(self) -> tuple[Health, ...]:
-        """How those of them do that are asked for clients."""
-        return tuple(cast("Remote", way.source).health(way.name) for way in self.ways() if way.source is not None)
+        """How those of `told_ways` do that are asked for clients."""
+        return tuple(cast("Remote", way.source).health(way.name) for way in self.told_ways() if way.source is not None)
 
     def stale(self, name: NormalizedName) -> float | None:
         """Seconds since an upstream confirmed a project that is served only because it does not answer now."""

@@ -158,7 +158,7 @@ class HumanPages:
         what is asked of the index, for pages that are only tried.
         """
         settings, host = self._site.settings, re.sub(r"^https?://|/.*$", "", address)
-        ways = self._site.ways()
+        ways = self._site.told_ways()
         bases = [base for base in settings.bases if base in self._site.index.shares]
         modes = {mode(self._site, way) for way in ways}
         common = self.common("")
@@ -174,7 +174,7 @@ class HumanPages:
             "folders": bool(settings.packages),
             "uploads": bool(settings.packages) and (self._site.gate.rules.open or settings.passwords is not None),
             "login": sorted(settings.authenticate) if settings.passwords else [],
-            "fallback": bool(ways),
+            "fallback": bool(self._site.ways()),
             "mode": next((one for one in ("cache", "proxy") if one in modes), "redirect"),
             "upstreams": [public(way.url) for way in ways],
             "indexes": others,
