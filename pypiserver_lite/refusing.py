@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from packaging.utils import NormalizedName
@@ -10,7 +11,7 @@ from .errors import Hidden, Missing
 from .model import Opener, Policy, Project, Verdict
 
 
-class Refusing:
+class Refusing(ABC):
     """An index with regard to that. Whoever derives from it sets the attributes, and does what the rest asks for."""
 
     policy: Policy | None
@@ -25,25 +26,25 @@ class Refusing:
     shares: frozenset[str]
     """Of these those that whoever may list this index may list too."""
 
+    @abstractmethod
     def own_project(self, name: NormalizedName) -> Project | None:
         """What its own folder has of a project, whatever the policy says."""
-        raise NotImplementedError
 
+    @abstractmethod
     def untrimmed(self, name: NormalizedName, own: Project | None) -> tuple[Project | None, str | None]:
         """What the folders have before this index's own policy, and why no upstream may be asked."""
-        raise NotImplementedError
 
+    @abstractmethod
     def asks(self, name: NormalizedName, asked: bool) -> bool:
         """Whether upstreams are asked that clients are else sent to."""
-        raise NotImplementedError
 
+    @abstractmethod
     def of_ways(self, name: NormalizedName, *, asked: bool) -> object:
         """What the first of its own upstreams has that has a project."""
-        raise NotImplementedError
 
+    @abstractmethod
     def remote(self, name: NormalizedName, *, asked: bool) -> object:
         """What the upstreams show of a project."""
-        raise NotImplementedError
 
     def gone(self, name: NormalizedName, reason: str) -> Missing:
         """Why a name that no upstream may be asked for has no page."""
