@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.utils import NormalizedName
-from test_governed import Clock, governed
+from test_governed import Clock, governed, settings_of
 from test_verdicts import a_file, policies
 
 from pypiserver_lite.errors import Missing
@@ -16,6 +16,7 @@ from pypiserver_lite.folder.nowhere import Nowhere
 from pypiserver_lite.index import Index, Way
 from pypiserver_lite.model import Content, File, Project, Side, Stream
 from pypiserver_lite.policy.governed import Governed
+from pypiserver_lite.policy.verdicts import Rules
 
 FOO = NormalizedName("foo")
 Files = Sequence[tuple[str, str, int]]
@@ -111,10 +112,11 @@ def test_page_and_file_agree_and_rules_hold_however_indexes_are_based_on_each_ot
         if isinstance(content, Stream):
             assert b"".join(content.read(0, None)).decode() == shown[filename].hashes["sha256"]
     # What the outermost policy hides is not shown, whatever lies below it.
-    policy = policed[-1]
+    policy, said = policed[-1], parts[-1][2]
     if policy is not None:
+        rules = Rules(settings_of(**said))
         for file in shown.values():
-            assert policy._rules.verdict(file, clock()) is None
+            assert rules.verdict(file, clock()) is None
         if policy.hides(FOO):
             assert not shown
             assert not any(upstream.asked for upstream in upstreams)

@@ -281,7 +281,8 @@ def test_a_body_that_broke_off_leaves_nothing_on_the_disk(start: Start) -> None:
                 connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n" + bytes(2 * MIB))
                 while spools() == before:
                     time.sleep(0.01)
-            while running.service._channels():
+            deadline = time.monotonic() + 20
+            while spools() > before and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert spools() == before
     finally:

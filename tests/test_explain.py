@@ -16,7 +16,7 @@ from builders import make_sdist, make_wheel
 from hypothesis import given
 from packaging.utils import NormalizedName
 from test_arrangements import FOO, chain, layers, page
-from test_governed import Clock, governed, have, listed, put, served
+from test_governed import Clock, governed, have, listed, of_upstream, put, served
 from test_verdicts import a_file
 from wsgi_client import Client
 
@@ -341,12 +341,13 @@ def test_the_verb_remembers_nothing_as_seen(
     put(upstream, tmp_path / "made", "undated", "1.0", upload_time=None)
     with served(tmp_path, text.replace('cooldown = "7d"', "")) as client:
         assert listed(client, "undated")
+        undated = of_upstream(client, "undated")
     with (tmp_path / "index.toml").open("w") as file:
         file.write(f'cache_dir = "cache"\n{text}')
     for _ in range(2):
         assert main(["explain", "undated", "--config", str(tmp_path / "index.toml")]) == 0
-    remembered = Remembered(tmp_path / "cache" / "policies.sqlite3")
-    assert remembered._database.ask("SELECT * FROM remembered") == []
+    remembered, later = Remembered(tmp_path / "cache" / "policies.sqlite3"), time.time() + 9
+    assert set(remembered.seen(undated.files, later, origin=undated.origin).values()) == {later}
     remembered.close()
     assert "by /, cooldown: first seen 20" in capsys.readouterr().out
 

@@ -68,6 +68,21 @@ def served(place: Path, text: str) -> Iterator[Client]:
         app.close()
 
 
+def of_upstream(client: Client, name: str, index: str = "/") -> Project:
+    """A project as the upstream of an index has it, whatever hides its files."""
+    (remote,) = client.application.app(index).site.remotes
+    project = remote.project(NormalizedName(name))
+    assert project is not None
+    return project
+
+
+def seen_long_ago(database: Path, project: Project) -> None:
+    """As if the files of a project had first been seen eight days ago."""
+    memory = Remembered(database)
+    memory.seen(project.files, time.time() - 8 * DAY, origin=project.origin)
+    memory.close()
+
+
 def listed(client: Client, name: str, root: str = "/", status: int = 200) -> list[str]:
     """The files of a page."""
     answer = client.get(f"{root}simple/{name}/", status, Accept=JSON)
@@ -237,14 +252,13 @@ def test_first_sights_outlive_a_restart_and_end_with_the_cache(tmp_path: Path, u
 
     def said() -> str:
         with served(tmp_path, f'{text}cooldown = "7d"\n') as client:
+            shown.append(of_upstream(client, "foo"))
             return client.get("/simple/foo/", 404).text
 
+    shown: list[Project] = []
     first = said()
     database = tmp_path / "cache" / "policies.sqlite3"
-    # As if it had been seen eight days ago.
-    memory = Remembered(database)
-    memory._database.change("UPDATE remembered SET value = value - ?", [(8 * DAY,)])
-    memory.close()
+    seen_long_ago(database, shown[0])
     with served(tmp_path, f'{text}cooldown = "7d"\n') as client:
         assert listed(client, "foo") == ["foo-1.0-py3-none-any.whl"]
     for path in database.parent.glob("policies.sqlite3*"):
@@ -279,10 +293,8 @@ def test_what_one_upstream_says_or_had_first_counts_for_no_file_of_another(
             """
         with served(tmp_path, text) as client:
             client.get("/play/simple/foo/", None)
-        # As if what was seen had been seen eight days ago.
-        memory = Remembered(tmp_path / "cache" / "policies.sqlite3")
-        memory._database.change("UPDATE remembered SET value = value - ? WHERE typeof(value) != 'text'", [(8 * DAY,)])
-        memory.close()
+            shown = of_upstream(client, "foo", "play")
+        seen_long_ago(tmp_path / "cache" / "policies.sqlite3", shown)
         with served(tmp_path, text) as client:
             assert listed(client, "foo", "/play/") == [name]
             client.get("/prod/simple/foo/", 404)
@@ -306,10 +318,15 @@ class Nobody:
         return None
 
 
-def governed(clock: Clock, remembered: Remembered | None = None, **said: Any) -> Governed:
+def settings_of(**said: Any) -> PolicySettings:
     """A policy as the file of settings says it."""
-    settings = PolicySettings(**{key: POLICY_KEYS[key].parse(value) for key, value in said.items()})
-    return Governed(settings, Licensing(remembered or Remembered(None), clock=clock), clock=clock)
+    return PolicySettings(**{key: POLICY_KEYS[key].parse(value) for key, value in said.items()})
+
+
+def governed(clock: Clock, remembered: Remembered | None = None, **said: Any) -> Governed:
+    """What obeys such a policy."""
+    licensing = Licensing(remembered or Remembered(None), clock=clock)
+    return Governed(settings_of(**said), licensing, clock=clock)
 
 
 def a_project(clock: Clock, *ages: float | None, name: str = "foo") -> Project:
@@ -398,17 +415,17 @@ def test_files_of_unknown_age_count_from_the_first_look_at_them_and_once_each(tm
 
 def test_the_memory_is_bounded_and_forgets_what_was_used_longest_ago(tmp_path: Path) -> None:
     clock = Clock()
-    remembered = Remembered(tmp_path / "policies.sqlite3", most=100)
-    for number in range(30):
-        remembered.seen(a_project(clock, *[None] * 10, name=f"foo{number}").files, clock.now)
+    projects = [a_project(clock, *[None] * 10, name=f"foo{number}") for number in range(30)]
+    for project in projects:
+        remembered = Remembered(tmp_path / "policies.sqlite3", most=100)
+        remembered.seen(project.files, clock.now)
+        remembered.close()  # so that it is written
         clock.now += 1
-        remembered._write()
-    rows = remembered._database.ask("SELECT count(*) FROM remembered")
-    assert 80 <= rows[0][0] <= 100
-    remembered.close()
     remembered = Remembered(tmp_path / "policies.sqlite3", most=100)
-    last = a_project(clock, *[None] * 10, name="foo29").files
-    assert set(remembered.seen(last, clock.now).values()) == {1_800_000_029.0}
+    assert set(remembered.seen(projects[-1].files, clock.now).values()) == {1_800_000_029.0}
+    seen = [moment for each in projects for moment in remembered.seen(each.files, clock.now, note=False).values()]
+    known = [moment < clock.now for moment in seen]
+    assert 80 <= sum(known) <= 100 and known == sorted(known)
     remembered.close()
 
 

@@ -80,14 +80,27 @@ def test_what_is_larger_than_the_bound_is_kept_alone() -> None:
 
 
 def test_a_store_whose_lock_was_held_by_another_thread_works_in_a_forked_process() -> None:
-    kept = Kept[bytes](len)
+    kept, begun, go_on = Kept[bytes](len), threading.Event(), threading.Event()
     kept.put("a", b"a")
-    with kept._lock:  # as at the moment of a fork
-        held = kept._lock
-        kept.after_fork()
-        kept.put("b", b"b")
-        assert (kept.find("a"), kept.find("b")) == (None, b"b")
-    assert kept._lock is not held
+
+    class Slow:
+        """A key for which everything in the store waits."""
+
+        def __hash__(self) -> int:
+            begun.set()
+            go_on.wait(60)
+            return 1
+
+    other = threading.Thread(target=kept.put, args=(Slow(), b"c"), daemon=True)
+    here = threading.Thread(target=lambda: (kept.after_fork(), kept.put("b", b"b")), daemon=True)
+    other.start()
+    assert begun.wait(60)  # as at the moment of a fork
+    here.start()
+    here.join(20)
+    found = kept.find("a"), kept.find("b")
+    go_on.set()
+    assert not here.is_alive() and found == (None, b"b")
+    other.join(20)
 
 
 def test_several_kinds_of_slow_work_do_not_fill_all_places_together() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from pathlib import Path
 
 from mirrored import JSON, MOMENT, mirrored_packages, mirroring_client  # noqa: F401 - fixtures
@@ -10,6 +11,7 @@ from wsgi_client import Client
 
 from pypiserver_lite.folder.memory import Memory
 from pypiserver_lite.folder.store import Folder
+from pypiserver_lite.model import FileState
 
 
 def test_the_json_has_what_update_services_read(client: Client, packages: Path) -> None:
@@ -45,12 +47,18 @@ def test_the_json_has_what_update_services_read(client: Client, packages: Path) 
 
 
 def test_addresses_follow_the_asker_and_each_page_is_kept_once(client: Client) -> None:
-    seen = []
-    for host in ("a.test", "b.test", "a.test", "a.test"):
-        answer = client.get("/pypi/other/json", Host=host)
-        assert answer.json["urls"][0]["url"] == f"http://{host}/packages/other-1.0-py3-none-any.whl"
-        seen.append(client.application._pages.weight)
-    assert len(set(seen)) == 1
+    tracemalloc.start()
+    try:
+        for number in range(1500):
+            host = f"{'a' * 200}{number % 1000}.test"
+            answer = client.get("/pypi/other/json", Host=host)
+            assert answer.json["urls"][0]["url"] == f"http://{host}/packages/other-1.0-py3-none-any.whl"
+            if number == 500:
+                before, _ = tracemalloc.get_traced_memory()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 500_000, "a page for each of a thousand hosts would be two megabytes"
     odd = client.get("/pypi/other/json", Host='evil"<x>/')
     assert "evil" not in odd.text
 
@@ -64,7 +72,7 @@ def test_no_page_shows_md5_and_facts_without_it_are_good(client: Client, package
     folder = Folder([packages], memory)
     project = folder.project("other")  # type: ignore[arg-type]
     assert project is not None and project.files[0].md5 is not None
-    (key,) = memory.get([folder._projects.look((str(packages), path.name))])  # type: ignore[list-item]
+    key = FileState.of(str(path), path.stat())
     facts = memory.get([key])[key]
     memory.put({key: type(facts)({"sha256": "0" * 64}, *[getattr(facts, name) for name in facts.__slots__[1:]])})
     folder.close()

@@ -167,7 +167,7 @@ def test_fifty_indexes_over_one_upstream_share_all_that_it_costs(
             assert client.get(f"/{name}/packages/foo/{wheel}").body
         assert upstream.paths().count("/simple/foo/") == 1
         assert upstream.paths().count(f"/files/{wheel}") == 1
-        assert [health.name for health in app._now.sites.health()] == ["theirs"]
+        assert [health.name for health in app.site_of("team7").health()] == ["theirs"]
 
 
 def test_a_chain_of_silent_upstreams_answers_within_pips_patience(tmp_path: Path) -> None:

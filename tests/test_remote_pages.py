@@ -84,11 +84,12 @@ def test_long_pages_are_read_one_at_a_time(make: Make, server: faulty.FaultyUpst
     many(server, "foo", length=200)
     server.add("small", "small-1.0.zip", b"abc")
     remote = make("proxy", page=30.0)
-    with turns._large.inside():
-        with pytest.raises(Busy):
-            remote.project(FOO)
-        assert remote.traffic.snapshot().received < 8 * 2**20 < 26_000 * 400
-        assert remote.project(NormalizedName("small")) is not None
+    seat = turns.Seat()
+    with pytest.raises(Busy):
+        remote.project(FOO)
+    assert remote.traffic.snapshot().received < 8 * 2**20 < 26_000 * 400
+    assert remote.project(NormalizedName("small")) is not None
+    del seat
     assert remote.stale(NormalizedName("small")) is None
     assert remote.project(FOO) is not None
 
@@ -111,7 +112,8 @@ def test_pages_that_come_in_at_once_take_bounded_memory_together(make: Make, ser
     remote = make("proxy", page=60.0)
     for _ in range(2):  # what the first ones took is given back
         go_on.clear()
-        with turns._large.inside(), ThreadPoolExecutor(20) as askers:
+        seat = turns.Seat()
+        with ThreadPoolExecutor(20) as askers:
             asked = [askers.submit(remote.project, NormalizedName(f"n{number}")) for number in range(20)]
             deadline = time.monotonic() + 40
             while sum(one.done() for one in asked) < 10 and time.monotonic() < deadline:
@@ -119,6 +121,7 @@ def test_pages_that_come_in_at_once_take_bounded_memory_together(make: Make, ser
             assert remote.project(NormalizedName("small")) is not None
             go_on.set()
             errors = [one.exception(60) for one in asked]
+        del seat
         # 32 MB for pages of three: not more than ten came in, but some.
         assert 10 <= sum(isinstance(error, Busy) for error in errors) < 20
     assert remote.project(FOO) is not None
@@ -130,9 +133,11 @@ def test_nobody_waits_for_the_turn_of_a_large_page_longer_than_the_request_has_l
     many(server, "foo")
     remote = make("proxy", page=30.0)
     before = time.monotonic()
-    with turns._large.inside(), hops.carrying(None, 2.0), pytest.raises(Unavailable):
+    seat = turns.Seat()
+    with hops.carrying(None, 2.0), pytest.raises(Unavailable):
         remote.project(FOO)
     assert time.monotonic() - before < 7
+    del seat
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -537,8 +542,7 @@ def test_thousands_of_files_come_quickly(make: Make, server: faulty.FaultyUpstre
             for number in range(5000)
         ],
     )
-    remote = make()
-    remote.upstream.clients[0]._page = 10.0
+    remote = make(page=10.0)
     before = time.perf_counter()
     project = remote.project(FOO)
     assert time.perf_counter() - before < 3.0

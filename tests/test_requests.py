@@ -17,6 +17,8 @@ import pytest
 import requests
 from running import CHUNKED, MIB, PAGE, POST, Running, Start, Zeros, pieces, read_all, read_head
 
+from pypiserver_lite.servers.mends import Workers
+
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: here\r\n\r\n"
 
 
@@ -161,17 +163,17 @@ def test_a_refused_multipart_upload_of_requests_gets_its_401(start: Start) -> No
     assert len(running.app.bodies[0]) > 30 * MIB
 
 
-def test_a_body_nobody_wants_is_read_to_its_end_however_early_it_is_refused(start: Start) -> None:
-    running = start()
-    workers: Any = running.service._workers
-    add_task = workers.add_task
+def test_a_body_nobody_wants_is_read_to_its_end_however_early_it_is_refused(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_task = Workers.add_task
 
-    def add_and_wait(task: Any) -> None:  # as on a busy machine: the worker is done before the loop goes on
-        add_task(task)
+    def add_and_wait(workers: Workers, task: Any) -> None:  # as on a busy machine: it is done before the loop goes on
+        add_task(workers, task)
         time.sleep(0.1)
 
-    workers.add_task = add_and_wait
-    with running.connect() as connection:
+    monkeypatch.setattr(Workers, "add_task", add_and_wait)
+    with start().connect() as connection:
         connection.sendall(POST + b"Content-Length: 9\r\nAuthorization: wrong\r\n\r\n")
         assert read_head(connection).startswith(b"HTTP/1.1 401 ")
         assert connection.recv(3) == b"no\n"

@@ -22,6 +22,8 @@ import forms
 import live
 import pytest
 import requests
+from logins import basic
+from running import Zeros
 
 MIB = 2**20
 
@@ -114,21 +116,6 @@ def test_clients_that_stop_half_way_are_let_go(packages: Path, big: bytes) -> No
         assert builders.listed(packages) and not [name for name in builders.listed(packages) if name.startswith(".")]
 
 
-class Zeros(io.RawIOBase):
-    """A body of zeros that is not in memory."""
-
-    def __init__(self, size: int) -> None:
-        self.left = size
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        count = min(self.left, size if size >= 0 else self.left)
-        self.left -= count
-        return bytes(count)
-
-
 @pytest.fixture
 def closed(packages: Path, tmp_path: Path) -> Iterator[live.Server]:
     """A server on which only `ann` may do anything."""
@@ -144,7 +131,7 @@ LOGINS: list[tuple[str, str] | None] = [None, ("ann", "wrong")]
 def test_a_refused_upload_of_100_mb_receives_its_401(  # A7
     closed: live.Server, packages: Path, login: tuple[str, str] | None
 ) -> None:
-    fields = {"Authorization": requests.auth._basic_auth_str(*login)} if login else {}
+    fields = {"Authorization": basic(*login)} if login else {}
     size = 100 * MIB
     for chunked in (False, True):
         client = http.client.HTTPConnection(closed.host, closed.port, timeout=20)
@@ -174,7 +161,7 @@ def test_twine_shows_the_401_of_a_refused_upload_of_100_mb(
 
 def test_a_body_above_the_limit_is_413_before_the_rest_is_read(packages: Path, tmp_path: Path) -> None:
     passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="right")
-    ann = {"Authorization": requests.auth._basic_auth_str("ann", "right")}
+    ann = {"Authorization": basic("ann", "right")}
     with live.serve(packages=[packages], passwords=passwords, max_upload="1MB") as server:
         with live.connect(server) as connection:
             connection.sendall(head(2 * MIB, **ann) + b"--")

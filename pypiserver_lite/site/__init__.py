@@ -156,10 +156,6 @@ class Sites:
     shared: Shared
     upstreams: Upstreams
 
-    def health(self) -> tuple[Health, ...]:
-        """How the upstreams do that are asked for clients of any index."""
-        return self.upstreams.health()
-
     def close(self, *, but: Sites | None = None) -> None:
         """Stop background work and close what is open, of all of them, `but` what others use too."""
         _close(self.owned, but)

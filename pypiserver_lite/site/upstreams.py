@@ -18,7 +18,6 @@ from .routes import asked, shares
 if TYPE_CHECKING:
     from ..upstream.cache import Cache
     from ..upstream.client import Upstream
-    from ..upstream.health import Health
     from ..upstream.rate import Rate, Traffic
     from ..upstream.source import Remote
 
@@ -90,10 +89,6 @@ class Upstreams:
         if settings.upstreams is None and len(upstreams) > 1 and upstreams[0].mode == "redirect":
             raise ConfigError("several --fallback-url need --fallback-mode proxy or cache: clients go to one place")
         return tuple(map(self._way, upstreams))
-
-    def health(self) -> tuple[Health, ...]:
-        """How those do that are asked."""
-        return tuple(cast("Remote", way.source).health(way.name) for way in self._made.values() if way.source)
 
     def _way(self, upstream: UpstreamSettings) -> Way:
         if upstream not in self._made:
