@@ -1,6 +1,8 @@
-"""SQLite files of what can be had again: shared by processes, deletable at any time, and never the reason of a failure.
+"""SQLite files: open connections that threads share, and the databases of what can be had again.
 
-A database that is corrupt or cannot be written costs time only.
+Such a `Database` is shared by processes, deletable at any time, and never the
+reason of a failure: one that is corrupt or cannot be written costs time only.
+What cannot be had again is in `records`, over the same `Connections`.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,20 +74,28 @@ class Database:
 
     def after_fork(self) -> None:
         """In a child process: SQLite connections must neither be used nor closed there, so new ones are opened."""
-        _inherited.append(self._open)
+        inherit(self._open)
         self._repair = threading.Lock()
         if not self._closed:
             self._open = self._opened()
 
-    def _opened(self) -> _Connections:
+    def _opened(self) -> Connections:
         """The database, made anew if it is damaged, or as the last resort memory."""
         for _ in range(2):
             try:
-                return _Connections(self._path, self._layout)
+                return self._connections(self._path)
             except (sqlite3.DatabaseError, OSError) as error:
                 self._recover(error)
         self._path = None
-        return _Connections(None, self._layout)
+        return self._connections(None)
+
+    def _connections(self, path: Path | None) -> Connections:
+        if path is not None:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # What it tells of private projects is nobody else's affair. SQLite gives its other files the same rights.
+            path.touch(mode=0o600)
+            path.chmod(0o600)
+        return Connections(partial(_connection, path, self._layout), shared=path is not None)
 
     def _recover(self, error: Exception) -> None:
         """Have what is damaged out of the way, or go on in memory: what is not stored is found out again."""
@@ -103,8 +115,8 @@ class Database:
             return False
         return True
 
-    def _failed(self, database: _Connections, error: sqlite3.Error) -> None:
-        if _is_busy(error):
+    def _failed(self, database: Connections, error: sqlite3.Error) -> None:
+        if is_busy(error):
             _log.debug("the database of %s is busy: %s", self._layout.holds, error)
             return
         with self._repair:
@@ -114,25 +126,21 @@ class Database:
                 self._open = self._opened()
 
 
-class _Connections:
-    """An open database with our tables, at `path` or in memory.
+class Connections:
+    """What `connect` opens, for any number of threads.
 
-    Raises OSError and OperationalError if it cannot be used, DatabaseError if it is damaged.
+    Two connections to a database that is `shared` with other processes, so
+    that nobody who asks waits behind a transaction of theirs, else one.
+    Raises what `connect` raises.
     """
 
-    def __init__(self, path: Path | None, layout: Layout) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], *, shared: bool) -> None:
         self._connections: list[sqlite3.Connection] = []
-        if path is not None:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # What it tells of private projects is nobody else's affair. SQLite gives its other files the same rights.
-            path.touch(mode=0o600)
-            path.chmod(0o600)
-        # Two connections, so that nobody who asks waits behind a transaction of another process.
-        for _ in range(1 if path is None else 2):
-            self._connections.append(_connection(path, layout))
+        for _ in range(2 if shared else 1):
+            self._connections.append(connect())
         self._reader, self._writer = self._connections[0], self._connections[-1]
         self._reads = self._writes = threading.Lock()
-        if path is not None:
+        if shared:
             self._writes = threading.Lock()
 
     @property
@@ -147,13 +155,18 @@ class _Connections:
 
     def change(self, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
         """Do the same with each of some rows, all or none."""
-        if not rows:
-            return
+        if rows:
+            with self.changing() as connection:
+                connection.executemany(sql, rows)
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """What is done with the connection meanwhile is done at its end, or not at all if that raises."""
         with self._writes:
             # A deferred transaction fails at once under contention instead of waiting its turn.
             self._writer.execute("BEGIN IMMEDIATE")
             try:
-                self._writer.executemany(sql, rows)
+                yield self._writer
                 self._writer.execute("COMMIT")
             finally:
                 if self._writer.in_transaction:
@@ -173,11 +186,17 @@ class _Connections:
 
 
 _TROUBLE = (sqlite3.DatabaseError, sqlite3.InterfaceError)
-_inherited: list[_Connections] = []
+_inherited: list[Connections] = []
 """Those of the process that this one was forked from, never let go."""
 
 
-def _is_busy(error: sqlite3.Error) -> bool:
+def inherit(connections: Connections) -> None:
+    """In a child process: SQLite connections of its parent must neither be used nor closed there."""
+    _inherited.append(connections)
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another process was in the way, for longer than SQLite waited."""
     return isinstance(error, sqlite3.OperationalError) and ("locked" in str(error) or "busy" in str(error))
 
 
@@ -193,16 +212,24 @@ def _connection(path: Path | None, layout: Layout) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, layout: Layout) -> None:
+def use_wal(connection: sqlite3.Connection) -> None:
+    """Have changes written to a log first, so that readers and a writer do not wait for each other, where that can be.
+
+    Raises OperationalError if another process is in the way for 2 seconds.
+    """
     for patience in range(100, -1, -1):
         try:
             connection.execute("PRAGMA journal_mode=WAL").fetchone()
             break
         except sqlite3.OperationalError as error:
             # Two processes that start at once collide here, and SQLite's own patience does not cover it.
-            if not _is_busy(error) or not patience:
+            if not is_busy(error) or not patience:
                 raise
             time.sleep(0.02)
+
+
+def _prepare(connection: sqlite3.Connection, layout: Layout) -> None:
+    use_wal(connection)
     connection.execute("PRAGMA synchronous=NORMAL")
     # Taking the write lock finds now what would fail later: a damaged file, or one we may not write.
     connection.execute("BEGIN IMMEDIATE")

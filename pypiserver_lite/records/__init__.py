@@ -1,0 +1,123 @@
+"""The records: who did what, tokens, owners, downloads. One SQLite file of which one copy is the whole backup.
+
+What is kept here cannot be had again: a change that cannot be put on record
+does not happen.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import weakref
+from pathlib import Path
+
+from ..errors import Unavailable
+from .counts import Counts
+from .later import EVERY, Later
+from .ledger import Ledger
+from .lines import Lines
+from .owners import Owners
+from .tokens import Token, Tokens
+from .trail import ACTIONS, OUTCOMES, Change, Event, Published, Trail
+
+__all__ = ["ACTIONS", "FILENAME", "OUTCOMES", "Change", "Event", "Published", "Records", "Token"]
+
+FILENAME = "records.sqlite3"
+"""In the folder of ``--state-dir``."""
+
+_log = logging.getLogger(__name__)
+
+
+class Records:
+    """The records in the file at `path`, which the first change makes; ``None``: there is no place for them.
+
+    `audit_log` gets each event as a line of JSON too. `every`: seconds after
+    which downloads and refusals are written. Where not `changing`, the file is
+    only looked at. Safe for threads, processes and forks.
+
+    Raises ConfigError for a file that is damaged or of a newer schema, and an
+    `audit_log` that cannot be opened. Everything here raises Unavailable, with
+    what to do, if the file cannot be read or written now, unless it says that
+    it never raises.
+    """
+
+    def __init__(
+        self, path: Path | None, *, audit_log: Path | None = None, every: float = EVERY, changing: bool = True
+    ) -> None:
+        self.path, self.audit_log = path, audit_log
+        self._ledger = Ledger(path, changing=changing)
+        self._lines = None if audit_log is None or not changing else Lines(audit_log)
+        self._later = Later(every)
+        self.trail = Trail(self._ledger, self._lines, self._later.soon)
+        self.tokens = Tokens(self._ledger, self._later.soon)
+        self.owners = Owners(self._ledger)
+        self.counts = Counts(self._ledger, self._later.soon)
+        self._later.writes = (self.trail.flush, self.tokens.flush, self.counts.flush)
+        self._secrets: dict[str, bytes] = {}
+        _all.add(self)
+
+    def secret(self, name: str) -> bytes:
+        """32 random bytes that are the same in every process, now and later; for what they are, `name` says.
+
+        Where nothing can be written, they are this process's alone. Never raises.
+        """
+        if name not in self._secrets:
+            made = secrets.token_bytes(32)
+            ask = "SELECT value FROM secrets WHERE name = ?"
+            try:
+                found = self._ledger.ask(ask, (name,))
+                if not found:
+                    with self._ledger.changing() as connection:
+                        connection.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, made))
+                        found = connection.execute(ask, (name,)).fetchall()
+                made = bytes(found[0][0])
+            except Unavailable as error:
+                _log.warning("the secret for %s is this process's alone: %s", name, error)
+            self._secrets.setdefault(name, made)
+        return self._secrets[name]
+
+    def backup(self, to: Path) -> None:
+        """Copy the records to a new file as they are at one moment, while servers run.
+
+        Raises ConfigError if there are none yet, or `to` is there already or cannot be written; Unavailable.
+        """
+        self.flush()
+        self._ledger.backup(to)
+
+    def faults(self) -> str:
+        """What is wrong inside the file; nothing if it is sound. Reads all of it."""
+        return self._ledger.faults()
+
+    @property
+    def version(self) -> int | None:
+        """The schema number of the file; ``None`` while there is none."""
+        return self._ledger.version
+
+    def flush(self) -> None:
+        """Write now what waits to be written in this process. Never raises."""
+        self._later.now()
+
+    def close(self) -> None:
+        """Write what waits, and close the file."""
+        self._later.close()
+        self._ledger.close()
+        if self._lines is not None:
+            self._lines.close()
+
+    def _after_fork(self) -> None:
+        for part in (self._ledger, self._lines, self._later, self.trail, self.tokens, self.counts):
+            if part is not None:
+                part.after_fork()
+
+
+_all: weakref.WeakSet[Records] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for records in list(_all):
+        records._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,341 @@
+"""The file of the records: one SQLite database that is never made anew, never lost and never half written.
+
+It is made at the first change, whole or not at all, and brought up to date
+when it is opened. What cannot be read or written is told from what is not
+there: nothing is answered from nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from .. import disk
+from ..database import Connections, inherit, is_busy, use_wal
+from ..errors import Busy, ConfigError, DiskFailed, NoSpace, ReadOnly, Unavailable
+from .schema import APPLICATION, STEPS, Step
+
+_PATIENCE = 5.0  # seconds that a change of another process is waited for
+_NOWHERE = "there is no place for the records of who did what; name one with --state-dir"
+_GONE = "the file of the records (--state-dir) is gone; put it back, or restart the server to begin a new one"
+
+_log = logging.getLogger(__name__)
+
+
+class _Open(NamedTuple):
+    connections: Connections
+    file: tuple[int, int]
+    """Device and inode: another file may be put in its place."""
+    writable: bool
+
+
+class Ledger:
+    """The database at `path`; ``None``: there is no place for one. Safe for threads, processes and forks.
+
+    `steps` lead from one schema number to the next. Raises ConfigError for a
+    file that is there and is damaged, of a newer schema, or no file of records.
+    Where not `changing`, it is only looked at, and stays of the schema it has.
+    """
+
+    def __init__(self, path: Path | None, steps: Sequence[Step] = STEPS, *, changing: bool = True) -> None:
+        self.path = path
+        self._steps, self._changing = steps, changing
+        self._lock = threading.Lock()
+        self._now: _Open | None = None
+        self._closed = self._was_there = False
+        self._said = ""
+        try:
+            if path is not None:
+                self._opened(make=False)
+        except Unavailable as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def ask(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        """The rows of an answer; none while there is no file. Raises Unavailable."""
+        ready = self._ready()
+        if ready is None:
+            return []
+        try:
+            return ready.connections.ask(sql, values)
+        except (sqlite3.Error, OSError) as error:
+            raise _translate(error, "read") from error
+
+    def state(self) -> object:
+        """Something that is another whenever the rows may be, in whichever process; ``None`` without a file.
+
+        Raises Unavailable.
+        """
+        rows = self.ask("PRAGMA data_version")
+        return (id(self._now), rows[0][0]) if rows else None
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """What is done with the connection meanwhile is durable at the end, or not done if that raises.
+
+        Raises Unavailable: ReadOnly, NoSpace, Busy or DiskFailed.
+        """
+        ready = self._ready(make=True)
+        try:
+            if ready is None or not ready.writable:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            with ready.connections.changing() as connection:
+                yield connection
+        except (sqlite3.Error, OSError) as error:
+            raise _translate(error, "written") from error
+
+    def backup(self, to: Path) -> None:
+        """Copy all to a new file as it is at one moment, while others change it; nobody waits.
+
+        Raises ConfigError if there is nothing to copy, or where to is taken or cannot be written, Unavailable.
+        """
+        if self._ready() is None:
+            raise ConfigError("there are no records yet, so there is nothing to copy")
+        try:
+            if os.path.lexists(to):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            with disk.Staged(to.absolute().parent, mode=0o600) as staged:
+                staged.commit()
+                with closing(self._connect()) as source, closing(sqlite3.connect(staged.path)) as copy:
+                    source.backup(copy)
+                    # One file, which can be carried anywhere.
+                    copy.execute("PRAGMA journal_mode=DELETE").fetchone()
+                disk.place(staged.path, to.absolute(), overwrite=False)
+            disk.sync_folder(to.absolute().parent)
+        except OSError as error:
+            raise ConfigError(f"{to}: {error.strerror or error}") from error
+        except sqlite3.Error as error:
+            raise _translate(error, "read") from error
+
+    def faults(self) -> str:
+        """What is wrong inside the file, in SQLite's words; nothing if it is sound. Reads all of it."""
+        rows = self.ask("PRAGMA quick_check(1)")
+        return "" if not rows or rows[0][0] == "ok" else str(rows[0][0])
+
+    @property
+    def version(self) -> int | None:
+        """The schema number of the file; ``None`` without one. Raises Unavailable."""
+        rows = self.ask("PRAGMA user_version")
+        return rows[0][0] if rows else None
+
+    def close(self) -> None:
+        """Close it. Who asks afterwards hears Unavailable."""
+        with self._lock:
+            self._closed = True
+            if self._now is not None:
+                self._now.connections.close()
+
+    def after_fork(self) -> None:
+        """In a child process: SQLite connections must neither be used nor closed there."""
+        self._lock = threading.Lock()
+        if self._now is not None and not self._closed:
+            inherit(self._now.connections)
+            self._now = None
+
+    def _ready(self, *, make: bool = False) -> _Open | None:
+        """The open file; ``None`` if there is none and none is to be made. Raises Unavailable."""
+        if self.path is None:
+            if make:
+                raise ReadOnly(_NOWHERE)
+            return None
+        now, file = self._now, self._file()
+        if now is not None and now.file == file and (now.writable or not make):
+            return now
+        if file is None and not make and not self._was_there:
+            return None
+        with self._lock:
+            try:
+                return self._opened(make=make)
+            except ConfigError as error:
+                if str(error) != self._said:
+                    _log.error("%s", error)
+                self._said = str(error)
+                raise DiskFailed("the records cannot be used now; the log of the server says why") from error
+
+    def _file(self) -> tuple[int, int] | None:
+        """Which file is there; ``None`` if none is. Raises Unavailable."""
+        assert self.path is not None
+        try:
+            status = os.stat(self.path)
+        except OSError as error:
+            if error.errno in disk.GONE:
+                return None
+            raise _translate(error, "read") from error
+        return status.st_dev, status.st_ino
+
+    def _opened(self, *, make: bool) -> _Open | None:
+        """The same, when nobody else opens it. Raises ConfigError for a file that we cannot use."""
+        assert self.path is not None
+        if self._closed:
+            raise DiskFailed("the records are closed: the server stops")
+        file = self._file()
+        if file is None and self._was_there:
+            # A new one beside a server that had another would lose what that knows.
+            raise DiskFailed(_GONE)
+        try:
+            if file is None:
+                if not make:
+                    return None
+                self._make()
+                file = self._file()
+                if file is None:
+                    raise DiskFailed(_GONE)
+            now = self._now
+            if now is None or now.file != file or not now.writable:
+                writable = self._changing and _is_writable(self.path)
+                if now is None or now.file != file or writable:
+                    self._now = _Open(self._checked(writable=writable), file, writable)
+                    if now is not None:
+                        now.connections.close()
+            self._was_there = True
+        except (sqlite3.Error, OSError) as error:
+            raise _translate(error, "written" if make else "read") from error
+        return self._now
+
+    def _make(self) -> None:
+        """Put an empty file of records in place, whole: one without tables is damaged. Raises OSError."""
+        assert self.path is not None
+        folder = self.path.parent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        disk.sweep(folder)
+        with disk.Staged(folder, mode=0o600) as staged:
+            staged.commit()
+            with closing(sqlite3.connect(staged.path, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode=MEMORY").fetchone()  # what a crash leaves is swept away
+                connection.execute("PRAGMA synchronous=FULL")
+                _take_steps(connection, 0, self._steps)
+            try:
+                disk.place(staged.path, self.path, overwrite=False)
+            except FileExistsError:
+                return  # another process was first
+        disk.sync_folder(folder)
+
+    def _connect(self, *, writable: bool = False) -> sqlite3.Connection:
+        """A connection to the file that is there. Raises sqlite3.Error, and ConfigError for no file of ours."""
+        name = quote(os.fsencode(os.path.abspath(self.path or "")))
+        # Without rights to its folder, SQLite reads a file only on the promise that nobody changes it.
+        modes = ("mode=rw",) if writable else ("mode=ro", "immutable=1")
+        for mode in modes:
+            connection = sqlite3.connect(
+                f"file:{name}?{mode}", uri=True, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._check_kind(connection)
+                if writable:
+                    use_wal(connection)
+                    connection.execute("PRAGMA synchronous=FULL")
+                return connection
+            except sqlite3.OperationalError:
+                connection.close()
+                if mode == modes[-1]:
+                    raise
+            except BaseException:
+                connection.close()
+                raise
+        raise AssertionError("there is a last mode")
+
+    def _checked(self, *, writable: bool) -> Connections:
+        """Connections to a file of records of our schema. Raises ConfigError for any other, and sqlite3.Error."""
+        try:
+            connections = Connections(partial(self._connect, writable=writable), shared=True)
+        except sqlite3.DatabaseError as error:
+            self._refuse_damage(error)
+            raise
+        try:
+            self._bring_up(connections, writable=writable)
+        except BaseException as error:
+            connections.close()
+            if isinstance(error, sqlite3.DatabaseError):
+                self._refuse_damage(error)
+            raise
+        return connections
+
+    def _check_kind(self, connection: sqlite3.Connection) -> None:
+        """Raise ConfigError for a file that is none of records, or of a newer schema; nothing in it was changed."""
+        version, newest = connection.execute("PRAGMA user_version").fetchone()[0], len(self._steps)
+        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION or version < 1:
+            raise ConfigError(f"{self.path} is no file of records; put it back from a backup, or move it away")
+        if version > newest:
+            raise ConfigError(
+                f"{self.path} is of a newer pypiserver-lite (schema {version}; this one knows {newest}); "
+                "run that one, or put a backup of the older one back"
+            )
+
+    def _bring_up(self, connections: Connections, *, writable: bool) -> None:
+        newest = len(self._steps)
+        version = connections.ask("PRAGMA user_version", ())[0][0]
+        if version == newest:
+            for table in _tables(self._steps):
+                connections.ask(f"SELECT * FROM {table} LIMIT 1", ())  # noqa: S608 - a name of ours
+            return
+        if not self._changing:
+            return
+        if not writable:
+            raise ConfigError(
+                f"{self.path} is of an older pypiserver-lite (schema {version}) and cannot be written, which bringing "
+                "it up to date needs"
+            )
+        with connections.changing() as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]  # another may have been first
+            _take_steps(connection, version, self._steps)
+
+    def _refuse_damage(self, error: sqlite3.DatabaseError) -> None:
+        """Raise ConfigError for an error that says that the file is damaged."""
+        # SQLite's module has no subclass for damage; every other trouble does have one.
+        if type(error) is sqlite3.DatabaseError or "no such table" in str(error):
+            raise ConfigError(
+                f"{self.path} is damaged ({error}); put a backup back in its place (see: pypiserver-lite records "
+                "--help), or move it away and lose what it holds"
+            ) from error
+
+
+def _take_steps(connection: sqlite3.Connection, version: int, steps: Sequence[Step]) -> None:
+    for statements in steps[version:]:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {max(version, len(steps))}")
+
+
+def _tables(steps: Sequence[Step]) -> list[str]:
+    """The names of the tables that these steps lead to."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        _take_steps(connection, 0, steps)
+        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    return [name for (name,) in rows]
+
+
+def _is_writable(path: Path) -> bool:
+    """Whether the system lets us write a database and what SQLite puts beside it."""
+    effective = os.access in os.supports_effective_ids
+    return os.access(path, os.W_OK, effective_ids=effective) and os.access(
+        path.parent, os.W_OK | os.X_OK, effective_ids=effective
+    )
+
+
+def _translate(error: sqlite3.Error | OSError, done: str) -> Unavailable:
+    """What a failure means for whoever asked; the text names no path."""
+    where = "the folder of --state-dir"
+    if isinstance(error, OSError):
+        text = os.strerror(error.errno) if error.errno else "unknown error"
+        full, readonly = (
+            error.errno in (errno.ENOSPC, errno.EDQUOT),
+            error.errno in (*(errno.EROFS, errno.EACCES, errno.EPERM),),
+        )
+    else:
+        text = str(error)
+        if is_busy(error):
+            return Busy("others write the records at this moment; try again shortly")
+        full, readonly = "is full" in text, "readonly" in text
+    if full:
+        return NoSpace(f"the disk of the records ({where}) is full, and nothing is done that they cannot hold")
+    if readonly and done == "written":
+        return ReadOnly(f"the records of who did what cannot be written ({where}), and nothing is done without them")
+    return DiskFailed(f"the records ({where}) cannot be {done} now ({text}); try again later")
