@@ -6,6 +6,8 @@
 #   query   what was searched for
 #   index   the index's name, "/" for the one at the root; index_title, index_description: --title and --description
 #   logo    the picture beside the title
+#   user    who signed in, if anybody did; admin: whether they may administer this index; csrf: what their forms bring
+#   sign_in from the index's root to where people sign in; empty where nobody can
 #   up      from the index's root to the server's, if it is another, where all indexes are listed
 %>
 <!DOCTYPE html>
@@ -28,6 +30,17 @@
       <input type="search" name="q" value="{{query}}" placeholder="Search projects" aria-label="Search projects" maxlength="200" autocomplete="off" autocapitalize="none" spellcheck="false">
       <button>Search</button>
     </form>
+% if user:
+    <nav class="who" aria-label="{{user}}">
+      <bdi>{{user}}</bdi>
+      <form method="post" action="{{root}}-/sign-out">
+        <input type="hidden" name="csrf" value="{{csrf}}">
+        <button class="plain">Sign out</button>
+      </form>
+    </nav>
+% elif sign_in:
+    <nav class="who" aria-label="Sign in"><a href="{{root}}{{sign_in}}" rel="nofollow">Sign in</a></nav>
+% end
   </div>
 </header>
 <main id="main" tabindex="-1">

@@ -177,19 +177,30 @@ def test_a_page_that_is_not_there_helps_on(browser: Browser, server: live.Server
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_the_login_prompt(browser: Browser, packages: Path, tmp_path: Path, look: str) -> None:
+def test_people_sign_in_on_a_page_and_out_again(browser: Browser, packages: Path, tmp_path: Path, look: str) -> None:
     passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="pw")
     app = make_app(packages, passwords=passwords, authenticate="update,list", cache_dir=tmp_path / "cache")
-    with live.in_thread(app) as server:
-        # Somebody who guesses and then gives up; without any guess this browser shows a page of its own.
-        wrong = {"username": "ann", "password": "guessed"}
-        with looking(browser, server.url, spoiled=1, http_credentials=wrong, **LOOKS[look]) as page:
-            page.goto(server.url + "project/acme-client/")
-            assert page.title() == "Please log in" and findings(page) == []
-        login = {"username": "ann", "password": "pw"}
-        with looking(browser, server.url, http_credentials=login, **LOOKS[look]) as page:
-            page.goto(server.url + "project/acme-client/")
-            assert page.get_by_role("heading", level=1).inner_text() == "Acme.Client 0.11"
+    with (
+        live.in_thread(app) as server,
+        looking(browser, server.url, spoiled=1, **LOOKS[look]) as page,
+    ):
+        page.goto(server.url + "project/acme-client/")
+        assert page.title() == "Sign in" and findings(page) == []
+        assert page.evaluate("document.activeElement.id") == "user"
+        page.keyboard.type("ann")
+        page.keyboard.press("Tab")
+        page.keyboard.type("guessed")
+        page.keyboard.press("Enter")
+        page.get_by_role("alert").wait_for()
+        assert findings(page) == [] and page.evaluate("document.activeElement.id") == "password"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.keyboard.type("pw")
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", level=1, name="Acme.Client 0.11").wait_for()
+        assert page.url == server.url + "project/acme-client/" and findings(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.get_by_role("button", name="Sign out").click()
+        page.get_by_role("heading", name="Sign in").wait_for()
 
 
 def test_everything_is_done_by_keyboard(browser: Browser, server: live.Server) -> None:

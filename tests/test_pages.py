@@ -424,7 +424,8 @@ def test_pages_follow_the_right_to_list(packages: Path, tmp_path: Path) -> None:
     client = Client(make_app(packages, **settings))
     refusals = set()
     for path in (*PAGES, "/project/none/", "/project/acme-client", "/project/acme-client/7/"):
-        answer = client.get(path, 401, Accept=BROWSER)
+        assert "-/sign-in" in field(client.get(path, 303, Accept=BROWSER), "Location")
+        answer = client.get(path, 401, Accept=BROWSER, Authorization="Basic YW5uOndyb25n")
         assert field(answer, "WWW-Authenticate").startswith("Basic ")
         html5lib.HTMLParser(strict=True).parse(answer.text)
         assert not re.search("acme|0\\.1\\.0|upstream", answer.text, re.IGNORECASE)

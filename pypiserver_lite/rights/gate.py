@@ -72,6 +72,11 @@ class Gate:
         self._by_address = Allowance(self.ADDRESS_FAILURES, self.WINDOW)
 
     @property
+    def passwords(self) -> Passwords | None:
+        """The password file, if there is one."""
+        return self._passwords
+
+    @property
     def asks_passwords(self) -> bool:
         """Whether there is a password file, so that somebody can log in."""
         return self._passwords is not None

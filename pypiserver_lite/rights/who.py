@@ -118,6 +118,10 @@ class Book:
         common = Counter(map(_cost, usable)).most_common(1)
         self._stand_in = next((hashed for hashed in usable if common and _cost(hashed) == common[0][0]), None)
 
+    def line(self, user: str) -> str | None:
+        """The hash of a user's password; ``None`` for nobody who could log in."""
+        return self._hashes.get(user)
+
     def verify(self, user: str, password: bytes) -> bool:
         """Whether that is the user's password. Costs one hash (up to a second), whoever asks; holds no lock."""
         hashed = self._hashes.get(user)

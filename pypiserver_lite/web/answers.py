@@ -232,6 +232,13 @@ def redirect(address: str, code: int) -> Answer:
     return Answer(status=f"{code} {_PHRASES[code]}", headers=answer.headers, body=answer.body)
 
 
+def see_other(address: str, *headers: tuple[str, str]) -> Answer:
+    """To a page that is asked for by GET, this once (303)."""
+    answer = text(f"see {address}", [("Location", address), *headers])
+    kept = [header for header in answer.headers if header[0] != "Cache-Control"]
+    return Answer(status="303 See Other", headers=[*kept, ("Cache-Control", "no-store")], body=answer.body)
+
+
 def refusal(error: PypiServerLiteError) -> Answer:
     """The answer that says what is wrong and what to do: plain text, and in short the reason phrase.
 

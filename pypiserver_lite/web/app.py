@@ -7,6 +7,8 @@ happens before and around it is `entry`'s.
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -30,10 +32,11 @@ from ..simple import render
 from ..simple.negotiate import Form, negotiate
 from ..upload.body import RequestBody
 from ..upstream import hops
-from . import answers, changes, entry, hiding, legacy_json, pages, people, rpc, templates
+from . import answers, changes, entry, hiding, legacy_json, pages, people, rpc, sessions, sign_in, templates
 from .downloads import Downloads
 from .people import segment
 
+_SECRET = secrets.token_bytes(32)
 _PATIENCE = 5.0  # seconds that somebody else's reading of the settings is waited for
 
 
@@ -58,6 +61,10 @@ class PypiServerLite(people.People):
         self._base_path = "" if front is not None else urlsplit(checked.server.server_base_url).path.rstrip("/")
         self._place = "" if name == ROOT else f"{name}/"
         self.front = cast("entry.Several | None", front)
+        passwords = self.site.gate.passwords
+        if passwords is not None:
+            place = os.path.abspath(passwords.path)
+            self.sessions = sessions.Sessions(lambda: _SECRET, lambda user: passwords.book().line(user), place)
         try:
             self._set_up()
         except BaseException:
@@ -108,6 +115,10 @@ class PypiServerLite(people.People):
         self._route("GET", "/project/<name>/", "list", self.project_page, people=True)
         self._route("GET", "/project/<name>/<version>", "list", self.add_slash, people=True)
         self._route("GET", "/project/<name>/<version>/", "list", self.project_page, people=True)
+        entrance = sign_in.SignIn(self)
+        self._route("GET", "/-/sign-in", None, entrance.form, people=True)
+        self._route("POST", "/-/sign-in", None, entrance.sign_in, people=True, form=True)
+        self._route("POST", "/-/sign-out", None, entrance.sign_out, people=True, form=True)
         self._route("GET", "/-/<filename>", None, self.asset)
         self._route("GET", "/-/api/explain", "list", self.explain)
         if self.site.name == ROOT:
@@ -128,8 +139,16 @@ class PypiServerLite(people.People):
         self._route("GET", path, None, self.health)
 
     def _route(
-        self, method: str, path: str, action: str | None, call: Callable[..., object], *, people: bool = False
+        self,
+        method: str,
+        path: str,
+        action: str | None,
+        call: Callable[..., object],
+        *,
+        people: bool = False,
+        form: bool = False,
     ) -> None:
+        """Route what needs the right to `action`; `people` look at it; a `form` of ours brings the session's token."""
         home = (method, path) == ("GET", "/")
         foreign = getattr(call, "__module__", "").rpartition(".")[0] != __package__
         if foreign:
@@ -137,7 +156,9 @@ class PypiServerLite(people.People):
 
         def answer(environ: dict[str, Any], arguments: Mapping[str, str]) -> object:
             try:
-                self._guard.check(action, environ)
+                self._guard.check(action if method == "GET" else "update", environ)
+                if method != "GET" and not form:
+                    self.check_form(self.session(environ), environ.get("HTTP_X_CSRF_TOKEN"))
                 if action is not None:
                     right = action if action != "update" else self.before_body(action, environ)
                     environ["pypiserver_lite.user"] = self.admit(right, environ)

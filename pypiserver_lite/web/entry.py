@@ -10,14 +10,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol, cast
+from urllib.parse import quote
 
 import bottle
 
 from .. import observe
-from ..errors import PypiServerLiteError, TooLarge
+from ..errors import Denied, PypiServerLiteError, TooLarge
 from ..model import User
-from . import answers, changes, ready, templates
+from . import answers, changes, forms, ready, templates
 from .browsers import Guard
+from .sessions import Session, Sessions, is_right
+from .viewers import Viewer, sign_in_link
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -32,7 +35,7 @@ UPLOAD_PATHS = ("/", "/legacy", "/legacy/", "/simple", "/simple/")
 ASKED = "pypiserver_lite.asked"
 """In the environment of a request to one of several indexes: the path that was asked for, with all that leads there."""
 _NOTED = "pypiserver_lite.noted"  # in the environment of a request whose answer is a line of the log
-_SMALL = 64 * 1024  # bytes: the largest body anything but an upload has a use for
+_SESSION = "pypiserver_lite.session"  # in the environment: whose session the request comes with, if it holds
 
 
 class Several(changes.Together, Protocol):
@@ -75,6 +78,8 @@ class Entry(ready.Direct):
 
     site: Site
     human: HumanPages
+    sessions: Sessions | None = None
+    """Of those who may sign in here; ``None`` where nobody can."""
     front: changes.Together | None
     """Where the other indexes are, if there are others."""
     _base_path: str
@@ -93,8 +98,31 @@ class Entry(ready.Direct):
         """
         self._guard.bound(self.site.config.server)
 
+    def session(self, environ: Mapping[str, Any]) -> Session | None:
+        """The session that a request comes with, if it brings no other credentials."""
+        if self.sessions is None or "HTTP_COOKIE" not in environ or "HTTP_AUTHORIZATION" in environ:
+            return None
+        if _SESSION not in environ:
+            # Whatever the mapping is called, it is the request's own, and is asked for its user more than once.
+            cast("dict[str, Any]", environ)[_SESSION] = self.sessions.of(environ["HTTP_COOKIE"])
+        return cast("Session | None", environ[_SESSION])
+
+    def check_form(self, session: Session | None, token: str | None) -> None:
+        """See that what a session has changed was asked for by a form of ours. Raises Denied."""
+        if session is not None and not is_right(session, token):
+            raise Denied("this form is not of your sign-in, so nothing was changed; open its page again and repeat it")
+
+    def cookie_path(self) -> str:
+        """Where all indexes of this server stand, as a cookie has it."""
+        prefix = str(bottle.request.environ.get("SCRIPT_NAME", "")).removesuffix("/")
+        prefix = prefix.removesuffix(f"/{self._place}"[:-1]).encode("latin-1", "replace").decode("utf-8", "replace")
+        return quote(prefix, safe="/%") + (self._mounted() or "/")
+
     def admit(self, action: str, environ: Mapping[str, Any]) -> User | None:
         """Who asks, if they may do `action`. Raises Denied, TooMany or Busy."""
+        session = self.session(environ)
+        if session is not None:
+            return User(name=session.user)
         return self.site.gate.check(action, environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
 
     def before_body(self, action: str, environ: Mapping[str, Any]) -> str:
@@ -105,7 +133,7 @@ class Entry(ready.Direct):
         """
         length = changes.content_length(environ)
         kind = environ.get("CONTENT_TYPE", "").split(";")[0].strip().lower()
-        short = length is not None and length <= _SMALL and kind == "application/x-www-form-urlencoded"
+        short = length is not None and length <= forms.MOST and kind == "application/x-www-form-urlencoded"
         return "download" if action == "update" and short and self.front is not None else action
 
     def refusal(self, error: PypiServerLiteError) -> answers.Answer:
@@ -118,9 +146,22 @@ class Entry(ready.Direct):
 
     def _refuse(self, error: PypiServerLiteError, *, people: bool) -> answers.Answer:
         refusal = self.refusal(error)
-        if people and answers.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
-            return self.human.refusal(refusal, str(error), self._path())
+        environ = bottle.request.environ
+        looks = people and answers.prefers_html(environ.get("HTTP_ACCEPT", ""))
+        walks = looks or environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
+        if refusal.status.startswith("401") and walks and self.sessions and "HTTP_AUTHORIZATION" not in environ:
+            # The page of a form has the form's address, so it is there again afterwards.
+            query = environ.get("QUERY_STRING", "")
+            onward = quote(self._path()[1:], safe="/") + (f"?{query}" if query else "")
+            return answers.see_other(self._root() + sign_in_link(onward))
+        if looks:
+            return self.human.refusal(refusal, str(error), self._path(), self.viewer(environ))
         return refusal
+
+    def viewer(self, environ: Mapping[str, Any]) -> Viewer | None:
+        """Whom a page is for, if they signed in."""
+        session = self.session(environ)
+        return None if session is None else Viewer(name=session.user, csrf=session.form_token)
 
     def _refusing(self, callback: Callable[..., object]) -> Callable[..., object]:
         """A plug-in of Bottle's: what a route that others add raises of ours is answered as in a route of ours."""
@@ -153,7 +194,7 @@ class Entry(ready.Direct):
         answer = answers.text(text)
         if answers.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
             answer = answers.Answer(status=res.status_line, headers=answer.headers)
-            answer = self.human.refusal(answer, text, self._path())
+            answer = self.human.refusal(answer, text, self._path(), self.viewer(bottle.request.environ))
         for name, value in answer.headers:
             bottle.response.headers[name] = value
         return cast("bytes", answer.body)
@@ -174,9 +215,9 @@ class Entry(ready.Direct):
                 limit = self.site.settings.max_upload
                 if limit is not None and length is not None and length > limit:
                     raise TooLarge(f"this index takes at most {limit} bytes at once (--max-upload)")
-            elif length is None or length > _SMALL:
+            elif length is None or length > forms.MOST:
                 # Chunks have no length: whoever may send nothing here could fill the disk where bodies wait.
-                raise TooLarge(f"only an upload to this index's / may have more than {_SMALL} bytes, or no length")
+                raise TooLarge(f"only an upload to this index's / may have more than {forms.MOST} bytes, or no length")
         except PypiServerLiteError as error:
             environ[_NOTED] = observe.access.isEnabledFor(logging.INFO)
             answer = self.refusal(error)

@@ -34,6 +34,7 @@ from .catalogue import Newcomer, Overview
 from .hiding import MOST, HiddenFile, Hiding
 from .indexes import Listed, mode
 from .templates import Templates
+from .viewers import Viewer, sign_in_link
 
 if TYPE_CHECKING:
     from ..site import Site
@@ -138,19 +139,24 @@ class HumanPages:
         self._pages.clear()
         self._about.clear()
 
-    def page(self, template: str, variables: Mapping[str, object]) -> Page:
-        """A page made from a template."""
+    def page(self, template: str, variables: Mapping[str, object], *, control: str = "") -> Page:
+        """A page made from a template; `control`: who may keep it for how long, if not as all pages of the index."""
         body = self._templates.render(template, variables).encode("utf-8", "replace")
         return Page(
             body,
             "text/html; charset=utf-8",
-            cache_control=self._control,
-            vary="Accept, Accept-Encoding",
+            # What is made for one is for that one.
+            cache_control=control or ("private, no-cache" if variables.get("user") else self._control),
+            vary="Accept, Accept-Encoding, Cookie",
             more=self._security(template),
         )
 
     def home_variables(
-        self, address: str, others: Sequence[Listed] = (), newest: Sequence[Newcomer] | None = None
+        self,
+        address: str,
+        others: Sequence[Listed] = (),
+        newest: Sequence[Newcomer] | None = None,
+        viewer: Viewer | None = None,
     ) -> dict[str, object]:
         """What every home page may use; the names in capitals are pypiserver's.
 
@@ -161,7 +167,7 @@ class HumanPages:
         ways = self._site.told_ways()
         bases = [base for base in settings.bases if base in self._site.index.shares]
         modes = {mode(self._site, way) for way in ways}
-        common = self.common("")
+        common = self.common("", viewer)
         return {
             **common,
             "URL": address,
@@ -186,26 +192,31 @@ class HumanPages:
             "size": shown_size,
         }
 
-    def home(self, address: str, others: Sequence[Listed] = ()) -> Page:
+    def home(self, address: str, others: Sequence[Listed] = (), viewer: Viewer | None = None) -> Page:
         """The home page as a client at `address` sees it, who may list the indexes `others` besides."""
-        return self.page("home", self.home_variables(address, others))
+        return self.page("home", self.home_variables(address, others, viewer=viewer))
 
-    def search(self, query: str, number: int) -> Page:
+    def search(self, query: str, number: int, viewer: Viewer | None = None) -> Page:
         """One page of the projects that match."""
         catalogue = self.overview.catalogue()
         number = min(max(number, 1), 1_000_000)
+        if viewer is not None:
+            return self.page("search", self._search_variables(catalogue, query, number, viewer))
         return self._pages.get(
             ("search", query, str(number)),
             (catalogue,),
             lambda: self.page("search", self._search_variables(catalogue, query, number)),
         )
 
-    def _search_variables(self, catalogue: Catalogue, query: str, number: int) -> dict[str, object]:
+    def _search_variables(
+        self, catalogue: Catalogue, query: str, number: int, viewer: Viewer | None = None
+    ) -> dict[str, object]:
         found = catalogue.find(query)
         pages = max(1, -(-len(found) // HITS))
         number = min(number, pages)
         return {
-            **self.common(""),
+            **self.common("", viewer),
+            "sign_in": self._sign_in(_search_link(query, number)),
             "query": query,
             "hits": [catalogue.hit(name) for name in found[(number - 1) * HITS : number * HITS]],
             "count": len(found),
@@ -213,10 +224,10 @@ class HumanPages:
             "pages": pages,
             "first": (number - 1) * HITS + 1,
             "fallback": bool(self._site.ways()),
-            "link": lambda n: f"search?q={quote(query, safe='')}" + (f"&page={n}" if n > 1 else ""),
+            "link": lambda n: _search_link(query, n),
         }
 
-    def project(self, project: Project, version: str | None, address: str) -> Page:
+    def project(self, project: Project, version: str | None, address: str, viewer: Viewer | None = None) -> Page:
         """A project with its newest release, or with the release `version` (spelled as the project does)."""
         chosen = latest(project) if version is None else version
         stale = self._site.stale(project.name)
@@ -228,7 +239,7 @@ class HumanPages:
             what = self._about.get((project.name, chosen), (project,), lambda: about(project, chosen, self._site.index))
             shown = self._descriptions.html(what)
             hidden = self.hiding.of(project)
-            if stale is None:
+            if stale is None and viewer is None:
                 said = what
                 origins = tuple(self._origin(file) for file in project.files if file.url and file.version == chosen)
                 return self._pages.get(
@@ -242,8 +253,12 @@ class HumanPages:
                 )
         except Unavailable:
             shown = descriptions.plain(what.description) if what is not None else ""
-        # Useful as it is, but it is not kept: the next one may say more.
-        return self.page("project", self._project_variables(project, chosen, what, shown, up, address, stale))
+            hidden = ()
+        # Useful as it is, but it is not kept: the next one may say more, or is for somebody else.
+        variables = self._project_variables(
+            project, chosen, what, shown, up, address, stale, hidden=hidden, viewer=viewer
+        )
+        return self.page("project", variables)
 
     def _project_variables(
         self,
@@ -256,6 +271,7 @@ class HumanPages:
         stale: float | None = None,
         names: Sequence[NormalizedName] | None = None,
         hidden: Sequence[HiddenFile] = (),
+        viewer: Viewer | None = None,
     ) -> dict[str, object]:
         """`names` takes the place of those of the index, for pages that are only tried."""
         what = read or metadata.NOTHING
@@ -265,7 +281,7 @@ class HumanPages:
         files = [file for file in project.files if file.version == version]
         files.sort(key=lambda file: not file.filename.endswith(".whl"))  # what most people take comes first
         return {
-            **self.common(up),
+            **self.common(up, viewer),
             "project": project,
             "name": _spelled(what, project.name),
             "version": version,
@@ -282,6 +298,7 @@ class HumanPages:
             "needed": self._needed(what, self._site.index.names() if names is None else names),
             "install": commands.installing(project.name, version, address),
             "here": here,
+            "sign_in": self._sign_in(f"project/{project.name}/{quote(version, safe='+!')}{'/' if version else ''}"),
             "json": f"{up}pypi/{project.name}/json",
             "simple": f"{up}simple/{project.name}/",
             "size": shown_size,
@@ -313,26 +330,28 @@ class HumanPages:
             groups.setdefault(dependency.extra, []).append((dependency, known))
         return [Needed(extra=extra, dependencies=groups[extra]) for extra in sorted(groups)]
 
-    def refusal(self, answer: Answer, text: str, path: str) -> Answer:
+    def refusal(self, answer: Answer, text: str, path: str, viewer: Viewer | None = None) -> Answer:
         """A refusal that was plain text, as a page; its status and headers stay."""
         code = int(answer.status[:3])
-        body = self._templates.render("error", self._error_variables(code, text, path)).encode("utf-8", "replace")
+        body = self._templates.render("error", self._error_variables(code, text, path, viewer)).encode(
+            "utf-8", "replace"
+        )
         security = self._security("error")
         own = {name for name, _ in security} | {"Content-Type", "Content-Length"}
         headers = [header for header in answer.headers if header[0] not in own]
         headers += [
             ("Content-Type", "text/html; charset=utf-8"),
             ("Content-Length", str(len(body))),
-            ("Vary", "Accept"),
+            ("Vary", "Accept, Cookie"),
         ]
         return Answer(status=answer.status, headers=[*headers, *security], body=body)
 
-    def _error_variables(self, code: int, text: str, path: str) -> dict[str, object]:
+    def _error_variables(self, code: int, text: str, path: str, viewer: Viewer | None = None) -> dict[str, object]:
         titles = {401: "Please log in", 403: "Not allowed", 404: "Not found", 429: "Too many tries"}
         title = titles.get(code, "Something is wrong" if code >= 500 else "That did not work")
-        return {**self.common("../" * (path.count("/") - 1)), "code": code, "title": title, "text": text}
+        return {**self.common("../" * (path.count("/") - 1), viewer), "code": code, "title": title, "text": text}
 
-    def common(self, root: str) -> dict[str, object]:
+    def common(self, root: str, viewer: Viewer | None = None) -> dict[str, object]:
         """What every page may use: `root` leads to the index's root, `asset` to a file that comes with the pages."""
         settings, name = self._site.settings, self._site.name
 
@@ -348,7 +367,15 @@ class HumanPages:
             "index_description": settings.description,
             "logo": self._logo if self._pictures else asset(self._logo or "icon.svg"),
             "up": "" if name == ROOT else "../" * (name.count("/") + 1),
+            "user": viewer.name if viewer is not None else "",
+            "csrf": viewer.csrf if viewer is not None else "",
+            "admin": viewer is not None and viewer.admin,
+            "sign_in": self._sign_in(""),
         }
+
+    def _sign_in(self, onward: str) -> str:
+        """From the index's root to where people sign in, and then on; nothing where nobody can."""
+        return sign_in_link(onward) if self._site.gate.asks_passwords else ""
 
     def _security(self, template: str) -> list[tuple[str, str]]:
         return self._templates.security(template, self._pictures)
@@ -377,6 +404,10 @@ class HumanPages:
         ]
         for template, variables in pages:
             self._templates.rehearse(template, variables)
+
+
+def _search_link(query: str, number: int) -> str:
+    return f"search?q={quote(query, safe='')}" + (f"&page={number}" if number > 1 else "")
 
 
 def _spelled(what: About, name: NormalizedName) -> str:

@@ -45,14 +45,16 @@ class People(entry.Entry):
         if "application/json" in environ.get("HTTP_ACCEPT", ""):
             facts = json.dumps(indexes.described(sites, self.site, authorization)).encode()
             return self._page(facts, "application/json").answer(environ)
-        return self.human.home(self._address(), indexes.listed(sites, self.site, authorization)).answer(environ)
+        others = indexes.listed(sites, self.site, authorization)
+        return self.human.home(self._address(), others, self.viewer(environ)).answer(environ)
 
     def search(self) -> object:
         """The projects that have all words of ``?q=`` in their name or summary, some on each page."""
         number = bottle.request.query.getunicode("page", "1")
         query = " ".join(bottle.request.query.getunicode("q", "").split())[:LONGEST_QUERY]
-        page = self.human.search(query, int(number) if re.fullmatch("[0-9]{1,6}", number, re.ASCII) else 1)
-        return page.answer(bottle.request.environ)
+        environ = bottle.request.environ
+        wanted = int(number) if re.fullmatch("[0-9]{1,6}", number, re.ASCII) else 1
+        return self.human.search(query, wanted, self.viewer(environ)).answer(environ)
 
     def project_page(self, name: str, version: str | None = None) -> object:
         """A project with its newest release, or one of its releases, for people."""
@@ -63,7 +65,8 @@ class People(entry.Entry):
         spelled = None if version is None else release(project, version)
         if spelled != version:
             return answers.redirect(f"../{segment(spelled)}", 301)
-        return self.human.project(project, spelled, self._address()).answer(bottle.request.environ)
+        environ = bottle.request.environ
+        return self.human.project(project, spelled, self._address(), self.viewer(environ)).answer(environ)
 
     def asset(self, filename: str) -> answers.Answer:
         """The style sheet, the script, and what else lies beside the templates."""
@@ -72,7 +75,9 @@ class People(entry.Entry):
 
     def render(self, template: str, **variables: object) -> str:
         """The text of the page `template` (a name without ``.tpl``) with these variables, and those of every page."""
-        return self.templates.render(template, {**self.human.common(self._root()), **variables})
+        return self.templates.render(
+            template, {**self.human.common(self._root(), self.viewer(bottle.request.environ)), **variables}
+        )
 
     def _page(self, body: bytes, content_type: str) -> answers.Page:
         """A page of which there are several forms."""

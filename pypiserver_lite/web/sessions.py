@@ -1,0 +1,105 @@
+"""Who signed in on the page: a signed cookie, and the token that each form of theirs has to bring.
+
+Nothing is kept here. The cookie says who it is and since when, signed with a
+secret of the records; it ends after `LASTS` seconds, and at once with the
+user's line in the password file: another password, or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from itsdangerous import BadSignature, Signer, URLSafeSerializer
+
+LASTS = 12 * 3600
+"""Seconds from a sign-in to its end."""
+_LONGEST = 2000  # bytes of a cookie: the longest user name fits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Somebody who signed in, and has not signed out since."""
+
+    user: str
+    since: int
+    """In seconds since 1970."""
+    form_token: str
+    """What a form of theirs brings, and a page of somebody else's cannot know."""
+
+
+class Sessions:
+    """The sessions of the users of one password file.
+
+    `secret` gives 32 bytes that are the same in every process that serves
+    these users, and is asked when somebody signs in first. `line` tells what
+    the password file has of a user, ``None`` for nobody who could log in;
+    `place` names that file. `clock` counts seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        secret: Callable[[], bytes],
+        line: Callable[[str], str | None],
+        place: str,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        digest = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
+        self.cookie = f"pypiserver-lite-{digest[:8]}"
+        """The cookie's name: one server may have users of several files."""
+        self._find = re.compile(rf"(?:\A|;)[ \t]*{self.cookie}=([A-Za-z0-9._-]*)")
+        self._secret, self._line, self._clock = secret, line, clock
+        self._salt = f"pypiserver-lite session {digest}"
+
+    @cached_property
+    def _values(self) -> URLSafeSerializer:
+        more = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+        return URLSafeSerializer(self._secret(), salt=self._salt, signer_kwargs=more)
+
+    @cached_property
+    def _forms(self) -> Signer:
+        salt = f"{self._salt} form"
+        return Signer(self._secret(), salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
+
+    def begin(self, user: str) -> str:
+        """The value of the cookie of a user who signs in now. Raises KeyError for one who is not in the file."""
+        mark = self._mark(user)
+        if mark is None:
+            raise KeyError(user)
+        value = self._values.dumps([user, int(self._clock()), mark, secrets.token_urlsafe(9)])
+        return value if isinstance(value, str) else value.decode("ascii")
+
+    def of(self, cookies: str | None) -> Session | None:
+        """The session that the ``Cookie`` field of a request tells of, if it holds; never raises."""
+        found = None if not cookies else self._find.search(cookies)
+        if found is None or len(found[1]) > _LONGEST:
+            return None
+        try:
+            user, since, mark, _ = self._values.loads(found[1])
+        except (BadSignature, ValueError, TypeError):
+            return None
+        now, expected = self._clock(), self._mark(user)
+        # A time to come is that of a clock that was set back: how old it is cannot be said.
+        if expected is None or not hmac.compare_digest(mark, expected) or not 0 <= int(now) - since < LASTS:
+            return None
+        return Session(user=user, since=since, form_token=self._forms.get_signature(found[1]).decode("ascii"))
+
+    def _mark(self, user: str) -> str | None:
+        """What changes with the user's line, and tells nothing of it."""
+        line = self._line(user)
+        if line is None:
+            return None
+        told = f"{user}\0{line}".encode("utf-8", "surrogatepass")
+        return hmac.new(self._secret(), b"line\0" + told, hashlib.sha256).hexdigest()[:32]
+
+
+def is_right(session: Session, token: str | None) -> bool:
+    """Whether `token` is the one that the forms of a session bring."""
+    return token is not None and hmac.compare_digest(session.form_token.encode(), token.encode("utf-8", "replace"))

@@ -1,0 +1,248 @@
+"""Signing in on a page: who gets a session, what ends it, and that nobody can use somebody else's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urljoin
+
+import html5lib
+import live
+import pytest
+from builders import make_wheel
+from filed import served
+from visitors import BROWSER, Visitor
+from wsgi_client import Client
+
+from pypiserver_lite import PypiServerLite, make_app
+from pypiserver_lite.rights.htpasswd import delete_user, set_password
+from pypiserver_lite.web.sessions import LASTS, Sessions
+
+
+@pytest.fixture
+def passwords(tmp_path: Path) -> Path:
+    return live.write_htpasswd(tmp_path / "htpasswd", ann="right", bob="his")
+
+
+@pytest.fixture
+def app(packages: Path, passwords: Path, tmp_path: Path) -> PypiServerLite:
+    make_wheel(packages, "acme-client", "1.0")
+    return make_app(packages, passwords=passwords, authenticate="update,list,download", cache_dir=tmp_path / "c")
+
+
+@pytest.fixture
+def ann(app: PypiServerLite) -> Visitor:
+    visitor = Visitor(app)
+    visitor.sign_in("ann", "right")
+    return visitor
+
+
+def test_people_are_led_to_the_page_and_back_to_what_they_asked_for(app: PypiServerLite) -> None:
+    visitor = Visitor(app)
+    for path in ("/", "/search?q=a%20b&page=2", "/project/acme-client/1.0/", "/simple/acme-client/", "/packages/"):
+        away = urljoin(path, visitor.get(path, 303).headers["Location"])
+        page = visitor.get(away)
+        html5lib.HTMLParser(strict=True).parse(page.text)
+        assert page.headers["Cache-Control"] == "no-store"
+        onward = visitor.sign_in("ann", "right", path=away).headers["Location"]
+        assert urljoin(away, onward) == path
+        visitor.get(path)
+        visitor.cookies.clear()
+
+
+def test_programs_keep_their_401_and_its_challenge(app: PypiServerLite) -> None:
+    client = Client(app)
+    for path in ("/", "/simple/", "/simple/acme-client/", "/packages/x-1.0.tar.gz", "/pypi/acme-client/json"):
+        for accept in ("*/*", "text/html", "application/vnd.pypi.simple.v1+json, text/html;q=0.1"):
+            assert "Basic" in client.get(path, 401, Accept=accept).headers["WWW-Authenticate"]
+    # Whoever sends a login hears what is wrong with it.
+    client.get("/", 401, Accept=BROWSER, Authorization="Basic YW5uOmZhbHNl")
+
+
+def test_what_is_here_and_what_is_not_leads_to_the_page_alike(app: PypiServerLite) -> None:
+    visitor = Visitor(app)
+    for path in ("/project/acme-client/", "/project/nobody/", "/packages/acme_client-1.0-py3-none-any.whl", "/-x-/"):
+        assert visitor.get(path, 303).headers["Location"].endswith("-/sign-in?next=" + quote(quote(path[1:])))
+
+
+def test_the_cookie_is_for_this_server_and_for_no_script(ann: Visitor) -> None:
+    name, *attributes = ann.set_cookie.split("; ")
+    assert set(attributes) == {f"Max-Age={LASTS}", "Path=/", "HttpOnly", "SameSite=Strict"}
+    assert re.fullmatch(r"pypiserver-lite-[0-9a-f]{8}=[A-Za-z0-9._-]+", name)
+    assert "ann" not in ann.get("/-/sign-in", 303).headers["Location"]
+
+
+@pytest.mark.parametrize(("base", "path"), [("https://index.example/py/", "/py/"), ("/py/", "/py/")])
+def test_the_cookie_is_for_where_the_server_stands(packages: Path, passwords: Path, base: str, path: str) -> None:
+    settings: dict[str, Any] = {"passwords": passwords, "server_base_url": base, "cache_dir": packages.parent / "c"}
+    visitor = Visitor(make_app(packages, **settings))
+    visitor.sign_in("ann", "right")
+    assert f"; Path={path};" in visitor.set_cookie
+    assert ("; Secure" in visitor.set_cookie) == base.startswith("https:")
+
+
+def test_signed_in_pages_say_so_and_nobody_keeps_them(ann: Visitor) -> None:
+    for path in ("/", "/search?q=", "/project/acme-client/"):
+        page = ann.get(path)
+        assert "<bdi>ann</bdi>" in page.text and "Sign out" in page.text
+        assert page.headers["Cache-Control"] == "private, no-cache" and "Cookie" in page.headers["Vary"]
+        html5lib.HTMLParser(strict=True).parse(page.text)
+    assert "Sign out" in ann.get("/project/none/", 404).text
+    ann.get("/packages/acme_client-1.0-py3-none-any.whl")
+
+
+def test_signing_out_ends_it(ann: Visitor) -> None:
+    page = ann.get("/").text
+    token = re.search(r'name="csrf" value="([^"]+)"', page)
+    assert token is not None
+    ann.post("/-/sign-out", 403, {"csrf": "another"})
+    ann.get("/")
+    ann.post("/-/sign-out", 303, {"csrf": token[1]})
+    assert ann.cookies == {}
+    ann.get("/", 303)
+
+
+def test_wrong_passwords_are_told_and_throttled_as_any_other_login(app: PypiServerLite) -> None:
+    visitor, client = Visitor(app), Client(app)
+    page = visitor.sign_in("ann", "wr<ong", 403)
+    assert (
+        "Wrong user name or password" in page.text
+        and 'value="ann"' in page.text
+        and "ong" not in page.text.replace("Wrong", "")
+    )
+    html5lib.HTMLParser(strict=True).parse(page.text)
+    assert "WWW-Authenticate" not in page.headers  # which opens the browser's own dialog
+    for number in range(9):
+        visitor.sign_in("ann", f"guess {number}", 403)
+    assert int(visitor.sign_in("ann", "right", 429).headers["Retry-After"]) > 0
+    assert client.get("/simple/", 429, Authorization="Basic YW5uOnJpZ2h0").status == 429
+    visitor.sign_in("bob", "his")
+    for user, password in (("", "x"), ("ann:right", ""), ("x" * 300, "y"), ("nobody", "right")):
+        Visitor(app).sign_in(user, password, 403 if user == "nobody" or len(user) > 255 else 400)
+
+
+def test_another_password_or_none_ends_all_sessions_of_that_user_alone(
+    app: PypiServerLite, ann: Visitor, passwords: Path
+) -> None:
+    bob = Visitor(app)
+    bob.sign_in("bob", "his")
+    set_password(passwords, "ann", "another")
+    ann.get("/", 303)
+    bob.get("/")
+    ann.sign_in("ann", "another")
+    delete_user(passwords, "bob")
+    bob.get("/", 303)
+    ann.get("/")
+
+
+@pytest.mark.parametrize("onward", ["//evil.example/", "https://evil.example/", "/\\evil.example", "\\\\evil.example"])
+def test_a_sign_in_leads_nowhere_else(app: PypiServerLite, onward: str) -> None:
+    visitor = Visitor(app)
+    place = visitor.sign_in("ann", "right", path=f"/-/sign-in?next={quote(onward, safe='')}").headers["Location"]
+    assert urljoin("https://here.example/-/sign-in", place).startswith("https://here.example/")
+    for place in ("../x", "a/../../x", "..", "%2e%2e/x", "a/.%2E/../x", "/x", "a\nb"):
+        visitor = Visitor(app)
+        answer = visitor.sign_in("ann", "right", path=f"/-/sign-in?next={quote(place, safe='')}")
+        assert answer.headers["Location"] == "../"
+
+
+def test_another_sites_page_signs_nobody_in_or_out(app: PypiServerLite, ann: Visitor) -> None:
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    Visitor(app).post("/-/sign-in", 403, {"user": "ann", "password": "right"}, foreign)
+    ann.post("/-/sign-out", 403, {}, foreign)
+    ann.get("/")
+    # A link from there comes without the cookie: the page has the browser ask again.
+    assert Visitor(app).get("/-/sign-in", Sec_Fetch_Site="cross-site").headers["Refresh"] == "0"
+    assert "Refresh" not in Visitor(app).get("/-/sign-in").headers
+
+
+def test_a_change_by_session_needs_the_token_of_a_form(app: PypiServerLite, ann: Visitor, packages: Path) -> None:
+    form = {":action": "remove_pkg", "name": "acme-client", "version": "1.0"}
+    assert "not of your sign-in" in ann.post("/", 403, form).text
+    token = re.search(r'name="csrf" value="([^"]+)"', ann.get("/").text)
+    assert token is not None
+    bob = Visitor(app)
+    bob.sign_in("bob", "his")
+    bob.post("/", 403, form, {"X-CSRF-Token": token[1]})
+    assert list(packages.glob("*.whl"))
+    ann.post("/", 200, form, {"X-CSRF-Token": token[1]})
+    assert not list(packages.glob("*.whl"))
+
+
+def test_indexes_with_the_same_users_share_a_sign_in_and_others_do_not(tmp_path: Path) -> None:
+    live.write_htpasswd(tmp_path / "one", ann="right")
+    live.write_htpasswd(tmp_path / "other", ann="right")
+    (tmp_path / "a").mkdir()
+    text = (
+        'passwords = "one"\nauthenticate = ["list", "update"]\ndisable_fallback = true\npackages = ["a"]\n'
+        '[index.prod]\nbases = ["/"]\n[index."team/dev"]\nbases = ["/"]\npasswords = "other"\n'
+    )
+    with served(tmp_path, text) as app:
+        ann = Visitor(app)
+        away = urljoin("/prod/", ann.get("/prod/", 303).headers["Location"])
+        assert away == "/prod/-/sign-in"
+        ann.sign_in("ann", "right", path=away)
+        assert "; Path=/;" in ann.set_cookie
+        ann.get("/prod/")
+        ann.get("/")
+        ann.get("/team/dev/", 303)
+        ann.sign_in("ann", "right", path="/team/dev/-/sign-in")
+        assert len(ann.cookies) == 2
+        ann.get("/team/dev/")
+        ann.get("/prod/")
+
+
+def test_where_nobody_can_log_in_there_is_no_page(packages: Path, tmp_path: Path) -> None:
+    visitor = Visitor(make_app(packages, cache_dir=tmp_path))
+    visitor.get("/-/sign-in", 404)
+    assert "ign in" not in visitor.get("/").text
+
+
+class Lines:
+    """A password file in memory, a clock, and the sessions of its users."""
+
+    def __init__(self) -> None:
+        self.now, self.lines = 1e9, {"ann": "hash"}
+        self.sessions = self.made(b"secret")
+
+    def made(self, secret: bytes, place: str = "/htpasswd") -> Sessions:
+        return Sessions(lambda: secret, self.lines.get, place, clock=lambda: self.now)
+
+
+def test_a_session_ends_after_its_time_and_none_begins_in_the_future() -> None:
+    book = Lines()
+    cookie = f"a=b; {book.sessions.cookie}={book.sessions.begin('ann')}; c=d"
+    assert (session := book.sessions.of(cookie)) is not None and session.user == "ann"
+    book.now += LASTS - 1
+    assert book.sessions.of(cookie) == session
+    book.now += 1
+    assert book.sessions.of(cookie) is None
+    book.now -= LASTS + 1
+    assert book.sessions.of(cookie) is None
+
+
+def test_only_a_cookie_of_this_secret_and_this_file_counts() -> None:
+    book = Lines()
+    value = book.sessions.begin("ann")
+    name = book.sessions.cookie
+    assert book.made(b"secret").of(f"{name}={value}") == book.sessions.of(f"{name}={value}")  # another process
+    assert book.made(b"another").of(f"{name}={value}") is None
+    other = book.made(b"secret", "/other")
+    assert other.cookie != name and other.of(f"{other.cookie}={value}") is None
+    for broken in ("", value[:-1], value + "A", "x" * 5000, value.partition(".")[0], "." + value, 'W10.""'):
+        assert book.sessions.of(f"{name}={broken}") is None
+    for header in ("", name, f"x{name}={value}", f"{name}x={value}", f"{name}-={value}", "\u00ff=\u00fe"):
+        assert book.sessions.of(header) is None
+
+
+def test_the_token_of_a_form_belongs_to_one_session() -> None:
+    book = Lines()
+    tokens = set()
+    for _ in range(2):
+        session = book.sessions.of(f"{book.sessions.cookie}={book.sessions.begin('ann')}")
+        assert session is not None
+        tokens.add(session.form_token)
+    assert len(tokens) == 2
+    with pytest.raises(KeyError):
+        book.sessions.begin("nobody")
