@@ -208,11 +208,43 @@ class Piece:
     """By ending: ``.metadata``, ``.asc``, ``.provenance``, ``.yanked``."""
 
 
+class Restriction(Protocol):
+    """What a token may be used for. Frozen, and hashable."""
+
+    @property
+    def name(self) -> str:
+        """What its owner calls it."""
+
+    @property
+    def user(self) -> str | None:
+        """Whose rights it narrows; ``None``: nobody's, and then it has exactly what it says."""
+
+    @property
+    def may(self) -> frozenset[str] | None:
+        """The actions it may be used for; ``None``: whatever its user may."""
+
+    @property
+    def indexes(self) -> tuple[str, ...]:
+        """The indexes it may be used at, by name; none: all."""
+
+    @property
+    def projects(self) -> tuple[str, ...]:
+        """The projects it may be used for, names or patterns; none: all."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
     """Someone who proved who they are."""
 
     name: str
+    """As in the password file; of a token of no user, as `shown`, which nobody there can be called."""
+    token: Restriction | None = None
+    """What they proved it with, if that was a token; its limits narrow whatever rules give."""
+
+    @property
+    def shown(self) -> str:
+        """What they are called in logs and on pages: their name, or ``token:NAME``."""
+        return self.name
 
 
 class Opener(Protocol):

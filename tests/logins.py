@@ -11,7 +11,7 @@ import pytest
 
 from pypiserver_lite.errors import Denied
 from pypiserver_lite.rights.gate import Gate
-from pypiserver_lite.rights.may import Rules
+from pypiserver_lite.rights.rules import RuleBook
 from pypiserver_lite.rights.who import Book, Passwords
 
 # Written by Apache's htpasswd and openssl passwd for the password "secret"; {SHA} follows from RFC 3174.
@@ -56,7 +56,7 @@ def file_of_ann(tmp_path: Path) -> Path:
 @pytest.fixture(name="gate")
 def gate_of_ann(file: Path) -> Gate:
     """Uploads are for ann alone."""
-    return Gate(Passwords(file), Rules(frozenset({"update"})))
+    return Gate(Passwords(file), RuleBook.of_flags(frozenset({"update"})))
 
 
 def enters(gate: Gate, user: str, password: str, address: str = "192.0.2.1") -> bool:
@@ -78,7 +78,7 @@ class Counted(Book):
         self.asked: list[str] = []
         self.may = threading.Event()
         self.may.set()
-        self.gate = Gate(Shown(self), Rules(frozenset({"update"})), workers=workers)
+        self.gate = Gate(Shown(self), RuleBook.of_flags(frozenset({"update"})), workers=workers)
 
     def verify(self, user: str, password: bytes) -> bool:
         """As a book does, once it may."""

@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 from wsgi_client import Client
 
 from pypiserver_lite import ConfigError, make_app, site
-from pypiserver_lite.policy.rules import Names
+from pypiserver_lite.patterns import Names
 
 JSON = "application/vnd.pypi.simple.v1+json"
 SECRET = "s3cret-Kalligraphie"

@@ -12,7 +12,7 @@ import pytest
 from pypiserver_lite.errors import ConfigError, Invalid
 from pypiserver_lite.rights import htpasswd
 from pypiserver_lite.rights.gate import Gate
-from pypiserver_lite.rights.may import Rules
+from pypiserver_lite.rights.rules import RuleBook
 from pypiserver_lite.rights.who import Passwords, parse_basic
 
 OTHERS = b"# our users\n\n  # indented\nbob:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/\nnonsense \xff\n\nzoe:!\n"
@@ -120,8 +120,8 @@ def test_a_running_server_takes_new_users_and_drops_deleted_ones(tmp_path: Path)
     path = tmp_path / "f"
     htpasswd.set_password(path, "ann", "secret")
     passwords = Passwords(path)
-    gate = Gate(passwords, Rules(frozenset({"update"})))
-    assert gate.rules.needs_login("update")
+    gate = Gate(passwords, RuleBook.of_flags(frozenset({"update"})))
+    assert "update" not in gate.book.open
     htpasswd.set_password(path, "bob", "other")
     assert passwords.book().verify("bob", b"other")
     htpasswd.delete_user(path, "ann")

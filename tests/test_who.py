@@ -16,8 +16,10 @@ from logins import SECRET, SHA_SECRET, Clock, Counted, basic, enters, file_of_an
 from pypiserver_lite.errors import Busy, ConfigError, Denied
 from pypiserver_lite.rights import who
 from pypiserver_lite.rights.gate import Gate
-from pypiserver_lite.rights.may import Rules
+from pypiserver_lite.rights.rules import RuleBook
 from pypiserver_lite.rights.who import Book, Passwords
+
+UPDATE = RuleBook.of_flags({"update"})
 
 # The test vector of crypt_blowfish: "U*U" with cost 5.
 BLOWFISH = "$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
@@ -25,7 +27,7 @@ BLOWFISH = "$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
 
 @pytest.mark.parametrize("hashed", SECRET.values(), ids=SECRET.keys())
 def test_every_crypt_apache_writes_opens_with_its_password_only(tmp_path: Path, hashed: str) -> None:
-    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}")), Rules(frozenset({"update"})))
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}")), UPDATE)
     assert enters(gate, "ann", "secret")
     assert not enters(gate, "ann", "Secret")
     assert not enters(gate, "ann", hashed)
@@ -34,14 +36,14 @@ def test_every_crypt_apache_writes_opens_with_its_password_only(tmp_path: Path, 
 
 @pytest.mark.parametrize("ident", ["2a", "2b", "2y"])
 def test_bcrypt_opens_in_every_spelling(tmp_path: Path, ident: str) -> None:
-    gate = Gate(Passwords(write(tmp_path / "f", f"ann:${ident}{BLOWFISH}")), Rules(frozenset({"update"})))
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:${ident}{BLOWFISH}")), UPDATE)
     assert enters(gate, "ann", "U*U")
     assert not enters(gate, "ann", "U*V")
 
 
 def test_bcrypt_reads_72_bytes_of_a_longer_password_as_apache_does(tmp_path: Path) -> None:
     hashed = who.crypt_context().handler("bcrypt").using(ident="2y", rounds=4).hash("x" * 72)
-    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}")), Rules(frozenset({"update"})))
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}")), UPDATE)
     assert enters(gate, "ann", "x" * 72)
     assert enters(gate, "ann", "x" * 80)
     assert not enters(gate, "ann", "x" * 71)
@@ -70,7 +72,7 @@ def test_bcrypt_reads_72_bytes_of_a_longer_password_as_apache_does(tmp_path: Pat
 def test_nothing_but_the_named_formats_ever_opens(
     tmp_path: Path, hashed: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}", f"bob:{SHA_SECRET}")), Rules(frozenset({"update"})))
+    gate = Gate(Passwords(write(tmp_path / "f", f"ann:{hashed}", f"bob:{SHA_SECRET}")), UPDATE)
     for password in ("secret", hashed, ""):
         assert not enters(gate, "ann", password)
     assert enters(gate, "bob", "secret")
@@ -84,7 +86,7 @@ def test_broken_lines_are_told_once_with_their_number_and_the_others_work(
     file.write_bytes(
         b"\xef\xbb\xbf# users\r\n\r\nnonsense\r\nann:" + SHA_SECRET.encode() + b"\r\nann:x\r\n\xff:x\r\n  # end\r\n:x"
     )
-    gate = Gate(Passwords(file), Rules(frozenset({"update"})))
+    gate = Gate(Passwords(file), UPDATE)
     assert enters(gate, "ann", "secret")
     assert enters(gate, "ann", "secret")
     told = [record.getMessage() for record in caplog.records]
@@ -98,7 +100,7 @@ def test_thousands_of_broken_lines_make_a_short_log(file: Path, caplog: pytest.L
 
 
 def test_the_first_line_of_a_user_counts_even_if_it_locks(tmp_path: Path) -> None:
-    gate = Gate(Passwords(write(tmp_path / "f", "ann:!", f"ann:{SHA_SECRET}")), Rules(frozenset({"update"})))
+    gate = Gate(Passwords(write(tmp_path / "f", "ann:!", f"ann:{SHA_SECRET}")), UPDATE)
     assert not enters(gate, "ann", "secret")
 
 
@@ -266,7 +268,7 @@ def test_a_right_login_is_remembered_until_the_file_changes(file: Path, monkeypa
 
     monkeypatch.setattr(Book, "verify", noted)
     clock = Clock()
-    gate = Gate(Passwords(file, clock=later), Rules(frozenset({"update"})), clock=clock)
+    gate = Gate(Passwords(file, clock=later), UPDATE, clock=clock)
     assert enters(gate, "ann", "secret")
     clock.now += 10**6
     assert gate.check("update", basic("ann", "secret"), "192.0.2.9")
@@ -286,7 +288,7 @@ def test_a_remembered_login_costs_no_second_verification() -> None:
 
 
 def test_readers_see_old_or_new_users_while_the_file_is_replaced(file: Path) -> None:
-    gate = Gate(Passwords(file), Rules(frozenset({"update"})))
+    gate = Gate(Passwords(file), UPDATE)
     stop = threading.Event()
     wrong: list[object] = []
 

@@ -80,7 +80,7 @@ def _index(site: Site) -> dict[str, Any]:
 
 
 def _who(site: Site, action: str) -> str:
-    if not site.gate.rules.needs_login(action):
+    if action in site.gate.book.open:
         return "anybody"
     return "users" if site.gate.asks_passwords else "nobody"
 

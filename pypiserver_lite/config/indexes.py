@@ -16,12 +16,14 @@ from .values import (
     Choice,
     Url,
     choice,
+    parse_bases,
     parse_choices,
     parse_duration,
     parse_exemptions,
     parse_moment,
     parse_path,
     parse_patterns,
+    parse_rights,
     parse_seconds,
     parse_size,
     parse_switch,
@@ -29,6 +31,7 @@ from .values import (
     parse_texts,
     parse_url,
     parse_urls,
+    parse_whom,
     parse_words,
 )
 
@@ -156,3 +159,23 @@ class PolicySettings:
         "licence is not known",
     )
     size: int | None = row(None, parse_size, "hide files larger than this, and those whose size is not known")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Who may do what, or may not. The first rule that names an action for somebody, a project and an index decides."""
+
+    who: tuple[str, ...] = row(
+        (),
+        parse_whom,
+        "users, groups as '@NAME', '*' for anybody, without a login too, 'users' for anybody with one, 'owner' for "
+        "whoever published the project first",
+    )
+    may: frozenset[str] = row(
+        frozenset(), parse_rights, "what they may, of list, download, upload, yank, remove, push, admin; '*' for all"
+    )
+    may_not: frozenset[str] = row(frozenset(), parse_rights, "what they may not, of the same")
+    projects: tuple[str, ...] = row((), parse_patterns, "names or patterns of projects it is about (default: all)")
+    indexes: tuple[str, ...] = row((), parse_bases, "indexes it is about; '/' is the one at the root (default: all)")
+    place: str = field(default="", compare=False)
+    """Where it stands, for the operator."""

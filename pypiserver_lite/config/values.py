@@ -13,12 +13,15 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
+from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from packaging.specifiers import SpecifierSet
 
 ACTIONS = ("update", "download", "list")
+RIGHTS = ("list", "download", "upload", "yank", "remove", "push", "admin")
+"""What rules speak of; the first of `ACTIONS` means several of these."""
 NO_PASSWORDS = Path()
 """`passwords` after ``-P .``: nobody can log in, and nothing needs to."""
 
@@ -165,6 +168,41 @@ def parse_actions(value: object) -> frozenset[str]:
         if word not in ACTIONS:
             raise ValueError(f"{word[:50]!r} is none of {', '.join(ACTIONS)}, or '.' for none of them")
     return frozenset(words)
+
+
+def parse_rights(value: object) -> frozenset[str]:
+    """Actions that a rule is about, listed or separated by commas or white space; ``*`` is all of them."""
+    words = [word.lower() for word in parse_words(value)]
+    for word in words:
+        if word not in (*RIGHTS, "*"):
+            hint = f"; did you mean {close[0]!r}?" if (close := get_close_matches(word, RIGHTS, 1)) else ""
+            several = "; 'update' of -a is upload, yank, remove, push here" if word == "update" else ""
+            raise ValueError(f"{word[:50]!r} is none of {', '.join(RIGHTS)}, or '*' for all{several or hint}")
+    if not words:
+        raise ValueError("it names no action")
+    return frozenset(RIGHTS) if "*" in words else frozenset(words)
+
+
+def parse_people(value: object) -> tuple[str, ...]:
+    """Names of users, each a text of its own: they may hold spaces."""
+    return _people(value, groups=False)
+
+
+def parse_whom(value: object) -> tuple[str, ...]:
+    """Names of users, groups as ``@NAME``, and the words ``*``, ``users`` and ``owner``."""
+    return _people(value, groups=True)
+
+
+def _people(value: object, *, groups: bool) -> tuple[str, ...]:
+    names = tuple(str(item).strip() for item in _listed(value))
+    for name in names:
+        if name in ("", "@") or ":" in name or not name.isprintable():
+            raise ValueError(f"{name[:50]!r} is no name of a user: those have no colon and no control character")
+        if not groups and (name.startswith(("@", "#")) or name in ("*", "users", "owner")):
+            raise ValueError(f"{name[:50]!r} is no name of a user here; name each user")
+    if not names:
+        raise ValueError("it names nobody")
+    return names
 
 
 class Url(str):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from packaging.utils import NormalizedName
 
-from .rules import Names, normalized
+from ..patterns import Names, normalized
 
 
 class Route:

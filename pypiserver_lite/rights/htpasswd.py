@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, Invalid
 from ..rewrite import rewrite
-from .who import BCRYPT_BYTES, MAX_USER, crypt_context
+from .who import BCRYPT_BYTES, MAX_USER, PREFIX, crypt_context
 
 # bcrypt: ``$2y$`` is what Apache and nginx know. 2^10 rounds are what current advice asks for at least; each step more
 # doubles what a flood of wrong logins takes from the server's processors.
@@ -71,6 +71,8 @@ def _check_password(password: str) -> None:
         raise Invalid("the password is empty")
     if re.search(r"[\x00-\x1f\x7f-\x9f]", password):
         raise Invalid("the password holds a control character, which clients cannot send (RFC 7617)")
+    if password.startswith(PREFIX):
+        raise Invalid(f"a password does not begin with {PREFIX!r}: tokens do")
     if len(_utf8("password", password)) > BCRYPT_BYTES:
         raise Invalid(f"the password is longer than {BCRYPT_BYTES} bytes, all that bcrypt looks at")
 

@@ -131,6 +131,10 @@ class Book:
             _matches(password, self._stand_in)
         return False
 
+    def has(self, user: str) -> bool:
+        """Whether this user can log in."""
+        return self._hashes.get(user) is not None
+
     def remember(self, key: bytes) -> None:
         """Keep that the credentials of this keyed hash are right; of very many, those used last."""
         self._known.put(key, True)
@@ -297,3 +301,35 @@ def parse_basic(authorization: str | None) -> tuple[str, bytes]:
         # The cause may quote the password: it goes nowhere.
         raise Denied("the Authorization header is no usable Basic login (RFC 7617)", challenge=True) from None
     return user, password
+
+
+PREFIX = "pypl_"
+"""What every token begins with, and no password that `passwd` takes."""
+_BEARER = re.compile(r"[ \t]*bearer[ \t]+([A-Za-z0-9._~+/=-]+)[ \t]*", re.ASCII | re.IGNORECASE)
+_NO_PASSWORDS = (b"", b"x-oauth-basic")  # what comes with a token that is sent as the user name
+
+
+class Credentials(NamedTuple):
+    """What an ``Authorization`` header says: a user name with a password or with a token."""
+
+    user: str | None
+    """``None``: a token alone, under no name or ``__token__``."""
+    password: bytes = b""
+    token: str | None = None
+
+
+def parse_credentials(authorization: str) -> Credentials:
+    """What a header says. Raises Denied as `parse_basic` does.
+
+    A token is the password of Basic, or its user name with no password worth
+    the name, or it comes as Bearer (RFC 6750).
+    """
+    bearer = _BEARER.fullmatch(authorization) if len(authorization) <= MAX_HEADER else None
+    if bearer is not None and bearer[1].startswith(PREFIX):
+        return Credentials(None, token=bearer[1])
+    user, password = parse_basic(authorization)
+    if password.startswith(PREFIX.encode()):
+        return Credentials(None if user == "__token__" else user, token=password.decode("utf-8", "replace"))
+    if user.startswith(PREFIX) and password in _NO_PASSWORDS:
+        return Credentials(None, token=user)
+    return Credentials(user, password)

@@ -24,12 +24,13 @@ from ..folder.together import Together
 from ..index import Index, Way
 from ..kept import Turnstile
 from ..model import KeptUp, Store
+from ..patterns import Names
 from ..policy.governed import Governed
 from ..policy.licensing import Licensing
 from ..policy.remembered import Remembered
-from ..policy.rules import Names, Reserved
+from ..policy.rules import Reserved
 from ..rights.gate import Gate
-from ..rights.may import Rules
+from ..rights.rules import RuleBook
 from ..rights.who import Passwords
 from .folders import Changeable, build_folder, check_apart, find_sendfile, make_folder
 from .limits import cache_dir, largest_upload, threads
@@ -257,7 +258,7 @@ class _Builder:
             gate=gate,
             remotes=_asked(index),
             # Behind a login nothing may end up in a cache that others share (RFC 9111 section 3.5).
-            page_cache_control="private, no-cache" if gate.rules.needs_login("list") else "no-cache",
+            page_cache_control="no-cache" if "list" in gate.book.open else "private, no-cache",
             file_cache_control=self._file_cache_control(name, gate),
             sendfile=sendfile,
             started=self.shared.started,
@@ -273,12 +274,12 @@ class _Builder:
             control = "no-cache"
         else:
             control = "max-age=31536000, immutable"
-        return f"private, {control}" if gate.rules.needs_login("download") else control
+        return control if "download" in gate.book.open else f"private, {control}"
 
     def _lists(self, name: str, gate: Gate) -> bool:
         """Whether all whom a gate lets list may list another index."""
         its = self._gate(self._config.of(name))
-        return its is gate or not its.rules.needs_login("list")
+        return its is gate or "list" in its.book.open
 
     def _gate(self, settings: IndexSettings) -> Gate:
         key = settings.passwords, settings.authenticate
@@ -367,16 +368,16 @@ def _gate(config: Config, settings: IndexSettings, slow: Turnstile, beside: Gate
         if protected:
             listed = ",".join(sorted(protected))
             raise ConfigError(f"-P . means that nobody can log in, but -a {listed} asks for it; add -a . to open up")
-        return Gate(None, Rules(frozenset(), open=True))
+        return Gate(None, RuleBook.of_flags((), open=True))
     if not protected:
         raise ConfigError("-a . lets anybody upload; say so twice: add -P .")
     if settings.passwords is None:
         needless = protected - {"update"}
         if needless:
             raise ConfigError(f"-a {','.join(sorted(needless))} needs a password file: add -P FILE")
-        return Gate(None, Rules(protected))
+        return Gate(None, RuleBook.of_flags(protected))
     if beside is not None:
-        return beside.alike(Rules(protected))
+        return beside.alike(RuleBook.of_flags(protected))
     passwords = Passwords(settings.passwords)
     passwords.check()
-    return Gate(passwords, Rules(protected), workers=threads(config), within=slow)
+    return Gate(passwords, RuleBook.of_flags(protected), workers=threads(config), within=slow)

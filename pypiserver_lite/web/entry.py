@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import quote
 
 import bottle
+from packaging.utils import NormalizedName
 
 from .. import observe
 from ..errors import Denied, PypiServerLiteError, TooLarge
@@ -124,6 +125,14 @@ class Entry(ready.Direct):
         if session is not None:
             return User(name=session.user)
         return self.site.gate.check(action, environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
+
+    def allow(self, user: User | None, action: str, project: NormalizedName) -> None:
+        """Let `user`, whom `admit` let in, do an action of rules with a project, or raise Denied or Missing.
+
+        The actions are ``list download upload yank remove push``. Every route that is about a project asks this, but
+        for those that show an index of which they see what they may list alone.
+        """
+        self.site.gate.allow(user, action, project)
 
     def before_body(self, action: str, environ: Mapping[str, Any]) -> str:
         """The right that is asked for before the body of a request for `action` is read.

@@ -37,7 +37,7 @@ def shown(sites: Mapping[str, Site], asked: Site, authorization: str | None) -> 
     """
     for site in sites.values():
         gate = site.gate
-        if gate is asked.gate or not gate.rules.needs_login("list") or gate.remembers(authorization):
+        if gate is asked.gate or gate.book.reaches(gate.recall(authorization), "list"):
             yield site
 
 

@@ -116,7 +116,7 @@ class HumanPages:
         self._about = Kept[About](lambda what: what.weight, waiting=waiting)
         self._descriptions = descriptions.Descriptions()
         self.hiding = Hiding(site, waiting)
-        self._control = "private, no-cache" if site.gate.rules.needs_login("list") else "no-cache"
+        self._control = "no-cache" if "list" in site.gate.book.open else "private, no-cache"
         self._logo, self._pictures = self._find_logo(site.settings.logo)
         if not templates.rehearsed:
             self._rehearse()
@@ -178,7 +178,8 @@ class HumanPages:
             "host": host,
             "secure": address.startswith("https:"),
             "folders": bool(settings.packages),
-            "uploads": bool(settings.packages) and (self._site.gate.rules.open or settings.passwords is not None),
+            "uploads": bool(settings.packages)
+            and ("update" in self._site.gate.book.open or settings.passwords is not None),
             "login": sorted(settings.authenticate) if settings.passwords else [],
             "fallback": bool(self._site.ways()),
             "mode": next((one for one in ("cache", "proxy") if one in modes), "redirect"),
