@@ -255,6 +255,7 @@ def test_what_cannot_change_while_the_server_runs_is_named(file: Path) -> None:
 
 def test_of_every_setting_of_the_server_it_is_known_whether_it_may_change_while_that_runs() -> None:
     taken_up = {"server_base_url", "health_endpoint", "allow_host", "sendfile_header", "cache_dir", "cache_size"}
+    taken_up |= {"state_dir", "audit_log", "no_download_counts"}
     without_effect = {"config", "backend"}
     assert {*FIXED, *taken_up, *without_effect} == set(SERVER_KEYS)
 

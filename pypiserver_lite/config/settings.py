@@ -372,6 +372,26 @@ class ServerSettings:
         metavar="DIR",
         group="storage",
     )
+    state_dir: Path | None = row(
+        None,
+        parse_path,
+        "where the records are kept: who did what, tokens, owners, downloads; never to be deleted "
+        "(default: .pypiserver-lite in the first packages folder)",
+        "--state-dir",
+        metavar="DIR",
+        group="storage",
+    )
+    audit_log: Path | None = row(
+        None,
+        parse_path,
+        "file that each change and each refusal is added to as well, as a line of JSON",
+        "--audit-log",
+        metavar="FILE",
+        group="log",
+    )
+    no_download_counts: bool = row(
+        False, parse_switch, "do not count downloads", "--no-download-counts", group="storage", switch=True
+    )
     cache_size: int = row(
         "10GB",
         parse_size,

@@ -123,20 +123,23 @@ class Tokens:
         return _token(made), secret
 
     def find(self, secret: str) -> Token | None:
-        """The token of a secret, also one that is over (`Token.is_over`); ``None`` if there is none.
-
-        The use of a living one is noted by day. Raises Unavailable.
-        """
+        """The token of a secret; ``None`` if there is none, or it is over. Its use is noted by day. Raises Unavailable."""
         if not _SECRET.fullmatch(secret):
             return None
-        token = self._current().get(_digest(secret))
-        if token is not None and not token.is_over(now := self._now()):
-            day = (now - EPOCH).days
-            if self._used.get(token.id) != day:
+        token, now = self._current().get(_digest(secret)), self._now()
+        if token is None or token.is_over(now):
+            return None
+        day = (now - EPOCH).days
+        if self._used.get(token.id) != day:
+            with self._lock:
                 self._used[token.id] = day
                 self._unwritten.add(token.id)
-                self._later()
+            self._later()
         return token
+
+    def any(self) -> bool:
+        """Whether there is any token, also one that is over. Raises Unavailable."""
+        return bool(self._current())
 
     def list(self, user: str | None = None) -> list[Token]:
         """All tokens, also those that are over, by user and name; of one `user` alone if one is given.

@@ -29,11 +29,12 @@ from ..policy.governed import Governed
 from ..policy.licensing import Licensing
 from ..policy.remembered import Remembered
 from ..policy.rules import Reserved
+from ..records import Records
 from ..rights.gate import Gate
 from ..rights.rules import RuleBook
 from ..rights.who import Passwords
 from .folders import Changeable, build_folder, check_apart, find_sendfile, make_folder
-from .limits import cache_dir, largest_upload, threads
+from .limits import cache_dir, largest_upload, open_records, records_file, threads
 from .routes import remarks
 from .upstreams import Closable, Upstreams, build_cache
 
@@ -53,6 +54,8 @@ __all__ = [
     "largest_upload",
     "offline",
     "online",
+    "open_records",
+    "records_file",
     "remarks",
     "threads",
 ]
@@ -79,6 +82,8 @@ class Site:
     reading: KeptUp
     """What is read in the background of all that the index has."""
     gate: Gate
+    records: Records
+    """Who did what; those of the whole server."""
     remotes: tuple[Remote, ...]
     """The upstreams that are asked for clients, in order; none if clients are sent there themselves."""
     page_cache_control: str
@@ -143,6 +148,8 @@ class Shared:
     gates: dict[tuple[Path | None, frozenset[str]], Gate] = field(default_factory=dict)
     memories: dict[Path, Licensing] = field(default_factory=dict)
     """What policies remember, by its database."""
+    records: dict[tuple[Path | None, Path | None], Records] = field(default_factory=dict)
+    """Those of the server, by their file and the audit log."""
     started: float = field(default_factory=time.monotonic)
 
 
@@ -242,6 +249,7 @@ class _Builder:
         """The site of one index. Raises ConfigError."""
         config, settings = self._config, self._config.of(name)
         with told(config, name):
+            records = self._records()
             gate = self._gate(settings)
             sendfile = find_sendfile(config, settings)
         # The folders come last, so that settings that contradict each other leave nothing open.
@@ -256,6 +264,7 @@ class _Builder:
             store=self._stores[name],
             reading=folders[0] if len(folders) == 1 else Together(folders),
             gate=gate,
+            records=records,
             remotes=_asked(index),
             # Behind a login nothing may end up in a cache that others share (RFC 9111 section 3.5).
             page_cache_control="no-cache" if "list" in gate.book.open else "private, no-cache",
@@ -280,6 +289,15 @@ class _Builder:
         """Whether all whom a gate lets list may list another index."""
         its = self._gate(self._config.of(name))
         return its is gate or "list" in its.book.open
+
+    def _records(self) -> Records:
+        config, known = self._config, self.shared.records
+        key = records_file(config), config.server.audit_log
+        if key not in known:
+            earlier = self._before.shared.records.get(key) if self._before is not None else None
+            known[key] = earlier or open_records(config, changing=self._recording)
+            self.owned.append(known[key])
+        return known[key]
 
     def _gate(self, settings: IndexSettings) -> Gate:
         key = settings.passwords, settings.authenticate

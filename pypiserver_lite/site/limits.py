@@ -1,4 +1,4 @@
-"""How much of a server's work may wait, and where it keeps what may be lost."""
+"""How much of a server's work may wait, and where it keeps what may be lost, and what may not."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import platformdirs
 
+from ..config.indexes import ROOT
 from ..config.settings import Config
 from ..errors import ConfigError
+from ..records import FILENAME, Records
 from .routes import asked
 
 
@@ -30,3 +32,17 @@ def cache_dir(config: Config) -> Path:
         return platformdirs.user_cache_path("pypiserver-lite").expanduser()  # older ones leave the ~
     except RuntimeError as error:
         raise ConfigError("--cache-dir: this user has no home to keep it in; name a folder") from error
+
+
+def records_file(config: Config) -> Path | None:
+    """The file of the records; ``None`` where there is no folder for it."""
+    if config.server.state_dir is not None:
+        return config.server.state_dir / FILENAME
+    folders = (config.of(name).packages for name in (ROOT, *config.indexes))
+    first = next((packages[0] for packages in folders if packages), None)
+    return None if first is None else first / ".pypiserver-lite" / FILENAME
+
+
+def open_records(config: Config, *, changing: bool = True) -> Records:
+    """The records that these settings name; only looked at where not `changing`. Raises ConfigError."""
+    return Records(records_file(config), audit_log=config.server.audit_log, changing=changing)
