@@ -123,7 +123,7 @@ class Tokens:
         return _token(made), secret
 
     def find(self, secret: str) -> Token | None:
-        """The token of a secret; ``None`` if there is none, or it is over. Notes the day of its use. Raises Unavailable."""
+        """The token of a secret, if it is not over, else ``None``; the day is noted. Raises Unavailable."""
         if not _SECRET.fullmatch(secret):
             return None
         token, now = self._current().get(_digest(secret)), self._now()
