@@ -272,16 +272,23 @@ class PypiServerLite(people.People):
             if not asked_already:
                 self.admit("update", environ)  # who may do nothing here learns no more than that
             raise
+        if received.action != "push" and not asked_already:
+            environ["pypiserver_lite.user"] = self.admit("update", environ)
+        return answers.text(self.carry_out(received, environ))
+
+    def carry_out(self, received: upload.Received, environ: Mapping[str, Any]) -> str:
+        """Do what somebody asks for who passed the way in; a short text that says what was done."""
         if received.action == "push":
-            return answers.text(self._push(received, environ))
-        user = environ.get("pypiserver_lite.user") if asked_already else self.admit("update", environ)
-        return answers.text(changes.carry_out(received, self.site, user.name if user else "anonymous"))
+            return self._push(received, environ)
+        user = environ.get("pypiserver_lite.user")
+        return changes.carry_out(received, self.site, user.name if user else "anonymous")
 
     def _push(self, received: upload.Received, environ: Mapping[str, Any]) -> str:
         """Publish a release of this index in another, for who may download it here and publish it there."""
         self.admit("download", environ)
         target = changes.other_index(received, self.front)
-        user = target.gate.check("update", environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
+        assert self.front is not None  # or there is no other index
+        user = self.front.app(target.name).admit("update", environ)
         return changes.push(received, self.site, target, user.name if user else "anonymous")
 
     def xml_rpc(self) -> answers.Answer:

@@ -36,7 +36,7 @@ UPLOAD_PATHS = ("/", "/legacy", "/legacy/", "/simple", "/simple/")
 ASKED = "pypiserver_lite.asked"
 """In the environment of a request to one of several indexes: the path that was asked for, with all that leads there."""
 _NOTED = "pypiserver_lite.noted"  # in the environment of a request whose answer is a line of the log
-_SESSION = "pypiserver_lite.session"  # in the environment: whose session the request comes with, if it holds
+_SESSION = "pypiserver_lite.session."  # in the environment: whose session the request comes with, if it holds
 
 
 class Several(changes.Together, Protocol):
@@ -54,6 +54,9 @@ class Several(changes.Together, Protocol):
     @property
     def sites(self) -> Mapping[str, Site]:
         """All indexes by name, in the order of the settings."""
+
+    def app(self, name: str) -> Entry:
+        """The application of an index by its name. Raises KeyError."""
 
     def templates(self, settings: IndexSettings) -> templates.Templates:
         """The pages of an index. Raises ConfigError."""
@@ -103,10 +106,11 @@ class Entry(ready.Direct):
         """The session that a request comes with, if it brings no other credentials."""
         if self.sessions is None or "HTTP_COOKIE" not in environ or "HTTP_AUTHORIZATION" in environ:
             return None
-        if _SESSION not in environ:
+        key = _SESSION + self.sessions.cookie  # another index may have other users
+        if key not in environ:
             # Whatever the mapping is called, it is the request's own, and is asked for its user more than once.
-            cast("dict[str, Any]", environ)[_SESSION] = self.sessions.of(environ["HTTP_COOKIE"])
-        return cast("Session | None", environ[_SESSION])
+            cast("dict[str, Any]", environ)[key] = self.sessions.of(environ["HTTP_COOKIE"])
+        return cast("Session | None", environ[key])
 
     def check_form(self, session: Session | None, token: str | None) -> None:
         """See that what a session has changed was asked for by a form of ours. Raises Denied."""
