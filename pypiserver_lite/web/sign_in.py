@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import bottle
 
 from ..errors import Denied, Invalid, Missing, PypiServerLiteError, TooMany
-from ..rights.may import Rules
 from . import answers, forms
 from .sessions import LASTS
 from .viewers import LONGEST_NEXT
@@ -79,11 +77,7 @@ class SignIn:
         """Raise Denied, TooMany, Busy or Invalid unless that is the user's password."""
         if not user or ":" in user:
             raise Invalid("a user name and a password are needed")
-        login = base64.b64encode(f"{user}:{password}".encode("utf-8", "replace")).decode("ascii")
-        gate = self._app.site.gate.alike(Rules(frozenset({"sign-in"})))
-        found = gate.check("sign-in", f"Basic {login}", environ.get("REMOTE_ADDR", ""))
-        if found is None or found.name != user:
-            raise Denied("a token signs nobody in here: it is for programs; use your password")
+        self._app.site.gate.login(user, password, environ.get("REMOTE_ADDR", ""))
 
     def _page(self, onward: str, *, user: str = "", wrong: PypiServerLiteError | None = None) -> answers.Answer:
         """The form: 200, or the status that says what was wrong, without the challenge that opens a dialog."""
