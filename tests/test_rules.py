@@ -212,7 +212,7 @@ NAMES = [NormalizedName(name) for name in ("acme-tools", "pub-lib", "pub-secret"
 
 
 @pytest.mark.parametrize("rules", BOOKS)
-@pytest.mark.parametrize("who", PEOPLE, ids=str)
+@pytest.mark.parametrize("who", PEOPLE, ids=["nobody", "ann", "bob", "eve", "ann-token", "token"])
 def test_a_view_shows_exactly_what_may_be_listed(rules: list[Rule], who: User | None) -> None:
     book = RuleBook(rules, GROUPS)
     view, listed = book.view(who), [name for name in NAMES if book.decide(who, "list", name).allowed]

@@ -24,7 +24,7 @@ from ..kept import Turnstile
 from ..model import Restriction, User
 from .rules import CHANGES, Decision, RuleBook
 from .throttles import Allowance, Desk, Network, network_of
-from .who import Book, Passwords, parse_basic, parse_credentials
+from .who import PREFIX, Book, Passwords, parse_basic, parse_credentials
 
 _CLOSED = (
     "uploads are switched off: the operator of this index can allow them with -P FILE (an htpasswd file), "
@@ -58,7 +58,7 @@ class Tokens(Protocol):
         """The token of a secret; ``None`` if there is none, or it is over. Raises Unavailable."""
 
     def any(self) -> bool:
-        """Whether there is any token."""
+        """Whether there is any token. Raises Unavailable."""
 
 
 def _nobody(project: NormalizedName) -> frozenset[str]:
@@ -199,9 +199,14 @@ class Gate:
         return user
 
     def login(self, user: str, password: str, address: str) -> User:
-        """The user of this password, as a form has it; never by a token. Raises as `check` does, in the same bounds."""
+        """The user of this password, as a form has it. Raises as `check` does, in the same bounds.
+
+        Never by a token: those are for programs.
+        """
         sent = base64.b64encode(f"{user}:{password}".encode("utf-8", "replace")).decode("ascii")
         name, given = parse_basic(f"Basic {sent}")
+        if given.startswith(PREFIX.encode()):
+            raise Denied("a token signs nobody in here: it is for programs; use your password", challenge=True)
         return self._login(name, given, self._key(f"Basic {sent}"), address)
 
     def recall(self, authorization: str | None) -> User | None:

@@ -127,7 +127,7 @@ class Entry(ready.Direct):
         """Who asks, if they may do `action`. Raises Denied, TooMany or Busy."""
         session = self.session(environ)
         if session is not None:
-            return User(name=session.user)
+            return self.site.gate.enter(User(name=session.user), action)
         return self.site.gate.check(action, environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
 
     def allow(self, user: User | None, action: str, project: NormalizedName) -> None:
