@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pypiserver_lite.errors import Denied
+from pypiserver_lite.kept import Turnstile
 from pypiserver_lite.rights.gate import Gate
 from pypiserver_lite.rights.rules import RuleBook
 from pypiserver_lite.rights.who import Book, Passwords
@@ -70,15 +72,37 @@ def enters(gate: Gate, user: str, password: str, address: str = "192.0.2.1") -> 
     return True
 
 
+class Counting(Turnstile):
+    """A turnstile that knows how many are through."""
+
+    def __init__(self, places: int) -> None:
+        super().__init__(places)
+        self.inner = 0
+
+    def enter(self, most: float = math.inf) -> None:
+        """Get through, and be counted. One thread at a time enters or leaves, or the count is wrong."""
+        super().enter(most)
+        self.inner += 1
+
+    def leave(self) -> None:
+        """Make way, and be counted no more."""
+        super().leave()
+        self.inner -= 1
+
+
 class Counted(Book):
-    """A book that counts what it verifies, and does so only when it may."""
+    """A book that counts what it verifies, and does so only when it may.
+
+    `asked` are the users of logins that were verified; `waiting` counts who has one of the gate's places.
+    """
 
     def __init__(self, hashes: Mapping[str, str | None], workers: int = 100) -> None:
         super().__init__(hashes)
         self.asked: list[str] = []
         self.may = threading.Event()
         self.may.set()
-        self.gate = Gate(Shown(self), RuleBook.of_flags(frozenset({"update"})), workers=workers)
+        self.waiting = Counting(workers)
+        self.gate = Gate(Shown(self), RuleBook.of_flags(frozenset({"update"})), workers=workers, within=self.waiting)
 
     def verify(self, user: str, password: bytes) -> bool:
         """As a book does, once it may."""
