@@ -219,10 +219,15 @@ def test_every_server_of_bottle_and_pypiserver_is_accepted() -> None:
 
 def test_options_may_stand_before_the_verb_and_the_verb_may_be_left_out(folder: Path) -> None:
     make_wheel(folder / "update", "ours", "1.0")
-    words_of_run = (["-v", "run"], ["--host", "127.0.0.1", "run"], [], ["-v"])
-    packages = str(folder / "packages")
-    for words, served in (*((words, [packages]) for words in words_of_run), ([], ["--", "update"]), ([], ["./update"])):
-        command = [sys.executable, "-m", "pypiserver_lite", *words, "--port", "0", *served]
+    for line in (
+        "-v run --port 0 packages",
+        "--host 127.0.0.1 run --port 0 packages",
+        "--port 0 packages",
+        "-v --port 0 packages",
+        "--port 0 -- update",
+        "--port 0 ./update",
+    ):
+        command = [sys.executable, "-m", "pypiserver_lite", *line.split()]
         environ = live.bare_environ(folder / "home", PYTHONPATH=str(ROOT))
         with live.spawn(command, environ, r"http://127\.0\.0\.1:(?P<port>[0-9]+)/", folder) as server:
             assert live.ask(server, "/simple/ours/").status == 200

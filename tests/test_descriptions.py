@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import live
 import pytest
@@ -21,9 +21,10 @@ from wsgi_client import Client
 from pypiserver_lite import make_app
 from pypiserver_lite.errors import Busy
 from pypiserver_lite.metadata import About
-from pypiserver_lite.web import descriptions, readme
+from pypiserver_lite.web import descriptions
 from pypiserver_lite.web.descriptions import LONGEST, Descriptions
 
+T = TypeVar("T")
 linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes where Linux shows them")
 PLAIN = '<pre class="plain">*words* &lt;b&gt;</pre>'
 
@@ -56,6 +57,12 @@ def calls(folder: Path) -> int:
     return len((folder / "calls").read_text()) if (folder / "calls").exists() else 0
 
 
+def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a server that embeds Python: no interpreter can be started."""
+    monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
+    monkeypatch.setattr(sys, "exec_prefix", "/nowhere")
+
+
 def said(text: str = "*words* <b>", kind: str = "text/markdown") -> About:
     return About(fields={}, description=text, description_type=kind)
 
@@ -85,28 +92,34 @@ def test_a_renderer_that_fails_leaves_the_text_and_no_process(
 def test_what_failed_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     again = f"import os\nif os.path.getsize({str(tmp_path / 'calls')!r}) < 2: raise RuntimeError"
     monkeypatch.syspath_prepend(renderer(tmp_path, again))
-    monkeypatch.setattr(descriptions, "_SECONDS", 60.0)
     now = [1000.0]
-    shown = Descriptions(lambda: now[0])
+    shown = Descriptions(lambda: now[0], seconds=60.0)
     for _ in range(2):
         assert shown.html(said("*words*")) == '<pre class="plain">*words*</pre>' and calls(tmp_path) == 1
     now[0] += 301
     for _ in range(2):
         assert shown.html(said("*words*")) == "*words*" and calls(tmp_path) == 2
-    monkeypatch.setattr(descriptions, "_rendered", lambda data, kind: None)
-    for number in range(5000):
-        shown.html(said(str(number)))
-    assert shown._failures.weight <= 2 * 2**20
+
+
+def test_of_very_many_that_failed_the_last_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(renderer(tmp_path, "pass"))
+    shown = Descriptions(seconds=60.0)
+    with monkeypatch.context() as without:
+        embedded(without)
+        for number in range(5000):
+            assert shown.html(said(str(number))).startswith('<pre class="plain">')
+    assert shown.html(said("4999")) == '<pre class="plain">4999</pre>'
+    assert shown.html(said("0")) == "0"  # tried again
 
 
 def test_a_page_shows_what_could_be_rendered_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     again = f"import os\nif os.path.getsize({str(tmp_path / 'calls')!r}) < 2: raise RuntimeError"
     monkeypatch.syspath_prepend(renderer(tmp_path, f"{again}\nreturn '<em>words</em>'"))
-    monkeypatch.setattr(descriptions, "_SECONDS", 60.0)
+    now = [1000.0]
+    monkeypatch.setattr(descriptions, "Descriptions", lambda: Descriptions(lambda: now[0], seconds=60.0))
     make_wheel(tmp_path / "p", "aa", "1.0", "Description-Content-Type: text/markdown", body="*words*")
     app = make_app(tmp_path / "p", cache_dir=tmp_path / "c", disable_fallback=True)
-    app.human._descriptions = Descriptions(lambda: now[0])
-    client, now = Client(app), [1000.0]
+    client = Client(app)
     for _ in range(2):
         assert '<pre class="plain">*words*</pre>' in client.get("/project/aa/").text
     now[0] += 301
@@ -118,16 +131,42 @@ def test_a_page_shows_what_could_be_rendered_later(tmp_path: Path, monkeypatch: 
 def test_a_renderer_has_a_gigabyte_of_memory_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "try: bytes(1100 * 2**20)\nexcept MemoryError: return 'bounded'"
     monkeypatch.syspath_prepend(renderer(tmp_path, code))
-    monkeypatch.setattr(descriptions, "_SECONDS", 60.0)
-    assert Descriptions().html(said()) == "bounded"
+    assert Descriptions(seconds=60.0).html(said()) == "bounded"
 
 
 @linux
 def test_a_renderer_ends_even_when_the_server_is_gone(tmp_path: Path) -> None:
-    path = [str(renderer(tmp_path, "import time\ntime.sleep(600)")), *filter(None, sys.path)]
-    command = [sys.executable, "-I", "-c", descriptions._RUN, readme.__file__, "text/markdown", *path]
-    done = subprocess.run(command, input=b"x", stdout=subprocess.PIPE, timeout=60, check=False)
-    assert done.returncode == -signal.SIGALRM and calls(tmp_path) == 1
+    path = renderer(
+        tmp_path, f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(f'{{os.getpid()}}\\n')\ntime.sleep(600)"
+    )
+    code = (
+        "from pypiserver_lite.metadata import About\n"
+        "from pypiserver_lite.web.descriptions import Descriptions\n"
+        "Descriptions(seconds=600).html(About(fields={}, description='x', description_type='text/markdown'))"
+    )
+    environ = {"PYTHONPATH": os.pathsep.join([str(path), str(live.SOURCE)])}
+    with subprocess.Popen([sys.executable, "-c", code], env=environ) as server:
+        pid = until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
+        server.kill()
+    # Who takes over the children of others may be slow to see their end.
+    until(lambda: not runs(Path(f"/proc/{pid}/stat")))
+
+
+def runs(stat: Path) -> bool:
+    """Whether a process goes on."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def until(found: Callable[[], T]) -> T:
+    """What comes of asking until something does."""
+    deadline = time.monotonic() + 60
+    while not (thing := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return thing
 
 
 def test_a_description_is_rendered_once_for_all_who_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,12 +213,11 @@ def test_a_long_description_is_shown_as_text_and_says_that_it_is_cut() -> None:
     assert 'class="note"' not in descriptions.plain("x" * LONGEST)
 
 
-def test_without_the_extra_descriptions_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if "site-packages" not in path])
-    monkeypatch.setattr(descriptions, "_RUN", "import sys; sys.modules['readme_renderer'] = None; " + descriptions._RUN)
+def test_without_the_extra_descriptions_are_shown_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "readme_renderer.py").write_text("raise ImportError('it is not installed')")
+    monkeypatch.syspath_prepend(tmp_path)
     assert Descriptions().html(said()) == PLAIN
-    monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
-    monkeypatch.setattr(sys, "exec_prefix", "/nowhere")
+    embedded(monkeypatch)
     assert Descriptions().html(said("*other* <b>")).startswith('<pre class="plain">*other*')
 
 

@@ -72,7 +72,7 @@ def of_upstream(client: Client, name: str, index: str = "/") -> Project:
     """A project as the upstream of an index has it, whatever hides its files."""
     (remote,) = client.application.app(index).site.remotes
     project = remote.project(NormalizedName(name))
-    assert project is not None
+    assert isinstance(project, Project)
     return project
 
 
@@ -443,17 +443,17 @@ def test_of_two_processes_the_first_sight_holds_but_none_of_the_future(tmp_path:
     afterwards.close()
 
 
-def test_licences_of_the_newest_releases_are_found_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_licences_of_the_newest_releases_are_found_first() -> None:
     asked: list[str] = []
 
     class Asked(Nobody):
         def open(self, name: NormalizedName, filename: str, side: str = "") -> None:
             asked.append(filename)
 
-    monkeypatch.setattr("pypiserver_lite.policy.licensing._THREADS", 1)
     clock = Clock()
     project = a_project(clock, *[9 * DAY] * 5)
-    assert governed(clock, licences=["MIT"]).trim(project, Asked()).files == ()
+    licensing = Licensing(Remembered(None), threads=1, clock=clock)
+    assert Governed(settings_of(licences=["MIT"]), licensing, clock=clock).trim(project, Asked()).files == ()
     assert asked == [f"foo-{number}.0.tar.gz" for number in (5, 4, 3, 2, 1)]
 
 

@@ -91,8 +91,12 @@ def test_a_store_whose_lock_was_held_by_another_thread_works_in_a_forked_process
             go_on.wait(60)
             return 1
 
+    def go_on_here() -> None:
+        kept.after_fork()
+        kept.put("b", b"b")
+
     other = threading.Thread(target=kept.put, args=(Slow(), b"c"), daemon=True)
-    here = threading.Thread(target=lambda: (kept.after_fork(), kept.put("b", b"b")), daemon=True)
+    here = threading.Thread(target=go_on_here, daemon=True)
     other.start()
     assert begun.wait(60)  # as at the moment of a fork
     here.start()

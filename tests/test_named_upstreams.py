@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -133,23 +135,63 @@ def test_each_asks_through_its_own_proxy_and_believes_its_page_for_its_own_time(
             assert len(proxy.asked) == 3
 
 
-def test_each_has_a_budget_of_its_own_and_flags_one_for_all(tmp_path: Path) -> None:
-    def rates(text: str) -> list[Any]:
-        sites = site.build_all(config_of(tmp_path, text))
-        try:
-            return [remote.upstream.clients[0]._rate for remote in sites.by_name["/"].remotes]
-        finally:
-            sites.close()
+def test_each_has_a_budget_of_its_own_and_flags_one_for_all(upstream: faulty.FaultyUpstream, tmp_path: Path) -> None:
+    with faulty.upstream() as other:
+        upstream.add("foo", "foo-1.0.zip", bytes(100_000))
+        other.add("bar", "bar-1.0.zip", bytes(100_000))
+        other.add("large", "large-1.0.zip", bytes(10**7))
 
-    one, other = rates(
-        'upstreams = ["a", "b"]\n[upstream.a]\nurl = "http://127.0.0.1:9/a/"\nrate = "1MB"\n'
-        '[upstream.b]\nurl = "http://127.0.0.1:9/b/"\nrate = "2MB"\n'
-    )
-    assert (one._limit, other._limit) == (10**6, 2 * 10**6)
-    urls = ["http://127.0.0.1:9/a/", "http://127.0.0.1:9/b/"]
-    flags = f'packages = ["."]\nfallback_url = {urls}\nfallback_rate = "1MB"\nfallback_mode = "proxy"\n'
-    one, other = rates(flags)
-    assert one is other
+        def seconds(client: Client, *names: str) -> float:
+            """How long they take together."""
+            before = time.monotonic()
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda name: client.get(f"/packages/{name}/{name}-1.0.zip").body, names))
+            return time.monotonic() - before
+
+        text = table(upstream, 'rate = "50kB"') + table(other, 'rate = "50MB"', name="other")
+        with asked(tmp_path, f'upstreams = ["theirs", "other"]\n{text}') as client:
+            assert seconds(client, "foo") > 1.5
+            assert seconds(client, "large") < 60  # it would be 200 at the other's rate
+        flags = "packages = ['.']\nfallback_mode = 'proxy'\nfallback_rate = '50kB'\n"
+        flags += f"fallback_url = {[upstream.url, other.url]}\n"
+        with asked(tmp_path / "flags", flags) as client:
+            assert seconds(client, "foo", "bar") > 3
+
+
+def test_upstreams_share_the_places_of_those_who_wait_for_them_after_a_reload_too(
+    upstream: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    lock, inside = threading.Lock(), 0
+
+    def fault(handler: faulty.Handler) -> None:
+        nonlocal inside
+        with lock:
+            inside += 1
+        go_on.wait(60)
+        handler.answer(404, b"", {})
+
+    def at_once(client: Client, name: str) -> int:
+        """How many of ten who ask for new names ask the upstream when the others have been told to come back."""
+        nonlocal inside
+        inside = 0
+        go_on.clear()
+        with ThreadPoolExecutor(10) as pool:
+            askers = [pool.submit(client.get, f"/simple/{name}{number}/", None) for number in range(10)]
+            deadline = time.monotonic() + 30
+            while sum(one.done() for one in askers) + inside < 10 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            found = inside
+            go_on.set()
+        return found
+
+    go_on = threading.Event()
+    upstream.fault("*", fault)
+    text = "threads = 16\n" + THEIRS + table(upstream, 'mode = "proxy"')
+    with served(tmp_path, text) as app:
+        assert at_once(Client(app), "foo") == 8  # half of the threads
+        written(tmp_path, f'{text}{table(upstream, name="other")}[index.more]\nbases = ["/"]\nupstreams = ["other"]\n')
+        app.reload()
+        assert at_once(Client(app), "bar") == 4
 
 
 def test_fifty_indexes_over_one_upstream_share_all_that_it_costs(
@@ -231,13 +273,6 @@ def test_a_reload_goes_on_with_upstreams_that_stay_as_they_were(
         app.reload()
         client.get("/simple/foo/")
         assert upstream.count("/simple/foo/") == 2
-        (remote,) = app.app("/").site.remotes
-        calls = remote.upstream.clients[0]._turnstile.places
-        text = THEIRS + table(upstream, 'mode = "proxy"', 'never = ["bar"]') + table(upstream, name="other")
-        written(tmp_path, text + '[index.more]\nbases = ["/"]\nupstreams = ["other"]\n')
-        app.reload()
-        (remote,) = app.app("/").site.remotes
-        assert remote.upstream.clients[0]._turnstile.places == calls // 2  # it shares them with another from now on
 
 
 NAMES = ("acme-lib", "acme", "lib", "their-lib", "their")
@@ -377,8 +412,12 @@ def test_policies_reach_what_a_redirect_upstream_has_and_leave_other_indexes_alo
         assert f"/files/{young}" not in upstream.paths()
 
 
-def test_the_time_of_an_address_is_its_share_of_what_is_left(tmp_path: Path) -> None:
-    text = THEIRS + '[upstream.theirs]\nurl = "http://127.0.0.1:9/"\nmirrors = ["http://127.0.0.1:9/m/"]\n'
-    with served(tmp_path, text) as app:
-        (remote,) = app.app("/").site.remotes
-        assert [client._page for client in remote.upstream.clients] == [5.5, 11.0]
+def test_an_address_that_does_not_come_to_an_end_leaves_its_mirror_the_time_to_answer(
+    upstream: faulty.FaultyUpstream, tmp_path: Path
+) -> None:
+    with faulty.upstream() as mirror:
+        wheel = offer(mirror, tmp_path, "foo")
+        upstream.fault("*", faulty.drip(bytes(60), 0.5))
+        mirror.stored["/simple/foo/"].delay = 2.0
+        with asked(tmp_path, THEIRS + table(upstream, f'mirrors = ["{mirror.url}"]')) as client:
+            assert client.get("/simple/foo/", Accept=JSON).json["files"][0]["filename"] == wheel

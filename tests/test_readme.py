@@ -17,7 +17,7 @@ from live import Shell
 from packaging.requirements import Requirement
 
 from pypiserver_lite import cli
-from pypiserver_lite.config.file import _OWN_ONLY as FALLBACK_KEYS
+from pypiserver_lite.config.file import ROOT_ONLY
 from pypiserver_lite.config.load import load, make_parser, of_file
 from pypiserver_lite.config.rows import Setting
 from pypiserver_lite.config.settings import ENV_PREFIX, INDEX_KEYS, POLICY_KEYS, SETTINGS, UPSTREAM_KEYS
@@ -99,8 +99,8 @@ def test_every_key_of_a_table_of_the_file_is_explained_and_no_other(table: str, 
     section = README.split("\nWhat stands in which table\n", 1)[1].split("\nFrom devpi\n", 1)[0]
     rows = section.split(f"\n``{table}``", 1)[1].split("\n=====")[2]
     explained = {key for row in rows.splitlines() for key in re.findall(r"``(\w+)``", row[:20])}
-    other = FALLBACK_KEYS | {"policy"} if table == "[index.NAME]" else set[str]()
-    assert explained | FALLBACK_KEYS & other == set(known) | {"policy"} & other
+    other = ROOT_ONLY | {"policy"} if table == "[index.NAME]" else set[str]()
+    assert explained | ROOT_ONLY & other == set(known) | {"policy"} & other
 
 
 def test_whole_files_of_settings_are_what_the_server_takes(tmp_path: Path) -> None:

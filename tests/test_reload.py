@@ -26,7 +26,7 @@ from builders import make_wheel
 from wsgi_client import Client
 
 from pypiserver_lite import ConfigError, make_app
-from pypiserver_lite.cli.serve import _Again
+from pypiserver_lite.cli.serve import Again
 from pypiserver_lite.config.load import of_file
 from pypiserver_lite.config.settings import SERVER_KEYS
 from pypiserver_lite.web import Front
@@ -412,7 +412,7 @@ def test_another_process_may_be_told_all_settings(file: Path) -> None:
         'upstreams = ["far"]',
     )
     config = of_file(file, {"cache_dir": str(file.parent / "cache")})
-    again = pickle.loads(pickle.dumps(_Again(["--config", str(file)], config)))
+    again = pickle.loads(pickle.dumps(Again(["--config", str(file)], config)))
     assert again.config.upstreams["far"].url == config.upstreams["far"].url
     front = Front(lambda: config, again.config)
     assert Client(front).get("/far/", Host="127.0.0.1", Accept="application/json").json["result"]["type"] == "mirror"

@@ -47,7 +47,7 @@ def _serve(config: Config, argv: Sequence[str]) -> int:
     with _there_to_stay():
         app = application(functools.partial(_read, argv))
     app.bound()
-    again = _Again(argv, app.config if isinstance(app, Front) else None)
+    again = Again(argv, app.config if isinstance(app, Front) else None)
     terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # as after nohup
 
     def hangup(front: Front) -> bool:
@@ -90,7 +90,7 @@ def _has_terminal() -> bool:
 
 
 @dataclass
-class _Again:
+class Again:
     """Makes the application in a process that a server starts anew, with a log of its own."""
 
     argv: Sequence[str]

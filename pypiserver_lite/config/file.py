@@ -32,8 +32,9 @@ Table = tuple[str, ...]
 
 FALLBACK = ("fallback_url", "disable_fallback", "fallback_mode")
 """Settings that name the upstreams of the root index, as `upstreams` does."""
+ROOT_ONLY = {"fallback_ca", "fallback_proxy", "fallback_rate", "fallback_host", "cache_ttl", "netrc", *FALLBACK}
+"""Settings that no other index has than the root one: others name their upstreams."""
 _NOT_HERE = {"config": "it names this file"}
-_OWN_ONLY = {"fallback_ca", "fallback_proxy", "fallback_rate", "fallback_host", "cache_ttl", "netrc", *FALLBACK}
 _INHERITED = (
     *(
         "passwords",
@@ -113,7 +114,7 @@ class Given(NamedTuple):
     ) -> IndexSettings:
         table = index_table(name)
         for key in keys:
-            if key in _OWN_ONLY:
+            if key in ROOT_ONLY:
                 self.refuse(
                     table,
                     key,

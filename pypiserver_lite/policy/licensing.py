@@ -21,7 +21,6 @@ from .remembered import Remembered, key_of
 
 _log = logging.getLogger(__name__)
 
-_THREADS = 2
 _MOST = 20_000  # releases that wait to be looked at; who asks for more asks again
 _RETRY = 600.0  # seconds after which it is tried again to find out what could not be
 _SOON = 1.0  # seconds after which to look again at what is being found out
@@ -38,7 +37,8 @@ class Licensing:
     """What releases say of their licence, as `remembered`, else from their core metadata.
 
     Whoever asks first waits `patience` seconds at most, and passes `waiting`
-    meanwhile. `clock` tells seconds since 1970.
+    meanwhile. So many `threads` at most look at files, those of the newest
+    releases first. `clock` tells seconds since 1970.
     """
 
     def __init__(
@@ -46,9 +46,11 @@ class Licensing:
         remembered: Remembered,
         waiting: Turnstile | None = None,
         patience: float = 2.0,
+        threads: int = 2,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.remembered, self._waiting, self._patience, self._clock = remembered, waiting, patience, clock
+        self._most_threads = threads
         self._begin()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_after_fork, weakref.ref(self)))
@@ -98,7 +100,7 @@ class Licensing:
 
     def _man(self) -> None:
         self._threads = [thread for thread in self._threads if thread.is_alive()]
-        while len(self._threads) < _THREADS:
+        while len(self._threads) < self._most_threads:
             try:
                 self._threads.append(start("licences", self._work))
             except Busy:

@@ -21,7 +21,6 @@ from . import readme
 
 LONGEST = 50 * 2**10
 """Bytes of a description that are rendered, or shown; a longer one is shown as text, up to there."""
-_SECONDS = 2.0
 _AGAIN = 300.0  # seconds
 _FAILURES = 2 * 2**20  # bytes of what is remembered of failures, some 3,000
 _AT_ONCE = 2  # processes; each holds a thread of the server, and a processor if it can
@@ -45,11 +44,11 @@ class _Failed(Exception):
 class Descriptions:
     """Renders descriptions; what failed, perhaps because the machine was busy, is tried again after five minutes.
 
-    `clock` counts seconds.
+    Each has so many `seconds`, which `clock` counts.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] = time.monotonic, seconds: float = 2.0) -> None:
+        self._clock, self._seconds = clock, seconds
         self._failures = Kept[float](lambda moment: 0, most_bytes=_FAILURES)
         # Nobody waits for another's rendering: the text is there to be shown meanwhile.
         self._kept = Kept[str](lambda shown: 2 * len(shown), waiting=Turnstile(0))
@@ -58,7 +57,7 @@ class Descriptions:
     def html(self, what: About) -> str:
         """The description as HTML that is safe inside a page: rendered, or else `plain`.
 
-        Takes at most two seconds. Raises Busy, at once, where this one is
+        Takes at most those seconds. Raises Busy, at once, where this one is
         under way for somebody else, or too many are.
         """
         text, kind = what.description, what.description_type or "text/x-rst"
@@ -73,7 +72,7 @@ class Descriptions:
 
         def made() -> str:
             with self._processes.inside():
-                rendered = _rendered(data, kind)
+                rendered = _rendered(data, kind, self._seconds)
             if rendered is None:
                 raise _Failed
             return rendered
@@ -85,8 +84,8 @@ class Descriptions:
             return plain(text)
 
 
-def _rendered(data: bytes, kind: str) -> str | None:
-    """What `readme` says in a process of its own; ``None`` if that fails, or takes too long and is ended."""
+def _rendered(data: bytes, kind: str, seconds: float) -> str | None:
+    """What `readme` says in a process of its own; ``None`` if that fails, or takes longer and is ended."""
     python = _interpreter()
     if python is None:
         return None
@@ -97,7 +96,7 @@ def _rendered(data: bytes, kind: str) -> str | None:
             input=data,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=_SECONDS,
+            timeout=seconds,
             check=False,
         )
         return done.stdout.decode("utf-8") if done.returncode == 0 else None
