@@ -14,6 +14,7 @@
 #             besides
 #   needed    dependencies by extra, each with .extra and .dependencies (pairs: .name and .text; whether it is here)
 #   install   lines to copy, each with .tool and .text
+#   acts      what whoever signed in may do to this release, pairs of a text and a link
 #   here, json, simple   links to the project itself, to its facts and to its simple page
 #   size      size(1000) is "1.0 kB"
 rebase("layout", title=(name + " " + version).strip())
@@ -150,6 +151,17 @@ people, links, licence, keywords = about.people(), about.links(), about.licence(
 %     end
   </ul>
 %   end
+</section>
+% end
+
+% if acts:
+<section aria-labelledby="change">
+  <h2 id="change">Change this release</h2>
+  <ul class="acts">
+%   for label, address in acts:
+    <li><a href="{{address}}">{{label}}<span class="hidden"> {{name}} {{version}}</span></a></li>
+%   end
+  </ul>
 </section>
 % end
 

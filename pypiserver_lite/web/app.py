@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -32,15 +31,14 @@ from ..simple import render
 from ..simple.negotiate import Form, negotiate
 from ..upload.body import RequestBody
 from ..upstream import hops
-from . import answers, changes, entry, hiding, legacy_json, pages, people, rpc, sessions, sign_in, templates
+from . import acts, answers, changes, entry, hiding, legacy_json, pages, rpc, sessions, templates
 from .downloads import Downloads
 from .people import segment
 
-_SECRET = secrets.token_bytes(32)
 _PATIENCE = 5.0  # seconds that somebody else's reading of the settings is waited for
 
 
-class PypiServerLite(people.People):
+class PypiServerLite(acts.Acts):
     """The index as a WSGI application over the folders `packages`, with settings named as the flags.
 
     Subclass it to change a page: every route is a method. The home page is
@@ -64,7 +62,10 @@ class PypiServerLite(people.People):
         passwords = self.site.gate.passwords
         if passwords is not None:
             place = os.path.abspath(passwords.path)
-            self.sessions = sessions.Sessions(lambda: _SECRET, lambda user: passwords.book().line(user), place)
+            records = self.site.records
+            self.sessions = sessions.Sessions(
+                lambda: records.secret("sessions"), lambda user: passwords.book().line(user), place
+            )
         try:
             self._set_up()
         except BaseException:
@@ -115,10 +116,11 @@ class PypiServerLite(people.People):
         self._route("GET", "/project/<name>/", "list", self.project_page, people=True)
         self._route("GET", "/project/<name>/<version>", "list", self.add_slash, people=True)
         self._route("GET", "/project/<name>/<version>/", "list", self.project_page, people=True)
-        entrance = sign_in.SignIn(self)
-        self._route("GET", "/-/sign-in", None, entrance.form, people=True)
-        self._route("POST", "/-/sign-in", None, entrance.sign_in, people=True, form=True)
-        self._route("POST", "/-/sign-out", None, entrance.sign_out, people=True, form=True)
+        self._route("GET", "/-/sign-in", None, self.sign_in_page, people=True)
+        self._route("POST", "/-/sign-in", None, self.sign_in, people=True, form=True)
+        self._route("POST", "/-/sign-out", None, self.sign_out, people=True, form=True)
+        self._route("GET", "/-/change/<act>/<name>/<version>", "list", self.act_page, people=True)
+        self._route("POST", "/-/change/<act>/<name>/<version>", "list", self.act, people=True, form=True)
         self._route("GET", "/-/<filename>", None, self.asset)
         self._route("GET", "/-/api/explain", "list", self.explain)
         if self.site.name == ROOT:

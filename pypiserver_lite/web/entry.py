@@ -16,7 +16,7 @@ import bottle
 from packaging.utils import NormalizedName
 
 from .. import observe
-from ..errors import Denied, PypiServerLiteError, TooLarge
+from ..errors import Denied, Missing, PypiServerLiteError, TooLarge
 from ..model import User
 from . import answers, changes, forms, ready, templates
 from .browsers import Guard
@@ -130,6 +130,26 @@ class Entry(ready.Direct):
             return self.site.gate.enter(User(name=session.user), action)
         return self.site.gate.check(action, environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
 
+    def known(self, environ: Mapping[str, Any]) -> User | None:
+        """Who asks, whatever they may do; ``None`` if they do not say. Raises Denied, TooMany or Busy."""
+        session = self.session(environ)
+        if session is not None:
+            return User(name=session.user)
+        return self.site.gate.who(environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
+
+    def recall(self, environ: Mapping[str, Any]) -> User | None:
+        """Who asks, if that is known without verifying a password: by a session, or a login that was right before."""
+        session = self.session(environ)
+        return self.site.gate.recall(environ.get("HTTP_AUTHORIZATION")) if session is None else User(name=session.user)
+
+    def may(self, user: User | None, action: str, project: NormalizedName) -> bool:
+        """Whether `allow` would let a user do that."""
+        try:
+            self.allow(user, action, project)
+        except (Denied, Missing):
+            return False
+        return True
+
     def allow(self, user: User | None, action: str, project: NormalizedName) -> None:
         """Let `user`, whom `admit` let in, do an action of rules with a project, or raise Denied or Missing.
 
@@ -174,7 +194,10 @@ class Entry(ready.Direct):
     def viewer(self, environ: Mapping[str, Any]) -> Viewer | None:
         """Whom a page is for, if they signed in."""
         session = self.session(environ)
-        return None if session is None else Viewer(name=session.user, csrf=session.form_token)
+        if session is None:
+            return None
+        admin = self.site.gate.book.reaches(User(name=session.user), "admin")
+        return Viewer(name=session.user, csrf=session.form_token, admin=admin)
 
     def _refusing(self, callback: Callable[..., object]) -> Callable[..., object]:
         """A plug-in of Bottle's: what a route that others add raises of ours is answered as in a route of ours."""

@@ -299,6 +299,7 @@ class HumanPages:
             "needed": self._needed(what, self._site.index.names() if names is None else names),
             "install": commands.installing(project.name, version, address),
             "here": here,
+            "acts": [] if viewer is None else [(text, up + link) for text, link in viewer.acts],
             "sign_in": self._sign_in(f"project/{project.name}/{quote(version, safe='+!')}{'/' if version else ''}"),
             "json": f"{up}pypi/{project.name}/json",
             "simple": f"{up}simple/{project.name}/",
@@ -401,6 +402,9 @@ class HumanPages:
                 ),
             ),
             ("project", self._project_variables(samples.BARE, "", None, "", "../../", address, names=())),
+            ("sign-in", {**self.common("../"), "wrong": "no", "onward": "", "user_name": "ann"}),
+            ("confirm", {**self.common("../"), **samples.CONFIRM}),
+            ("done", {**self.common("../"), "title": "Sample", "said": "done", "onward": [("On", "../")]}),
             ("error", self._error_variables(404, "nothing here", "/project/sample/")),
         ]
         for template, variables in pages:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -12,12 +14,12 @@ import bottle
 from packaging.utils import NormalizedName
 
 from ..dists import NAME_LIMIT, try_normalize
-from ..errors import Missing
+from ..errors import Missing, PypiServerLiteError
 from ..index import Elsewhere
 from ..model import Project
-from ..releases import release
+from ..releases import latest, release
 from ..search import LONGEST_QUERY
-from . import answers, entry, indexes
+from . import answers, entry, forms, indexes
 
 if TYPE_CHECKING:
     from .templates import Templates
@@ -66,7 +68,13 @@ class People(entry.Entry):
         if spelled != version:
             return answers.redirect(f"../{segment(spelled)}", 301)
         environ = bottle.request.environ
-        return self.human.project(project, spelled, self._address(), self.viewer(environ)).answer(environ)
+        if (viewer := self.viewer(environ)) is not None:
+            viewer = replace(viewer, acts=self._acts(project, latest(project) if spelled is None else spelled))
+        return self.human.project(project, spelled, self._address(), viewer).answer(environ)
+
+    def _acts(self, project: Project, version: str) -> Sequence[tuple[str, str]]:
+        """What whoever signed in may do to a release: texts, and links from the index's root."""
+        return ()
 
     def asset(self, filename: str) -> answers.Answer:
         """The style sheet, the script, and what else lies beside the templates."""
@@ -78,6 +86,34 @@ class People(entry.Entry):
         return self.templates.render(
             template, {**self.human.common(self._root(), self.viewer(bottle.request.environ)), **variables}
         )
+
+    def once(
+        self, template: str, variables: Mapping[str, object], wrong: PypiServerLiteError | None = None
+    ) -> answers.Answer:
+        """A page for this request alone, which nobody keeps; its status is that of what is `wrong`.
+
+        A login that is wrong is no 401 here, whose challenge would open the browser's own dialog.
+        """
+        common = self.human.common(self._root(), self.viewer(bottle.request.environ))
+        told = "" if wrong is None else str(wrong)
+        page = self.human.page(template, {**common, "wrong": told, **variables}, control="no-store")
+        answer = page.answer({**bottle.request.environ, "HTTP_IF_NONE_MATCH": None})
+        if wrong is None:
+            return answer
+        refusal = self.refusal(wrong)
+        status = "403 Forbidden" if refusal.status.startswith("401") else refusal.status
+        more = [header for header in refusal.headers if header[0] == "Retry-After"]
+        return answers.Answer(status=status, headers=[*answer.headers, *more], body=answer.body)
+
+    def form(self) -> Mapping[str, str]:
+        """The fields of a form of ours, which brings the token of the session that it is sent by.
+
+        Raises Denied, Invalid, TooLarge.
+        """
+        environ = bottle.request.environ
+        fields = forms.read(environ)
+        self.check_form(self.session(environ), fields.get(forms.TOKEN))
+        return fields
 
     def _page(self, body: bytes, content_type: str) -> answers.Page:
         """A page of which there are several forms."""

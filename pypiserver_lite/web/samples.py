@@ -8,6 +8,7 @@ from packaging.utils import NormalizedName
 
 from ..model import File, Project
 from .indexes import Listed
+from .viewers import Field
 
 NAME = NormalizedName("sample")
 MOMENT = datetime(2020, 2, 2, 2, 2, 2, tzinfo=timezone.utc)
@@ -37,6 +38,16 @@ RICH = Project(
 )
 BARE = Project(name=NAME, status="quarantined")
 INDEXES = [Listed(name="team/dev", title="Sample", description="One of ours", href="team/dev/", bases=("/",))]
+CONFIRM = {
+    "title": "Yank sample 1.0",
+    "means": ["It is only a sample."],
+    "things": ["sample-1.0.tar.gz"],
+    "fields": [Field(name="reason", label="Reason"), Field(name="to", label="To", choices=["prod"], needed=True)],
+    "button": "Yank",
+    "final": True,
+    "wrong": "no",
+    "back": "../",
+}
 METADATA = b"""\
 Metadata-Version: 2.4
 Name: Sample

@@ -1,7 +1,8 @@
-"""Whom a page is for, and where those go for whom it could be more."""
+"""Whom a page is for, what its forms ask, and where those go for whom it could be more."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -16,8 +17,23 @@ class Viewer:
     name: str
     csrf: str
     """What their forms bring."""
+    acts: Sequence[tuple[str, str]] = ()
+    """What they may do to the release that the page shows: texts, and links from the index's root."""
     admin: bool = False
     """Whether they may administer this index."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """A field of a form, as a template shows it."""
+
+    name: str
+    label: str
+    value: str = ""
+    choices: Sequence[str] = ()
+    """The values it may have; none: any text."""
+    needed: bool = False
+    kind: str = "text"
 
 
 def sign_in_link(onward: str) -> str:

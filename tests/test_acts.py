@@ -1,0 +1,128 @@
+"""What is done to a release from its page: named before it happens, and only for who may."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import html5lib
+import live
+import pytest
+from builders import make_sdist, make_wheel
+from filed import served
+from forms import OPEN
+from visitors import Visitor
+from wsgi_client import Answer
+
+from pypiserver_lite import make_app
+from pypiserver_lite.web import Front
+
+RULES = """
+passwords = "htpasswd"
+disable_fallback = true
+packages = ["dev"]
+[index.prod]
+packages = ["prod"]
+[index.above]
+bases = ["/"]
+"""
+PAGE = "/project/acme-client/1.0/"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Front]:
+    live.write_htpasswd(tmp_path / "htpasswd", ann="right", bob="his", cat="hers")
+    make_wheel(tmp_path / "dev", "acme-client", "1.0")
+    make_sdist(tmp_path / "dev", "acme-client", "1.0")
+    make_wheel(tmp_path / "dev", "acme-client", "2.0")
+    make_wheel(tmp_path / "dev", "other", "1.0")
+    (tmp_path / "prod").mkdir()
+    with served(tmp_path, RULES) as front:
+        yield front
+
+
+def visitor(app: Front, user: str, password: str) -> Visitor:
+    made = Visitor(app)
+    made.sign_in(user, password)
+    return made
+
+
+@pytest.fixture
+def ann(app: Front) -> Visitor:
+    return visitor(app, "ann", "right")
+
+
+def offered(page: Answer) -> list[str]:
+    """What a project's page offers to do, as addresses."""
+    return [part.partition('"')[0] for part in page.text.split('href="../../../-/change/')[1:]]
+
+
+def test_each_page_names_what_will_happen_and_what_it_happens_to(ann: Visitor) -> None:
+    words = {
+        "yank": "pass this release over",
+        "push": "published in the other index too",
+        "remove": "cannot be undone",
+    }
+    assert offered(ann.get(PAGE)) == [f"{act}/acme-client/1.0" for act in words]
+    for act, said in words.items():
+        page = ann.get(f"/-/change/{act}/acme-client/1.0")
+        html5lib.HTMLParser(strict=True).parse(page.text)
+        for part in (said, "acme_client-1.0.tar.gz", "acme_client-1.0-py3-none-any.whl"):
+            assert part in page.text
+        assert "acme_client-2.0" not in page.text and page.headers["Cache-Control"] == "no-store"
+        assert "prod" in page.text or act != "push"
+
+
+def test_a_release_is_yanked_with_a_reason_and_back(ann: Visitor) -> None:
+    done = ann.submit("/-/change/yank/acme-client/1.0", reason="breaks <logins>")
+    assert "Yanked acme_client-1.0" in done.text
+    html5lib.HTMLParser(strict=True).parse(done.text)
+    page = ann.get(PAGE)
+    assert "breaks &lt;logins&gt;" in page.text and offered(page)[0] == "unyank/acme-client/1.0"
+    assert "Unyanked" in ann.submit("/-/change/unyank/acme-client/1.0").text
+    assert "yanked" not in ann.get(PAGE).text
+
+
+def test_a_release_is_pushed_to_an_index_of_the_list_alone(ann: Visitor, tmp_path: Path) -> None:
+    assert len(list((tmp_path / "prod").glob("*-1.0*"))) == 0
+    assert "ushed acme_client-1.0" in ann.submit("/-/change/push/acme-client/1.0", to="prod").text
+    assert len(list((tmp_path / "prod").glob("*-1.0*"))) == 2
+    assert "There is no index" in ann.submit("/-/change/push/acme-client/1.0", 404, to="nowhere").text
+    ann.submit("/-/change/push/acme-client/1.0", 400, to="")
+
+
+def test_a_removal_says_that_it_is_the_last_and_leads_on_to_what_is_left(ann: Visitor, tmp_path: Path) -> None:
+    assert "last release" not in ann.get("/-/change/remove/acme-client/1.0").text
+    done = ann.submit("/-/change/remove/acme-client/1.0")
+    assert not list((tmp_path / "dev").glob("acme_client-1.0*"))
+    assert "/project/acme-client/" in done.text
+    assert "last release" in ann.get("/-/change/remove/acme-client/2.0").text
+    assert "Back to the project" not in ann.submit("/-/change/remove/acme-client/2.0").text
+    ann.get("/-/change/remove/acme-client/2.0", 404)
+
+
+@pytest.mark.parametrize("act", ["yank", "remove", "push"])
+def test_a_form_without_the_token_of_the_session_changes_nothing(
+    app: Front, ann: Visitor, act: str, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*acme_client*"))
+    form = {"to": "prod", "reason": ""}
+    for token in ({}, {"csrf": ""}, {"csrf": "x" * 43}):
+        assert "not of your sign-in" in ann.post(f"/-/change/{act}/acme-client/1.0", 403, {**form, **token}).text
+    ann.post(f"/-/change/{act}/acme-client/1.0", 403, form, {"Sec-Fetch-Site": "cross-site"})
+    Visitor(app).post(f"/-/change/{act}/acme-client/1.0", 303, form)
+    assert sorted(tmp_path.rglob("*acme_client*")) == before
+
+
+def test_only_what_is_here_can_be_changed(ann: Visitor) -> None:
+    for path in ("yank/acme-client/9", "yank/nothing/1.0", "burn/acme-client/1.0", "yank/-x-/1.0"):
+        ann.get(f"/-/change/{path}", 404)
+    # What an index has from another is changed there.
+    assert offered(ann.get("/above" + PAGE)) == []
+
+
+def test_where_everybody_may_everybody_can(packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages, "ours", "1.0")
+    anybody = Visitor(make_app(packages, **OPEN, cache_dir=tmp_path / "c"))
+    anybody.submit("/-/change/remove/ours/1.0")
+    assert not list(packages.glob("*.whl"))
