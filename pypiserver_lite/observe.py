@@ -18,6 +18,8 @@ from .errors import ConfigError
 
 log = logging.getLogger("pypiserver_lite")
 access = logging.getLogger("pypiserver_lite.access")
+audit = logging.getLogger("pypiserver_lite.audit")
+"""One line for each change, when it has ended, and for each refusal."""
 
 _SECRET = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_PROXY_AUTHORIZATION"})
 _OURS = frozenset({"status", "size", "error", "ms"})
@@ -67,6 +69,8 @@ def set_up(settings: ServerSettings) -> None:
         handler.setFormatter(formatter)
     level = logging.WARNING - 10 * min(settings.verbose, 2)
     root.setLevel(logging.ERROR if settings.quiet else level)
+    # What was changed is said unasked: a line each.
+    audit.setLevel(logging.ERROR if settings.quiet else logging.INFO)
     for option, template in _formats(settings).items():
         for name in re.findall(r"%\(([^)]*)\)", template):
             # WSGI's own names are upper-case; those of other kinds of values have a dot.

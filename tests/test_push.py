@@ -88,7 +88,8 @@ def test_a_push_is_for_who_may_publish_there(server: live.Server, folder: Path) 
     assert digests(server, "prod") == digests(server, "dev")
     assert f", as {folder / 'index.toml'} says" in server.log()
     assert push(server, KIM).text.strip() == "prod has ours-1.0-py3-none-any.whl, ours-1.0.tar.gz already"
-    line = "kim pushed ours-1.0-py3-none-any.whl, ours-1.0.tar.gz from dev to prod"
+    line = "push done: from 127.0.0.1 of user 'kim': ours 1.0 in prod: "
+    line += "ours-1.0-py3-none-any.whl, ours-1.0.tar.gz: from dev"
     assert server.log().count(line) == 2
 
 

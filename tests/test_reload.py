@@ -229,7 +229,7 @@ def test_who_may_update_with_a_login_may_have_them_read_and_nobody_else(file: Pa
         assert title(server) == "zero"
         assert api(server, Authorization=login).status == 200
         assert title(server) == "one"
-        assert "ann had the settings read again" in server.log()
+        assert "reload done: from 127.0.0.1 of user 'ann'" in server.log()
     with serving(file, passwords=None, authenticate="update") as server:
         settings(file, "two")
         assert api(server, Authorization=login).status == 403

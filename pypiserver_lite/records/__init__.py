@@ -19,9 +19,9 @@ from .ledger import Ledger
 from .lines import Lines
 from .owners import Owners
 from .tokens import Token, Tokens
-from .trail import ACTIONS, OUTCOMES, Change, Event, Published, Trail
+from .trail import ACTIONS, OUTCOMES, Change, Event, Published, Trail, client
 
-__all__ = ["ACTIONS", "FILENAME", "OUTCOMES", "Change", "Event", "Published", "Records", "Token"]
+__all__ = ["ACTIONS", "FILENAME", "OUTCOMES", "Change", "Event", "Published", "Records", "Token", "client"]
 
 FILENAME = "records.sqlite3"
 """In the folder of ``--state-dir``."""

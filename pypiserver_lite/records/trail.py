@@ -14,6 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from typing import NamedTuple
 
 from ..errors import PypiServerLiteError, Unavailable
 from ..kept import Kept
+from ..observe import audit
 from .ledger import Ledger
 from .lines import Lines
 from .moments import after, moment, stamp
@@ -28,8 +30,9 @@ from .moments import after, moment, stamp
 ACTIONS = (
     *("login", "upload", "yank", "unyank", "remove", "push", "reload"),
     *("token-create", "token-revoke", "password", "user-delete", "owner"),
+    *("list", "download", "update", "admin"),
 )
-"""What an event may be about."""
+"""What an event may be about; the last ones are refused alone: ``update`` is a change before it is known which."""
 OUTCOMES = ("begun", "done", "refused", "failed")
 """How it ended: one that stays ``begun`` was cut off, and what it did can be seen in the folder alone."""
 
@@ -42,8 +45,8 @@ _COLUMNS = "id, moment, who, token, address, client, action, place, project, ver
 _NONE: Mapping[str, Published] = MappingProxyType({})
 
 _log = logging.getLogger(__name__)
-audit = logging.getLogger("pypiserver_lite.audit")
-"""One line for each change, when it has ended, and for each refusal."""
+client: ContextVar[str] = ContextVar("client", default="")
+"""The User-Agent of who asks now, for who is told of a wrong login alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +181,10 @@ class Trail:
             self._waiting.append(event)
         audit.warning("%s", event)
         self._later()
+
+    def wrong_login(self, what: str, user: str, address: str) -> None:
+        """Put on record that somebody could not show that they are `user`. Never raises, never waits for a disk."""
+        self.refused(Event(action="login", who=user, address=address, client=client.get(), reason=what))
 
     def find(
         self,

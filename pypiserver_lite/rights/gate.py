@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
-import logging
 import math
 import os
 import secrets
@@ -48,8 +47,6 @@ _WORDS = {
 """What each right is to do, as a sentence says it."""
 _TOLD = 20  # wrong tokens that the log tells of in a minute; they cost nothing, and so may be very many
 
-_log = logging.getLogger(__name__)
-
 
 class Tokens(Protocol):
     """The tokens that somebody may come with."""
@@ -59,6 +56,10 @@ class Tokens(Protocol):
 
     def any(self) -> bool:
         """Whether there is any token. Raises Unavailable."""
+
+
+def _unheard(what: str, user: str, address: str) -> None:
+    pass
 
 
 def _nobody(project: NormalizedName) -> frozenset[str]:
@@ -95,6 +96,7 @@ class Gate:
         owners: Callable[[NormalizedName], frozenset[str] | None] = _nobody,
         workers: int = 16,
         within: Turnstile | None = None,
+        tell: Callable[[str, str, str], None] = _unheard,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Who may do what by `book`; without `passwords` those who come with `tokens` alone can say who they are.
@@ -102,8 +104,10 @@ class Gate:
         `owners` tells who owns a project of this index, ``None`` if it is
         there for the first who publishes it. `workers`: how many requests are
         worked on at once; `within`: what all that waits passes, if there is
-        more. `clock` counts seconds.
+        more. `tell` is told of each wrong login what was wrong, of which user
+        and from which address. `clock` counts seconds.
         """
+        self._tell = tell
         self._passwords = passwords
         self.book = book
         self._tokens, self._owners = tokens, owners
@@ -234,7 +238,7 @@ class Gate:
         if not self._verified(book, key, user, password, network):
             self._by_user.note((network.own, user), self._clock())
             self._by_address.note(network.own, self._clock())
-            self._tell("wrong login", user, address)
+            self._tell("wrong password", user, address)
             raise Denied(_WRONG, challenge=True)
         return User(name=user)
 
@@ -259,11 +263,6 @@ class Gate:
         if not self._wrong_tokens.wait("all", now):
             self._wrong_tokens.note("all", now)
             self._tell("wrong token", user, address)
-
-    def _tell(self, what: str, user: str, address: str) -> None:
-        # One line whatever the name holds, and the address before it: programs that bar addresses read this.
-        where = address[:64].encode("unicode_escape").decode("ascii")
-        _log.warning("%s from %s of user %a", what, where, user)
 
     def _closed(self, action: str) -> Denied:
         return Denied(_CLOSED if action in ("update", *CHANGES) else _NO_LOGINS)

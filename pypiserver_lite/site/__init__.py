@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -303,10 +303,14 @@ class _Builder:
         key = settings.passwords, settings.authenticate
         gates = self.shared.gates
         if key not in gates:
-            earlier = self._before.shared.gates if self._before is not None else {}
+            before = self._before.shared if self._before is not None else None
+            # Gates know the records that they tell.
+            earlier = before.gates if before is not None and self._records() in before.records.values() else {}
             beside = (gate for known in (gates, earlier) for (path, _), gate in known.items() if path == key[0])
             # Logins that hold are remembered there, and guesses counted, for all that one password file lets in.
-            gates[key] = earlier.get(key) or _gate(self._config, settings, self.shared.slow, next(beside, None))
+            gates[key] = earlier.get(key) or _gate(
+                self._config, settings, self.shared.slow, next(beside, None), self._records().trail.wrong_login
+            )
         return gates[key]
 
     def index(self, name: str) -> Index:
@@ -379,8 +383,10 @@ def _asked(index: Index) -> tuple[Remote, ...]:
     return tuple(cast("Remote", way.source) for way in dict.fromkeys(index.all_ways()) if way.source is not None)
 
 
-def _gate(config: Config, settings: IndexSettings, slow: Turnstile, beside: Gate | None) -> Gate:
-    """The gate of an index; `beside`: another of the same passwords. Raises ConfigError."""
+def _gate(
+    config: Config, settings: IndexSettings, slow: Turnstile, beside: Gate | None, tell: Callable[[str, str, str], None]
+) -> Gate:
+    """The gate of an index; `beside`: another of the same passwords; `tell` of wrong logins. Raises ConfigError."""
     protected = settings.authenticate
     if settings.passwords == NO_PASSWORDS:
         if protected:
@@ -398,4 +404,4 @@ def _gate(config: Config, settings: IndexSettings, slow: Turnstile, beside: Gate
         return beside.alike(RuleBook.of_flags(protected))
     passwords = Passwords(settings.passwords)
     passwords.check()
-    return Gate(passwords, RuleBook.of_flags(protected), workers=threads(config), within=slow)
+    return Gate(passwords, RuleBook.of_flags(protected), workers=threads(config), within=slow, tell=tell)

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -173,6 +174,7 @@ class PypiServerLite(acts.Acts):
                 with hops.carrying(environ.get("HTTP_VIA")):
                     return call(**arguments)
             except PypiServerLiteError as error:
+                environ[entry.ACTION] = action or ""
                 return self._refuse(error, people=people)
 
         self.answer_with(method, path, answer, foreign=foreign)
@@ -283,7 +285,7 @@ class PypiServerLite(acts.Acts):
         if received.action == "push":
             return self._push(received, environ)
         user = environ.get("pypiserver_lite.user")
-        return changes.carry_out(received, self.site, user.name if user else "anonymous")
+        return changes.carry_out(received, self.site, self.by(user, environ))
 
     def _push(self, received: upload.Received, environ: Mapping[str, Any]) -> str:
         """Publish a release of this index in another, for who may download it here and publish it there."""
@@ -291,7 +293,7 @@ class PypiServerLite(acts.Acts):
         target = changes.other_index(received, self.front)
         assert self.front is not None  # or there is no other index
         user = self.front.app(target.name).admit("update", environ)
-        return changes.push(received, self.site, target, user.name if user else "anonymous")
+        return changes.push(received, self.site, target, self.by(user, environ))
 
     def xml_rpc(self) -> answers.Answer:
         """Old clients' XML-RPC calls, `search` above all."""
@@ -321,13 +323,14 @@ class PypiServerLite(acts.Acts):
         """Read the file of settings again, as SIGHUP does, and have the other processes do so. 400 if it cannot be."""
         if self.front is None:
             raise Missing("this server has no file of settings that it could read again")
+        environ = bottle.request.environ
+        by = self.by(cast("User | None", environ.get("pypiserver_lite.user")), environ)
         try:
-            self.front.reload(patience=_PATIENCE)
+            with self.site.records.trail.change(replace(by, action="reload")):
+                self.front.reload(patience=_PATIENCE)
         except ConfigError as error:
             self.site.log.error("the settings stay as they are: %s", error)
             raise Invalid(f"the settings stay as they are: {error}") from error
-        user = cast("User | None", bottle.request.environ.get("pypiserver_lite.user"))
-        self.site.log.warning("%s had the settings read again", user.name if user else "anonymous")
         self.front.others()
         return answers.text("the settings were read again")
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from .. import dists
 from ..config.indexes import ROOT
 from ..errors import Invalid, Missing
-from ..jobs import push as pushes
+from ..jobs import audited
 
 if TYPE_CHECKING:
+    from ..records import Event
     from ..site import Site
     from ..upload import Received
     from ..upload.body import Readable
@@ -42,27 +43,22 @@ def request_body(environ: Mapping[str, Any]) -> Readable:
     return cast("Readable", environ["wsgi.input"])
 
 
-def carry_out(received: Received, site: Site, user: str) -> str:
-    """Do what a request to the upload API asks for; a short text that says what was done.
+def carry_out(received: Received, site: Site, by: Event) -> str:
+    """Do what `by` asks for by the upload API, on record; a short text that says what was done.
 
     Raises Invalid, Missing, Conflict or an Unavailable; then nothing has changed.
     """
     if received.upload is not None:
-        upload = received.upload
-        added = site.store.add(upload, overwrite=site.settings.overwrite)
-        site.log.info("%s uploaded %s (%d bytes)%s", user, upload.filename, upload.size, "" if added else " again")
+        added = audited.upload(site.store, site.records, by, received.upload, overwrite=site.settings.overwrite)
         return "stored" if added else "these very bytes were here already"
     if received.action in ("submit", "verify"):
         return "nothing to register: upload the files"
     name = dists.normalize(received.text("name"))
     version = received.text("version")
     if received.action == "remove_pkg":
-        files = site.store.remove(name, version)
-        site.log.warning("%s removed %s", user, ", ".join(files))
-        return f"removed {', '.join(files)}"
+        return f"removed {', '.join(audited.remove(site.store, site.records, by, name, version))}"
     text = received.text("reason", "") if received.action == "yank" else None
-    files = site.store.yank(name, version, text)
-    site.log.warning("%s %sed %s", user, received.action, ", ".join(files))
+    files = audited.yank(site.store, site.records, by, name, version, text)
     return f"{received.action}ed {', '.join(files)}"
 
 
@@ -77,14 +73,12 @@ def other_index(received: Received, front: Together | None) -> Site:
         raise Missing(f"there is no index {to[:100]!a} here") from None
 
 
-def push(received: Received, source: Site, target: Site, user: str) -> str:
-    """Publish a release of `source` in `target`; a short text that says what was done.
+def push(received: Received, source: Site, target: Site, by: Event) -> str:
+    """Publish a release of `source` in `target`, on record; a short text that says what was done.
 
     Raises Invalid, Missing, Conflict or an Unavailable; then nothing has changed.
     """
     name, version = dists.normalize(received.text("name")), received.text("version")
-    pushed = pushes.push(source, target, name, version)
+    pushed = audited.push(source, target, by, name, version)
     listed = ", ".join(pushed.new or pushed.files)
-    again = "" if pushed.new else " again"
-    source.log.info("%s pushed %s from %s to %s%s", user, listed, source.name, target.name, again)
     return f"pushed {listed} to {target.name}" if pushed.new else f"{target.name} has {listed} already"

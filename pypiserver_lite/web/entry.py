@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from packaging.utils import NormalizedName
 from .. import observe
 from ..errors import Denied, Missing, PypiServerLiteError, TooLarge
 from ..model import User
+from ..records import Event, client
 from . import answers, changes, forms, ready, templates
 from .browsers import Guard
 from .sessions import Session, Sessions, is_right
@@ -35,6 +37,8 @@ log = logging.getLogger("pypiserver_lite")
 UPLOAD_PATHS = ("/", "/legacy", "/legacy/", "/simple", "/simple/")
 ASKED = "pypiserver_lite.asked"
 """In the environment of a request to one of several indexes: the path that was asked for, with all that leads there."""
+ACTION = "pypiserver_lite.action"
+"""In the environment of a request that is refused: the right that its route asks for."""
 _NOTED = "pypiserver_lite.noted"  # in the environment of a request whose answer is a line of the log
 _SESSION = "pypiserver_lite.session."  # in the environment: whose session the request comes with, if it holds
 
@@ -128,6 +132,8 @@ class Entry(ready.Direct):
         session = self.session(environ)
         if session is not None:
             return self.site.gate.enter(User(name=session.user), action)
+        if "HTTP_AUTHORIZATION" in environ:
+            client.set(environ.get("HTTP_USER_AGENT", ""))
         return self.site.gate.check(action, environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
 
     def known(self, environ: Mapping[str, Any]) -> User | None:
@@ -150,6 +156,17 @@ class Entry(ready.Direct):
             return False
         return True
 
+    def by(self, user: User | None, environ: Mapping[str, Any]) -> Event:
+        """Who changes something here (``None``: somebody who did not log in), for the audit trail."""
+        return Event(
+            action="update",
+            who="" if user is None else user.shown,
+            token="" if user is None or user.token is None else user.token.name,
+            address=environ.get("REMOTE_ADDR", ""),
+            client=environ.get("HTTP_USER_AGENT", ""),
+            index=self.site.name,
+        )
+
     def allow(self, user: User | None, action: str, project: NormalizedName) -> None:
         """Let `user`, whom `admit` let in, do an action of rules with a project, or raise Denied or Missing.
 
@@ -171,9 +188,14 @@ class Entry(ready.Direct):
 
     def refusal(self, error: PypiServerLiteError) -> answers.Answer:
         """The answer that says what is wrong and what to do; our own failures go to the log, if no answer does."""
-        bottle.request.environ["pypiserver_lite.error"] = str(error)
+        environ = bottle.request.environ
+        environ["pypiserver_lite.error"] = str(error)
+        # Wrong logins are told by the gate, and no login at all is how most clients begin.
+        if isinstance(error, Denied) and not error.challenge:
+            by = self.by(self.recall(environ), environ)
+            self.site.records.trail.refused(replace(by, action=environ.get(ACTION) or by.action, reason=str(error)))
         answer = answers.refusal(error)
-        if answer.status.startswith("5") and not bottle.request.environ.get(_NOTED):
+        if answer.status.startswith("5") and not environ.get(_NOTED):
             log.error("%s %s: %s", answer.status[:3], observe.clean(_whole_path()), observe.clean(error))
         return answer
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import bottle
 
 from ..errors import Denied, Invalid, Missing, TooMany
+from ..records import client
 from . import answers, forms
 from .people import People
 from .sessions import LASTS, Sessions
@@ -61,6 +62,7 @@ class SignIn(People):
         """Raise Denied, TooMany, Busy or Invalid unless that is the user's password."""
         if not user or ":" in user:
             raise Invalid("a user name and a password are needed")
+        client.set(environ.get("HTTP_USER_AGENT", ""))
         self.site.gate.login(user, password, environ.get("REMOTE_ADDR", ""))
 
     def _set_cookie(self, onward: str, value: str) -> answers.Answer:
