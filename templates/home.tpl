@@ -63,6 +63,7 @@ rebase("layout", title=heading)
   <h2 id="publish">Publish here</h2>
 % if uploads:
   % include("lines", commands=publish)
+  <p><a href="-/upload">Upload in the browser</a></p>
 % elif not folders:
   <p>Nothing is published here: this index has no folder of its own.</p>
 % else:

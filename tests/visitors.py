@@ -47,6 +47,10 @@ class Visitor:
         """Send a form of these fields alone."""
         return self._ask("POST", path, status, urlencode(fields).encode(), {"Content-Type": FORM, **(headers or {})})
 
+    def send(self, path: str, status: int | None, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send any body."""
+        return self._ask("POST", path, status, body, dict(headers))
+
     def submit(self, path: str, status: int | None = 200, *, button: str = "", **fields: str) -> Answer:
         """Look at a page, fill the form in its main part (the one with this button) and send it."""
         main = self.get(path).text.partition("<main")[2]

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from .. import archives, digests, dists, metadata
 from ..disk import Staged, translate
-from ..errors import Invalid, TooLarge
+from ..errors import Invalid, PypiServerLiteError, TooLarge
 from ..model import Upload
 from .body import Readable, RequestBody, read_form
 
@@ -93,6 +93,103 @@ def receive(
         raise translate(error) from error
 
 
+Taken = Callable[[Mapping[str, tuple[str, ...]], str, Received | PypiServerLiteError], None]
+"""Told of each file of a form: the text fields before it, its name, and what it is or why it is refused."""
+
+
+def receive_each(
+    stream: Readable,
+    content_type: str | None,
+    content_length: int | None,
+    *,
+    stage: Callable[[], Path],
+    limit: int | None,
+    take: Taken,
+) -> Mapping[str, tuple[str, ...]]:
+    """Read and check a form with any number of files, as a browser sends them; all its text fields.
+
+    `take` is called as each file is whole, before the next one is read: one
+    that is refused does not keep others from being taken. What it raises ends
+    the reading. The rest is as `receive` has it.
+    """
+    form = _Each(stage, take)
+    try:
+        read_form(RequestBody(stream, content_length, limit), content_type, form)
+    finally:
+        form.discard()
+    return form.fields
+
+
+class _Each:
+    """The parts of a form with several files; each file is a form of its own."""
+
+    def __init__(self, stage: Callable[[], Path], take: Taken) -> None:
+        self._stage, self._take = stage, take
+        self._texts = _Form(lambda: Staged(stage()))
+        self._leftovers = ExitStack()
+        self._file: _Form | None = None
+        self._filename, self._wrong = "", None  # type: str, PypiServerLiteError | None
+
+    @property
+    def fields(self) -> Mapping[str, tuple[str, ...]]:
+        """The text fields until now."""
+        return self._texts.fields
+
+    def begin(self, name: str, filename: str | None) -> None:
+        """A part begins."""
+        # A browser sends the field of files that nobody has chosen as one without a name.
+        self._file = _Form(self._staged) if name == "content" and filename else None
+        self._filename, self._wrong = filename or "", None
+        if self._file is None:
+            self._texts.begin("unnamed" if name == "content" else name, filename)
+        else:
+            self._file.add(":action", "file_upload")
+            self._try(lambda form: form.begin(name, filename))
+
+    def data(self, data: bytes) -> None:
+        """Some bytes of the part begun last."""
+        if self._file is None:
+            self._texts.data(data)
+        else:
+            self._try(lambda form: form.data(data))
+
+    def end(self) -> None:
+        """The part is whole."""
+        if self._file is None:
+            self._texts.end()
+            return
+        received: list[Received] = []
+        self._try(lambda form: form.end())
+        self._try(lambda form: received.append(form.finish()))
+        if received:
+            self._leftovers.pop_all()  # it is the caller's from now on
+        self._take(self.fields, self._filename, received[0] if received else self._wrong or Invalid("not a file"))
+
+    def add(self, name: str, value: str) -> None:
+        """A text field, whole."""
+        self._texts.add(name, value)
+
+    def discard(self) -> None:
+        """Remove what was begun and is nobody's."""
+        self._leftovers.close()
+
+    def _staged(self) -> Staged:
+        return self._leftovers.enter_context(Staged(self._stage()))
+
+    def _try(self, step: Callable[[_Form], object]) -> None:
+        """Do something with the file in hand, unless something was wrong with it already."""
+        if self._file is None or self._wrong is not None:
+            return
+        try:
+            step(self._file)
+        except PypiServerLiteError as error:
+            self._wrong = error
+        except OSError as error:
+            self._wrong = translate(error)
+        if self._wrong is not None:
+            self._leftovers.close()
+
+
 class _Content:
     """The part `content` as it goes to disk."""
 
@@ -127,6 +224,11 @@ class _Form:
         self._is_file = False
         self._sink: Callable[[bytes], None] = _ignore
         self._text = bytearray()
+
+    @property
+    def fields(self) -> dict[str, tuple[str, ...]]:
+        """The text fields until now."""
+        return {name: tuple(values) for name, values in self._fields.items()}
 
     def begin(self, name: str, filename: str | None) -> None:
         """A part begins. A file nobody could take is refused here, before its bytes come."""
@@ -200,7 +302,7 @@ class _Form:
         version = _one(self._fields, "protocol_version")
         if version not in (None, "1"):
             raise Invalid("protocol_version: this index speaks version 1 only")
-        fields = {name: tuple(values) for name, values in self._fields.items()}
+        fields = self.fields
         if action != "file_upload":
             return Received(action=action, fields=fields)
         if self._content is None:

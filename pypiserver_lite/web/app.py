@@ -32,14 +32,14 @@ from ..simple import render
 from ..simple.negotiate import Form, negotiate
 from ..upload.body import RequestBody
 from ..upstream import hops
-from . import acts, answers, changes, entry, hiding, legacy_json, pages, rpc, sessions, templates
+from . import answers, changes, entry, hiding, legacy_json, pages, rpc, sessions, templates, uploads
 from .downloads import Downloads
 from .people import segment
 
 _PATIENCE = 5.0  # seconds that somebody else's reading of the settings is waited for
 
 
-class PypiServerLite(acts.Acts):
+class PypiServerLite(uploads.Uploads):
     """The index as a WSGI application over the folders `packages`, with settings named as the flags.
 
     Subclass it to change a page: every route is a method. The home page is
@@ -120,6 +120,8 @@ class PypiServerLite(acts.Acts):
         self._route("GET", "/-/sign-in", None, self.sign_in_page, people=True)
         self._route("POST", "/-/sign-in", None, self.sign_in, people=True, form=True)
         self._route("POST", "/-/sign-out", None, self.sign_out, people=True, form=True)
+        self._route("GET", "/-/upload", "upload", self.upload_page, people=True)
+        self._route("POST", entry.UPLOAD_PAGE, "upload", self.upload, people=True, form=True)
         self._route("GET", "/-/change/<act>/<name>/<version>", "list", self.act_page, people=True)
         self._route("POST", "/-/change/<act>/<name>/<version>", "list", self.act, people=True, form=True)
         self._route("GET", "/-/<filename>", None, self.asset)

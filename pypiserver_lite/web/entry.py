@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pypiserver_lite")
 
 UPLOAD_PATHS = ("/", "/legacy", "/legacy/", "/simple", "/simple/")
+UPLOAD_PAGE = "/-/upload"
 ASKED = "pypiserver_lite.asked"
 """In the environment of a request to one of several indexes: the path that was asked for, with all that leads there."""
 ACTION = "pypiserver_lite.action"
@@ -200,8 +201,11 @@ class Entry(ready.Direct):
         return answer
 
     def _refuse(self, error: PypiServerLiteError, *, people: bool) -> answers.Answer:
-        refusal = self.refusal(error)
         environ = bottle.request.environ
+        if isinstance(error, Denied) and error.challenge and "HTTP_X_CSRF_TOKEN" in environ:
+            # A script of ours: the challenge would open the browser's own dialog.
+            error = Denied("your sign-in is over; sign in again, and then repeat this")
+        refusal = self.refusal(error)
         looks = people and answers.prefers_html(environ.get("HTTP_ACCEPT", ""))
         walks = looks or environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
         if refusal.status.startswith("401") and walks and self.sessions and "HTTP_AUTHORIZATION" not in environ:
@@ -267,9 +271,9 @@ class Entry(ready.Direct):
         path = environ.get("PATH_INFO")
         try:
             length = changes.content_length(environ)
-            if environ["REQUEST_METHOD"] == "POST" and path in UPLOAD_PATHS:
+            if environ["REQUEST_METHOD"] == "POST" and path in (*UPLOAD_PATHS, UPLOAD_PAGE):
                 self._guard.check("update", environ)
-                self.admit(self.before_body("update", environ), environ)
+                self.admit("upload" if path == UPLOAD_PAGE else self.before_body("update", environ), environ)
                 limit = self.site.settings.max_upload
                 if limit is not None and length is not None and length > limit:
                     raise TooLarge(f"this index takes at most {limit} bytes at once (--max-upload)")
@@ -278,7 +282,7 @@ class Entry(ready.Direct):
                 raise TooLarge(f"only an upload to this index's / may have more than {forms.MOST} bytes, or no length")
         except PypiServerLiteError as error:
             environ[_NOTED] = observe.access.isEnabledFor(logging.INFO)
-            answer = self.refusal(error)
+            answer = self._refuse(error, people=path == UPLOAD_PAGE)
             if environ[_NOTED]:
                 values = observe.request_values(environ, environ.get(ASKED))
                 observe.note(

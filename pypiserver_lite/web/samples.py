@@ -48,6 +48,7 @@ CONFIRM = {
     "wrong": "no",
     "back": "../",
 }
+SENT = [("sample-1.0.tar.gz", "stored", "../project/sample/1.0/", True), ("a.txt", "no", "", False)]
 METADATA = b"""\
 Metadata-Version: 2.4
 Name: Sample
