@@ -1,4 +1,4 @@
-"""What is written some seconds later, by one thread that is there while something waits."""
+"""What is written some seconds later, all at once, by a thread that is there only until then."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Later:
         self._every = every
         self.writes: Sequence[Callable[[], None]] = ()
         self._said = ""
+        self._closed = False
         self._begin()
 
     def _begin(self) -> None:
@@ -29,15 +30,15 @@ class Later:
         self._end = threading.Event()
 
     def soon(self) -> None:
-        """There is something to write."""
-        if self._thread is None and not self._end.is_set():
+        """There is something to write. Never raises, never waits for a disk."""
+        if self._thread is None and not self._closed:
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._work, name="records", daemon=True)
+                    self._thread = threading.Thread(target=self._work, args=(self._end,), name="records", daemon=True)
                     self._thread.start()
 
-    def now(self) -> None:
-        """Write what waits. Never raises: the log says once what hinders."""
+    def now(self) -> bool:
+        """Write what waits; whether all could be. Never raises: the log says once what hinders."""
         said = ""
         for write in self.writes:
             try:
@@ -45,11 +46,13 @@ class Later:
             except Unavailable as error:
                 said = str(error)
         if said and said != self._said:
-            _log.warning("downloads and refusals are not put on record: %s", said)
+            _log.warning("downloads, refusals and the use of tokens are not put on record: %s", said)
         self._said = said
+        return not said
 
     def close(self) -> None:
         """Write what waits, and stop."""
+        self._closed = True
         self._end.set()
         thread = self._thread
         if thread is not None:
@@ -58,11 +61,10 @@ class Later:
 
     def after_fork(self) -> None:
         """In a child process: there is no thread."""
-        ended = self._end.is_set()
         self._begin()
-        if ended:
-            self._end.set()
 
-    def _work(self) -> None:
-        while not self._end.wait(self._every):
-            self.now()
+    def _work(self, end: threading.Event) -> None:
+        end.wait(self._every)
+        self._thread = None  # what comes from now on may be too late for this one
+        if not self._closed and not self.now():
+            self.soon()

@@ -178,7 +178,8 @@ class Trail:
                 self._dropped += 1
                 return
             self._taken[event.address] += 1
-            self._waiting.append(event)
+            if self._ledger.path is not None:
+                self._waiting.append(event)
         audit.warning("%s", event)
         self._later()
 

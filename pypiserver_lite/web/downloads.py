@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packaging.utils import NormalizedName
 
@@ -31,6 +32,7 @@ class Downloads:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._counting = not site.config.server.no_download_counts
         self._kept = Kept[answers.Ready](lambda ready: len(ready.body) + 1000, most_bytes=_MOST)
 
     def answer(self, path: str, environ: Mapping[str, Any]) -> answers.Answer:
@@ -39,7 +41,14 @@ class Downloads:
         The last segment is the file's name; one before it may name its
         project. Raises Missing, and Unavailable when an upstream fails.
         """
-        content, filename = _content(self._site, path)
+        content, named = _content(self._site, path)
+        answer = self._answer(content, named, path, environ)
+        if self._counting and not named.side and _begins(answer, environ):
+            self._site.records.counts.count(self._site.name, named.project, named.filename)
+        return answer
+
+    def _answer(self, content: Content, named: _Named, path: str, environ: Mapping[str, Any]) -> answers.Answer:
+        filename = named.filename + named.side
         control = self._site.file_cache_control
         if isinstance(content, LocalFile):
             if self._site.sendfile is not None:
@@ -50,7 +59,7 @@ class Downloads:
                 return self._local(content, filename, environ)
             except Missing:
                 # What a cache let go in this moment is fetched again.
-                content, filename = _content(self._site, path)
+                content, named = _content(self._site, path)
                 if isinstance(content, LocalFile):
                     return self._local(content, filename, environ)
         return files.stream(environ, content, filename=filename, cache_control=control)
@@ -76,8 +85,24 @@ class Downloads:
         self._kept.put(seen, answers.Ready(headers, body))
 
 
-def _content(site: Site, path: str) -> tuple[Content, str]:
-    """What `path` names, and its file name."""
+class _Named(NamedTuple):
+    """What a path names."""
+
+    project: NormalizedName
+    filename: str
+    side: Side
+
+
+def _begins(answer: answers.Answer, environ: Mapping[str, Any]) -> bool:
+    """Whether an answer is a file from its first byte on: not a look at it, and not the rest of a download."""
+    if environ["REQUEST_METHOD"] != "GET" or not answer.status.startswith("20"):
+        return False
+    # Of the request: what a server in front sends in our place, and of which range, it alone knows.
+    return "HTTP_RANGE" not in environ or re.match(r"\s*bytes\s*=\s*0\s*-", environ["HTTP_RANGE"]) is not None
+
+
+def _content(site: Site, path: str) -> tuple[Content, _Named]:
+    """What `path` names."""
     *folders, filename = path.split("/")
     if not filename or any(folder in ("", ".", "..") for folder in folders):
         raise Missing("no such file here")
@@ -99,7 +124,7 @@ def _content(site: Site, path: str) -> tuple[Content, str]:
         everybody = site.gate.book.open
         told = hidden if "download" not in everybody or "list" in everybody else None
         raise told or Missing(f"no file {filename + side} here")
-    return content, filename + side
+    return content, _Named(name, filename, side)
 
 
 def _owners(folders: Sequence[str], filename: str) -> Iterator[NormalizedName]:
