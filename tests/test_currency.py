@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import make_wheel
@@ -152,13 +153,13 @@ def test_those_who_look_for_names_at_once_look_at_the_folders_together(
 ) -> None:
     make_wheel(tmp_path)
     folder = make(tmp_path)
-    listings, go_on, scandir = [], threading.Event(), os.scandir
+    real, looks, go_on = os.stat, [], threading.Event()
 
-    def slow(path: str) -> object:
-        if path == os.path.realpath(tmp_path):
-            listings.append(path)
+    def stat(path: Any, **more: Any) -> os.stat_result:  # of the folder, as at the begin of each look
+        if path == str(tmp_path):
+            looks.append(path)
             go_on.wait(60)
-        return scandir(path)
+        return real(path, **more)
 
     def looking() -> int:
         frames = sys._current_frames()
@@ -167,8 +168,8 @@ def test_those_who_look_for_names_at_once_look_at_the_folders_together(
 
     found = []
     threads = [threading.Thread(target=lambda: found.append(folder.project(NEW))) for _ in range(50)]
-    monkeypatch.setattr(os, "scandir", slow)
     make_wheel(tmp_path, "new")
+    monkeypatch.setattr(os, "stat", stat)
     for thread in threads:
         thread.start()
     until = time.monotonic() + 20
@@ -178,7 +179,7 @@ def test_those_who_look_for_names_at_once_look_at_the_folders_together(
     for thread in threads:
         thread.join(20)
     assert len(found) == 50 and None not in found
-    assert 1 <= len(listings) <= 5
+    assert 1 <= len(looks) <= 20, "a look takes a few; were there no common one, there would be fifty and more"
 
 
 def test_two_servers_on_one_folder_see_each_others_changes(make: Make, tmp_path: Path) -> None:  # P6

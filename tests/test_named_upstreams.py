@@ -412,12 +412,12 @@ def test_policies_reach_what_a_redirect_upstream_has_and_leave_other_indexes_alo
         assert f"/files/{young}" not in upstream.paths()
 
 
-def test_an_address_that_does_not_come_to_an_end_leaves_its_mirror_the_time_to_answer(
+def test_an_address_that_says_nothing_leaves_its_mirror_the_time_to_answer(
     upstream: faulty.FaultyUpstream, tmp_path: Path
 ) -> None:
     with faulty.upstream() as mirror:
         wheel = offer(mirror, tmp_path, "foo")
-        upstream.fault("*", faulty.drip(bytes(60), 0.5))
-        mirror.stored["/simple/foo/"].delay = 2.0
+        upstream.fault("*", faulty.hang(60))
+        mirror.stored["/simple/foo/"].delay = 4.5
         with asked(tmp_path, THEIRS + table(upstream, f'mirrors = ["{mirror.url}"]')) as client:
             assert client.get("/simple/foo/", Accept=JSON).json["files"][0]["filename"] == wheel

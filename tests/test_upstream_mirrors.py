@@ -343,7 +343,8 @@ def test_nobody_waits_for_one_that_stays_silent_until_it_answers_again(what: str
     source.project(FOO)
     pair.first.fault("*", faulty.hang(60))
     pair.first.requests.clear()
-    first.circuit.failed(Late("it was silent"), pair.first.url, sure=True)
+    address = f"{pair.first.base}files/{WHEEL}" if what == "files" else f"{pair.first.url}{names[0]}/"
+    first.circuit.failed(Late("it was silent"), address, sure=True)
     time.sleep(0.3)
     before = time.monotonic()
     for name in names:
