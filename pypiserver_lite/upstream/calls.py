@@ -8,6 +8,7 @@ is left of it.
 
 from __future__ import annotations
 
+import functools
 import http.client
 import io
 import math
@@ -16,6 +17,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import requests.adapters
@@ -151,9 +153,92 @@ _PROMPT = 10.0  # seconds; a file's beginning may have more
 _SHARE = 4  # part of its time that a request gives such a one
 
 
-def adapter(
-    reach: Reach, ways: Ways, proxy: Proxy | None, connections: int, idle: float
-) -> requests.adapters.HTTPAdapter:
+@dataclass(slots=True)
+class _Lines:
+    """What all connections of an adapter have in common."""
+
+    dial: Dial
+    ways: Ways
+    idle: float
+    """Seconds for which one is kept that is not used."""
+    silent_at: float = -math.inf
+    """When one of them gave no answer: none that rested since before is used again."""
+
+
+class _Timed(HTTPConnection):
+    """A connection whose every read has what is left of its call's time."""
+
+    response_class = _Response
+    call: Call | None = None
+    idle_since = math.inf
+
+    def __init__(self, *arguments: Any, lines: _Lines, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._lines = lines
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it may be used again, which is asked of an idle one."""
+        kept_since = max(time.monotonic() - self._lines.idle, self._lines.silent_at)
+        return super().is_connected and self.idle_since > kept_since
+
+    def _new_conn(self) -> socket.socket:
+        self.idle_since = math.inf
+        self.call = call = current.call
+        timeout = float(self.timeout or 10.0)
+        assert self.port is not None
+        left = call.left() if call else timeout
+        made = self._lines.dial(self._dns_host, self.port, timeout, left, self.socket_options)
+        try:
+            # A tunnel through a proxy, and TLS, have the rest of the call: a proxy may look names up, or log in.
+            made.settimeout(call.left() if call else timeout)
+        except TimeoutError:
+            made.close()
+            raise
+        return made
+
+    def getresponse(self) -> Any:
+        self.call = call = current.call
+        rested = time.monotonic() - self.idle_since > _RESTED
+        if rested and call is not None and not wait_for_read(self.sock, min(call.left(), _PROMPT) / _SHARE):
+            self._lines.silent_at = time.monotonic()
+            raise ConnectionAbortedError("a connection that was idle gave no answer")
+        return super().getresponse()
+
+
+class _Secure(_Timed, HTTPSConnection):
+    """The same with TLS, also inside TLS with a proxy."""
+
+    def connect(self) -> None:
+        self.ssl_context = self._lines.ways.context()
+        super().connect()
+
+    def _connect_tls_proxy(self, hostname: str, sock: socket.socket) -> ssl.SSLSocket:
+        made = super()._connect_tls_proxy(hostname, sock)
+        receive = made.recv
+
+        def receive_in_time(size: int, flags: int = 0) -> bytes:
+            _in_time(made, float(made.gettimeout() or 10.0), self.call)
+            return receive(size, flags)
+
+        made.recv = receive_in_time  # type: ignore[assignment, method-assign]  # TLS inside it reads as often as it needs
+        return made
+
+
+class _PlainPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Timed
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)
+
+
+class _SecurePool(_PlainPool, urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Secure
+
+
+class Adapter(requests.adapters.HTTPAdapter):
     """What `requests` goes through a proxy with, or else within its `reach`; `connections` to one server are kept.
 
     Firewalls forget a connection that is idle, and let what is sent on it vanish. So one is kept for `idle` seconds
@@ -163,99 +248,47 @@ def adapter(
     Each is timed by the `current` call. Names and ports that a proxy is asked for are the caller's to check, and it
     says ``proxies`` when it sends. A session would add redirects, cookies and the environment, so there is none.
     """
-    dial: Dial = reach.connect if proxy is None else _to_proxy(proxy, reach.hosts)
 
-    class Timed(HTTPConnection):
-        response_class = _Response
-        call: Call | None = None
-        idle_since = math.inf
-        silent_at = -math.inf  # of all together: when one gave no answer
+    def __init__(self, reach: Reach, ways: Ways, proxy: Proxy | None, connections: int, idle: float) -> None:
+        dial: Dial = reach.connect if proxy is None else functools.partial(_dial_proxy, proxy, reach.hosts)
+        self._lines, self._proxy = _Lines(dial, ways, idle), proxy
+        super().__init__(8, connections, max_retries=urllib3.Retry(False))
 
-        @property
-        def is_connected(self) -> bool:
-            """Whether it may be used again, which is asked of an idle one."""
-            return super().is_connected and self.idle_since > max(time.monotonic() - idle, Timed.silent_at)
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **_: Any) -> None:
+        """Make the pools of connections, each to one server; `requests` calls this once."""
+        proxy, made = self._proxy, urllib3.PoolManager(connections, maxsize=maxsize)
+        if proxy is not None:
+            made = urllib3.ProxyManager(
+                proxy.url,
+                connections,
+                proxy_headers={"Proxy-Authorization": proxy.authorization} if proxy.authorization else {},
+                proxy_ssl_context=self._lines.ways.context(),
+                maxsize=maxsize,
+            )
+        pools: Any = {
+            "http": functools.partial(_PlainPool, lines=self._lines),
+            "https": functools.partial(_SecurePool, lines=self._lines),
+        }
+        made.pool_classes_by_scheme = pools
+        self.poolmanager = made
 
-        def _new_conn(self) -> socket.socket:
-            self.idle_since = math.inf
-            self.call = call = current.call
-            timeout = float(self.timeout or 10.0)
-            assert self.port is not None
-            made = dial(self._dns_host, self.port, timeout, call.left() if call else timeout, self.socket_options)
-            try:
-                # A tunnel through a proxy, and TLS, have the rest of the call: a proxy may look names up, or log in.
-                made.settimeout(call.left() if call else timeout)
-            except TimeoutError:
-                made.close()
-                raise
-            return made
+    def get_connection_with_tls_context(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> Any:
+        """The pool for a request: what TLS needs is in each connection."""
+        return self.poolmanager.connection_from_url(request.url)
 
-        def getresponse(self) -> Any:
-            self.call = call = current.call
-            rested = time.monotonic() - self.idle_since > _RESTED
-            if rested and call is not None and not wait_for_read(self.sock, min(call.left(), _PROMPT) / _SHARE):
-                Timed.silent_at = time.monotonic()
-                raise ConnectionAbortedError("a connection that was idle gave no answer")
-            return super().getresponse()
-
-    class Secure(Timed, HTTPSConnection):
-        def connect(self) -> None:
-            self.ssl_context = ways.context()
-            super().connect()
-
-        def _connect_tls_proxy(self, hostname: str, sock: socket.socket) -> ssl.SSLSocket:
-            made = super()._connect_tls_proxy(hostname, sock)
-            receive = made.recv
-
-            def receive_in_time(size: int, flags: int = 0) -> bytes:
-                _in_time(made, float(made.gettimeout() or 10.0), self.call)
-                return receive(size, flags)
-
-            made.recv = receive_in_time  # type: ignore[assignment, method-assign]  # TLS inside it reads as often as it needs
-            return made
-
-    class PlainPool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Timed
-
-        def _put_conn(self, conn: Any) -> None:
-            if conn is not None:
-                conn.idle_since = time.monotonic()
-            super()._put_conn(conn)
-
-    class SecurePool(PlainPool, urllib3.HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    class Adapter(requests.adapters.HTTPAdapter):
-        def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **_: Any) -> None:
-            made: urllib3.PoolManager
-            if proxy is None:
-                made = urllib3.PoolManager(connections, maxsize=maxsize)
-            else:
-                headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
-                made = urllib3.ProxyManager(
-                    proxy.url, connections, proxy_headers=headers, proxy_ssl_context=ways.context(), maxsize=maxsize
-                )
-            made.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
-            self.poolmanager = made
-
-        def get_connection_with_tls_context(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> Any:
-            return self.poolmanager.connection_from_url(request.url)
-
-        def cert_verify(self, *_: Any) -> None:
-            """Each connection does, in a context of its own."""
-
-    return Adapter(8, connections, max_retries=urllib3.Retry(False))
+    def cert_verify(self, *_: Any) -> None:
+        """Nothing: each connection does, in a context of its own."""
 
 
-def _to_proxy(proxy: Proxy, hosts: Hosts) -> Dial:
-    def dial(host: str, port: int, timeout: float, left: float, options: Any) -> socket.socket:
-        until = time.monotonic() + left
-        try:
-            found = hosts.find(host, left)
-            return hosts.connect(host, port, found, min(timeout, max(until - time.monotonic(), 0.1)), options)
-        except Late as error:
-            raise Late(f"the proxy that {proxy.setting} names does not answer") from error
-        except Unreachable as error:
-            raise Unreachable(f"the proxy that {proxy.setting} names cannot be reached") from error
-
-    return dial
+def _dial_proxy(
+    proxy: Proxy, hosts: Hosts, host: str, port: int, timeout: float, left: float, options: Any
+) -> socket.socket:
+    """As `Dial`, to a proxy: it may be anywhere, and errors name its setting."""
+    until = time.monotonic() + left
+    try:
+        found = hosts.find(host, left)
+        return hosts.connect(host, port, found, min(timeout, max(until - time.monotonic(), 0.1)), options)
+    except Late as error:
+        raise Late(f"the proxy that {proxy.setting} names does not answer") from error
+    except Unreachable as error:
+        raise Unreachable(f"the proxy that {proxy.setting} names cannot be reached") from error

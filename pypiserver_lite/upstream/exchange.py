@@ -25,7 +25,7 @@ from ..errors import Busy, ConfigError, Late, Unavailable
 from ..kept import Kept, Turnstile
 from . import hops
 from .addresses import Forbidden, Origin, Reach, origin_of
-from .calls import Call, adapter, current
+from .calls import Adapter, Call, current
 from .credentials import basic, read_netrc, split_credentials
 from .health import QUICK, Circuit
 from .hosts import HOSTS, Hosts, Unreachable
@@ -109,7 +109,7 @@ class Exchange:
         except Unavailable as error:
             raise ConfigError(str(error)) from error
         through = (None, *self._ways.proxies.values())
-        self._adapters = {proxy: adapter(self._reach, self._ways, proxy, calls, idle) for proxy in through}
+        self._adapters = {proxy: Adapter(self._reach, self._ways, proxy, calls, idle) for proxy in through}
         # Every client would wait for one that is down.
         self.circuit = Circuit(pause)
         """Of its own server; others have theirs."""

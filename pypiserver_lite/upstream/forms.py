@@ -9,7 +9,7 @@ import urllib3
 
 from ..errors import ConfigError, Unavailable
 from .addresses import Forbidden, Reach, origin_of
-from .calls import Call, adapter
+from .calls import Adapter, Call
 from .credentials import basic
 from .exchange import meaning
 from .ways import Ways
@@ -32,7 +32,7 @@ def send_form(url: str, fields: dict[str, str], login: tuple[str, str] | None, w
     headers |= {"Authorization": basic(*login)} if login else {}
     proxy = ways.proxy_for(origin)
     call = Call(_TIMES[1])
-    out = adapter(Reach(origin), ways, proxy, 1, 1.0)
+    out = Adapter(Reach(origin), ways, proxy, 1, 1.0)
     try:
         # `auth` keeps the environment's netrc out.
         request = requests.Request("POST", url, data=fields, headers=headers, auth=lambda prepared: prepared).prepare()
