@@ -26,6 +26,7 @@ Part = tuple[str, "str | bytes"] | tuple[str, "str | bytes", str]
 
 
 def encode(parts: Sequence[Part], boundary: str = BOUNDARY) -> bytes:
+    """The parts as a body of the type `TYPE`, or with another boundary."""
     body = bytearray()
     for name, value, *filename in parts:
         head = f'Content-Disposition: form-data; name="{name}"'
@@ -43,6 +44,7 @@ class Pieces(io.RawIOBase):
         self.stream, self.size, self.taken = io.BytesIO(data), size, 0
 
     def read(self, size: int = -1, /) -> bytes:
+        """One piece, or less."""
         data = self.stream.read(min(size, self.size))
         self.taken += len(data)
         return data
@@ -50,12 +52,14 @@ class Pieces(io.RawIOBase):
 
 @functools.cache
 def wheel_bytes(name: str = "ours", version: str = "1.0", inside: bytes | None = None) -> bytes:
+    """A wheel, with this core metadata if any are given."""
     with tempfile.TemporaryDirectory() as folder:
         return make_wheel(Path(folder), name, version, core_metadata=inside).read_bytes()
 
 
 @functools.cache
 def sdist_bytes(name: str = "ours", version: str = "1.0", inside: bytes | None = None) -> bytes:
+    """An sdist, with this core metadata if any are given."""
     with tempfile.TemporaryDirectory() as folder:
         return make_sdist(Path(folder), name, version, core_metadata=inside).read_bytes()
 
