@@ -289,6 +289,7 @@ def test_lines_are_found_however_a_file_is_written() -> None:
     text = (
         "a = '''\nb = 1'''\n\"q \\\" k\" = 2\nx.y . 'z' = 3\nt = { u = [\n1, 2 ], v = { w = 1 } }\n"
         '[ one . "two/three" ]  # [x]\nk = """\n[no]\\""""\nl = 5\n[[one.more]]\nm = 1\n'
+        "[[one.more]]\nn = 1\n"
     )
     expected = {
         ("a",): 1,
@@ -300,7 +301,10 @@ def test_lines_are_found_however_a_file_is_written() -> None:
         ("one", "two/three", "k"): 8,
         ("one", "two/three", "l"): 10,
         ("one", "two/three", "none"): 7,
-        ("one", "more", "m"): 12,
+        ("one", "more", "1", "m"): 12,
+        ("one", "more", "2"): 13,
+        ("one", "more", "2", "n"): 14,
+        ("one", "more", "3"): 11,
     }
     assert {path: find_line(text, path) for path in expected} == expected
     assert find_line(text, ("none",)) is None

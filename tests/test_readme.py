@@ -20,7 +20,7 @@ from pypiserver_lite import cli
 from pypiserver_lite.config.file import ROOT_ONLY
 from pypiserver_lite.config.load import load, make_parser, of_file
 from pypiserver_lite.config.rows import Setting
-from pypiserver_lite.config.settings import ENV_PREFIX, INDEX_KEYS, POLICY_KEYS, SETTINGS, UPSTREAM_KEYS
+from pypiserver_lite.config.settings import ENV_PREFIX, INDEX_KEYS, POLICY_KEYS, RULE_KEYS, SETTINGS, UPSTREAM_KEYS
 
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
 
@@ -93,7 +93,12 @@ def test_every_command_shown_is_understood(
 
 @pytest.mark.parametrize(
     ("table", "known"),
-    [("[index.NAME]", INDEX_KEYS), ("[upstream.NAME]", UPSTREAM_KEYS), ("[policy]", POLICY_KEYS)],
+    [
+        ("[index.NAME]", INDEX_KEYS),
+        ("[upstream.NAME]", UPSTREAM_KEYS),
+        ("[policy]", POLICY_KEYS),
+        ("[[rule]]", RULE_KEYS),
+    ],
 )
 def test_every_key_of_a_table_of_the_file_is_explained_and_no_other(table: str, known: Mapping[str, Setting]) -> None:
     section = README.split("\nWhat stands in which table\n", 1)[1].split("\nFrom devpi\n", 1)[0]

@@ -1,7 +1,8 @@
 """The file of settings: TOML, with the server's and the root index's settings at the top, and a table for each other.
 
 ``[upstream.NAME]``, ``[index.NAME]`` or ``[index."USER/NAME"]``, ``[policy]``
-and ``[index.NAME.policy]``. Paths are relative to the file's folder. ``${NAME}``
+and ``[index.NAME.policy]``; ``[groups]``, and a ``[[rule]]`` for each rule of
+who may do what. Paths are relative to the file's folder. ``${NAME}``
 in a text is that variable of the environment. What is wrong is said with the
 file, the line and, for a key that is not known, the nearest one that is.
 """
@@ -18,11 +19,20 @@ from typing import Any, NamedTuple, NoReturn
 
 from ..errors import ConfigError, Unfinished
 from .filled import NoVariable, check_kind, filled_in
-from .indexes import ROOT, PolicySettings, Spelling, UpstreamSettings
+from .indexes import ROOT, PolicySettings, Rule, Spelling, UpstreamSettings
 from .lines import find_line
 from .rows import Setting, near
-from .settings import INDEX_KEYS, POLICY_KEYS, SERVER_KEYS, UPSTREAM_KEYS, Config, IndexSettings
-from .whole import faults, index_table
+from .settings import (
+    GROUP,
+    INDEX_KEYS,
+    POLICY_KEYS,
+    RULE_KEYS,
+    SERVER_KEYS,
+    UPSTREAM_KEYS,
+    Config,
+    IndexSettings,
+)
+from .whole import faults, index_table, rule_table
 
 FILENAME = "pypiserver-lite.toml"
 """What is read in the working folder if no other file is named."""
@@ -35,10 +45,12 @@ FALLBACK = ("fallback_url", "disable_fallback", "fallback_mode")
 ROOT_ONLY = {"fallback_ca", "fallback_proxy", "fallback_rate", "fallback_host", "cache_ttl", "netrc", *FALLBACK}
 """Settings that no other index has than the root one: others name their upstreams."""
 _NOT_HERE = {"config": "it names this file"}
+_TABLES = ("index", "upstream", "policy", "groups", "rule")
 _INHERITED = (
     *(
         "passwords",
         "authenticate",
+        "admin",
         "max_upload",
         "hash_algo",
         "cache_control",
@@ -63,6 +75,8 @@ class Given(NamedTuple):
     upstreams: dict[str, dict[str, Any]]
     policies: dict[str, dict[str, Any]]
     """By the name of the index."""
+    groups: dict[str, Any]
+    rules: list[dict[str, Any]]
 
     def where(self, table: Table, key: str | None = None) -> str:
         """The file and the line of a key of a table, or of the table's head, as messages name them."""
@@ -72,6 +86,8 @@ class Given(NamedTuple):
     def refuse(self, table: Table, key: str | None, reason: object, kind: type[ConfigError] = ConfigError) -> NoReturn:
         """Raise a ConfigError with the place of a key and what is wrong there."""
         name = ".".join(quoted(part) for part in (*table, *([key] if key else [])))
+        if table[:1] == ("rule",):
+            name = f"rule {table[1]}" + (f", {key}" if key else "")
         raise kind(f"{self.where(table, key)}: {name}: {reason}")
 
     def complete(self, config: Config, *, overruled: bool) -> Config:
@@ -89,8 +105,11 @@ class Given(NamedTuple):
             upstreams=None if overruled else config.index.upstreams,
         )
         indexes = {name: self._index(name, keys, root, policies.get(name)) for name, keys in self.indexes.items()}
+        groups = self._read(("groups",), self.groups, dict.fromkeys(self.groups, GROUP))
         whole = dataclasses.replace(
             config,
+            groups=groups,
+            rules=tuple(self._rule(number, keys) for number, keys in enumerate(self.rules, 1)),
             index=root,
             indexes=indexes,
             upstreams=upstreams,
@@ -154,6 +173,13 @@ class Given(NamedTuple):
     def _policy(self, name: str, keys: Mapping[str, Any]) -> PolicySettings:
         return PolicySettings(**self._read((*index_table(name), "policy"), keys, POLICY_KEYS))
 
+    def _rule(self, number: int, keys: Mapping[str, Any]) -> Rule:
+        table = rule_table(number)
+        for key in ("projects", "indexes"):
+            if keys.get(key) == []:
+                self.refuse(table, key, "it names none; leave it out, and the rule is about all")
+        return Rule(**self._read(table, keys, RULE_KEYS), place=self.where(table))
+
     def _read(self, table: Table, keys: Mapping[str, Any], known: Mapping[str, Setting]) -> dict[str, Any]:
         found = {}
         for key, value in keys.items():
@@ -193,8 +219,8 @@ def parse(path: Path, text: str, environ: Mapping[str, str]) -> Given:
     """What a file at `path` would say with this text. Raises ConfigError, with the line."""
     text = text.replace("\r\n", "\n")
     tables = parsed(path, text)
-    given = Given(path, text, {}, {}, {}, {})
-    top = {key: value for key, value in tables.items() if key not in ("index", "upstream", "policy")}
+    given = Given(path, text, {}, {}, {}, {}, {}, [])
+    top = {key: value for key, value in tables.items() if key not in _TABLES}
     indexes, upstreams = _tables(given, tables, "index"), _tables(given, tables, "upstream")
     if also := [key for key in FALLBACK if key in top and "upstreams" in top]:
         given.refuse((), also[0], "the upstreams are named twice; leave out this or 'upstreams'")
@@ -212,7 +238,22 @@ def parse(path: Path, text: str, environ: Mapping[str, str]) -> Given:
         given.policies[name] = _settled(given, (*index_table(name), "policy"), keys, POLICY_KEYS, environ)
     for name, keys in upstreams.items():
         given.upstreams[name] = _settled(given, ("upstream", name), keys, UPSTREAM_KEYS, environ)
+    _read_rights(given, tables, environ)
     return given
+
+
+def _read_rights(given: Given, tables: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    groups, rules = tables.get("groups", {}), tables.get("rule", [])
+    if not isinstance(groups, dict):
+        given.refuse((), "groups", "it is a table, with a line for each group: [groups]")
+    for name in groups:
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name, re.ASCII):
+            given.refuse(("groups",), name, "a name has letters, digits and . _ - between them")
+    given.groups.update(_settled(given, ("groups",), groups, dict.fromkeys(groups, GROUP), environ))
+    if not isinstance(rules, list) or not all(isinstance(keys, dict) for keys in rules):
+        given.refuse((), "rule", "each rule has a table of its own, and two brackets: [[rule]]")
+    for number, keys in enumerate(rules, 1):
+        given.rules.append(_settled(given, rule_table(number), keys, RULE_KEYS, environ))
 
 
 def parsed(path: Path, text: str) -> dict[str, Any]:
@@ -295,7 +336,9 @@ def unknown(table: Table, key: str, known: Mapping[str, Setting]) -> str:
         return f"it is a rule of a policy: put it in [{'.'.join(map(quoted, (*here[:2], 'policy')))}]"
     if key in UPSTREAM_KEYS or key == "password_file":
         return "it is a setting of an upstream: put it in [upstream.NAME]"
-    more = ("index", "upstream", "policy") if not table else ("policy",) if known is INDEX_KEYS else ()
+    if key in RULE_KEYS and key not in known:
+        return "it belongs to a rule of who may do what: put it below a [[rule]]"
+    more = _TABLES if not table else ("policy",) if known is INDEX_KEYS else ()
     return f"there is no such setting{near(key, [*known, *more])}"
 
 

@@ -21,7 +21,7 @@ _PATHS = (values.parse_path, values.parse_paths, values.parse_passwords)
 _SEVERAL = (
     *(values.parse_paths, values.parse_words, values.parse_hosts, values.parse_actions, values.parse_urls),
     *(values.parse_patterns, values.parse_choices, values.parse_exemptions, values.parse_texts, values.parse_names),
-    values.parse_bases,
+    *(values.parse_bases, values.parse_people, values.parse_members, values.parse_whom, values.parse_rights),
 )
 _ADDRESSES = (values.parse_url, values.parse_urls)
 _SECRET_LIMIT = 4096  # bytes of the file of a password

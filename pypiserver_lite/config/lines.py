@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import lru_cache
 
 Path = tuple[str, ...]
-"""Tables and key, from the top: ``("index", "prod", "packages")``."""
+"""Tables and key, from the top: ``("index", "prod", "packages")``, and ``("rule", "3", "who")`` in a third [[rule]]."""
 
 STRING = r'"""(?:\\.|[^\\])*?"{3,5}(?!")|\'\'\'.*?\'{3,5}(?!\')|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
 """A text in TOML, of each kind."""
@@ -36,11 +37,12 @@ def find_line(text: str, path: Path) -> int | None:
 def _places(text: str) -> dict[Path, int]:
     """Where each table and key begins."""
     found: dict[Path, int] = {}
+    count: Counter[Path] = Counter()
     table: Path = ()
     at = _skip(text, 0)
     while at < len(text):
         begins = at
-        is_head = text[at] == "["
+        is_head, is_array = text[at] == "[", text.startswith("[[", at)
         while is_head and text[at : at + 1] == "[":
             at += 1
         key = _KEY.match(text, at)
@@ -48,6 +50,9 @@ def _places(text: str) -> dict[Path, int]:
             break
         path = _parts(key[1])
         if is_head:
+            if is_array:
+                count[path] += 1
+                path = (*path, str(count[path]))
             table = path
             at = text.find("\n", key.end())
         else:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .indexes import ROOT, PolicySettings, UpstreamSettings
+from .indexes import ROOT, PolicySettings, Rule, UpstreamSettings
 from .rows import Setting, row
 from .values import (
     Sendfile,
@@ -28,11 +28,13 @@ from .values import (
     parse_hash_algo,
     parse_hosts,
     parse_line,
+    parse_members,
     parse_names,
     parse_passwords,
     parse_path,
     parse_paths,
     parse_patterns,
+    parse_people,
     parse_port,
     parse_seconds,
     parse_sendfile,
@@ -80,6 +82,15 @@ class IndexSettings:
         *("-a", "--authenticate"),
         metavar="LIST",
         group="rights",
+    )
+    admin: tuple[str, ...] = row(
+        (),
+        parse_people,
+        "user who may do everything, whatever rules say, and have the settings read again; may be repeated",
+        "--admin",
+        metavar="USER",
+        group="rights",
+        repeat=True,
     )
     overwrite: bool = row(
         False, parse_switch, "an upload may replace a file", "-o", "--overwrite", group="rights", switch=True
@@ -462,6 +473,10 @@ class Config:
     """Further ones by name."""
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
     """Upstreams by name."""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Users by the name of their group, for rules."""
+    rules: tuple[Rule, ...] = ()
+    """Who may do what, in order; an index that none of them is about goes by its `authenticate`."""
     file: Path | None = None
     """The file that these were read from, if there is one."""
     places: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -476,6 +491,10 @@ class Config:
     def of(self, name: str) -> IndexSettings:
         """The settings of an index by name."""
         return self.index if name == ROOT else self.indexes[name]
+
+    def ruled(self, name: str) -> bool:
+        """Whether rules say who may do what in an index, and not its `authenticate`."""
+        return any(not rule.indexes or name in rule.indexes for rule in self.rules)
 
     def chain(self, name: str) -> tuple[str, ...]:
         """An index and those it is based on, each once, in the order in which they win."""
@@ -519,6 +538,9 @@ INDEX_KEYS: Mapping[str, Setting] = _rows(IndexSettings)
 SERVER_KEYS: Mapping[str, Setting] = _rows(ServerSettings)
 UPSTREAM_KEYS: Mapping[str, Setting] = _rows(UpstreamSettings)
 POLICY_KEYS: Mapping[str, Setting] = _rows(PolicySettings)
+RULE_KEYS: Mapping[str, Setting] = _rows(Rule)
+GROUP = Setting(parse_members, "users of a group, for rules")
+"""Each key of ``[groups]``."""
 SETTINGS: Mapping[str, Setting] = {
     name: setting for name, setting in {**INDEX_KEYS, **SERVER_KEYS}.items() if not setting.in_file
 }

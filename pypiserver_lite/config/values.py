@@ -188,6 +188,11 @@ def parse_people(value: object) -> tuple[str, ...]:
     return _people(value, groups=False)
 
 
+def parse_members(value: object) -> tuple[str, ...]:
+    """Names of users, or none at all."""
+    return parse_people(value) if tuple(_listed(value)) else ()
+
+
 def parse_whom(value: object) -> tuple[str, ...]:
     """Names of users, groups as ``@NAME``, and the words ``*``, ``users`` and ``owner``."""
     return _people(value, groups=True)

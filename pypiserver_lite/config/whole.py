@@ -11,6 +11,7 @@ from .indexes import ROOT, check_name
 from .lines import Path
 from .rows import near
 from .settings import Config
+from .values import NO_PASSWORDS, RIGHTS
 
 _DEEPEST, _MOST_WAYS = 100, 1000  # of indexes over indexes
 
@@ -18,6 +19,11 @@ _DEEPEST, _MOST_WAYS = 100, 1000  # of indexes over indexes
 def index_table(name: str) -> Path:
     """The table of an index in the file; the top for the one at the root."""
     return () if name == ROOT else ("index", name)
+
+
+def rule_table(number: int) -> Path:
+    """The table of a rule by its number, counted from 1."""
+    return ("rule", str(number))
 
 
 def both(private: Iterable[str], merge: Iterable[str]) -> list[str]:
@@ -66,6 +72,7 @@ def faults(config: Config) -> Iterator[tuple[Path, str | None, str]]:
                 "merge",
                 f"{', '.join(twice)} is 'private' here, so no upstream is asked; leave such names out of one of them",
             )
+    yield from _rights(config)
     for name in names:
         circle = _circle(name, config)
         if circle:
@@ -74,6 +81,48 @@ def faults(config: Config) -> Iterator[tuple[Path, str | None, str]]:
         if depth > _DEEPEST or ways > _MOST_WAYS:
             much = f"through {depth} indexes, one behind the other" if depth > _DEEPEST else f"in {ways} ways"
             yield (index_table(name), "bases", f"they lead to others {much}; each request would go there")
+
+
+def _rights(config: Config) -> Iterator[tuple[Path, str | None, str]]:
+    """What is wrong with the rules of who may do what."""
+    names = [ROOT, *config.indexes]
+    for number, rule in enumerate(config.rules, 1):
+        table, all_of_them = rule_table(number), frozenset(RIGHTS)
+        if not rule.who:
+            yield (table, None, "it says nothing of who it is about; add who = [...]")
+        if not rule.may and not rule.may_not:
+            yield (table, None, "it says nothing; add may = [...], or may_not = [...]")
+        if twice := rule.may & rule.may_not:
+            reason = f"{_listed(twice)} stands in 'may' too; what they may not stands in a rule above that"
+            yield (table, "may_not", reason)
+        for word in rule.who:
+            if word.startswith("@") and word[1:] not in config.groups:
+                known = near(word[1:], config.groups) or "; name its users in [groups]"
+                yield (table, "who", f"there is no group {word[1:]!r}{known}")
+        for index in rule.indexes:
+            if index not in names:
+                yield (table, "indexes", f"there is no index {index!r}{near(index, names)}")
+        said = rule.may | rule.may_not
+        if "owner" in rule.who and (wrong := said - {"upload", "yank", "remove", "push"}):
+            reason = f"to own a project is to upload, yank, remove or push it; {_listed(wrong)} is not about owners"
+            yield (table, "who", reason)
+        if "admin" in said and said != all_of_them and rule.projects:
+            yield (table, "projects", "to administer is not about projects; make another rule of it")
+        if "admin" in rule.may and rule.may != all_of_them and "*" in rule.who:
+            yield (table, "who", "whoever administers has a login; name users or groups, or say 'users'")
+        for index in names:
+            if rule.indexes and index not in rule.indexes:
+                continue
+            if config.of(index).passwords in (None, NO_PASSWORDS) and set(rule.who) != {"*"}:
+                reason = f"it is about people who log in, and nobody can in the index {index}: add passwords = FILE"
+                yield (table, "who", f"{reason}, an htpasswd file")
+            if place := config.origins.get((index, "authenticate")):
+                reason = f"it says who may do what in the index {index}, and so does {place}; leave one of them out"
+                yield (table, None, reason)
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(word for word in RIGHTS if word in set(words))
 
 
 def _woven(config: Config) -> dict[str, tuple[int, int]]:

@@ -128,15 +128,22 @@ class Gate:
         """Whether there is a password file, so that somebody can log in."""
         return self._passwords is not None
 
-    def alike(self, book: RuleBook, owners: Callable[[NormalizedName], frozenset[str] | None] = _nobody) -> Gate:
-        """A gate of the same logins for another index: who is right or guesses there is so here.
+    def alike(
+        self,
+        book: RuleBook,
+        *,
+        tokens: Tokens | None = None,
+        owners: Callable[[NormalizedName], frozenset[str] | None] = _nobody,
+        tell: Callable[[str, str, str], None] = _unheard,
+    ) -> Gate:
+        """A gate of the same logins with other rules: who is right or guesses there is so here.
 
         Raises ConfigError if the password file cannot be used at this moment.
         """
         if self._passwords is not None:
             self._passwords.check()
         gate = copy.copy(self)
-        gate.book, gate._owners = book, owners
+        gate.book, gate._tokens, gate._owners, gate._tell = book, tokens, owners, tell
         return gate
 
     def shares_logins(self, other: Gate) -> bool:

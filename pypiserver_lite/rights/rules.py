@@ -148,6 +148,15 @@ class RuleBook:
             for number, rule in enumerate(rules, 1)
             if not rule.indexes or index in rule.indexes
         )
+        self.listing = (
+            self.admins,
+            tuple(
+                (said, ready.names, ready.words, ready.rule.projects)
+                for ready in self._rules
+                if (said := ready.says("list")) is not None
+            ),
+        )
+        """What decides who may list what; equal where the same may."""
         self.open = frozenset(action for action in (*ACTIONS, "update", "reload") if self._is_open(action))
         """What everybody may, whoever they are, in the whole index: then nobody need say who they are."""
         self.by_project = any(ready.rule.projects and ready.says("list") is not None for ready in self._rules)

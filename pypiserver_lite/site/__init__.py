@@ -145,7 +145,8 @@ class Shared:
     slow: Turnstile
     """What may wait long passes it, of all kinds together."""
     folders: dict[object, Folder] = field(default_factory=dict)
-    gates: dict[tuple[Path | None, frozenset[str]], Gate] = field(default_factory=dict)
+    gates: dict[Path | None, Gate] = field(default_factory=dict)
+    """Who can log in, by password file; what they may is for the rules of each index to say."""
     memories: dict[Path, Licensing] = field(default_factory=dict)
     """What policies remember, by its database."""
     records: dict[tuple[Path | None, Path | None], Records] = field(default_factory=dict)
@@ -233,6 +234,7 @@ class _Builder:
         else:
             self.shared = Shared(slow=before.shared.slow, started=before.shared.started)
         self.owned: list[Closable] = []
+        self._gates: dict[str, Gate] = {}
         self._indexes: dict[str, Index] = {}
         self._stores: dict[str, Store] = {}
         self._reserved: dict[str, Reserved] = {}
@@ -250,7 +252,7 @@ class _Builder:
         config, settings = self._config, self._config.of(name)
         with told(config, name):
             records = self._records()
-            gate = self._gate(settings)
+            gate = self._gate(name)
             sendfile = find_sendfile(config, settings)
         # The folders come last, so that settings that contradict each other leave nothing open.
         index = self.index(name)
@@ -286,9 +288,9 @@ class _Builder:
         return control if "download" in gate.book.open else f"private, {control}"
 
     def _lists(self, name: str, gate: Gate) -> bool:
-        """Whether all whom a gate lets list may list another index."""
-        its = self._gate(self._config.of(name))
-        return its is gate or "list" in its.book.open
+        """Whether all whom a gate lets list may list another index, and the same of it."""
+        its = self._gate(name)
+        return "list" in its.book.open or (its.shares_logins(gate) and its.book.listing == gate.book.listing)
 
     def _records(self) -> Records:
         config, known = self._config, self.shared.records
@@ -299,19 +301,43 @@ class _Builder:
             self.owned.append(known[key])
         return known[key]
 
-    def _gate(self, settings: IndexSettings) -> Gate:
-        key = settings.passwords, settings.authenticate
-        gates = self.shared.gates
-        if key not in gates:
-            before = self._before.shared if self._before is not None else None
-            # Gates know the records that they tell.
-            earlier = before.gates if before is not None and self._records() in before.records.values() else {}
-            beside = (gate for known in (gates, earlier) for (path, _), gate in known.items() if path == key[0])
-            # Logins that hold are remembered there, and guesses counted, for all that one password file lets in.
-            gates[key] = earlier.get(key) or _gate(
-                self._config, settings, self.shared.slow, next(beside, None), self._records().trail.wrong_login
+    def _gate(self, name: str) -> Gate:
+        if name not in self._gates:
+            book, passwords = _book(self._config, name), self._config.of(name).passwords
+            path = None if passwords == NO_PASSWORDS else passwords
+            known, earlier = self.shared.gates, self._before.shared.gates if self._before is not None else {}
+            if path not in known:
+                # Logins that hold are remembered there, and guesses counted, for all that one password file lets in.
+                known[path] = earlier.get(path) or Gate(
+                    None if path is None else Passwords(path),
+                    book,
+                    workers=threads(self._config),
+                    within=self.shared.slow,
+                )
+            records = self._records()
+            self._gates[name] = known[path].alike(
+                book, tokens=records.tokens, owners=self._owners(name), tell=records.trail.wrong_login
             )
-        return gates[key]
+        return self._gates[name]
+
+    def _owners(self, name: str) -> Callable[[NormalizedName], frozenset[str] | None]:
+        """Who owns a project of an index: of the first in its chain that knows; ``None``: it is anybody's yet.
+
+        What has files, or had some, and no owner is nobody's. What is returned raises Unavailable.
+        """
+        # Nothing of this builder: it knows all that was before, which is to be let go.
+        chain, stores, records = self._config.chain(name), self._stores, self._records()
+
+        def owners(project: NormalizedName) -> frozenset[str] | None:
+            for one in chain:
+                store = stores[one]
+                if found := records.owners.of(one, project):
+                    return found
+                if store.project(project) is not None or (isinstance(store, Folder) and store.had(project)):
+                    return frozenset()
+            return None
+
+        return owners
 
     def index(self, name: str) -> Index:
         """One index alone. Raises ConfigError."""
@@ -383,25 +409,22 @@ def _asked(index: Index) -> tuple[Remote, ...]:
     return tuple(cast("Remote", way.source) for way in dict.fromkeys(index.all_ways()) if way.source is not None)
 
 
-def _gate(
-    config: Config, settings: IndexSettings, slow: Turnstile, beside: Gate | None, tell: Callable[[str, str, str], None]
-) -> Gate:
-    """The gate of an index; `beside`: another of the same passwords; `tell` of wrong logins. Raises ConfigError."""
-    protected = settings.authenticate
-    if settings.passwords == NO_PASSWORDS:
+def _book(config: Config, name: str) -> RuleBook:
+    """Who may do what in an index. Raises ConfigError."""
+    settings = config.of(name)
+    protected, passwords = settings.authenticate, settings.passwords
+    if settings.admin and passwords in (None, NO_PASSWORDS):
+        raise ConfigError(f"--admin {settings.admin[0]} needs a password file: add -P FILE")
+    if config.ruled(name):
+        return RuleBook(config.rules, config.groups, index=name, admins=settings.admin)
+    if passwords == NO_PASSWORDS:
         if protected:
             listed = ",".join(sorted(protected))
             raise ConfigError(f"-P . means that nobody can log in, but -a {listed} asks for it; add -a . to open up")
-        return Gate(None, RuleBook.of_flags((), open=True))
+        return RuleBook.of_flags((), open=True, index=name)
     if not protected:
         raise ConfigError("-a . lets anybody upload; say so twice: add -P .")
-    if settings.passwords is None:
-        needless = protected - {"update"}
-        if needless:
-            raise ConfigError(f"-a {','.join(sorted(needless))} needs a password file: add -P FILE")
-        return Gate(None, RuleBook.of_flags(protected))
-    if beside is not None:
-        return beside.alike(RuleBook.of_flags(protected))
-    passwords = Passwords(settings.passwords)
-    passwords.check()
-    return Gate(passwords, RuleBook.of_flags(protected), workers=threads(config), within=slow, tell=tell)
+    needless = protected - {"update"}
+    if passwords is None and needless:
+        raise ConfigError(f"-a {','.join(sorted(needless))} needs a password file: add -P FILE")
+    return RuleBook.of_flags(protected, index=name, admins=settings.admin)
