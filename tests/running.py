@@ -336,8 +336,15 @@ def main(arguments: dict[str, Any]) -> None:
         if name in arguments:
             arguments[name] = Path(arguments[name])
     arguments["trusted_proxy"] = tuple(arguments.get("trusted_proxy", ()))
-    options = Options(**arguments)
-    servers.run(server, App, App, options, lambda host, port: print(port, flush=True))
+    servers.run(
+        server,
+        servers.Serving(
+            make_app=App,
+            make_again=App,
+            options=Options(**arguments),
+            ready=lambda host, port: print(port, flush=True),
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from running import LARGE, MIB, PAGE, POST, App, Process, Start, Zeros, pieces, 
 
 from pypiserver_lite import servers
 from pypiserver_lite.errors import ConfigError
-from pypiserver_lite.servers import Options
+from pypiserver_lite.servers import Options, Serving
 from pypiserver_lite.servers.options import listen
 from pypiserver_lite.servers.proxies import TrustedProxies
 
@@ -136,7 +136,7 @@ def test_a_port_in_use_or_a_foreign_host_is_one_clear_line(start: Start) -> None
 
 def test_options_a_server_cannot_keep_are_refused() -> None:
     def run(server: str, **options: Any) -> None:
-        servers.run(server, App, None, Options(port=0, **options), lambda host, port: None)
+        servers.run(server, Serving(make_app=App, options=Options(port=0, **options), ready=lambda host, port: None))
 
     with pytest.raises(ConfigError, match=r"--workers.*granian or gunicorn"):
         run("waitress", workers=2)
@@ -589,10 +589,6 @@ def test_granian_speaks_tls_and_http_2(process: Callable[..., Process], tmp_path
     running.signal()
     assert running.ended(15) == 0
     with pytest.raises(ConfigError, match="--tls-cert"):
-        servers.run(
-            "granian",
-            App,
-            App,
-            Options(port=0, tls_cert=key, tls_key=key),
-            lambda host, port: None,
-        )
+        options = Options(port=0, tls_cert=key, tls_key=key)
+        serving = Serving(make_app=App, make_again=App, options=options, ready=lambda host, port: None)
+        servers.run("granian", serving)

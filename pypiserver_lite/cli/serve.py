@@ -61,11 +61,13 @@ def _serve(config: Config, argv: Sequence[str]) -> int:
     try:
         servers.run(
             server(config),
-            lambda: app,
-            again,
-            options(config),
-            lambda host, port: _announce(config, host, port),
-            functools.partial(hangup, app) if isinstance(app, Front) else None,
+            servers.Serving(
+                make_app=lambda: app,
+                make_again=again,
+                options=options(config),
+                ready=lambda host, port: _announce(config, host, port),
+                hangup=functools.partial(hangup, app) if isinstance(app, Front) else None,
+            ),
         )
     finally:
         app.close()

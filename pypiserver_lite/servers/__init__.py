@@ -11,17 +11,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from .options import Options, connections
+from .options import Options, Serving, connections
 from .proxies import TrustedProxies
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
-
-__all__ = ["SERVERS", "Options", "check", "run"]
+__all__ = ["SERVERS", "Options", "Serving", "check", "run"]
 
 SERVERS = {
     "waitress": "pip install waitress",
@@ -52,51 +49,22 @@ def check(server: str, options: Options) -> None:
     TrustedProxies(options.trusted_proxy)
 
 
-def run(
-    server: str,
-    make_app: Callable[[], WSGIApplication],
-    make_again: Callable[[], WSGIApplication] | None,
-    options: Options,
-    ready: Callable[[str, int], None],
-    hangup: Callable[[], bool] | None = None,
-) -> None:
+def run(server: str, serving: Serving) -> None:
     """Serve until SIGTERM or SIGINT, finish what is under way, and return.
 
-    waitress and gunicorn call `make_app`, gunicorn in each of its processes.
-    granian calls `make_again`, pickled, in each process. `ready(host, port)`
-    is called once connections are accepted; the port is the actual one.
-
-    SIGHUP calls `hangup` in this process, which reads the settings again and
-    says whether they can be used; then the same is done in each of the other
-    processes, by the `hangup` of their application. Without it SIGHUP is the
-    server's own: waitress ends. Where it, or SIGINT, is ignored as by `nohup`
-    or a shell's ``&``, it stays so.
-
-    Raises ConfigError when the server is unknown, not installed, or cannot
-    run with these options.
+    Where SIGHUP or SIGINT is ignored as by `nohup` or a shell's ``&``, it
+    stays so. Raises ConfigError when the server is unknown, not installed, or
+    cannot run with these options.
     """
-    check(server, options)
-    options = replace(options, connection_limit=connections(options.connection_limit))
-    with _ignoring(() if hangup else ("SIGHUP",)) as ignore_again:
+    check(server, serving.options)
+    options = replace(serving.options, connection_limit=connections(serving.options.connection_limit))
+    with _ignoring(() if serving.hangup else ("SIGHUP",)) as ignore_again:
 
-        def told(host: str, port: int) -> None:
+        def ready(host: str, port: int) -> None:
             ignore_again()
-            ready(host, port)
+            serving.ready(host, port)
 
-        if server == "waitress":
-            from . import waitress
-
-            waitress.run(make_app, options, told, hangup)
-        elif server == "gunicorn":
-            from . import gunicorn
-
-            gunicorn.run(make_app, options, told, hangup)
-        else:
-            if make_again is None:
-                raise ConfigError("--server: granian needs a function that makes the application in another process")
-            from . import granian
-
-            granian.run(make_again, options, told, hangup)
+        import_module(f".{server}", __name__).run(replace(serving, options=options, ready=ready))
 
 
 @contextmanager

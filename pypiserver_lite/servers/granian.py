@@ -21,7 +21,7 @@ from granian.server import Server
 from ..errors import ConfigError
 from ..kept import start
 from .hangup import NUMBER, Hangup, join
-from .options import Options, listen
+from .options import Options, Serving, listen
 from .wrapped import wrap
 
 if TYPE_CHECKING:
@@ -147,13 +147,11 @@ def _hang_up(server: Any, hangup: Callable[[], bool]) -> None:
     here.calls(everywhere)
 
 
-def run(
-    make_app: Callable[[], WSGIApplication],
-    options: Options,
-    ready: Callable[[str, int], None],
-    hangup: Callable[[], bool] | None = None,
-) -> None:
+def run(serving: Serving) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigError."""
+    options = serving.options
+    if serving.make_again is None:
+        raise ConfigError("--server: granian needs a function that makes the application in another process")
     # Granian binds in every worker and shares ports silently; only this notices another program on ours.
     probe = listen(options.host, options.port)
     port, address = probe[0].getsockname()[1], probe[0].getsockname()[0]
@@ -190,12 +188,12 @@ def run(
     supervision.handlers.clear()
     supervision.propagate = True
     supervision.setLevel(logging.ERROR)
-    _tell_when_reachable(server, lambda: ready(options.host, port))
-    if hangup is not None:
-        _hang_up(server, hangup)
+    _tell_when_reachable(server, lambda: serving.ready(options.host, port))
+    if serving.hangup is not None:
+        _hang_up(server, serving.hangup)
     started = time.monotonic()
     try:
-        server.serve(target_loader=functools.partial(load, make_app, options, port), wrap_loader=False)
+        server.serve(target_loader=functools.partial(load, serving.make_again, options, port), wrap_loader=False)
     except SystemExit as error:
         _logger.error("granian ended by itself after %d s: a worker failed", time.monotonic() - started)
         raise ConfigError("a worker of granian failed; its last lines above say why") from error

@@ -21,7 +21,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from ..errors import ConfigError
 from .hangup import NUMBER, Hangup, join
-from .options import Options, listen
+from .options import Options, Serving, listen
 from .wrapped import wrap
 
 if TYPE_CHECKING:
@@ -154,26 +154,17 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
 class _Application(BaseApplication):  # type: ignore[misc]
     """Our application and settings in gunicorn's terms."""
 
-    def __init__(
-        self,
-        make_app: Callable[[], WSGIApplication],
-        settings: dict[str, Any],
-        options: Options,
-        hangup: Callable[[], bool] | None,
-    ):
-        self._make_app = make_app
-        self._settings = settings
-        self._options = options
-        self._hangup = hangup
+    def __init__(self, serving: Serving, settings: dict[str, Any]):
+        self._serving, self._settings = serving, settings
         super().__init__()
 
     def run(self) -> None:
         """Run until told to stop."""
-        if self._hangup is None:
+        if self._serving.hangup is None:
             super().run()
         else:
             arbiter = _Arbiter(self)
-            arbiter.hangup = self._hangup
+            arbiter.hangup = self._serving.hangup
             arbiter.run()
 
     def load_config(self) -> None:
@@ -183,18 +174,14 @@ class _Application(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> WSGIApplication:
         """Make the application; called in each worker, after the fork."""
-        application = self._make_app()
+        application = self._serving.make_app()
         join(application, os.getppid())
-        return wrap(application, self._options, _WHOLE_BYTES)
+        return wrap(application, self._serving.options, _WHOLE_BYTES)
 
 
-def run(
-    make_app: Callable[[], WSGIApplication],
-    options: Options,
-    ready: Callable[[str, int], None],
-    hangup: Callable[[], bool] | None = None,
-) -> None:
+def run(serving: Serving) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigError."""
+    options, hangup = serving.options, serving.hangup
     sockets = listen(options.host, options.port)
     port = sockets[0].getsockname()[1]
     shared = {"options": options, "crowd": _Crowd(options.all_threads)}
@@ -222,13 +209,13 @@ def run(
         "certfile": str(options.tls_cert) if options.tls_cert else None,
         "keyfile": str(options.tls_key) if options.tls_key else None,
         "ssl_context": context,
-        "when_ready": lambda arbiter: ready(options.host, port),
+        "when_ready": lambda arbiter: serving.ready(options.host, port),
         "proc_name": "pypiserver-lite",
         "loglevel": "warning",
     }
     parent = os.getpid()
     try:
-        _Application(make_app, settings, options, hangup).run()
+        _Application(serving, settings).run()
     except SystemExit as error:
         if os.getpid() != parent:
             raise  # A worker ends here, and must not go on as if it were us.

@@ -6,10 +6,15 @@ import errno
 import logging
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 BACKLOG = 1024
 SPARE_FILES = 128
@@ -60,6 +65,25 @@ class Options:
     def least_bytes(self) -> int:
         """What must come, or be taken, within an idle time-out."""
         return LEAST_RATE * self.idle_timeout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What a server serves, and whom it tells of it."""
+
+    make_app: Callable[[], WSGIApplication]
+    """Called by waitress once, and by gunicorn in each of its processes."""
+    make_again: Callable[[], WSGIApplication] | None = None
+    """Called by granian, pickled, in each of its processes."""
+    options: Options
+    ready: Callable[[str, int], None]
+    """Called with host and port, the actual one, once connections are accepted."""
+    hangup: Callable[[], bool] | None = None
+    """What SIGHUP does in this process: it has the settings read again, and says whether they can be used.
+
+    Then the same is done in each of the other processes, by the `hangup` of their application. Without it SIGHUP is the
+    server's own: waitress ends.
+    """
 
 
 def listen(host: str, port: int) -> list[socket.socket]:

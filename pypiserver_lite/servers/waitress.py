@@ -21,7 +21,7 @@ from waitress.adjustments import Adjustments
 
 from .hangup import Hangup
 from .mends import IDENT, PART_BYTES, UNSENT_BYTES, Channel, Listener, Workers
-from .options import Options, listen
+from .options import Options, Serving, listen
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -145,19 +145,14 @@ def _signals(service: Service, hangup: Callable[[], bool] | None) -> Iterator[No
             signal.signal(number, old)
 
 
-def run(
-    make_app: Callable[[], WSGIApplication],
-    options: Options,
-    ready: Callable[[str, int], None],
-    hangup: Callable[[], bool] | None = None,
-) -> None:
+def run(serving: Serving) -> None:
     """Serve until SIGTERM or SIGINT, or SIGHUP without `hangup`. Raises ConfigError."""
-    service = Service(options)
-    with _signals(service, hangup):
+    service = Service(serving.options)
+    with _signals(service, serving.hangup):
         try:
-            application = make_app()
+            application = serving.make_app()
         except BaseException:
             service.close()
             raise
-        ready(service.host, service.port)
+        serving.ready(service.host, service.port)
         service.run(application)
