@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from http.client import responses
 
-from .config.settings import ServerSettings
+from .config.server import ServerSettings
 from .errors import ConfigError
 
 log = logging.getLogger("pypiserver_lite")

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..config import settings
 from ..config.indexes import ROOT, PolicySettings, UpstreamSettings
-from ..config.settings import Config, ServerSettings
+from ..config.server import ServerSettings
+from ..config.settings import Config
 from ..config.values import Choice, shown_size
 from ..site import Site, Sites, routes
 from .remarks import remarks, reserved

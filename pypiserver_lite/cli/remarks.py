@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 from ..config import settings
 from ..config.indexes import ROOT
+from ..config.server import OTHER_SERVERS
 from ..config.settings import Config
 from ..config.values import NO_PASSWORDS
 from ..config.whole import both
@@ -20,7 +21,7 @@ _ASKING = ("cache_size", "cache_ttl", "fallback_rate", "fallback_host", "fallbac
 
 def remarks(config: Config) -> Iterator[str]:
     """What may not be meant, and what has no effect."""
-    if config.server.server in settings.OTHER_SERVERS:
+    if config.server.server in OTHER_SERVERS:
         yield f"--server {config.server.server}: waitress runs instead"
     if config.server.backend is not None:
         yield f"--backend {config.server.backend} has no effect: the folder is always kept indexed"

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .. import observe, servers, site
-from ..config import load, settings
+from ..config import load
+from ..config.server import OTHER_SERVERS
 from ..config.settings import Config
 from ..config.told import told
 from ..site import VERSION
@@ -121,7 +122,7 @@ def _there_to_stay() -> Iterator[None]:
 
 def server(config: Config) -> str:
     """The server that runs."""
-    return "waitress" if config.server.server in settings.OTHER_SERVERS else config.server.server
+    return "waitress" if config.server.server in OTHER_SERVERS else config.server.server
 
 
 def options(config: Config) -> servers.Options:

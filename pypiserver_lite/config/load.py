@@ -15,7 +15,8 @@ from ..errors import ConfigError
 from . import file
 from .indexes import ROOT
 from .rows import Setting, near
-from .settings import ENV_PREFIX, INDEX_KEYS, SETTINGS, Config, IndexSettings, ServerSettings, default, flag
+from .server import ServerSettings
+from .settings import ENV_PREFIX, INDEX_KEYS, SETTINGS, Config, IndexSettings, default, flag
 from .values import parse_path, parse_paths
 
 _SERVICE_LINK = re.compile(

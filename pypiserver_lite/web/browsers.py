@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..config.settings import ServerSettings
+from ..config.server import ServerSettings
 from ..errors import Denied, Invalid
 
 _LONGEST = 300  # characters of a Host
