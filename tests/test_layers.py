@@ -55,7 +55,7 @@ MODULES = sorted(path.relative_to(ROOT).with_suffix("").as_posix().replace("/", 
 
 
 def unit(module: str) -> str:
-    """The unit of a module such as ``web.api``, by its name inside the package."""
+    """The unit of a module such as ``web.app``, by its name inside the package."""
     return module.split(".", 1)[0]
 
 
@@ -107,6 +107,16 @@ def breaches(module: str, text: str) -> list[str]:
     return found + [f"{module} uses {thing}" for thing in kept if not KEPT_TO[thing] & {here, module}]
 
 
+def test_the_picture_of_the_house_has_each_unit_in_its_layer() -> None:
+    text = (ROOT.parent / "CONTRIBUTING.rst").read_text(encoding="utf-8")
+    picture = text.split("::\n\n", 1)[1].split("\n\n", 1)[0]
+    names = [line.split("  ")[2].replace("/", "").split() for line in picture.splitlines() if line[4] != " "]
+    shown = [name for some in names for name in some]
+    assert sorted(shown) == sorted(PLACES)
+    layers = [PLACES[name][0] for name in shown]
+    assert layers == sorted(layers, reverse=True)
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_stands_below_it(module: str) -> None:
     assert breaches(module, source(module)) == []
@@ -135,7 +145,7 @@ def test_inside_a_unit_no_modules_import_each_other_in_a_circle() -> None:
         ("index", "from . import make_app"),
         ("folder.store", "from ..site import build"),
         ("site", "import bottle"),
-        ("web.api", "import requests.adapters"),
+        ("web.app", "import requests.adapters"),
         ("site", "import urllib3.util"),
         ("upstream.client", "import os\nos.environ['A']"),
         ("observe", "import os\nos.environ['A']"),
@@ -151,7 +161,7 @@ def test_these_rules_notice_a_breach(module: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("web.api", "import bottle\nfrom .. import site, upload\nfrom ..errors import Invalid\nfrom . import send"),
+        ("web.app", "import bottle\nfrom .. import site, upload\nfrom ..errors import Invalid\nfrom . import send"),
         ("folder.store", "from ..upload import receive\nfrom .. import disk"),
         ("cli", "import os\nfrom .web import make_app\nprint(os.environ)"),
         ("wsgi", "import os\nfrom . import make_app\nos.environ"),
