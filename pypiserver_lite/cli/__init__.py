@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..config import settings
 from ..errors import ConfigError, PypiServerLiteError
+from .audit import audit, records
 from .cached import cache
 from .check import check
 from .config import config
@@ -20,6 +21,7 @@ from .explain import explain
 from .push import push
 from .releases import names, unyank, yank
 from .serve import run
+from .tokens import token
 from .users import passwd
 
 _VERBS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
@@ -27,11 +29,14 @@ _VERBS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "check": (check, "say what the settings mean, and what is wrong with them"),
     "config": (config, "read and change the file of settings"),
     "passwd": (passwd, "set or delete a user's password in a password file"),
+    "token": (token, "make, list and revoke tokens, which stand in for a password"),
     "yank": (yank, "hide a release from all who do not ask for exactly it"),
     "unyank": (unyank, "undo a yank"),
     "push": (push, "publish a release of one index in another, as it is"),
     "explain": (explain, "say whose a name is, and which rules hide its files"),
     "names": (names, "show or release the names that are kept though their files are gone"),
+    "audit": (audit, "show who did what, and what was refused"),
+    "records": (records, "copy the audit trail, tokens, owners and counts to a safe place"),
     "cache": (cache, "show, prune, clear or fill what is kept of the upstream"),
 }
 
@@ -54,13 +59,17 @@ def _help() -> str:
 _MEANT = {
     "adduser": "passwd",
     "why": "explain",
+    "backup": "records",
     "help": "--help",
+    "history": "audit",
     "htpasswd": "passwd",
+    "log": "audit",
     "promote": "push",
     "serve": "run",
     "validate": "check",
     "server": "run",
     "start": "run",
+    "tokens": "token",
     "version": "--version",
 }
 """Words that others use as verbs, and what is meant here."""

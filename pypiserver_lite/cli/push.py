@@ -16,7 +16,9 @@ from ..config.settings import Config
 from ..config.values import Url, parse_url
 from ..dists import normalize, try_normalize
 from ..errors import ConfigError, Denied
+from ..jobs import audited
 from ..jobs import push as pushes
+from .recorded import by
 from .users import ask
 from .which import index_of
 
@@ -32,7 +34,7 @@ All files of the release arrive, or none. A file that is there with other bytes 
 bytes stays, so a push may be repeated. What --from itself has is pushed, not what it is based on. Running servers see
 it at the next request. The netrc file, authorities and proxy are for the way to --server."""
 
-_SETTINGS = ("config", "cache_dir", "follow_links", "fallback_ca", "fallback_proxy", "netrc")
+_SETTINGS = ("config", "cache_dir", "follow_links", "fallback_ca", "fallback_proxy", "netrc", "state_dir", "audit_log")
 
 
 def push(argv: Sequence[str]) -> int:
@@ -77,7 +79,7 @@ def _here(config: Config, source: str, to: str, release: tuple[str, str], *, is_
             files = pushes.push_outside(start, to, name, version, may_ask=sys.stdin.isatty())
             print(f"{', '.join(files)}: pushed to {Url(to)!r}")
             return 0
-        pushed = pushes.push(start, sites.by_name[ends[1]], name, version)
+        pushed = audited.push(start, sites.by_name[ends[1]], by("push"), name, version)
     for filename in pushed.files:
         print(f"{filename}: {'pushed to' if filename in pushed.new else 'is already in'} {ends[1]}")
     return 0

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 
 from .. import site
 from ..config import load
 from ..config.indexes import ROOT
+from ..config.settings import Config
 from ..dists import normalize
 from ..errors import ConfigError
 from ..folder.store import Folder
+from ..jobs import audited
+from .recorded import SETTINGS, by, gathered, opened
 from .which import add_index, index_of
 
 _YANK = """Yank a release: installers pass over it, but for those who ask for exactly this version (PEP 592).
@@ -41,7 +43,7 @@ def unyank(argv: Sequence[str]) -> int:
 
 
 def _release_parser(verb: str, description: str) -> load.Parser:
-    parser = load.make_parser(f"pypiserver-lite {verb}", description, names=["config", "follow_links"])
+    parser = load.make_parser(f"pypiserver-lite {verb}", description, names=[*SETTINGS, "follow_links"])
     add_index(parser)
     parser.add_argument("name", metavar="NAME", help="the project")
     parser.add_argument("version", metavar="VERSION", help="the release")
@@ -54,17 +56,24 @@ def _release_parser(verb: str, description: str) -> load.Parser:
 def _yank(parser: load.Parser, argv: Sequence[str], done: str) -> int:
     given = vars(parser.parse_intermixed_args(list(argv)))
     name, version, reason = given.pop("name"), given.pop("version"), given.pop("reason", None)
-    with contextlib.closing(_folder(given)) as folder:
-        for filename in folder.yank(normalize(name), version, reason):
+    config, index = _index(given)
+    verb = by("unyank" if reason is None else "yank", index)
+    with contextlib.closing(opened(config)) as records, contextlib.closing(site.build_folder(config, index)) as folder:
+        for filename in audited.yank(folder, records, verb, normalize(name), version, reason):
             print(f"{filename}: {done}")
     return 0
 
 
 def _folder(given: dict[str, object]) -> Folder:
     """The folders that the words of a command name, or those of the index that they name. Raises ConfigError."""
+    return site.build_folder(*_index(given))
+
+
+def _index(given: dict[str, object]) -> tuple[Config, str]:
+    """The settings that the words of a command give, and the index with folders that is meant. Raises ConfigError."""
     word = str(given.pop("index"))
     given = {key: value for key, value in given.items() if value != []}
-    config = load.gather(given, os.environ)
+    config = gathered(given)
     name = index_of(config, word)
     if name != ROOT and "packages" in given:
         raise ConfigError(f"--index {word} has folders of its own; name either these or others")
@@ -72,7 +81,7 @@ def _folder(given: dict[str, object]) -> Folder:
         others = [other for other, index in config.indexes.items() if index.packages]
         hint = f"; name one that has, with --index: {', '.join(others)}" if others else ""
         raise ConfigError(f"the index {name} has no packages folder{hint}")
-    return site.build_folder(config, name)
+    return config, name
 
 
 _NAMES = """Show the names that are kept from the upstream though they have no files, or let them go.

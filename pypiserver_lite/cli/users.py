@@ -2,47 +2,70 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..config import load
+from ..config.indexes import ROOT
 from ..errors import ConfigError
+from ..records import Event
 from ..rights.htpasswd import delete_user, set_password
+from .recorded import SETTINGS, by, gathered, opened
 
 _USER = """Set USER's password in the htpasswd file FILE, which is made if it is missing.
 
   pypiserver-lite passwd htpasswd.txt alice
   pypiserver-lite run -P htpasswd.txt ./packages
 
-A running server reads the file again by itself."""
+A running server reads the file again by itself. Where the settings (--config, variables, or a file of settings in this
+folder) name FILE, the change is on record: pypiserver-lite audit."""
 
 
 def passwd(argv: Sequence[str]) -> int:
     """``passwd``: set a user's password in a password file, or delete the user."""
-    parser = load.make_parser("pypiserver-lite passwd", _USER, names=())
+    parser = load.make_parser("pypiserver-lite passwd", _USER, names=SETTINGS)
     parser.add_argument("file", metavar="FILE", type=Path, help="password file, as -P takes it")
     parser.add_argument("user", metavar="USER", help="the name to log in with")
     parser.add_argument(
         "--stdin", action="store_true", default=False, help="read the password from standard input, without asking"
     )
     parser.add_argument("--delete", action="store_true", default=False, help="delete the user instead")
-    given = parser.parse_args(list(argv))
-    if given.delete:
-        delete_user(given.file, given.user)
-        print(f"{given.user} deleted from {given.file}")
+    given = vars(parser.parse_args(list(argv)))
+    file, user, by_stdin, delete = (given.pop(key) for key in ("file", "user", "stdin", "delete"))
+    event = replace(by("passwd"), action="user-delete" if delete else "password", reason=f"of {user}")
+    if delete:
+        with _recorded(given, file, event):
+            delete_user(file, user)
+        print(f"{user} deleted from {file}")
         return 0
-    if given.stdin:
+    if by_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
-        password = ask(f"New password for {given.user}: ")
+        password = ask(f"New password for {user}: ")
         if ask("Once more: ") != password:
             raise ConfigError("the two passwords differ; nothing was changed")
-    set_password(given.file, given.user, password)
-    print(f"password of {given.user} set in {given.file}")
+    with _recorded(given, file, event):
+        set_password(file, user, password)
+    print(f"password of {user} set in {file}")
     return 0
+
+
+@contextlib.contextmanager
+def _recorded(given: Mapping[str, object], file: Path, event: Event) -> Iterator[None]:
+    """Put a change of a password file on record, if these settings name it or the records. Raises ConfigError."""
+    config = gathered(given)
+    named = [config.of(name).passwords for name in (ROOT, *config.indexes)]
+    if "state_dir" not in given and os.path.realpath(file) not in map(os.path.realpath, filter(None, named)):
+        yield  # of some other server's, or of none yet
+        return
+    with contextlib.closing(opened(config)) as records, records.trail.change(event):
+        yield
 
 
 def ask(prompt: str, flag: str = "--stdin") -> str:

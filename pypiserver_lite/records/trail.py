@@ -76,7 +76,7 @@ class Event:
     outcome: str = ""
     """One of `OUTCOMES`."""
     reason: str = ""
-    """Why it was refused or failed; of a yank its reason, of a push where it comes from."""
+    """Why it was refused or failed; of a yank its reason, of a push where from, of a token or password whose."""
     id: int = 0
     """Its number in the trail; later ones are larger."""
 
