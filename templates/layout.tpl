@@ -32,7 +32,10 @@
     </form>
 % if user:
     <nav class="who" aria-label="{{user}}">
-      <bdi>{{user}}</bdi>
+%   if admin:
+      <a href="{{root}}-/admin/">Administration</a>
+%   end
+      <a href="{{root}}-/tokens" aria-label="{{user}}, your tokens"><bdi>{{user}}</bdi></a>
       <form method="post" action="{{root}}-/sign-out">
         <input type="hidden" name="csrf" value="{{csrf}}">
         <button class="plain">Sign out</button>

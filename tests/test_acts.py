@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import html5lib
 import live
@@ -21,6 +22,16 @@ RULES = """
 passwords = "htpasswd"
 disable_fallback = true
 packages = ["dev"]
+[[rule]]
+who = ["*"]
+may = ["list", "download"]
+[[rule]]
+who = ["ann"]
+may = ["yank", "remove", "push"]
+[[rule]]
+who = ["bob"]
+may = ["yank"]
+projects = ["acme-*"]
 [index.prod]
 packages = ["prod"]
 [index.above]
@@ -99,6 +110,20 @@ def test_a_removal_says_that_it_is_the_last_and_leads_on_to_what_is_left(ann: Vi
     assert "last release" in ann.get("/-/change/remove/acme-client/2.0").text
     assert "Back to the project" not in ann.submit("/-/change/remove/acme-client/2.0").text
     ann.get("/-/change/remove/acme-client/2.0", 404)
+
+
+def test_who_may_less_is_offered_less_and_refused_the_rest(app: Front, tmp_path: Path) -> None:
+    bob, cat, nobody = visitor(app, "bob", "his"), visitor(app, "cat", "hers"), Visitor(app)
+    assert offered(bob.get(PAGE)) == ["yank/acme-client/1.0"]
+    assert offered(bob.get("/project/other/1.0/")) == offered(cat.get(PAGE)) == offered(nobody.get(PAGE)) == []
+    for act, name in (("remove", "acme-client"), ("yank", "other"), ("yank", "nothing-here")):
+        assert "may not" in bob.get(f"/-/change/{act}/{name}/1.0", 403).text
+    place = urljoin(
+        "/-/change/yank/acme-client/1.0", nobody.get("/-/change/yank/acme-client/1.0", 303).headers["Location"]
+    )
+    back = nobody.sign_in("bob", "his", path=place).headers["Location"]
+    assert urljoin(place, back) == "/-/change/yank/acme-client/1.0"
+    assert len(list((tmp_path / "dev").iterdir())) >= 4
 
 
 @pytest.mark.parametrize("act", ["yank", "remove", "push"])

@@ -51,14 +51,18 @@ class Visitor:
         """Send any body."""
         return self._ask("POST", path, status, body, dict(headers))
 
-    def submit(self, path: str, status: int | None = 200, *, button: str = "", **fields: str) -> Answer:
-        """Look at a page, fill the form in its main part (the one with this button) and send it."""
+    def submit(
+        self, path: str, status: int | None = 200, also: Mapping[str, str] | None = None, **fields: str
+    ) -> Answer:
+        """Look at a page, fill the first form in its main part and send it; `also` are fields with odd names."""
         main = self.get(path).text.partition("<main")[2]
-        found = [form for form in re.findall(r"<form\b.*?</form>", main, re.DOTALL) if button in form]
+        found = re.findall(r"<form\b.*?</form>", main, re.DOTALL)
         action = re.search(r'<form\b[^>]*\baction="([^"]*)"', found[0])
         hidden = dict(re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', found[0]))
         target = path if action is None else urljoin(path, unescape(action[1]))
-        return self.post(target, status, {**{name: unescape(value) for name, value in hidden.items()}, **fields})
+        return self.post(
+            target, status, {**{name: unescape(value) for name, value in hidden.items()}, **(also or {}), **fields}
+        )
 
     def sign_in(self, user: str, password: str, status: int = 303, path: str = "/-/sign-in") -> Answer:
         """Fill the form for signing in."""

@@ -74,14 +74,18 @@ class Memory:
 
     def notes(self, folder: str) -> Iterator[Note]:
         """What a list of files shows of those below a folder, by their paths; for background work, in portions."""
-        after = os.fsencode(folder.rstrip(os.sep) + os.sep)
-        end = after[:-1] + bytes([after[-1] + 1])
+        after, end = _below(folder)
         ask = "SELECT path, mtime_ns, summary FROM facts WHERE path > ? AND path < ? ORDER BY path LIMIT ?"
         while rows := self._database.ask(ask, (after, end, _PORTION)):
             for path, mtime_ns, summary in rows:
                 yield Note(os.fsdecode(path), mtime_ns, summary)
             after = rows[-1][0]
             time.sleep(0.001)
+
+    def size(self, folder: str) -> int:
+        """Bytes of the files below a folder that are known."""
+        rows = self._database.ask("SELECT total(size) FROM facts WHERE path > ? AND path < ?", _below(folder))
+        return int(rows[0][0]) if rows else 0
 
     def state(self) -> tuple[int, int]:
         """Something that changes whenever facts do, in whichever process."""
@@ -100,6 +104,12 @@ class Memory:
     def after_fork(self) -> None:
         """In a child process: connections must neither be used nor closed there, so new ones are opened."""
         self._database.after_fork()
+
+
+def _below(folder: str) -> tuple[bytes, bytes]:
+    """What the paths of all that is below a folder lie between."""
+    begin = os.fsencode(folder.rstrip(os.sep) + os.sep)
+    return begin, begin[:-1] + bytes([begin[-1] + 1])
 
 
 class Reader:

@@ -232,6 +232,10 @@ class Folder:
         total, left = self._snapshot.count(), self._ahead.left()
         return (0 if left is None else max(0, total - left)), total
 
+    def size(self) -> int:
+        """Bytes of the files here, as far as they were read."""
+        return sum(map(self._memory.size, self._snapshot.covered()))
+
     def notes(self) -> Iterator[Note]:
         """What is known of every file that was read, also of some that are gone; in no order, for background work."""
         for root in self._snapshot.covered():

@@ -29,7 +29,7 @@ from .moments import after, moment, stamp
 
 ACTIONS = (
     *("login", "upload", "yank", "unyank", "remove", "push", "reload"),
-    *("token-create", "token-revoke", "password", "user-delete", "owner"),
+    *("token-create", "token-revoke", "password", "user-delete", "owner", "release"),
     *("list", "download", "update", "admin"),
 )
 """What an event may be about; the last ones are refused alone: ``update`` is a change before it is known which."""

@@ -118,6 +118,10 @@ class Book:
         common = Counter(map(_cost, usable)).most_common(1)
         self._stand_in = next((hashed for hashed in usable if common and _cost(hashed) == common[0][0]), None)
 
+    def users(self) -> list[str]:
+        """All who have a line, sorted; also those whose line is broken."""
+        return sorted(self._hashes)
+
     def line(self, user: str) -> str | None:
         """The hash of a user's password; ``None`` for nobody who could log in."""
         return self._hashes.get(user)

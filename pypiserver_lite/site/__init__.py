@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -17,7 +18,7 @@ from ..config.indexes import ROOT, PolicySettings
 from ..config.settings import Config, IndexSettings
 from ..config.told import told
 from ..config.values import NO_PASSWORDS, Sendfile
-from ..errors import ConfigError
+from ..errors import ConfigError, Missing
 from ..folder.nowhere import Nowhere
 from ..folder.store import Folder
 from ..folder.together import Together
@@ -35,11 +36,12 @@ from ..rights.rules import RuleBook
 from ..rights.who import Passwords
 from .folders import Changeable, build_folder, check_apart, find_sendfile, make_folder
 from .limits import cache_dir, largest_upload, open_records, records_file, threads
-from .routes import remarks
+from .routes import chain, remarks
 from .upstreams import Closable, Upstreams, build_cache
 
 if TYPE_CHECKING:
     from ..upstream.health import Health
+    from ..upstream.room import Usage
     from ..upstream.source import Remote
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "Closable",
     "Site",
     "Sites",
+    "Storage",
     "build",
     "build_all",
     "build_cache",
@@ -64,6 +67,18 @@ _log = logging.getLogger("pypiserver_lite")
 
 VERSION = "0.1.0"
 """Of this package; pyproject.toml reads it here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """What the folders of an index itself hold; sizes in bytes."""
+
+    projects: int
+    files: int
+    size: int
+    """Of the files that were read until now."""
+    free: int | None
+    """What the disk has left for uploads; ``None``: nobody can say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +142,33 @@ class Site:
         if traffic is None:
             return numbers
         return {**numbers, "upstream": traffic, "upstreams": list(map(asdict, self.health()))}
+
+    def storage(self) -> Storage | None:
+        """What the folders of the index itself hold; ``None`` if it has none. Raises Unavailable."""
+        store = self.store
+        if not isinstance(store, Folder):
+            return None
+        try:
+            free = shutil.disk_usage(store.stage()).free
+        except OSError:
+            free = None
+        return Storage(projects=len(store.names()), files=store.progress()[1], size=store.size(), free=free)
+
+    def kept(self) -> tuple[NormalizedName, ...]:
+        """The names that are this index's own without having files any more, sorted. Raises Unavailable."""
+        return self.store.kept() if isinstance(self.store, Folder) else ()
+
+    def release(self, name: NormalizedName) -> None:
+        """Let a name that has no files any more be looked for upstream. Raises Missing, Conflict, Unavailable."""
+        if not isinstance(self.store, Folder):
+            raise Missing("this index has no folder, so no names of its own")
+        self.store.release([name])
+
+    def cache_use(self) -> Usage | None:
+        """What lies in the cache of the upstreams' files, counted on disk; ``None`` if nothing is kept."""
+        if all(upstream.mode != "cache" for upstream in chain(self.config, self.name)):
+            return None
+        return build_cache(self.config).usage()
 
     def traffic(self) -> dict[str, object] | None:
         """What was fetched from the upstreams so far; ``None`` if none is asked."""

@@ -108,7 +108,7 @@ class Acts(SignIn):
             here += segment(files[0].version)
         onward = [] if left is None else [("Back to the project", here)]
         return self.once(
-            "done", {"title": f"{known.button}: {project} {files[0].version}", "said": said, "onward": onward}
+            "done", {"title": f"{known.button} {project} {files[0].version}", "said": said, "onward": onward}
         )
 
     def act_on(self, act: Act, files: Sequence[File], said: Mapping[str, str]) -> str:

@@ -32,14 +32,14 @@ from ..simple import render
 from ..simple.negotiate import Form, negotiate
 from ..upload.body import RequestBody
 from ..upstream import hops
-from . import answers, changes, entry, hiding, legacy_json, pages, rpc, sessions, templates, uploads
+from . import admin, answers, changes, entry, hiding, legacy_json, pages, rpc, sessions, templates
 from .downloads import Downloads
 from .people import segment
 
 _PATIENCE = 5.0  # seconds that somebody else's reading of the settings is waited for
 
 
-class PypiServerLite(uploads.Uploads):
+class PypiServerLite(admin.Administration):
     """The index as a WSGI application over the folders `packages`, with settings named as the flags.
 
     Subclass it to change a page: every route is a method. The home page is
@@ -86,6 +86,7 @@ class PypiServerLite(uploads.Uploads):
         self._pages = Kept[answers.Page](lambda page: page.weight, waiting=waiting)
         self._lists = Kept[bytes](len)
         self._downloads = Downloads(self.site)
+        self.set_up_desks()
         self.human = pages.HumanPages(self.site, self.templates, waiting)
         self._add_routes()
 
@@ -120,10 +121,24 @@ class PypiServerLite(uploads.Uploads):
         self._route("GET", "/-/sign-in", None, self.sign_in_page, people=True)
         self._route("POST", "/-/sign-in", None, self.sign_in, people=True, form=True)
         self._route("POST", "/-/sign-out", None, self.sign_out, people=True, form=True)
-        self._route("GET", "/-/upload", "upload", self.upload_page, people=True)
-        self._route("POST", entry.UPLOAD_PAGE, "upload", self.upload, people=True, form=True)
-        self._route("GET", "/-/change/<act>/<name>/<version>", "list", self.act_page, people=True)
-        self._route("POST", "/-/change/<act>/<name>/<version>", "list", self.act, people=True, form=True)
+        self._add_forms(entry.UPLOAD_PAGE, "upload", self.upload_page, self.upload)
+        for path, look in (
+            ("/-/admin/", self.admin_page),
+            ("/-/admin/trail", self.trail_page),
+            ("/-/admin/names", self.names_page),
+        ):
+            self._route("GET", path, "admin", look, people=True)
+        self._route("GET", "/-/admin", "admin", self.add_slash, people=True)
+        self._add_forms("/-/admin/names/<name>", "admin", self.release_page, self.release_name)
+        if self.site.name == ROOT:
+            self._route("GET", "/-/admin/users", "admin", self.users_page, people=True)
+            self._add_forms("/-/admin/password", "admin", self.password_page, self.set_password)
+            self._add_forms("/-/admin/delete", "admin", self.delete_page, self.delete_user)
+            self._route("GET", "/-/admin/tokens", "admin", self.all_tokens_page, people=True)
+        self._route("GET", "/-/tokens", None, self.tokens_page, people=True)
+        self._add_forms("/-/tokens/new", None, self.new_token_page, self.create_token)
+        self._add_forms("/-/tokens/<number:re:[0-9]{1,15}>", None, self.revoke_page, self.revoke_token)
+        self._add_forms("/-/change/<act>/<name>/<version>", "list", self.act_page, self.act)
         self._route("GET", "/-/<filename>", None, self.asset)
         self._route("GET", "/-/api/explain", "list", self.explain)
         if self.site.name == ROOT:
@@ -135,6 +150,13 @@ class PypiServerLite(uploads.Uploads):
         # The widest patterns last: they would match the others.
         self._route("GET", "/<name>", "list", self.to_simple)
         self._route("GET", "/<name>/", "list", self.to_simple)
+
+    def _add_forms(
+        self, path: str, action: str | None, look: Callable[..., object], send: Callable[..., object]
+    ) -> None:
+        """Route a page with a form of ours, and the form itself, which is sent to the page's own address."""
+        self._route("GET", path, action, look, people=True)
+        self._route("POST", path, action, send, people=True, form=True)
 
     def _add_health(self, path: str) -> None:
         """Where monitoring asks. Raises ConfigError for a path that has another use."""

@@ -408,6 +408,8 @@ class HumanPages:
             ("done", {**self.common("../"), "title": "Sample", "said": "done", "onward": [("On", "../")]}),
             ("error", self._error_variables(404, "nothing here", "/project/sample/")),
         ]
+        viewer = Viewer(name="ann", csrf="", admin=True)
+        pages += [(name, {**self.common("../", viewer), **made}) for name, made in samples.administration()]
         for template, variables in pages:
             self._templates.rehearse(template, variables)
 

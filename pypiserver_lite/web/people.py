@@ -96,7 +96,9 @@ class People(entry.Entry):
         """
         common = self.human.common(self._root(), self.viewer(bottle.request.environ))
         told = "" if wrong is None else str(wrong)
-        page = self.human.page(template, {**common, "wrong": told, **variables}, control="no-store")
+        page = self.human.page(
+            template, {**common, **variables, "wrong": variables.get("wrong", told)}, control="no-store"
+        )
         answer = page.answer({**bottle.request.environ, "HTTP_IF_NONE_MATCH": None})
         if wrong is None:
             return answer

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from packaging.utils import NormalizedName
 
+from ..config.values import shown_size
 from ..model import File, Project
+from ..records import Event, Token
+from ..site import Storage
+from ..upstream.health import Health
+from ..upstream.room import Usage
 from .indexes import Listed
+from .overviews import AtAGlance, bars, moment_of
+from .trails import Filters
+from .user_desk import Known
 from .viewers import Field
 
 NAME = NormalizedName("sample")
@@ -49,6 +59,69 @@ CONFIRM = {
     "back": "../",
 }
 SENT = [("sample-1.0.tar.gz", "stored", "../project/sample/1.0/", True), ("a.txt", "no", "", False)]
+EVENT = Event(
+    action="yank",
+    when=MOMENT,
+    who="ann",
+    token="ci",  # noqa: S106 - its name
+    address="192.0.2.1",
+    index="/",
+    project="sample",
+    version="1.0",
+    files=(("sample-1.0.tar.gz", ""),),
+    outcome="refused",
+    reason="a reason",
+    id=1,
+)
+TOKEN = Token(
+    id=1,
+    name="ci",
+    user="ann",
+    may=frozenset({"upload"}),
+    indexes=("/",),
+    projects=("sample",),
+    created=MOMENT,
+    by="ann",
+    expires=MOMENT,
+    used=MOMENT.date(),
+)
+BARE_TOKEN = replace(TOKEN, user=None, may=None, indexes=(), projects=(), expires=None, used=None)
+LOOK = AtAGlance(
+    index="/",
+    storage=Storage(projects=1, files=2, size=1000, free=10**9),
+    read=(1, 2),
+    events=[EVENT],
+    per_day=[(MOMENT.date(), 1)],
+    most=[("sample", 1)],
+    upstreams=[Health(name="pypi", address="example.org", answered=1.6e9, failures=1, open=True)],
+    traffic={"requests": 1, "received": 1000, "cached": 1000, "saved": 1000},
+    cache=Usage(limit=1000, kinds={"files": (1, 1000)}),
+    uptime=100_000.0,
+    faults=["nothing can be said"],
+)
+BARE_LOOK = replace(
+    LOOK, storage=None, events=(), per_day=(), most=(), upstreams=(), traffic=None, cache=None, uptime=1.0, faults=()
+)
+
+
+def administration() -> Iterator[tuple[str, dict[str, object]]]:
+    """The pages of administration, each with much to show and with nothing."""
+    for is_root, look in ((True, LOOK), (False, BARE_LOOK)):
+        here: dict[str, object] = {"here": "admin/", "is_root": is_root, "wrong": "" if is_root else "no"}
+        shown = {"bars": bars(look.per_day, 600, 120), "chart": (600, 120), "size": shown_size, "moment": moment_of}
+        yield "admin", {**here, **shown, "look": look, "others": [("dev", "../../dev/-/admin/")] if is_root else []}
+        filters = {"filters": Filters(), "actions": ["yank"], "outcomes": ["done"], "indexes": ["/"] if is_root else []}
+        more = "before=1" if is_root else ""
+        yield "admin-trail", {**here, **filters, "events": look.events, "more": more}
+        yield "admin-names", {**here, "names": [NAME] if is_root else []}
+        known = Known(name="ann", locked=is_root, may=[("upload", "own"), ("list", "")] if is_root else ())
+        yield "admin-users", {**here, "known": [known]}
+        yield "tokens", {**here, "tokens": [(TOKEN, True), (BARE_TOKEN, False)] if is_root else [], "all": is_root}
+        ticked = {"chosen": ["upload"], "rights": ["upload"], "indexes": ["/"] if is_root else []}
+        yield "token-new", {**here, **ticked, "form": {}, "for_others": is_root}
+    yield "token", {"token": TOKEN, "secret": "pypl_sample", "address": "http://127.0.0.1:8080/", "wrong": ""}
+
+
 METADATA = b"""\
 Metadata-Version: 2.4
 Name: Sample

@@ -1,0 +1,330 @@
+"""The pages of those who administer an index, and those on which everybody who signed in sees to their own tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import bottle
+
+from ..config.indexes import ROOT
+from ..config.values import RIGHTS, shown_size
+from ..errors import Conflict, Denied, Invalid, Missing, PypiServerLiteError, Unavailable
+from ..records import ACTIONS, OUTCOMES
+from . import answers
+from .overviews import Glances, bars, moment_of
+from .token_desk import TokenDesk
+from .trails import Filters
+from .uploads import Uploads
+from .user_desk import UserDesk
+from .viewers import Field
+
+if TYPE_CHECKING:
+    from ..model import User
+    from ..records import Event, Token
+
+EVENTS = 50
+"""Events of the trail on one page."""
+CHART = (600, 120)
+"""The size of the chart of downloads, in its own units."""
+_WRONG = (Invalid, Missing, Conflict, Denied, Unavailable)
+
+
+class Administration(Uploads):
+    """An index that is administered over HTTP. Whoever derives from it sets what `People` names."""
+
+    def set_up_desks(self) -> None:
+        """To be called once `site` and `front` are there."""
+        self.glances = Glances(self.site)
+        self.tokens = TokenDesk(
+            self.site, lambda: {self.site.name: self.site} if self.front is None else self.front.sites
+        )
+        self.users = UserDesk(self.site)
+
+    def admin_page(self) -> answers.Answer:
+        """The overview: of the server at the root, else of this index."""
+        look = self.glances.look(self.scope())
+        return self._admin_page(
+            "admin",
+            {
+                "look": look,
+                "bars": bars(look.per_day, *CHART),
+                "chart": CHART,
+                "size": shown_size,
+                "moment": moment_of,
+                "others": self._others(),
+            },
+        )
+
+    def scope(self) -> str | None:
+        """The index that the trail and the counts are limited to; ``None`` at the root, which sees all."""
+        return None if self.site.name == ROOT else self.site.name
+
+    def trail_page(self) -> answers.Answer:
+        """The audit trail, the newest first, by filters."""
+        query = bottle.request.query
+        try:
+            filters, wrong = Filters.of({key: query.getunicode(key, "") for key in query}), None
+            events = self.events(filters, EVENTS + 1)
+        except (Invalid, Unavailable) as error:
+            filters, events, wrong = Filters(), [], error
+        more = filters.query(events[EVENTS - 1].id) if len(events) > EVENTS else ""
+        variables = {
+            "events": events[:EVENTS],
+            "filters": filters,
+            "actions": ACTIONS,
+            "outcomes": OUTCOMES,
+            "indexes": self._indexes(),
+            "more": more,
+        }
+        return self._admin_page("admin-trail", variables, wrong)
+
+    def events(self, filters: Filters, limit: int) -> Sequence[Event]:
+        """The events of the trail that whoever administers this index may see. Raises Invalid, Unavailable."""
+        asked = filters.asked()
+        if self.scope() is not None:
+            asked["index"] = self.scope()
+        return self.site.records.trail.find(**asked, limit=limit)  # type: ignore[arg-type]  # by their names
+
+    def names_page(self) -> answers.Answer:
+        """The names that are this index's own without having files any more."""
+        wrong: PypiServerLiteError | None = None
+        names: Sequence[str] = ()
+        try:
+            names = self.site.kept()
+        except Unavailable as error:
+            wrong = error
+        return self._admin_page("admin-names", {"names": names}, wrong)
+
+    def release_page(self, name: str) -> answers.Answer:
+        """What it means to let a name be looked for upstream, and a button."""
+        return self._release_page(self._kept(name))
+
+    def release_name(self, name: str) -> answers.Answer:
+        """Let a name be looked for upstream."""
+        kept = self._kept(name)
+        self.form()
+        try:
+            self.release(kept)
+        except _WRONG as error:
+            return self._release_page(kept, error)
+        return self._done(
+            f"Release {kept}", f"{kept} is looked for upstream from now on", "admin/names", "Back to the names"
+        )
+
+    def release(self, name: str) -> None:
+        """Do so, on record. Raises Missing, Conflict, Unavailable."""
+        normalized = self._name(name)
+        with self.site.records.trail.change(self.doing("release", project=normalized)):
+            self.site.release(normalized)
+
+    def _kept(self, name: str) -> str:
+        normalized = self._name(name)
+        if normalized not in self.site.kept():
+            raise Missing(f"{normalized} is not kept here: it has files, never had any, or was released already")
+        return normalized
+
+    def _release_page(self, name: str, wrong: PypiServerLiteError | None = None) -> answers.Answer:
+        means = [
+            f"This index had files of {name} once, so no upstream is asked for it. From now on one is, if there is "
+            "any: whoever installs it here may get what somebody else has published under that name."
+        ]
+        variables = {"title": f"Release {name}", "means": means, "things": [], "fields": [], "button": "Release"}
+        return self.once("confirm", {**variables, "final": True, "back": f"{self._root()}-/admin/names"}, wrong)
+
+    def users_page(self) -> answers.Answer:
+        """Who can log in, and what they may."""
+        self.person()
+        return self._admin_page("admin-users", {"known": self.users.all()})
+
+    def password_page(self) -> answers.Answer:
+        """A form for the password of ``?user=``, or of a new user."""
+        return self._password_page(bottle.request.query.getunicode("user", ""))
+
+    def set_password(self) -> answers.Answer:
+        """Give a user another password, or make one."""
+        self.person()
+        user, form = bottle.request.query.getunicode("user", ""), self.form()
+        name = user or form.get("user", "").strip()
+        try:
+            if form.get("password") != form.get("again"):
+                raise Invalid("the two passwords are not the same")
+            new = self.users.set_password(name, form.get("password", ""), self.doing("password"))
+        except _WRONG as error:
+            return self._password_page(user, form, error)
+        said = f"{name} can log in now" if new else f"{name} has another password now"
+        return self._done("New user" if new else f"Password of {name}", said, "admin/users", "Back to the users")
+
+    def _password_page(
+        self, user: str, form: Mapping[str, str] = {}, wrong: PypiServerLiteError | None = None
+    ) -> answers.Answer:
+        if user:
+            means = [
+                f"{user} is signed out everywhere, and programs that use the old password are refused. "
+                f"Tokens of {user} stay as they are."
+            ]
+        else:
+            means = ["A line is added to the password file. What users may do is said by rules, or by -a."]
+        named = Field(name="user", label="User name", value=form.get("user", ""), needed=True)
+        fields = [
+            *([] if user else [named]),
+            Field(name="password", label="Password", kind="password", needed=True),
+            Field(name="again", label="The same again", kind="password", needed=True),
+        ]
+        title, button = (f"Password of {user}", "Set the password") if user else ("New user", "Add the user")
+        variables = {"title": title, "means": means, "things": [], "fields": fields, "button": button}
+        return self.once("confirm", {**variables, "final": False, "back": f"{self._root()}-/admin/users"}, wrong)
+
+    def delete_page(self) -> answers.Answer:
+        """What it means to delete ``?user=``, and a button."""
+        return self._delete_page(self._asked_user())
+
+    def delete_user(self) -> answers.Answer:
+        """Have a user log in no more."""
+        user = self._asked_user()
+        self.form()
+        try:
+            self.users.delete(user, self.doing("user-delete"))
+        except _WRONG as error:
+            return self._delete_page(user, error)
+        return self._done(f"Delete {user}", f"{user} cannot log in any more", "admin/users", "Back to the users")
+
+    def _asked_user(self) -> str:
+        self.person()
+        user = str(bottle.request.query.getunicode("user", ""))
+        if user not in (known.name for known in self.users.all()):
+            raise Missing(f"there is no user {user[:60]!a}")
+        return user
+
+    def _delete_page(self, user: str, wrong: PypiServerLiteError | None = None) -> answers.Answer:
+        means = [
+            f"The line of {user} is taken out of the password file: {user} is signed out everywhere and cannot log in "
+            "any more, nor can programs with a token of theirs. What they published stays, and stays theirs should "
+            "there be a user of that name again."
+        ]
+        variables = {"title": f"Delete {user}", "means": means, "things": [], "fields": [], "button": "Delete"}
+        return self.once("confirm", {**variables, "final": True, "back": f"{self._root()}-/admin/users"}, wrong)
+
+    def tokens_page(self) -> answers.Answer:
+        """The tokens of whoever signed in."""
+        return self._tokens_page(all=False)
+
+    def all_tokens_page(self) -> answers.Answer:
+        """The tokens of everybody."""
+        return self._tokens_page(all=True)
+
+    def _tokens_page(self, *, all: bool) -> answers.Answer:
+        wrong: PypiServerLiteError | None = None
+        tokens: Sequence[Token] = ()
+        try:
+            tokens = self.tokens.seen(self.person(), all=all)
+        except Unavailable as error:
+            wrong = error
+        now = datetime.now(timezone.utc)
+        variables = {"tokens": [(token, token.is_over(now)) for token in tokens], "all": all}
+        return self._admin_page("tokens", variables, wrong)
+
+    def new_token_page(self) -> answers.Answer:
+        """A form for a new token."""
+        return self._new_token_page({}, ())
+
+    def create_token(self) -> answers.Answer:
+        """Make a token; its secret is shown this once."""
+        user, form = self.person(), dict(self.form())
+        may = [action for action in RIGHTS if form.get(f"may-{action}")]
+        indexes = [name for name in self.tokens.indexes() if form.get(f"index-{name}")]
+        try:
+            wanted = self.tokens.wanted({**form, "may": may, "indexes": indexes}, user, admin=self.sees_all(user))
+            token, secret = self.tokens.create(wanted, self.doing("token-create"))
+        except _WRONG as error:
+            return self._new_token_page(form, (*may, *indexes), error)
+        return self.once("token", {"token": token, "secret": secret, "address": self._address()})
+
+    def _new_token_page(
+        self, form: Mapping[str, str], chosen: Sequence[str], wrong: PypiServerLiteError | None = None
+    ) -> answers.Answer:
+        user = self.person()
+        indexes = self.tokens.indexes()
+        variables = {
+            "form": form,
+            "chosen": chosen,
+            "rights": RIGHTS,
+            "indexes": indexes if len(indexes) > 1 else [],
+            "for_others": self.sees_all(user),
+        }
+        return self.once("token-new", variables, wrong)
+
+    def revoke_page(self, number: str) -> answers.Answer:
+        """What it means to revoke a token, and a button."""
+        return self._revoke_page(self._token(number))
+
+    def revoke_token(self, number: str) -> answers.Answer:
+        """End a token."""
+        token = self._token(number)
+        self.form()
+        try:
+            self.tokens.revoke(token, self.doing("token-revoke"))
+        except _WRONG as error:
+            return self._revoke_page(token, error)
+        return self._done(
+            f"Revoke {token.name}", f"the token {token.name} is refused from now on", "tokens", "Back to the tokens"
+        )
+
+    def _token(self, number: str) -> Token:
+        user = self.person()
+        return self.tokens.find(int(number), user, all=self.sees_all(user))
+
+    def _revoke_page(self, token: Token, wrong: PypiServerLiteError | None = None) -> answers.Answer:
+        used = f"last used on {token.used:%d %b %Y}" if token.used else "never used until now"
+        means = [
+            f"Programs that use this token are refused from now on: {token.name} of {token.user or 'no user'}, {used}."
+        ]
+        variables = {"title": f"Revoke {token.name}", "means": means, "things": [], "fields": [], "button": "Revoke"}
+        return self.once("confirm", {**variables, "final": True, "back": f"{self._root()}-/tokens"}, wrong)
+
+    def person(self) -> User:
+        """Who asks, by a password or a session: what has to do with tokens and passwords is for no token.
+
+        Raises Denied, TooMany, Busy.
+        """
+        user = self.known(bottle.request.environ)
+        if user is None:
+            raise Denied("a user name and password are needed here", challenge=self.site.gate.asks_passwords)
+        if user.token is not None:
+            raise Denied("a token may see to no tokens and users; use your password")
+        return user
+
+    def sees_all(self, user: User) -> bool:
+        """Whether somebody sees to the tokens and users of all."""
+        return self.site.name == ROOT and self.site.gate.book.decide(user, "admin", None).allowed
+
+    def doing(self, action: str, project: str = "") -> Event:
+        """Who does something here, for the trail."""
+        environ = bottle.request.environ
+        return replace(self.by(self.known(environ), environ), action=action, project=project)
+
+    def _done(self, title: str, said: str, onward: str, label: str) -> answers.Answer:
+        return self.once("done", {"title": title, "said": said, "onward": [(label, f"{self._root()}-/{onward}")]})
+
+    def _admin_page(
+        self, template: str, variables: Mapping[str, object], wrong: PypiServerLiteError | None = None
+    ) -> answers.Answer:
+        here = self._path().removeprefix("/-/")
+        return self.once(template, {"here": here, "is_root": self.site.name == ROOT, **variables}, wrong)
+
+    def _indexes(self) -> Sequence[str]:
+        return list(self.front.sites) if self.front is not None and self.site.name == ROOT else []
+
+    def _others(self) -> Sequence[tuple[str, str]]:
+        """The other indexes that whoever asks administers: names, and links from here."""
+        if self.front is None:
+            return ()
+        environ, found = bottle.request.environ, []
+        for name in self.front.sites:
+            app = self.front.app(name)
+            if name != self.site.name and app.site.gate.book.reaches(app.recall(environ), "admin"):
+                up = self._root() + ("" if self.site.name == ROOT else "../" * (self.site.name.count("/") + 1))
+                found.append((name, f"{up}{'' if name == ROOT else f'{name}/'}-/admin/"))
+        return found

@@ -1,0 +1,154 @@
+"""Tokens as people and programs make, see and end them over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from ..config.indexes import ROOT
+from ..config.rows import near
+from ..config.values import parse_duration, parse_patterns, parse_rights, parse_words
+from ..errors import Denied, Invalid, Missing
+
+if TYPE_CHECKING:
+    from ..model import User
+    from ..records import Event, Token
+    from ..site import Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A token that somebody asks for."""
+
+    name: str
+    user: str | None
+    may: frozenset[str] | None
+    indexes: tuple[str, ...]
+    projects: tuple[str, ...]
+    expires: datetime | None
+
+
+class TokenDesk:
+    """The tokens of the users of `site`, one of `sites`, behind which all are that a token can be for."""
+
+    def __init__(self, site: Site, sites: Callable[[], Mapping[str, Site]]) -> None:
+        self._site, self._sites = site, sites
+
+    def indexes(self) -> Sequence[str]:
+        """The indexes whose users are this one's too: a token of theirs is for these."""
+        gate = self._site.gate
+        return [name for name, site in self._sites().items() if site.gate.shares_logins(gate)]
+
+    def seen(self, user: User, *, all: bool = False) -> Sequence[Token]:
+        """A user's tokens; with `all` those of everybody. Raises Unavailable."""
+        tokens = self._site.records.tokens.list(None if all else user.name)
+        return tokens if all else [token for token in tokens if self._is_of(token, user)]
+
+    def find(self, id: int, user: User, *, all: bool = False) -> Token:
+        """One of those by its number. Raises Missing, Unavailable."""
+        found = next((token for token in self.seen(user, all=all) if token.id == id), None)
+        if found is None:
+            raise Missing("there is no such token, or it is not yours")
+        return found
+
+    def create(self, wanted: Wanted, by: Event) -> tuple[Token, str]:
+        """Make a token, on record; it and its secret. Raises Invalid, Conflict, Unavailable."""
+        with self._site.records.trail.change(replace(by, action="token-create", reason=_told(wanted))):
+            return self._site.records.tokens.create(
+                wanted.name,
+                by=by.who,
+                user=wanted.user,
+                may=wanted.may,
+                indexes=wanted.indexes,
+                projects=wanted.projects,
+                expires=wanted.expires,
+            )
+
+    def revoke(self, token: Token, by: Event) -> None:
+        """End a token, on record. Raises Missing, Unavailable."""
+        reason = f"{token.name} of {token.user or 'no user'}"
+        with self._site.records.trail.change(replace(by, action="token-revoke", reason=reason)):
+            self._site.records.tokens.revoke(token.id)
+
+    def wanted(self, said: Mapping[str, Any], user: User, *, admin: bool) -> Wanted:
+        """What a form or a program asks for. Raises Invalid, and Denied for another's token.
+
+        An `admin` may have tokens made for others, and for no user.
+        """
+        whose = "".join(_texts(said, "user")) or None if "user" in said else user.name
+        if whose != user.name and not admin:
+            raise Denied("only an admin makes tokens for others")
+        if whose is not None and whose != user.name:
+            passwords = self._site.gate.passwords
+            if passwords is None or not passwords.book().has(whose):
+                raise Invalid(f"there is no user {whose[:60]!a}")
+        try:
+            may = parse_rights(words) if (words := _texts(said, "may")) else None
+            indexes = parse_words(_texts(said, "indexes"))
+            projects = parse_patterns(words) if (words := _texts(said, "projects")) else ()
+            expires = _texts(said, "expires")
+            seconds = parse_duration(expires[0]) if expires else None
+        except ValueError as error:
+            raise Invalid(str(error)) from error
+        if seconds == 0:
+            raise Invalid("expires: a token ends in the future")
+        known = self.indexes()
+        for name in indexes:
+            if name not in known:
+                raise Invalid(f"there is no index {name[:100]!a} that this token could be for{near(name, known)}")
+        if not indexes and len(known) < len(self._sites()):
+            indexes = tuple(known)  # a user of the same name elsewhere is another one
+        return Wanted(
+            name=("".join(_texts(said, "name"))).strip(),
+            user=whose,
+            may=may,
+            indexes=indexes,
+            projects=projects,
+            expires=None if seconds is None else datetime.now(timezone.utc) + timedelta(seconds=seconds),
+        )
+
+    def _is_of(self, token: Token, user: User) -> bool:
+        """Whether a token is this user's: another index may have another user of that name."""
+        if token.user != user.name:
+            return False
+        known = self.indexes()
+        if len(known) == len(self._sites()):
+            return True
+        return set(token.indexes) <= set(known) if token.indexes else self._site.name == ROOT
+
+
+def as_json(token: Token) -> dict[str, object]:
+    """A token as programs see it; its secret is nowhere."""
+    return {
+        "id": token.id,
+        "name": token.name,
+        "user": token.user,
+        "may": None if token.may is None else sorted(token.may),
+        "indexes": list(token.indexes),
+        "projects": list(token.projects),
+        "created": token.created.isoformat(),
+        "by": token.by,
+        "expires": None if token.expires is None else token.expires.isoformat(),
+        "used": None if token.used is None else token.used.isoformat(),
+    }
+
+
+def _texts(said: Mapping[str, Any], name: str) -> list[str]:
+    """The texts of a field, which may be one or a list. Raises Invalid."""
+    value = said.get(name)
+    texts = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise Invalid(f"{name}: a text is expected, or a list of texts")
+    return [text for text in texts if text.strip()]
+
+
+def _told(wanted: Wanted) -> str:
+    """A token for the trail."""
+    parts = [f"{wanted.name} of {wanted.user or 'no user'}"]
+    parts += [f"may {' '.join(sorted(wanted.may))}"] if wanted.may is not None else []
+    parts += [f"in {' '.join(wanted.indexes)}"] if wanted.indexes else []
+    parts += [f"for {' '.join(wanted.projects)}"] if wanted.projects else []
+    parts += [f"until {wanted.expires:%Y-%m-%d %H:%M}"] if wanted.expires is not None else []
+    return ", ".join(parts)

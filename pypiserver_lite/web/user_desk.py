@@ -1,0 +1,96 @@
+"""The users of a password file as an admin sees and changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..config.values import RIGHTS
+from ..errors import ConfigError, Missing, ReadOnly
+from ..model import User
+from ..rights.htpasswd import delete_user, set_password
+
+if TYPE_CHECKING:
+    from ..records import Event
+    from ..rights.who import Passwords
+    from ..site import Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Somebody who can log in."""
+
+    name: str
+    locked: bool
+    """Whether the line is broken, so that nobody can log in by it."""
+    may: Sequence[tuple[str, str]]
+    """Actions in this index, each with what it is limited to: nothing, or patterns of names and ``own``."""
+
+    def as_json(self) -> dict[str, object]:
+        """What programs see of it."""
+        return {"name": self.name, "locked": self.locked, "may": dict(self.may)}
+
+
+class UserDesk:
+    """The users of the password file of `site`."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def all(self) -> Sequence[Known]:
+        """All of them by name. Raises Missing if there is no password file."""
+        book = self._passwords().book()
+        return [Known(name=name, locked=not book.has(name), may=self.may(User(name=name))) for name in book.users()]
+
+    def may(self, user: User) -> Sequence[tuple[str, str]]:
+        """What somebody may do in this index, and with which projects if not with all."""
+        book, found = self._site.gate.book, []
+        for action in RIGHTS:
+            if not book.reaches(user, action):
+                continue
+            limits: list[str] = []
+            for said, projects, _, owns in book.told(user.name, action):
+                if said and not projects and not owns:
+                    limits += ["all others"] if limits else []
+                    break
+                words = list(projects) or ["all"] if not owns else ["own"]
+                limits += words if said else [f"not {word}" for word in words]
+            found.append((action, ", ".join(limits)))
+        return found
+
+    def set_password(self, user: str, password: str, by: Event) -> bool:
+        """Give a user another password, or make the user; whether there was none of that name. On record.
+
+        Raises Invalid for a name or password that cannot be, Missing, and Unavailable if the file cannot be written
+        or it cannot be put on record.
+        """
+        passwords = self._passwords()
+        new = user not in passwords.book().users()
+        self._change(replace(by, action="password", reason=f"{'new user' if new else 'user'} {user}"), user, password)
+        return new
+
+    def delete(self, user: str, by: Event) -> None:
+        """Have a user log in no more. On record. Raises as `set_password` does."""
+        if user not in self._passwords().book().users():
+            raise Missing(f"there is no user {user[:60]!a}")
+        self._change(replace(by, action="user-delete", reason=f"user {user}"), user, None)
+
+    def _change(self, event: Event, user: str, password: str | None) -> None:
+        path = self._passwords().path
+        with self._site.records.trail.change(event):
+            try:
+                if password is None:
+                    delete_user(path, user)
+                else:
+                    set_password(path, user, password)
+            except ConfigError as error:
+                # Its words name a path of the server.
+                self._site.log.error("%s", error)
+                raise ReadOnly("the password file cannot be changed from here; the server's log says why") from error
+
+    def _passwords(self) -> Passwords:
+        passwords = self._site.gate.passwords
+        if passwords is None:
+            raise Missing("nobody can log in here: the operator of this index has named no password file (-P FILE)")
+        return passwords

@@ -1,0 +1,266 @@
+"""Administration in the browser: the overview, the trail, users, tokens and names, each for who may see to them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import html5lib
+import live
+import pytest
+from builders import make_wheel
+from filed import served
+from logins import basic
+from visitors import Visitor
+from wsgi_client import Answer, Client
+
+from pypiserver_lite import make_app
+from pypiserver_lite.web import Front
+
+TEXT = """
+passwords = "htpasswd"
+admin = ["ann"]
+disable_fallback = true
+packages = ["dev"]
+[index.prod]
+packages = ["prod"]
+[index.apart]
+packages = ["apart"]
+passwords = "others"
+admin = ["ann"]
+"""
+OVERALL = ("users", "password", "delete?user=bob", "tokens")
+EVERY = ("", "trail", "names", "names/gone")
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Front]:
+    live.write_htpasswd(tmp_path / "htpasswd", ann="right", bob="his")
+    live.write_htpasswd(tmp_path / "others", ann="another", bob="her")
+    make_wheel(tmp_path / "dev", "acme-client", "1.0")
+    make_wheel(tmp_path / "dev", "gone", "1.0")
+    for name in ("prod", "apart"):
+        make_wheel(tmp_path / name, "gone", "1.0")
+    with served(tmp_path, TEXT) as front:
+        for site in front.sites.values():
+            site.store.remove(site.store.names()[-1], "1.0")
+        yield front
+
+
+def visitor(app: Any, user: str, password: str, path: str = "/-/sign-in") -> Visitor:
+    made = Visitor(app)
+    made.sign_in(user, password, path=path)
+    return made
+
+
+@pytest.fixture
+def ann(app: Front) -> Visitor:
+    return visitor(app, "ann", "right")
+
+
+@pytest.fixture
+def bob(app: Front) -> Visitor:
+    return visitor(app, "bob", "his")
+
+
+def test_every_page_is_for_admins_alone(app: Front, ann: Visitor, bob: Visitor) -> None:
+    for base, pages in (("/-/admin/", (*EVERY, *OVERALL)), ("/prod/-/admin/", EVERY)):
+        for path in pages:
+            html5lib.HTMLParser(strict=True).parse(ann.get(base + path).text)
+            assert ann.get(base + path).headers["Cache-Control"] == "no-store"
+            assert "may not administer" in bob.get(base + path, 403).text
+            assert "-/sign-in" in Visitor(app).get(base + path, 303).headers["Location"]
+            Client(app).get(base + path, 401)
+    for path in OVERALL:
+        ann.get(f"/prod/-/admin/{path}", 404)
+    assert "Administration" in ann.get("/").text and "Administration" not in bob.get("/").text
+    ann.get("/apart/-/admin/", 303)  # whoever is an admin there is somebody else
+
+
+def test_the_overview_tells_what_is_here_and_what_was_done(app: Front, ann: Visitor, bob: Visitor) -> None:
+    bob.submit("/-/change/yank/acme-client/1.0", reason="loses data")
+    for _ in range(3):
+        ann.get("/packages/acme_client-1.0-py3-none-any.whl")
+    app.site_of("/").records.counts.count("/", "acme-client", "acme_client-1.0-py3-none-any.whl")
+    page = ann.get("/-/admin/")
+    for words in ("loses data", "<svg", "acme-client", "bytes", "free", "/prod/-/admin/".lstrip("/")):
+        assert words in page.text
+    assert "loses data" not in ann.get("/prod/-/admin/").text
+    html5lib.HTMLParser(strict=True).parse(page.text)
+
+
+def rows(page: Answer) -> list[str]:
+    """The events on a page, what they are about alone."""
+    return re.findall(r"<li>\s*<b>([a-z-]+)</b>", page.text)
+
+
+def test_the_trail_is_chosen_by_filters_and_read_page_by_page(ann: Visitor, bob: Visitor) -> None:
+    for _ in range(30):
+        bob.submit("/-/change/yank/acme-client/1.0")
+        bob.submit("/-/change/unyank/acme-client/1.0")
+    first = ann.get("/-/admin/trail")
+    assert len(rows(first)) == 50
+    link = re.search(r'href="\.\./\.\./(-/admin/trail\?before=[0-9]+)"', first.text)
+    assert link is not None
+    rest = rows(ann.get("/" + link[1]))
+    assert (rows(first) + rest).count("yank") == 30 and "Older ones" not in ann.get("/" + link[1]).text
+    assert set(rows(ann.get("/-/admin/trail?action=unyank&user=bob&since=1h&project=acme-client&outcome=done"))) == {
+        "unyank"
+    }
+    for query in ("user=nobody", "project=other", "index=prod", "outcome=failed", "action=remove"):
+        assert rows(ann.get(f"/-/admin/trail?{query}")) == []
+    assert rows(ann.get("/prod/-/admin/trail?index=/")) == []  # an index sees its own alone
+    for query in ("since=yesterday", "action=burn", "before=x", "outcome=%00"):
+        page = ann.get(f"/-/admin/trail?{query}", 400)
+        assert 'role="alert"' in page.text
+        html5lib.HTMLParser(strict=True).parse(page.text)
+
+
+def test_a_name_once_had_is_released_after_a_page_that_says_what_that_means(app: Front, ann: Visitor) -> None:
+    assert "gone" in ann.get("/-/admin/names").text
+    assert "somebody else has published" in ann.get("/-/admin/names/gone").text
+    ann.post("/-/admin/names/gone", 403, {})
+    ann.submit("/-/admin/names/gone")
+    assert app.site_of("/").kept() == () and app.site_of("prod").kept() == ("gone",)
+    ann.get("/-/admin/names/gone", 404)
+    ann.get("/-/admin/names/acme-client", 404)
+    assert "release" in rows(ann.get("/-/admin/trail"))
+
+
+def test_an_admin_sets_passwords_and_makes_and_deletes_users(
+    app: Front, ann: Visitor, bob: Visitor, tmp_path: Path
+) -> None:
+    ann.post("/-/admin/password?user=bob", 403, {"password": "x", "again": "x"})
+    assert "not the same" in ann.submit("/-/admin/password?user=bob", 400, password="new", again="now").text
+    bob.get("/-/tokens")
+    ann.submit("/-/admin/password?user=bob", password="new one", again="new one")
+    bob.get("/-/tokens", 303)
+    visitor(app, "bob", "new one")
+    assert "can log in now" in ann.submit("/-/admin/password", user="cat & co", password="hers", again="hers").text
+    visitor(app, "cat & co", "hers")
+    assert "cat &amp; co" in ann.get("/-/admin/users").text
+    page = ann.get("/-/admin/delete?user=" + quote("cat & co"))
+    assert "cannot log in any more" in page.text.replace("\n", " ")
+    ann.submit("/-/admin/delete?user=" + quote("cat & co"))
+    assert "cat" not in (tmp_path / "htpasswd").read_text()
+    for user in ("", "nobody", "cat & co"):
+        ann.get("/-/admin/delete?user=" + quote(user), 404)
+    for user, password in (("a:b", "x"), ("", "x"), ("dan", ""), ("dan", "x" * 100)):
+        html5lib.HTMLParser(strict=True).parse(
+            ann.submit("/-/admin/password", 400, user=user, password=password, again=password).text
+        )
+    done = rows(ann.get("/-/admin/trail"))
+    assert (done.count("password"), done.count("user-delete")) == (2 + 4, 1)
+    assert "new one" not in ann.get("/-/admin/trail").text
+
+
+def secret(page: Answer) -> str:
+    found = re.search(r"<pre data-copy>(pypl_[A-Za-z0-9_-]{43})</pre>", page.text)
+    assert found is not None
+    return found[1]
+
+
+def test_everybody_makes_uses_and_revokes_their_own_tokens(app: Front, bob: Visitor) -> None:
+    for path in ("/-/tokens", "/-/tokens/new"):
+        html5lib.HTMLParser(strict=True).parse(bob.get(path).text)
+        Client(app).get(path, 401)
+    page = bob.submit("/-/tokens/new", 200, {"name": "ci", "may-yank": "1", "projects": "acme-*", "expires": "90d"})
+    html5lib.HTMLParser(strict=True).parse(page.text)
+    token = secret(page)
+    client = Client(app)
+    form = b":action=yank&name=acme-client&version=1.0"
+    kind = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": basic("__token__", token)}
+    client.request("/", method="POST", headers=kind, body=form)
+    listed = bob.get("/-/tokens").text
+    assert "ci" in listed and token not in listed
+    assert "already" in bob.submit("/-/tokens/new", 409, name="ci").text
+    number = re.search(r'href="[^"]*-/tokens/([0-9]+)"', listed)
+    assert number is not None
+    assert "refused from now on" in bob.get(f"/-/tokens/{number[1]}").text
+    bob.submit(f"/-/tokens/{number[1]}")
+    client.request("/", method="POST", headers=kind, body=form, status=401)
+    bob.get(f"/-/tokens/{number[1]}", 404)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": ""},
+        {"name": "a b"},
+        {"name": "x", "projects": "a/b"},
+        {"name": "x", "expires": "soon"},
+        {"name": "x", "expires": "0"},
+        {"name": "x<y"},
+    ],
+)
+def test_a_token_that_cannot_be_is_refused_with_the_form_as_it_was(bob: Visitor, fields: dict[str, str]) -> None:
+    page = bob.submit("/-/tokens/new", 400, {"may-upload": "1", **fields})
+    html5lib.HTMLParser(strict=True).parse(page.text)
+    assert 'role="alert"' in page.text and 'name="may-upload" value="1" checked' in page.text
+
+
+def test_nobody_makes_or_sees_a_token_of_somebody_else(app: Front, ann: Visitor, bob: Visitor) -> None:
+    mine = secret(ann.submit("/-/tokens/new", name="mine"))
+    assert "nly an admin" in bob.submit("/-/tokens/new", 403, name="x", user="ann").text
+    assert "mine" not in bob.get("/-/tokens").text
+    number = re.search(r'href="[^"]*-/tokens/([0-9]+)"', ann.get("/-/tokens").text)
+    assert number is not None
+    bob.get(f"/-/tokens/{number[1]}", 404)
+    token = re.search(r'name="csrf" value="([^"]+)"', bob.get("/").text)
+    assert token is not None
+    bob.post(f"/-/tokens/{number[1]}", 404, {"csrf": token[1]})
+    # Neither does a token, not even an admin's.
+    for path in ("/-/tokens", "/-/tokens/new", f"/-/tokens/{number[1]}", "/-/admin/users", "/-/admin/tokens"):
+        assert "use your password" in Client(app).get(path, 403, Authorization=basic("__token__", mine)).text
+
+    Visitor(app).sign_in("ann", mine, 403)  # nor does it sign anybody in
+
+
+def test_an_admin_makes_tokens_for_others_and_revokes_any(app: Front, ann: Visitor, bob: Visitor) -> None:
+    ann.submit("/-/tokens/new", name="bobs", user="bob")
+    assert "bobs" in bob.get("/-/tokens").text
+    assert "no user" in ann.submit("/-/tokens/new", 400, name="x", user="nobody").text
+    assert "has to say what it may" in ann.submit("/-/tokens/new", 400, name="robot", user="").text
+    robot = secret(ann.submit("/-/tokens/new", 200, {"name": "robot", "user": "", "may-list": "1", "index-prod": "1"}))
+    assert Client(app).get("/prod/simple/", Authorization=basic("__token__", robot)).status == 200
+    page = ann.get("/-/admin/tokens").text
+    assert "bobs" in page and "of no user" in page
+    for number in re.findall(r'href="[^"]*-/tokens/([0-9]+)"', page):
+        ann.submit(f"/-/tokens/{number}")
+    assert "bobs" not in bob.get("/-/tokens").text
+
+
+def test_a_token_of_a_user_elsewhere_is_not_one_of_the_user_of_that_name_here(app: Front, bob: Visitor) -> None:
+    other = visitor(app, "bob", "her", "/apart/-/sign-in")
+    token = secret(other.submit("/apart/-/tokens/new", 200, {"name": "elsewhere", "may-yank": "1"}))
+    form = b":action=yank&name=acme-client&version=1.0"
+    kind = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": basic("__token__", token)}
+    Client(app).request("/", method="POST", headers=kind, body=form, status=403)
+    assert "elsewhere" not in bob.get("/-/tokens").text and "elsewhere" in other.get("/apart/-/tokens").text
+    assert "prod" not in other.get("/apart/-/tokens/new").text
+    bob.submit("/-/tokens/new", name="here")
+    assert "here<" not in other.get("/apart/-/tokens").text.replace("elsewhere", "")
+
+
+def test_without_a_place_for_records_pages_say_so_and_nothing_is_changed(tmp_path: Path) -> None:
+    passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="right")
+    packages = tmp_path / "packages"
+    make_wheel(packages, "ours", "1.0")
+    state = tmp_path / "state"
+    state.write_text("no folder")
+    settings: dict[str, Any] = {
+        "passwords": passwords,
+        "admin": ["ann"],
+        "state_dir": state,
+        "cache_dir": tmp_path / "c",
+    }
+    ann = visitor(make_app(packages, disable_fallback=True, **settings), "ann", "right")
+    html5lib.HTMLParser(strict=True).parse(ann.get("/-/admin/").text)
+    page = ann.submit("/-/change/yank/ours/1.0", 503)
+    assert "--state-dir" in page.text
+    assert "--state-dir" in ann.submit("/-/tokens/new", 503, name="ci").text
+    assert "--state-dir" in ann.submit("/-/admin/password?user=ann", 503, password="x", again="x").text
+    assert not list(packages.glob("*.yanked"))
