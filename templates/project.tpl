@@ -9,7 +9,8 @@
 #   description   HTML, safe; unread: whether it could not be had this time
 #   stale     None, or the minutes since an upstream said this that does not answer now
 #   files     of the release, each with .file (.filename, .uploaded, .requires_python, .yanked, .core_metadata,
-#             .has_signature, .provenance), .href, .size, .digest (None, or algorithm and digest) and .origin
+#             .has_signature, .provenance), .href, .size, .digest (None, or algorithm and digest), .origin and
+#             .published (None, or .who published it and .when)
 #   hidden    files of all releases that are not shown here, each with .filename and .why; more_hidden: how many there are
 #             besides
 #   needed    dependencies by extra, each with .extra and .dependencies (pairs: .name and .text; whether it is here)
@@ -78,7 +79,9 @@ people, links, licence, keywords = about.people(), about.links(), about.licence(
 %   if row.size:
       {{row.size}} ·
 %   end
-%   if row.file.uploaded:
+%   if row.published:
+      <time datetime="{{iso(row.published.when)}}">{{day(row.published.when)}}, {{row.published.when.strftime("%H:%M")}} UTC</time> by <bdi>{{row.published.who or "somebody without a login"}}</bdi> ·
+%   elif row.file.uploaded:
       <time datetime="{{iso(row.file.uploaded)}}">{{day(row.file.uploaded)}}</time> ·
 %   end
 %   if row.file.requires_python:

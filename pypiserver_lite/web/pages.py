@@ -25,6 +25,7 @@ from ..errors import ConfigError, Unavailable
 from ..kept import Kept, Turnstile
 from ..metadata import About, Dependency
 from ..model import File, Project
+from ..records import Published
 from ..releases import about, latest
 from ..search import Catalogue
 from ..simple.render import file_path
@@ -33,6 +34,7 @@ from .answers import Answer, Page
 from .catalogue import Newcomer, Overview
 from .hiding import MOST, HiddenFile, Hiding
 from .indexes import Listed, mode
+from .publishers import Known, Publishers, publisher
 from .templates import Templates
 from .viewers import Viewer, sign_in_link
 
@@ -57,6 +59,8 @@ class FileRow:
     digest: tuple[str, str] | None
     """Algorithm and hex digest of the first hash."""
     origin: str
+    published: Published | None
+    """Who published it, and when, if that is on record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,7 @@ class HumanPages:
         self._pages = Kept[Page](lambda page: page.weight, waiting=waiting)
         self._about = Kept[About](lambda what: what.weight, waiting=waiting)
         self._descriptions = descriptions.Descriptions()
+        self._publishers = Publishers(site)
         self.hiding = Hiding(site, waiting)
         self._control = "no-cache" if "list" in site.gate.book.open else "private, no-cache"
         self._logo, self._pictures = self._find_logo(site.settings.logo)
@@ -236,6 +241,7 @@ class HumanPages:
         address = address if len(address) <= _LONGEST_ADDRESS else "/"
         up = "../../" if version is None else "../../../"
         what: About | None = None
+        known = self._publishers.of(project)
         try:
             what = self._about.get((project.name, chosen), (project,), lambda: about(project, chosen, self._site.index))
             shown = self._descriptions.html(what)
@@ -246,10 +252,10 @@ class HumanPages:
                 return self._pages.get(
                     ("project", project.name, version),
                     # The address is what the client wrote: like the rendering, it makes the page anew, never one more.
-                    (project, names, hidden, sys.intern(address), sys.intern(shown), *origins),
+                    (project, names, hidden, sys.intern(address), sys.intern(shown), *origins, *known),
                     lambda: self.page(
                         "project",
-                        self._project_variables(project, chosen, said, shown, up, address, hidden=hidden),
+                        self._project_variables(project, chosen, said, shown, up, address, hidden=hidden, known=known),
                     ),
                 )
         except Unavailable:
@@ -257,7 +263,7 @@ class HumanPages:
             hidden = ()
         # Useful as it is, but it is not kept: the next one may say more, or is for somebody else.
         variables = self._project_variables(
-            project, chosen, what, shown, up, address, stale, hidden=hidden, viewer=viewer
+            project, chosen, what, shown, up, address, stale, hidden=hidden, viewer=viewer, known=known
         )
         return self.page("project", variables)
 
@@ -273,6 +279,7 @@ class HumanPages:
         names: Sequence[NormalizedName] | None = None,
         hidden: Sequence[HiddenFile] = (),
         viewer: Viewer | None = None,
+        known: Known = (),
     ) -> dict[str, object]:
         """`names` takes the place of those of the index, for pages that are only tried."""
         what = read or metadata.NOTHING
@@ -293,7 +300,7 @@ class HumanPages:
             "description": description,
             "unread": read is None,
             "stale": None if stale is None else int(stale // 60),
-            "files": [self._file_row(file, up) for file in files],
+            "files": [self._file_row(file, up, known) for file in files],
             "hidden": hidden[:MOST],
             "more_hidden": max(0, len(hidden) - MOST),
             "needed": self._needed(what, self._site.index.names() if names is None else names),
@@ -306,13 +313,14 @@ class HumanPages:
             "size": shown_size,
         }
 
-    def _file_row(self, file: File, up: str) -> FileRow:
+    def _file_row(self, file: File, up: str, known: Known) -> FileRow:
         return FileRow(
             file=file,
             href=f"{up}packages/{file_path(file.project, file.filename)}",
             size=shown_size(file.size),
             digest=next(iter(file.hashes.items()), None),
             origin=self._origin(file),
+            published=publisher(file, known),
         )
 
     def _origin(self, file: File) -> str:
@@ -398,7 +406,15 @@ class HumanPages:
             (
                 "project",
                 self._project_variables(
-                    samples.RICH, "1.0", what, shown, "../../", address, names=(), hidden=[HiddenFile("a", "b")] * 200
+                    samples.RICH,
+                    "1.0",
+                    what,
+                    shown,
+                    "../../",
+                    address,
+                    names=(),
+                    hidden=[HiddenFile("a", "b")] * 200,
+                    known=samples.PUBLISHED,
                 ),
             ),
             ("project", self._project_variables(samples.BARE, "", None, "", "../../", address, names=())),

@@ -10,7 +10,7 @@ from packaging.utils import NormalizedName
 
 from ..config.values import shown_size
 from ..model import File, Project
-from ..records import Event, Token
+from ..records import Event, Published, Token
 from ..site import Storage
 from ..upstream.health import Health
 from ..upstream.room import Usage
@@ -46,6 +46,7 @@ RICH = Project(
     status="archived",
     reason="finished",
 )
+PUBLISHED = ({"sample-1.0.tar.gz": Published("ann", MOMENT, "")},)
 BARE = Project(name=NAME, status="quarantined")
 INDEXES = [Listed(name="team/dev", title="Sample", description="One of ours", href="team/dev/", bases=("/",))]
 CONFIRM = {
