@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import faulty_upstream as faulty
+import pytest
 from packaging.utils import NormalizedName
 
 from pypiserver_lite.model import Content, LocalFile, Stream
@@ -49,6 +50,25 @@ def maker(server: faulty.FaultyUpstream, folder: Path, clock: Clock) -> Make:
         return Remote(upstream, mode=mode, cache=cache, clock=clock, **times)
 
     return make
+
+
+@pytest.fixture(name="server")
+def upstream_server() -> Iterator[faulty.FaultyUpstream]:
+    """An upstream without anything."""
+    with faulty.upstream() as server:
+        yield server
+
+
+@pytest.fixture(name="clock")
+def source_clock() -> Clock:
+    """What the sources of a test go by."""
+    return Clock()
+
+
+@pytest.fixture(name="make")
+def source_maker(server: faulty.FaultyUpstream, tmp_path: Path, clock: Clock) -> Make:
+    """Makes sources over that upstream with one cache."""
+    return maker(server, tmp_path, clock)
 
 
 def data_of(size: int, seed: int = 1) -> bytes:

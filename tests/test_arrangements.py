@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.utils import NormalizedName
-from test_governed import Clock, governed, settings_of
+from policed import Clock, governed, settings_of
 from test_verdicts import a_file, policies
 
 from pypiserver_lite.errors import Missing

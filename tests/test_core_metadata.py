@@ -6,7 +6,6 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,20 @@ import builders
 import faulty_upstream as faulty
 import pytest
 from packaging.utils import NormalizedName
-from remotes import FOO, MODES, SDIST, Clock, Make, data_of, maker, read, settle
+from remotes import (  # noqa: F401 - fixtures
+    FOO,
+    MODES,
+    SDIST,
+    Clock,
+    Make,
+    data_of,
+    maker,
+    read,
+    settle,
+    source_clock,
+    source_maker,
+    upstream_server,
+)
 
 from pypiserver_lite.errors import Late, Missing, Unavailable
 from pypiserver_lite.upstream import hops
@@ -22,17 +34,6 @@ from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.upstream.client import Upstream
 from pypiserver_lite.upstream.core_metadata import TAIL, RangedFile
 from pypiserver_lite.upstream.source import Remote
-
-
-@pytest.fixture
-def server() -> Iterator[faulty.FaultyUpstream]:
-    with faulty.upstream() as server:
-        yield server
-
-
-@pytest.fixture
-def make(server: faulty.FaultyUpstream, tmp_path: Path) -> Make:
-    return maker(server, tmp_path, Clock())
 
 
 def big_wheel(folder: Path, version: str = "1.0") -> Path:

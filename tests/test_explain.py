@@ -15,8 +15,8 @@ import pytest
 from builders import make_sdist, make_wheel
 from hypothesis import given
 from packaging.utils import NormalizedName
+from policed import Clock, governed, have, listed, of_upstream, put, served
 from test_arrangements import FOO, chain, layers, page
-from test_governed import Clock, governed, have, listed, of_upstream, put, served
 from test_verdicts import a_file
 from wsgi_client import Client
 

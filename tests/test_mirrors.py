@@ -11,7 +11,7 @@ import forms
 import pytest
 from builders import make_wheel
 from mirrored import JSON, MOMENT, mirrored_packages, mirroring_client  # noqa: F401 - fixtures
-from test_governed import DAY, Clock, Nobody, a_project, governed
+from policed import DAY, Clock, Nobody, a_project, governed
 from wsgi_client import Client
 
 from pypiserver_lite import make_app

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import builders
 import faulty_upstream as faulty
 import pytest
 from packaging.utils import NormalizedName
-from remotes import FOO, MODES, PAGE, SDIST, Clock, Make, maker, read, settle
+from remotes import FOO, MODES, PAGE, SDIST, Clock, Make, read, settle, source_clock, source_maker, upstream_server  # noqa: F401 - fixtures
 
 from pypiserver_lite.errors import Busy, Late, Unavailable
 from pypiserver_lite.kept import Turnstile
@@ -24,22 +23,6 @@ from pypiserver_lite.upstream import hops, turns
 from pypiserver_lite.upstream.cache import Cache
 from pypiserver_lite.upstream.client import Upstream
 from pypiserver_lite.upstream.source import Remote
-
-
-@pytest.fixture
-def server() -> Iterator[faulty.FaultyUpstream]:
-    with faulty.upstream() as server:
-        yield server
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def make(server: faulty.FaultyUpstream, tmp_path: Path, clock: Clock) -> Make:
-    return maker(server, tmp_path, clock)
 
 
 def many(server: faulty.FaultyUpstream, *names: str, length: int = 40) -> None:

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import faulty_upstream as faulty
 import pytest
-from remotes import FOO, SDIST, Clock, Make, data_of, maker, quiet, read, settle
+from remotes import FOO, SDIST, Make, data_of, quiet, read, settle, source_clock, source_maker, upstream_server  # noqa: F401 - fixtures
 
 from pypiserver_lite.errors import Unavailable
 from pypiserver_lite.model import Stream
@@ -28,17 +27,6 @@ from pypiserver_lite.upstream.growing import Followed, Growing
 from pypiserver_lite.upstream.source import Remote
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture
-def server() -> Iterator[faulty.FaultyUpstream]:
-    with faulty.upstream() as server:
-        yield server
-
-
-@pytest.fixture
-def make(server: faulty.FaultyUpstream, tmp_path: Path) -> Make:
-    return maker(server, tmp_path, Clock())
 
 
 _ANOTHER = """
