@@ -230,3 +230,33 @@ def test_what_root_makes_is_for_the_owner_of_the_folder(folder: Path) -> None:
     for path in (folder / RECORDS, (folder / RECORDS).parent):
         status = path.stat()
         assert (status.st_uid, status.st_gid) == (12345, 12346)
+
+
+def test_a_name_that_is_released_is_on_record(folder: Path) -> None:
+    for name in ("ours", "other", "third"):
+        make_wheel(folder / "dev", name)
+    with live.serve(config=folder / "pypiserver-lite.toml", disable_fallback=None) as server:
+        assert live.ask(server, "/dev/simple/ours/").status == 200
+    for path in (folder / "dev").glob("*.whl"):
+        path.unlink()
+    run(folder, "names", "release", "Ours", "--index", "dev").good()
+    run(folder, "names", "release", "ours", "--index", "dev").bad()
+    run(folder, "names", "release", "--all", "--index", "dev").good()
+    found = [(one["action"], one["outcome"], one["project"], one["reason"]) for one in told(folder)]
+    assert found[0] == ("release", "done", "ours", "") and found[2] == ("release", "done", "", "all")
+    assert found[1][:3] == ("release", "failed", "ours")
+
+
+def test_check_tells_where_the_records_are_and_what_is_wrong_with_them(folder: Path) -> None:
+    assert f"keeps its records in {RECORDS}" in run(folder, "check").good()
+    assert json.loads(run(folder, "check", "--json").good())["server"]["records"] == str(RECORDS)
+    make_wheel(folder / "dev")
+    run(folder, "yank", "ours", "1.0", "--index", "dev").good()
+    before = {path.name: path.read_bytes() for path in (folder / RECORDS).parent.iterdir()}
+    run(folder, "check").good()
+    assert {path.name: path.read_bytes() for path in (folder / RECORDS).parent.iterdir()} == before
+    data = bytearray((folder / RECORDS).read_bytes())
+    data[5 * 4096 : 5 * 4096 + 100] = bytes(range(100))
+    (folder / RECORDS).write_bytes(data)
+    said = run(folder, "check").bad()
+    assert "records.sqlite3 is damaged" in said and "Traceback" not in said

@@ -230,7 +230,10 @@ def test_a_name_of_a_folder_that_cannot_be_written_stays_ours_after_a_restart(pa
         with live.serve(packages=[packages], **settings) as server:
             assert live.ask(server, "/simple/ours/").status == status
         path.unlink(missing_ok=True)
-    said = command("names", "release", "ours", "--in", packages, "--cache-dir", tmp_path / "cache", cwd=tmp_path)
+    words = ("names", "release", "ours", "--in", packages, "--cache-dir", tmp_path / "cache")
+    said = command(*words, cwd=tmp_path)
+    assert said.returncode == 1 and "--state-dir" in said.stderr  # it could not be put on record
+    said = command(*words, "--state-dir", tmp_path / "state", cwd=tmp_path)
     assert (said.returncode, said.stdout) == (0, "ours: released\n")
     with live.serve(packages=[packages], **settings) as server:
         assert live.ask(server, "/simple/ours/").status == 302

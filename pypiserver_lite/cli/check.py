@@ -17,6 +17,7 @@ from ..config import load
 from ..config.indexes import ROOT
 from ..config.settings import Config
 from ..config.told import told
+from ..errors import ConfigError
 from ..folder.together import Together
 from ..site.limits import cache_dir
 from ..web import PypiServerLite
@@ -62,6 +63,8 @@ def tried(config: Config) -> dict[str, Any]:
         cache_dir(config)
     # Nothing is left behind: another user may be the one who runs the server.
     with tempfile.TemporaryDirectory() as scratch, _built(config, Path(scratch)) as sites:
+        if fault := sites.by_name[ROOT].records.faults():
+            raise ConfigError(f"{site.records_file(config)} is damaged ({fault}); put a backup back in its place")
         pages = {(one.settings.templates, one.settings.welcome): name for name, one in [*sites.by_name.items()][::-1]}
         for (folder, welcome), name in pages.items():
             with told(config, name):
@@ -84,6 +87,7 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
     yield f"{said['runs_on']} listens on {said['listens']}" + (
         f", seen by clients at {said['seen_at']}" if said["seen_at"] else ""
     )
+    yield f"keeps its records in {said['records']}" if said["records"] else "has no place for records"
     for name, value in said["differs"].items():
         yield f"  {name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"
     for index in told["indexes"]:

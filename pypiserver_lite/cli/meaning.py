@@ -12,7 +12,7 @@ from ..config.indexes import ROOT, PolicySettings, UpstreamSettings
 from ..config.server import ServerSettings
 from ..config.settings import Config
 from ..config.values import Choice, shown_size
-from ..site import Site, Sites, routes
+from ..site import Site, Sites, records_file, routes
 from .remarks import remarks, reserved
 from .serve import server
 
@@ -38,6 +38,7 @@ def _server(config: Config) -> dict[str, Any]:
         "listens": f"{'https' if given.tls_cert else 'http'}://{host}:{given.port}/",
         "seen_at": None if base == "/" else base,
         "runs_on": server(config),
+        "records": None if (file := records_file(config)) is None else str(file),
         "differs": {
             row.name: _plain(getattr(given, row.name))
             for row in dataclasses.fields(ServerSettings)

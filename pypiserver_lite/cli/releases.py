@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .. import site
 from ..config import load
@@ -12,7 +13,6 @@ from ..config.indexes import ROOT
 from ..config.settings import Config
 from ..dists import normalize
 from ..errors import ConfigError
-from ..folder.store import Folder
 from ..jobs import audited
 from .recorded import SETTINGS, by, gathered, opened
 from .which import add_index, index_of
@@ -64,11 +64,6 @@ def _yank(parser: load.Parser, argv: Sequence[str], done: str) -> int:
     return 0
 
 
-def _folder(given: dict[str, object]) -> Folder:
-    """The folders that the words of a command name, or those of the index that they name. Raises ConfigError."""
-    return site.build_folder(*_index(given))
-
-
 def _index(given: dict[str, object]) -> tuple[Config, str]:
     """The settings that the words of a command give, and the index with folders that is meant. Raises ConfigError."""
     word = str(given.pop("index"))
@@ -100,7 +95,7 @@ Running servers notice by themselves. The names are written in .pypiserver-lite/
 
 def names(argv: Sequence[str]) -> int:
     """``names``: list the names that are kept without files, or release them."""
-    parser = load.make_parser("pypiserver-lite names", _NAMES, names=["config", "cache_dir", "follow_links"])
+    parser = load.make_parser("pypiserver-lite names", _NAMES, names=[*SETTINGS, "cache_dir", "follow_links"])
     add_index(parser)
     parser.add_argument("action", choices=("list", "release"), metavar="{list,release}", help="what to do")
     parser.add_argument("names", nargs="*", default=[], metavar="NAME", help="for release: which")
@@ -115,11 +110,21 @@ def names(argv: Sequence[str]) -> int:
         raise ConfigError("names list takes no names; it shows them all")
     if action == "release" and bool(some) == every:
         raise ConfigError("names release needs either names or --all; 'names list' shows them")
-    with contextlib.closing(_folder(given)) as folder:
+    config, index = _index(given)
+    with contextlib.closing(site.build_folder(config, index)) as folder:
         if action == "list":
             kept = folder.kept()
             print(json.dumps(kept) if as_json else "\n".join(kept), end="\n" if kept or as_json else "")
             return 0
-        for name in folder.release(None if every else [normalize(name) for name in some]):
+        released = None if every else [normalize(name) for name in some]
+        event = replace(
+            by("names", index),
+            action="release",
+            project=released[0] if released is not None and len(released) == 1 else "",
+            reason="all" if released is None else ", ".join(released[1:] and released),
+        )
+        with contextlib.closing(opened(config)) as records, records.trail.change(event):
+            released = list(folder.release(released))
+        for name in released:
             print(f"{name}: released")
     return 0

@@ -12,6 +12,8 @@ from ..config.server import OTHER_SERVERS
 from ..config.settings import Config
 from ..config.values import NO_PASSWORDS
 from ..config.whole import both
+from ..records import may_write
+from ..site.limits import records_file
 from ..site.routes import asked
 from ..web.browsers import is_loopback
 
@@ -37,6 +39,7 @@ def remarks(config: Config) -> Iterator[str]:
             )
     yield from _of_indexes(config)
     yield from _of_folders(config)
+    yield from _of_records(config)
 
 
 def _of_asking(config: Config) -> Iterator[str]:
@@ -118,6 +121,17 @@ def _of_folders(config: Config) -> Iterator[str]:
                 f"the indexes {one} and {two} share {shared[0]} and differ in {', '.join(differ)}: what one lets a "
                 "user publish, replace, yank or remove there is so in both"
             )
+
+
+def _of_records(config: Config) -> Iterator[str]:
+    """Of a server that lets somebody change something which it could not put on record."""
+    file = records_file(config)
+    changed = any(config.of(name).packages and config.of(name).passwords for name in (ROOT, *config.indexes))
+    if changed and file is not None and not may_write(file):
+        yield (
+            f"the records in {file.parent} cannot be written by this user, so all changes are refused; name another "
+            "folder with --state-dir"
+        )
 
 
 def _differ(config: Config, one: str, two: str, key: str) -> bool:

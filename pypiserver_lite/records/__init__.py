@@ -15,13 +15,13 @@ from pathlib import Path
 from ..errors import Unavailable
 from .counts import Counts
 from .later import EVERY, Later
-from .ledger import Ledger
+from .ledger import Ledger, may_write
 from .lines import Lines
 from .owners import Owners
 from .tokens import Token, Tokens
 from .trail import ACTIONS, OUTCOMES, Change, Event, Published, Trail, client
 
-__all__ = ["ACTIONS", "FILENAME", "OUTCOMES", "Change", "Event", "Published", "Records", "Token", "client"]
+__all__ = ["ACTIONS", "FILENAME", "OUTCOMES", "Change", "Event", "Published", "Records", "Token", "client", "may_write"]
 
 FILENAME = "records.sqlite3"
 """In the folder of ``--state-dir``."""

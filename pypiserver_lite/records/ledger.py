@@ -33,8 +33,8 @@ _log = logging.getLogger(__name__)
 
 class _Open(NamedTuple):
     connections: Connections
-    file: tuple[int, int]
-    """Device and inode: another file may be put in its place."""
+    file: tuple[int, ...]
+    """Device and inode: another file may be put in its place; of one that is only read, what changes with it too."""
     writable: bool
 
 
@@ -160,8 +160,8 @@ class Ledger:
                 self._said = str(error)
                 raise DiskFailed("the records cannot be used now; the log of the server says why") from error
 
-    def _file(self) -> tuple[int, int] | None:
-        """Which file is there; ``None`` if none is. Raises Unavailable."""
+    def _file(self) -> tuple[int, ...] | None:
+        """Which file is there, and the state of one that is only read; ``None`` if none is. Raises Unavailable."""
         assert self.path is not None
         try:
             status = os.stat(self.path)
@@ -169,7 +169,13 @@ class Ledger:
             if error.errno in disk.GONE:
                 return None
             raise _translate(error, "read") from error
-        return status.st_dev, status.st_ino
+        if self._now is None or self._now.writable:
+            return status.st_dev, status.st_ino
+        return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, self._has_log()
+
+    def _has_log(self) -> bool:
+        """Whether somebody has the file open, or had it when their machine stopped."""
+        return os.path.exists(f"{self.path}-wal")
 
     def _opened(self, *, make: bool) -> _Open | None:
         """The same, when nobody else opens it. Raises ConfigError for a file that we cannot use."""
@@ -190,9 +196,10 @@ class Ledger:
                     raise DiskFailed(_GONE)
             now = self._now
             if now is None or now.file != file or not now.writable:
-                writable = self._changing and _is_writable(self.path)
+                writable = self._changing and may_write(self.path)
                 if now is None or now.file != file or writable:
                     self._now = _Open(self._checked(writable=writable), file, writable)
+                    self._now = self._now._replace(file=file[:2] if writable else self._file() or file)
                     if now is not None:
                         now.connections.close()
             self._was_there = True
@@ -225,8 +232,10 @@ class Ledger:
     def _connect(self, *, writable: bool = False) -> sqlite3.Connection:
         """A connection to the file that is there. Raises sqlite3.Error, and ConfigError for no file of ours."""
         name = quote(os.fsencode(os.path.abspath(self.path or "")))
-        # Without rights to its folder, SQLite reads a file only on the promise that nobody changes it.
-        modes = ("mode=rw",) if writable else ("mode=ro", "immutable=1")
+        # Who only reads leaves nothing beside the file. Where somebody else changes it, SQLite reads what they put
+        # there; where it may not, only on the promise that nobody does, which `_file` sees to.
+        modes = ("mode=ro", "immutable=1") if self._has_log() else ("immutable=1",)
+        modes = ("mode=rw",) if writable else modes
         for mode in modes:
             connection = sqlite3.connect(
                 f"file:{name}?{mode}", uri=True, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
@@ -323,11 +332,15 @@ def _give(path: Path, *, like: Path) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _is_writable(path: Path) -> bool:
-    """Whether the system lets us write a database and what SQLite puts beside it."""
+def may_write(path: Path) -> bool:
+    """Whether the system lets this user write a file of records, with what SQLite puts beside it, or make one there."""
+    place, there = path, path.exists()
+    while not there and not place.exists():
+        place = place.absolute().parent
     effective = os.access in os.supports_effective_ids
-    return os.access(path, os.W_OK, effective_ids=effective) and os.access(
-        path.parent, os.W_OK | os.X_OK, effective_ids=effective
+    folder = path.parent if there else place
+    return (not there or os.access(path, os.W_OK, effective_ids=effective)) and os.access(
+        folder, os.W_OK | os.X_OK, effective_ids=effective
     )
 
 
