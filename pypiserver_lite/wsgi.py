@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .config.load import from_environ
@@ -34,7 +35,7 @@ def made() -> PypiServerLite | Front:
     if not _made:
         with _lock:
             if not _made:
-                _made.append(made_of(lambda: from_environ(os.environ)))
+                _made.append(made_of(from_environ(os.environ), partial(from_environ, os.environ)))
     return _made[0]
 
 

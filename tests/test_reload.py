@@ -27,6 +27,7 @@ from wsgi_client import Client
 
 from pypiserver_lite import ConfigError, make_app
 from pypiserver_lite.cli.serve import Again
+from pypiserver_lite.config.file import FILENAME
 from pypiserver_lite.config.load import of_file
 from pypiserver_lite.config.settings import SERVER_KEYS
 from pypiserver_lite.web import Front
@@ -149,21 +150,72 @@ def test_a_process_that_is_started_anew_while_the_file_is_bad_takes_what_is_in_f
     file: Path, server: str, workers: int
 ) -> None:
     with serving(file, server, workers) as running:
-        assert running.process is not None
         settings(file, "one")
         hang_up(running)
         until(lambda: everywhere(running, "one"))
         file.write_text("nonsense")
-        children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
-        before = children.read_text().split()
-        os.kill(int(before[-1]), signal.SIGKILL)
-        until(lambda: len(children.read_text().split()) == len(before) and children.read_text().split() != before)
-        until(lambda: _answers(running) and everywhere(running, "one"))
+        begin_anew(running, workers)
+        until(lambda: everywhere(running, "one"))
 
 
-def _answers(server: live.Server) -> bool:
+@contextlib.contextmanager
+def in_working_folder(folder: Path, server: str, workers: int) -> Iterator[live.Server]:
+    """A server that is told of no file, in a folder that may have one; what is served without any is there too."""
+    environ = live.bare_environ(folder / "home", PYTHONPATH=str(live.SOURCE))
+    make_wheel(folder / "home" / "packages", "default", "1.0")
+    command = [sys.executable, "-m", "pypiserver_lite", "run", "--server", server, "--workers", str(workers)]
+    command += ["-P", ".", "-a", ".", "--allow-host", "*", "--port", "0", "--cache-dir", str(folder / "cache")]
+    command += ["--disable-fallback"]
+    with live.spawn(command, environ, r"http://127\.0\.0\.1:(?P<port>[0-9]+)/", folder) as running:
+        yield running
+
+
+def begin_anew(server: live.Server, workers: int) -> None:
+    """End one of the processes that answer, and wait until another has come in its place."""
+    assert server.process is not None
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    until(lambda: len(children.read_text().split()) == workers)
+    before = children.read_text().split()
+    os.kill(int(before[-1]), signal.SIGKILL)
+    until(lambda: len(children.read_text().split()) == workers and children.read_text().split() != before)
+    until(lambda: _answers(server, "/simple/"))
+
+
+@pytest.mark.parametrize(("server", "workers"), SERVERS)
+def test_a_file_of_the_working_folder_that_is_away_leaves_all_as_it_is(file: Path, server: str, workers: int) -> None:
+    found, away = settings(file.with_name(FILENAME), "zero"), file.with_name("away")
+    with in_working_folder(file.parent, server, workers) as running:
+        found.rename(away)
+        answer = api(running)
+        assert (answer.status, answer.text) == (
+            400,
+            f"the settings stay as they are: --config {found}: No such file or directory\n",
+        )
+        before = running.log().count("the settings stay as they are")
+        hang_up(running)
+        until(lambda: running.log().count("the settings stay as they are") > before)
+        if server != "waitress":
+            begin_anew(running, workers)
+        assert everywhere(running, "zero")
+        away.rename(found)
+        settings(found, "one")
+        hang_up(running)
+        until(lambda: everywhere(running, "one"))
+
+
+@pytest.mark.parametrize(("server", "workers"), SERVERS[1::2])
+def test_what_began_without_a_file_goes_on_without_one(file: Path, server: str, workers: int) -> None:
+    with in_working_folder(file.parent, server, workers) as running:
+        settings(file.with_name(FILENAME), "zero")
+        assert api(running).status == 404
+        begin_anew(running, workers)
+        pages = [live.ask(running, path).status for path in ("/simple/default/", "/prod/simple/") for _ in range(20)]
+        assert pages == [200] * 20 + [404] * 20
+
+
+def _answers(server: live.Server, path: str = "/prod/") -> bool:
     with contextlib.suppress(OSError, http.client.HTTPException):
-        return all(live.ask(server, "/prod/").status == 200 for _ in range(20))
+        return all(live.ask(server, path).status == 200 for _ in range(20))
     return False
 
 

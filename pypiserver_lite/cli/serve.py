@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from .. import observe, servers, site
 from ..config import load
@@ -46,9 +47,9 @@ def _serve(config: Config, argv: Sequence[str]) -> int:
     for remark in remarks(config):
         observe.log.warning("%s", remark)
     with _there_to_stay():
-        app = application(functools.partial(_read, argv))
+        app = application(config, functools.partial(_read, argv))
     app.bound()
-    again = Again(argv, app.config if isinstance(app, Front) else None)
+    again = Again(argv, app.config if isinstance(app, Front) else config)
     terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # as after nohup
 
     def hangup(front: Front) -> bool:
@@ -75,12 +76,12 @@ def _serve(config: Config, argv: Sequence[str]) -> int:
     return 0
 
 
-def _read(argv: Sequence[str]) -> Config:
-    """The settings of a command line, read once more with each call. Raises ConfigError."""
+def _read(argv: Sequence[str], file: Path | None = None) -> Config:
+    """The settings of a command line over those of `file`, or else of the file that is found. Raises ConfigError."""
     parser = load.make_parser("pypiserver-lite run", _RUN, _RUN_END)
     parser.usage = "%(prog)s [OPTIONS] [PACKAGES ...]"
     parser.add_argument("--version", action="version", version=VERSION)
-    return load.load(parser, argv, os.environ)
+    return load.load(parser, argv, os.environ, file)
 
 
 def _has_terminal() -> bool:
@@ -97,14 +98,13 @@ class Again:
     """Makes the application in a process that a server starts anew, with a log of its own."""
 
     argv: Sequence[str]
-    config: Config | None
-    """The settings in force, if a file may be read again: they stand in for it while it cannot be used."""
+    config: Config
+    """The settings in force: they stand in for their file while it cannot be used, or there is none."""
 
     def __call__(self) -> PypiServerLite | Front:
         """The application. Raises ConfigError."""
-        read = functools.partial(_read, self.argv)
-        observe.set_up((self.config or read()).server)
-        app = application(read, self.config)
+        observe.set_up(self.config.server)
+        app = application(self.config, functools.partial(_read, self.argv), anew=True)
         app.bound()
         return app
 

@@ -100,17 +100,23 @@ def make_parser(prog: str, description: str, epilog: str = "", names: Iterable[s
     return parser
 
 
-def load(parser: Parser, argv: Sequence[str], environ: Mapping[str, str]) -> Config:
-    """The settings of flags over environment over the file over defaults. Raises ConfigError."""
+def load(parser: Parser, argv: Sequence[str], environ: Mapping[str, str], path: Path | None = None) -> Config:
+    """The settings of flags over environment over the file over defaults.
+
+    The file is at `path`, or else the one that `gather` finds. Raises ConfigError.
+    """
     given = vars(parser.parse_intermixed_args(list(argv)))
     if not given.get("packages"):
         given.pop("packages", None)
-    return gather(given, environ)
+    return gather(given if path is None else {**given, "config": path}, environ)
 
 
-def from_environ(environ: Mapping[str, str]) -> Config:
-    """The settings of the environment over those of the file over the defaults. Raises ConfigError."""
-    return gather({}, environ)
+def from_environ(environ: Mapping[str, str], path: Path | None = None) -> Config:
+    """The settings of the environment over those of the file, found as `load` does, over the defaults.
+
+    Raises ConfigError.
+    """
+    return gather({} if path is None else {"config": path}, environ)
 
 
 def gather(given: Mapping[str, object], environ: Mapping[str, str], *, label: Callable[[str], str] = flag) -> Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -41,15 +42,16 @@ def make_app(*packages: object, **settings: object) -> PypiServerLite | Front:
         raise ConfigError("the packages folders are given twice")
     if packages:
         settings["packages"] = packages[0] if len(packages) == 1 else packages
-    return Front(lambda: load.of_file(Path(named), settings))
+    return Front(partial(load.of_file, Path(named).absolute(), settings))
 
 
-def application(read: Callable[[], Config], in_force: Config | None = None) -> PypiServerLite | Front:
-    """The application of the settings that `read` returns: one index, or all of a file.
+def application(config: Config, read: Callable[[Path], Config], *, anew: bool = False) -> PypiServerLite | Front:
+    """The application of these settings: one index, or all of their file, which `read` reads again.
 
-    `in_force`: those of the process that started this one, if it has a file. Raises ConfigError.
+    That file stays the one, and what was made without a file stays without: one that comes or goes in the working
+    folder must not turn this into another index. `anew`: they are in force in the process that started this one.
+    Raises ConfigError.
     """
-    if in_force is not None:
-        return Front(read, in_force)
-    config = read()
-    return PypiServerLite(config=config) if config.file is None else Front(read)
+    if config.file is None:
+        return PypiServerLite(config=config)
+    return Front(partial(read, config.file.absolute()), config if anew else None)

@@ -71,6 +71,7 @@ class Front:
             if in_force is None:
                 raise
             _log.error("the settings in force are taken: %s", error)
+            self._first = in_force
             self._now = self._made(in_force, None)
 
     @property
