@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from builders import make_wheel
 from packaging.utils import NormalizedName
 
 from pypiserver_lite.folder.memory import Memory
@@ -19,6 +20,9 @@ Make = Callable[..., Folder]
 """Makes a folder of some roots, with a `database` to remember in and settings; it is closed after the test."""
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links as POSIX has them")
 NEW = NormalizedName("new")
+OTHER = NormalizedName("other")
+RECORDS = Path(".pypiserver-lite", "names")
+"""Where, in the first root, the names once had are written."""
 
 
 class Due:
@@ -37,6 +41,20 @@ class Due:
         folder = Folder(roots, Memory(database), copies=copies, clock=self.clock)
         self._stack.callback(folder.close)
         return folder
+
+
+@pytest.fixture(name="make")
+def due_maker() -> Iterator[Due]:
+    """Makes folders of which every look is due."""
+    with ExitStack() as stack:
+        yield Due(stack)
+
+
+@pytest.fixture(name="packages")
+def packages_of_other(tmp_path: Path) -> Path:
+    """A folder with a wheel of `OTHER`."""
+    make_wheel(tmp_path / "packages", "other")
+    return tmp_path / "packages"
 
 
 class Clock:

@@ -12,6 +12,7 @@ from typing import Any
 from xmlrpc.client import dumps, loads
 
 import faulty_upstream as faulty
+import pytest
 from builders import make_wheel, metadata
 from packaging.utils import NormalizedName
 from wsgi_client import Client
@@ -27,6 +28,13 @@ from pypiserver_lite.policy.remembered import Remembered
 JSON = "application/vnd.pypi.simple.v1+json"
 LONG_AGO = "2020-01-02T03:04:05Z"
 DAY = 86_400
+
+
+@pytest.fixture(name="upstream")
+def policed_upstream() -> Iterator[faulty.FaultyUpstream]:
+    """An upstream without anything."""
+    with faulty.upstream() as server:
+        yield server
 
 
 def put(server: faulty.FaultyUpstream, place: Path, name: str, version: str, *lines: str, **facts: Any) -> str:

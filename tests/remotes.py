@@ -59,6 +59,20 @@ def upstream_server() -> Iterator[faulty.FaultyUpstream]:
         yield server
 
 
+@pytest.fixture(name="server")
+def server_of_foo() -> Iterator[faulty.FaultyUpstream]:
+    """An upstream that has `SDIST`, of a thousand bytes."""
+    with faulty.upstream() as server:
+        server.add("foo", SDIST, b"x" * 1000)
+        yield server
+
+
+def client(server: faulty.FaultyUpstream, **options: object) -> Upstream:
+    """What asks that upstream, and has little patience."""
+    config: dict[str, object] = {"connect": 2.0, "read": 0.4, "page": 0.8, "pause": 0.0}
+    return Upstream(server.url, **(config | options))  # type: ignore[arg-type]  # a table of options
+
+
 @pytest.fixture(name="clock")
 def source_clock() -> Clock:
     """What the sources of a test go by."""

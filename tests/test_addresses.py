@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import faulty_upstream as faulty
 import pytest
 from packaging.utils import NormalizedName
+from remotes import client, server_of_foo  # noqa: F401 - fixtures
 
 from pypiserver_lite.errors import ConfigError, Unavailable
 from pypiserver_lite.upstream.addresses import Forbidden, Reach, origin_of, realm_of
 from pypiserver_lite.upstream.client import FetchedPage, Upstream
-
-
-@pytest.fixture
-def server() -> Iterator[faulty.FaultyUpstream]:
-    with faulty.upstream() as server:
-        server.add("foo", "foo-1.0.tar.gz", b"x" * 1000)
-        yield server
-
-
-def client(server: faulty.FaultyUpstream, **options: object) -> Upstream:
-    config: dict[str, object] = {"connect": 2.0, "read": 0.4, "page": 0.8, "pause": 0.0}
-    return Upstream(server.url, **(config | options))  # type: ignore[arg-type]  # a table of options
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import xmlrpc.client
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from builders import make_sdist, make_wheel
 from hypothesis import given
 from packaging.utils import NormalizedName
-from policed import Clock, governed, have, listed, of_upstream, put, served
+from policed import Clock, governed, have, listed, of_upstream, policed_upstream, put, served  # noqa: F401 - a fixture
 from test_arrangements import FOO, chain, layers, page
 from test_verdicts import a_file
 from wsgi_client import Client
@@ -44,12 +43,6 @@ bases = ["/"]
 wheels_only = true
 merge = ["both"]
 """
-
-
-@pytest.fixture
-def upstream() -> Iterator[faulty.FaultyUpstream]:
-    with faulty.upstream() as server:
-        yield server
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,9 @@ import live
 import pytest
 from builders import make_sdist, make_wheel, metadata
 from packaging.utils import NormalizedName
-from policed import DAY, JSON, LONG_AGO, called, have, listed, of_upstream, put, seen_long_ago, served
+from policed import DAY, JSON, LONG_AGO, called, have, listed, of_upstream, policed_upstream, put, seen_long_ago, served  # noqa: F401 - a fixture
 
 from pypiserver_lite.model import Project
-
-
-@pytest.fixture
-def upstream() -> Iterator[faulty.FaultyUpstream]:
-    with faulty.upstream() as server:
-        yield server
-
 
 OWN = 'packages = ["packages"]\nupstreams = []\n[policy]\n'
 THEIRS = 'upstreams = ["up"]\n[upstream.up]\nurl = "{url}"\nmode = "{mode}"\n[policy]\n'

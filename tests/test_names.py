@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import live
 import pytest
 from builders import make_wheel
-from folders import Due
+from folders import OTHER, RECORDS, Due, due_maker, packages_of_other  # noqa: F401 - fixtures
 from packaging.utils import NormalizedName
 from source_contract import NOBODYS, OURS, staged
 from test_cli import run as command
 
 from pypiserver_lite.errors import ConfigError, Conflict, Missing, Unavailable
-
-OTHER = NormalizedName("other")
-RECORDS = Path(".pypiserver-lite", "names")
-
-
-@pytest.fixture
-def packages(tmp_path: Path) -> Path:
-    make_wheel(tmp_path / "packages", "other")
-    return tmp_path / "packages"
-
-
-@pytest.fixture
-def make() -> Iterator[Due]:
-    with ExitStack() as stack:
-        yield Due(stack)
 
 
 @pytest.mark.parametrize("way", ["our removal", "by hand", "while stopped", "folder and all"])

@@ -8,8 +8,6 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import forms
 import live
 import pytest
 from builders import make_wheel
-from folders import Due
+from folders import OTHER, RECORDS, Due, due_maker, packages_of_other  # noqa: F401 - fixtures
 from packaging.utils import NormalizedName
 from source_contract import NOBODYS, OURS, staged
 from test_cli import ordinary
@@ -27,21 +25,6 @@ from test_faults import Mount, disk  # noqa: F401 - a fixture
 from pypiserver_lite import make_app
 from pypiserver_lite.errors import Unavailable
 from pypiserver_lite.folder.store import Folder
-
-OTHER = NormalizedName("other")
-RECORDS = Path(".pypiserver-lite", "names")
-
-
-@pytest.fixture
-def packages(tmp_path: Path) -> Path:
-    make_wheel(tmp_path / "packages", "other")
-    return tmp_path / "packages"
-
-
-@pytest.fixture
-def make() -> Iterator[Due]:
-    with ExitStack() as stack:
-        yield Due(stack)
 
 
 def lost(folder: Folder) -> bool:

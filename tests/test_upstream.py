@@ -9,13 +9,13 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import faulty_upstream as faulty
 import pytest
 from packaging.utils import NormalizedName
+from remotes import FOO, PAGE, client, server_of_foo  # noqa: F401 - fixtures
 
 from pypiserver_lite import site
 from pypiserver_lite.config import load
@@ -25,21 +25,6 @@ from pypiserver_lite.upstream import default_upstream, hops
 from pypiserver_lite.upstream.client import UNCHANGED, FetchedPage, Upstream
 from pypiserver_lite.upstream.rate import Rate
 from pypiserver_lite.upstream.replies import unzipped
-
-FOO = NormalizedName("foo")
-PAGE = "/simple/foo/"
-
-
-@pytest.fixture
-def server() -> Iterator[faulty.FaultyUpstream]:
-    with faulty.upstream() as server:
-        server.add("foo", "foo-1.0.tar.gz", b"x" * 1000)
-        yield server
-
-
-def client(server: faulty.FaultyUpstream, **options: object) -> Upstream:
-    config: dict[str, object] = {"connect": 2.0, "read": 0.4, "page": 0.8, "pause": 0.0}
-    return Upstream(server.url, **(config | options))  # type: ignore[arg-type]  # a table of options
 
 
 def test_the_default_upstream_is_a_simple_index_over_https() -> None:
