@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from pypiserver_lite.servers import Options
 from pypiserver_lite.servers.waitress import Service
 
 MIB = 1024 * 1024
-
-
+INSTALLED = {name for name in servers.SERVERS if find_spec(name) is not None}
+"""The servers that are there."""
 PAGE = b"x" * 300_000
 LARGE = bytes(range(256)) * 4 * 8192
 
