@@ -77,6 +77,10 @@ class Busy(Unavailable):
     """Too much is under way at once; asking again shortly will help."""
 
 
+class Undecided(Unavailable):
+    """A rule of the policy cannot tell yet whether this may be seen: what it goes by is not found out, or cannot be."""
+
+
 class ReadOnly(Unavailable):
     """The packages folder cannot be written to."""
 

@@ -101,6 +101,8 @@ class Verdict:
     """The rule of a policy, by its name in the file of settings."""
     reason: str
     """What of the file or project it means: the rest of a sentence, which stays true while the file is hidden."""
+    undecided: bool = False
+    """Whether the rule hides it only until what it goes by is found out."""
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.reason}"

@@ -259,12 +259,34 @@ def test_a_licence_that_is_not_known_yet_hides_and_the_newest_is_found_first(
     upstream.fault("/files/foo-1.0-py3-none-any.whl.metadata", faulty.hang(4))
     with served(tmp_path, f'{ARRANGEMENTS["proxy"].format(url=upstream.url)}licences = ["MIT"]\n') as client:
         assert listed(client, "foo") == ["foo-2.0-py3-none-any.whl", "foo-3.0-py3-none-any.whl"]
-        assert "not known" in client.get("/packages/foo/foo-1.0-py3-none-any.whl", 404).text
+        answer = client.get("/packages/foo/foo-1.0-py3-none-any.whl", 503)
+        assert "not known yet" in answer.text and answer.headers["Retry-After"] == "2"
         upstream.heal()
         deadline = time.monotonic() + 60
         while len(listed(client, "foo")) < 3 and time.monotonic() < deadline:
             time.sleep(0.2)
         assert len(listed(client, "foo")) == 3
+
+
+@pytest.mark.parametrize("rule", ["", '[index.dev]\nbases = ["/"]\n[index.dev.policy]\ndeny = ["foo>1"]\n'])
+def test_what_is_hidden_only_while_its_licence_cannot_be_read_is_no_404_and_comes_back_soon(
+    rule: str, tmp_path: Path, upstream: faulty.FaultyUpstream
+) -> None:
+    for version in ("1.0", "2.0"):
+        put(upstream, tmp_path / "made", "foo", version, "License-Expression: MIT")
+        upstream.fault(f"/files/foo-{version}-py3-none-any.whl.metadata", faulty.status(503))
+    root, shown = ("/dev/", 1) if rule else ("/", 2)
+    text = f'{ARRANGEMENTS["cache"].format(url=upstream.url)}licences = ["MIT"]\nsize = "1MB"\n{rule}'
+    with served(tmp_path, text) as client:
+        for path in ("simple/foo/", "project/foo/", "packages/foo/foo-1.0-py3-none-any.whl"):
+            assert "licences: its licence is not known yet" in client.get(root + path, 503).text
+        upstream.heal()
+        deadline = time.monotonic() + 60
+        while client.get(f"{root}simple/foo/", None).status == 503 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        while len(listed(client, "foo", root)) < shown and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert len(listed(client, "foo", root)) == shown
 
 
 @pytest.mark.parametrize("tool", ["pip", pytest.param("uv", marks=pytest.mark.clients)])

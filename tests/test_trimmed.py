@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from policed import DAY, Clock, Nobody, a_project, governed, settings_of
 from pypiserver_lite.errors import Missing, Unavailable
 from pypiserver_lite.model import File, Project, Stream
 from pypiserver_lite.policy.governed import Governed
-from pypiserver_lite.policy.licensing import Licensing
+from pypiserver_lite.policy.licensing import Licences, Licensing
 from pypiserver_lite.policy.remembered import Remembered
 
 
@@ -130,6 +133,55 @@ def test_licences_of_the_newest_releases_are_found_first() -> None:
     assert asked == [f"foo-{number}.0.tar.gz" for number in (5, 4, 3, 2, 1)]
 
 
+class Told:
+    """A source that lets the first file be looked at when it is told to, and remembers which were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def open(self, name: NormalizedName, filename: str, side: str = "") -> Stream:
+        self.asked.append(filename.removesuffix(".0.tar.gz"))
+        self.begun.set()
+        assert self.go.wait(60)
+        data = metadata(name, "1.0", "License-Expression: MIT")
+        return Stream(read=lambda start, stop: (data,), size=len(data))
+
+
+def announced(clock: Clock, name: str, releases: int) -> Project:
+    """A project whose core metadata can be had."""
+    project = a_project(clock, *[9 * DAY] * releases, name=name)
+    files = tuple(dataclasses.replace(file, core_metadata={}) for file in project.files)
+    return Project(name=project.name, files=files, versions=project.versions)
+
+
+def test_of_licences_the_newest_of_every_project_come_first_and_what_was_asked_for_last_before_others() -> None:
+    clock, source = Clock(), Told()
+    licensing = Licensing(Remembered(None), patience=0, threads=1, clock=clock)
+    projects = [announced(clock, name, releases) for name, releases in (("first", 1), ("big", 500), ("a", 3), ("b", 3))]
+
+    def ask(project: Project) -> Licences:
+        return licensing.of(project, project.versions[::-1], source)
+
+    ask(projects[0])
+    assert source.begun.wait(60)
+    for project in (*projects[1:], projects[2]):  # and one of them again
+        answer = ask(project)
+        assert answer.said == {} and answer.later == set(project.versions)
+    source.go.set()
+    deadline = time.monotonic() + 60
+    while len(source.asked) < 207 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    said = ",".join(source.asked[:11])
+    assert said == "first-1,a-3,b-3,big-500,a-2,b-2,big-499,a-1,b-1,big-498,big-497"
+    # Whoever asks once has no more than this looked at.
+    assert len(source.asked) == 207 and source.asked[-1] == "big-301"
+    while len(ask(projects[1]).said) < 500 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(source.asked) == len(set(source.asked)) == 507
+    assert ask(projects[1]).until == math.inf
+
+
 def test_a_memory_that_cannot_be_written_is_one_of_this_process(tmp_path: Path) -> None:
     (tmp_path / "policies.sqlite3").mkdir()
     remembered, clock = Remembered(tmp_path / "policies.sqlite3"), Clock()
@@ -139,8 +191,10 @@ def test_a_memory_that_cannot_be_written_is_one_of_this_process(tmp_path: Path) 
     remembered.close()
 
 
-@pytest.mark.parametrize("at_first", [None, Unavailable("not now"), Missing("none here")])
-def test_what_could_not_be_found_out_of_a_licence_is_looked_for_again_after_a_while(at_first: Exception | None) -> None:
+@pytest.mark.parametrize(("at_first", "pause"), [(None, 600), (Unavailable("not now"), 2), (Missing("none here"), 600)])
+def test_what_could_not_be_found_out_of_a_licence_is_looked_for_again_after_a_while(
+    at_first: Exception | None, pause: int
+) -> None:
     clock, asked = Clock(), 0
 
     class Source:
@@ -158,7 +212,29 @@ def test_what_could_not_be_found_out_of_a_licence_is_looked_for_again_after_a_wh
     project = Project(name=file.project, files=(file,), versions=(file.version,))
     policy, source = governed(clock, licences=["MIT"]), Source()
     assert policy.trim(project, source).files == ()
-    clock.now += 500
+    ((verdict,),) = policy.verdicts(project, source).values()
+    assert verdict.undecided == isinstance(at_first, Unavailable)
+    clock.now += pause - 1
     assert policy.trim(project, source).files == () and asked == 1
-    clock.now += 101
+    clock.now += 2
     assert policy.trim(project, source) is project and asked == 2
+
+
+def test_a_source_that_stays_away_is_asked_for_licences_ever_more_seldom() -> None:
+    clock, asked = Clock(), 0
+
+    class Away:
+        def open(self, name: NormalizedName, filename: str, side: str = "") -> Stream | None:
+            nonlocal asked
+            asked += 1
+            raise Unavailable("not now")
+
+    file = dataclasses.replace(a_project(clock, 9 * DAY).files[0], core_metadata={})
+    project = Project(name=file.project, files=(file,), versions=(file.version,))
+    policy, times = governed(clock, licences=["MIT"]), []
+    for _ in range(120):
+        before = asked
+        policy.trim(project, Away())
+        times += [clock.now - 1_800_000_000] if asked > before else []
+        clock.now += 1
+    assert times == [0, 2, 6, 14, 30, 60, 90]

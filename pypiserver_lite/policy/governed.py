@@ -157,10 +157,11 @@ class Governed:
         if asked:
             # Not those of releases that are hidden anyway: they would be fetched for nothing.
             versions = list(dict.fromkeys(file.version for file in reversed(asked)))
-            licences, again = self._licensing.of(project, versions, source)
-            until = min(until, again)
+            licences = self._licensing.of(project, versions, source)
+            until = min(until, licences.until)
             for file in asked:
-                verdicts = tuple(rules.licence(licences.get(file.version)))
+                said, later = licences.said.get(file.version), file.version in licences.later
+                verdicts = tuple(rules.licence(said, later=later))
                 if verdicts:
                     hidden[file.filename] = verdicts
         return hidden, until

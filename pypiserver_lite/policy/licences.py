@@ -128,7 +128,7 @@ class Allowed:
     def refuses(self, said: Said | None) -> str | None:
         """Why a release that says this is not allowed, as the rest of a sentence; ``None`` if it is."""
         if said is None:
-            return "its licence is not known, or not yet"
+            return "its licence is not known, for its metadata cannot be read"
         if said.expression:
             return None if self._takes(said.expression) else _refused(said.expression)
         if said.field and (_spdx(said.field) or _plain(said.field) in self._texts):

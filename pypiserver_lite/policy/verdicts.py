@@ -185,9 +185,12 @@ class ProjectRules:
         if cooldown is not None and now < moment + cooldown:
             yield Verdict(rule="cooldown", reason=f"{came}, shown from {_shown(_minute(moment + cooldown))} on")
 
-    def licence(self, said: Said | None) -> Iterator[Verdict]:
-        """Why a file of a release that says this of its licence is hidden."""
+    def licence(self, said: Said | None, *, later: bool = False) -> Iterator[Verdict]:
+        """Why a file of a release that says this of its licence is hidden; `later`: that may be known before long."""
         allowed = self._rules.licences
+        if allowed is not None and said is None and later:
+            yield Verdict(rule="licences", reason="its licence is not known yet, or cannot be read now", undecided=True)
+            return
         reason = None if allowed is None else allowed.refuses(said)
         if reason is not None:
             yield Verdict(rule="licences", reason=reason)

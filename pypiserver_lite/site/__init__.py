@@ -413,7 +413,8 @@ class _Builder:
             known = self._before.shared.memories.get(path) if self._before is not None else None
             # Who waits for licences leaves most threads to others.
             waiting = Turnstile(max(1, threads(self._config) // 8), within=self.shared.slow)
-            memories[path] = known or Licensing(Remembered(path), waiting)
+            # Those who look share the places of whoever waits for an upstream.
+            memories[path] = known or Licensing(Remembered(path), waiting, threads=max(2, threads(self._config) // 16))
             self.owned.append(memories[path])
         return Governed(policy, memories[path], note=self._recording)
 

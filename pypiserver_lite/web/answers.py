@@ -31,6 +31,7 @@ from ..errors import (
     TooLarge,
     TooMany,
     Unavailable,
+    Undecided,
 )
 
 Headers = list[tuple[str, str]]
@@ -192,6 +193,7 @@ STATUS: Mapping[type[PypiServerLiteError], int] = {
     Unavailable: 502,
     Late: 504,
     Busy: 503,
+    Undecided: 503,
     ReadOnly: 503,
     DiskFailed: 503,
     NoSpace: 507,
@@ -249,8 +251,10 @@ def refusal(error: PypiServerLiteError) -> Answer:
     if isinstance(error, Denied) and error.challenge:
         code = 401
         headers.append(("WWW-Authenticate", f'Basic realm="{REALM}", charset="UTF-8"'))
-    if isinstance(error, (TooMany, Busy)):
-        headers.append(("Retry-After", str(error.retry_after if isinstance(error, TooMany) else 1)))
+    if isinstance(error, (TooMany, Busy, Undecided)):
+        # pip comes back five times, whenever it is told to: a licence may take some seconds.
+        soon = 2 if isinstance(error, Undecided) else 1
+        headers.append(("Retry-After", str(error.retry_after if isinstance(error, TooMany) else soon)))
     if isinstance(error, NotAcceptable):
         headers.append(("Vary", "Accept, Accept-Encoding"))
     answer = text(str(error), headers)
