@@ -17,7 +17,7 @@ import forms
 import live
 import pytest
 from builders import make_wheel
-from test_verbs import run
+from live import run
 
 FILE = """\
 packages = ["packages"]

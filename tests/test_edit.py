@@ -12,8 +12,8 @@ import tomli
 from builders import make_wheel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from live import run
 from test_file import WHOLE
-from test_verbs import run
 
 from pypiserver_lite.config import edit, file
 from pypiserver_lite.errors import ConfigError

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -148,19 +146,7 @@ def test_what_twine_publishes_to_one_index_is_pushed_to_the_next(
 
 def run(folder: Path, *words: str, text: str = "", **env: str) -> live.Ran:
     """The command ``push`` in this folder."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pypiserver_lite", "push", *words],
-        cwd=folder,
-        env=live.bare_environ(folder / "home", **{"PYTHONPATH": str(live.SOURCE), **env}),
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    said = done.stdout + done.stderr
-    assert "Traceback" not in said, said
-    return live.Ran(done.returncode, said.strip())
+    return live.run(folder, "push", *words, text=text, **env)
 
 
 ENDS = ("--from", "dev", "--to", "prod")

@@ -14,7 +14,7 @@ from pathlib import Path
 import live
 import pytest
 from builders import make_wheel
-from test_verbs import run
+from live import run
 
 from pypiserver_lite.errors import Conflict, Invalid, Missing
 from pypiserver_lite.records import Records, Token

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import faulty_upstream as faulty
 import live
 import pytest
 from builders import listed, make_sdist, make_wheel
+from live import run
 
 from pypiserver_lite.cli.remarks import remarks
 from pypiserver_lite.config import load
@@ -36,22 +35,6 @@ def folder(tmp_path: Path) -> Path:
     make_wheel(tmp_path / "dev")
     make_sdist(tmp_path / "dev")
     return tmp_path
-
-
-def run(folder: Path, *words: str, text: str = "", **env: str) -> live.Ran:
-    """A command in this folder; what it says on both its outputs."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pypiserver_lite", *words],
-        cwd=folder,
-        env=live.bare_environ(folder / "home", **{"PYTHONPATH": str(live.SOURCE), **env}),
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in done.stdout + done.stderr
-    return live.Ran(done.returncode, (done.stdout + done.stderr).strip())
 
 
 @pytest.mark.parametrize(
