@@ -222,7 +222,7 @@ def test_nobody_makes_or_sees_a_token_of_somebody_else(app: Front, ann: Visitor,
 def test_an_admin_makes_tokens_for_others_and_revokes_any(app: Front, ann: Visitor, bob: Visitor) -> None:
     ann.submit("/-/tokens/new", name="bobs", user="bob")
     assert "bobs" in bob.get("/-/tokens").text
-    assert "no user" in ann.submit("/-/tokens/new", 400, name="x", user="nobody").text
+    assert "no user" in ann.submit("/-/tokens/new", 404, name="x", user="nobody").text
     assert "has to say what it may" in ann.submit("/-/tokens/new", 400, name="robot", user="").text
     robot = secret(ann.submit("/-/tokens/new", 200, {"name": "robot", "user": "", "may-list": "1", "index-prod": "1"}))
     assert Client(app).get("/prod/simple/", Authorization=basic("__token__", robot)).status == 200

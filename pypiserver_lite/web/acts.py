@@ -91,11 +91,11 @@ class Acts(SignIn):
 
     def act_page(self, act: str, name: str, version: str) -> answers.Answer:
         """What will happen to a release, and a button."""
-        return self._act_page(*self._asked_for(act, name, version))
+        return self._act_page(*self.asked_for(act, name, version))
 
     def act(self, act: str, name: str, version: str) -> answers.Answer:
         """Do it, and say what was done."""
-        known, files = self._asked_for(act, name, version)
+        known, files = self.asked_for(act, name, version)
         form = self.form()
         try:
             said = self.act_on(known, files, form)
@@ -153,8 +153,8 @@ class Acts(SignIn):
                 found.append(other)
         return found
 
-    def _asked_for(self, act: str, name: str, version: str) -> tuple[Act, Sequence[File]]:
-        """What is asked for, and of which files. Raises Missing, Denied."""
+    def asked_for(self, act: str, name: str, version: str) -> tuple[Act, Sequence[File]]:
+        """What is asked for, and of which files, if whoever asks may do it here. Raises Missing, Denied."""
         if act not in ACTS:
             raise Missing("nothing here")
         known, project = ACTS[act], self._name(name)

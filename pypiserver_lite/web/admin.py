@@ -100,11 +100,11 @@ class Administration(Uploads):
 
     def release_page(self, name: str) -> answers.Answer:
         """What it means to let a name be looked for upstream, and a button."""
-        return self._release_page(self._kept(name))
+        return self._release_page(self.kept_name(name))
 
     def release_name(self, name: str) -> answers.Answer:
         """Let a name be looked for upstream."""
-        kept = self._kept(name)
+        kept = self.kept_name(name)
         self.form()
         try:
             self.release(kept)
@@ -120,7 +120,8 @@ class Administration(Uploads):
         with self.site.records.trail.change(self.doing("release", project=normalized)):
             self.site.release(normalized)
 
-    def _kept(self, name: str) -> str:
+    def kept_name(self, name: str) -> str:
+        """A name that is kept without files, as it is normalized. Raises Missing, Unavailable."""
         normalized = self._name(name)
         if normalized not in self.site.kept():
             raise Missing(f"{normalized} is not kept here: it has files, never had any, or was released already")
@@ -258,11 +259,11 @@ class Administration(Uploads):
 
     def revoke_page(self, number: str) -> answers.Answer:
         """What it means to revoke a token, and a button."""
-        return self._revoke_page(self._token(number))
+        return self._revoke_page(self.asked_token(number))
 
     def revoke_token(self, number: str) -> answers.Answer:
         """End a token."""
-        token = self._token(number)
+        token = self.asked_token(number)
         self.form()
         try:
             self.tokens.revoke(token, self.doing("token-revoke"))
@@ -272,7 +273,8 @@ class Administration(Uploads):
             f"Revoke {token.name}", f"the token {token.name} is refused from now on", "tokens", "Back to the tokens"
         )
 
-    def _token(self, number: str) -> Token:
+    def asked_token(self, number: str) -> Token:
+        """A token by its number, if whoever asks may see to it. Raises Missing, Denied, Unavailable."""
         user = self.person()
         return self.tokens.find(int(number), user, all=self.sees_all(user))
 
@@ -299,6 +301,11 @@ class Administration(Uploads):
     def sees_all(self, user: User) -> bool:
         """Whether somebody sees to the tokens and users of all."""
         return self.site.name == ROOT and self.site.gate.book.decide(user, "admin", None).allowed
+
+    def check_sees_all(self, user: User) -> None:
+        """Raise Denied unless somebody sees to the tokens and users of all."""
+        if not self.sees_all(user):
+            raise Denied("only an admin of the index at the root sees to the tokens of others")
 
     def doing(self, action: str, project: str = "") -> Event:
         """Who does something here, for the trail."""

@@ -259,3 +259,13 @@ def refusal(error: PypiServerLiteError) -> Answer:
         headers.append(("Vary", "Accept, Accept-Encoding"))
     answer = text(str(error), headers)
     return Answer(status=f"{code} {reason(str(error))}", headers=answer.headers, body=answer.body)
+
+
+def refusal_as_json(refusal: Answer) -> Answer:
+    """A refusal that was plain text, for programs that read JSON; its status and headers stay."""
+    assert isinstance(refusal.body, bytes)  # a line of text
+    body = json.dumps({"error": refusal.body.decode().strip()}).encode()
+    own = ("Content-Type", "Content-Length")
+    headers = [header for header in refusal.headers if header[0] not in own]
+    more = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    return Answer(status=refusal.status, headers=[*headers, *more], body=body)

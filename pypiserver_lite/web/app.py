@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -32,14 +32,14 @@ from ..simple import render
 from ..simple.negotiate import Form, negotiate
 from ..upload.body import RequestBody
 from ..upstream import hops
-from . import admin, answers, changes, entry, hiding, legacy_json, pages, rpc, sessions, templates
+from . import answers, api, changes, entry, hiding, legacy_json, pages, rpc, sessions, templates
 from .downloads import Downloads
 from .people import segment
 
 _PATIENCE = 5.0  # seconds that somebody else's reading of the settings is waited for
 
 
-class PypiServerLite(admin.Administration):
+class PypiServerLite(api.Api):
     """The index as a WSGI application over the folders `packages`, with settings named as the flags.
 
     Subclass it to change a page: every route is a method. The home page is
@@ -138,6 +138,8 @@ class PypiServerLite(admin.Administration):
         self._route("GET", "/-/tokens", None, self.tokens_page, people=True)
         self._add_forms("/-/tokens/new", None, self.new_token_page, self.create_token)
         self._add_forms("/-/tokens/<number:re:[0-9]{1,15}>", None, self.revoke_page, self.revoke_token)
+        for method, path, right, call in self._api_routes():
+            self._route(method, f"/-/api/{path}", right, call, api=True)
         self._add_forms("/-/change/<act>/<name>/<version>", "list", self.act_page, self.act)
         self._route("GET", "/-/<filename>", None, self.asset)
         self._route("GET", "/-/api/explain", "list", self.explain)
@@ -150,6 +152,23 @@ class PypiServerLite(admin.Administration):
         # The widest patterns last: they would match the others.
         self._route("GET", "/<name>", "list", self.to_simple)
         self._route("GET", "/<name>/", "list", self.to_simple)
+
+    def _api_routes(self) -> Iterator[tuple[str, str, str | None, Callable[..., object]]]:
+        yield "GET", "openapi.json", None, self.api_document
+        yield "GET", "me", None, self.api_me
+        yield "GET", "overview", "admin", self.api_overview
+        yield "GET", "audit", "admin", self.api_audit
+        yield "GET", "names", "admin", self.api_names
+        yield "DELETE", "names/<name>", "admin", self.api_release
+        yield "GET", "projects/<name>/<version>", "list", self.api_release_page
+        yield "POST", "projects/<name>/<version>/<act>", "list", self.api_act
+        yield "GET", "tokens", None, self.api_tokens
+        yield "POST", "tokens", None, self.api_create_token
+        yield "DELETE", "tokens/<number:re:[0-9]{1,15}>", None, self.api_revoke_token
+        if self.site.name == ROOT:
+            yield "GET", "users", "admin", self.api_users
+            yield "PUT", "users/<user:path>", "admin", self.api_set_password
+            yield "DELETE", "users/<user:path>", "admin", self.api_delete_user
 
     def _add_forms(
         self, path: str, action: str | None, look: Callable[..., object], send: Callable[..., object]
@@ -174,8 +193,12 @@ class PypiServerLite(admin.Administration):
         *,
         people: bool = False,
         form: bool = False,
+        api: bool = False,
     ) -> None:
-        """Route what needs the right to `action`; `people` look at it; a `form` of ours brings the session's token."""
+        """Route what needs the right to `action`; `people` look at it; a `form` of ours brings the session's token.
+
+        Refusals of an `api` are JSON.
+        """
         home = (method, path) == ("GET", "/")
         foreign = getattr(call, "__module__", "").rpartition(".")[0] != __package__
         if foreign:
@@ -199,6 +222,8 @@ class PypiServerLite(admin.Administration):
                     return call(**arguments)
             except PypiServerLiteError as error:
                 environ[entry.ACTION] = action or ""
+                if api:
+                    return answers.refusal_as_json(self._refuse_script(error))
                 return self._refuse(error, people=people)
 
         self.answer_with(method, path, answer, foreign=foreign)

@@ -36,6 +36,7 @@ log = logging.getLogger("pypiserver_lite")
 
 UPLOAD_PATHS = ("/", "/legacy", "/legacy/", "/simple", "/simple/")
 UPLOAD_PAGE = "/-/upload"
+API = "/-/api/"
 ASKED = "pypiserver_lite.asked"
 """In the environment of a request to one of several indexes: the path that was asked for, with all that leads there."""
 ACTION = "pypiserver_lite.action"
@@ -200,12 +201,15 @@ class Entry(ready.Direct):
             log.error("%s %s: %s", answer.status[:3], observe.clean(_whole_path()), observe.clean(error))
         return answer
 
+    def _refuse_script(self, error: PypiServerLiteError) -> answers.Answer:
+        """The refusal of what may be a script of ours: the challenge would open the browser's own dialog."""
+        if isinstance(error, Denied) and error.challenge and "HTTP_X_CSRF_TOKEN" in bottle.request.environ:
+            error = Denied("your sign-in is over; sign in again, and then repeat this")
+        return self.refusal(error)
+
     def _refuse(self, error: PypiServerLiteError, *, people: bool) -> answers.Answer:
         environ = bottle.request.environ
-        if isinstance(error, Denied) and error.challenge and "HTTP_X_CSRF_TOKEN" in environ:
-            # A script of ours: the challenge would open the browser's own dialog.
-            error = Denied("your sign-in is over; sign in again, and then repeat this")
-        refusal = self.refusal(error)
+        refusal = self._refuse_script(error)
         looks = people and answers.prefers_html(environ.get("HTTP_ACCEPT", ""))
         walks = looks or environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
         if refusal.status.startswith("401") and walks and self.sessions and "HTTP_AUTHORIZATION" not in environ:
@@ -254,7 +258,9 @@ class Entry(ready.Direct):
             text = res.body
         bottle.request.environ["pypiserver_lite.error"] = text
         answer = answers.text(text)
-        if answers.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
+        if self._path().startswith(API):
+            answer = answers.refusal_as_json(answer)
+        elif answers.prefers_html(bottle.request.environ.get("HTTP_ACCEPT", "")):
             answer = answers.Answer(status=res.status_line, headers=answer.headers)
             answer = self.human.refusal(answer, text, self._path(), self.viewer(bottle.request.environ))
         for name, value in answer.headers:

@@ -73,7 +73,7 @@ class TokenDesk:
             self._site.records.tokens.revoke(token.id)
 
     def wanted(self, said: Mapping[str, Any], user: User, *, admin: bool) -> Wanted:
-        """What a form or a program asks for. Raises Invalid, and Denied for another's token.
+        """What a form or a program asks for. Raises Invalid, Missing, and Denied for another's token.
 
         An `admin` may have tokens made for others, and for no user.
         """
@@ -83,7 +83,7 @@ class TokenDesk:
         if whose is not None and whose != user.name:
             passwords = self._site.gate.passwords
             if passwords is None or not passwords.book().has(whose):
-                raise Invalid(f"there is no user {whose[:60]!a}")
+                raise Missing(f"there is no user {whose[:60]!a}")
         try:
             may = parse_rights(words) if (words := _texts(said, "may")) else None
             indexes = parse_words(_texts(said, "indexes"))
@@ -97,7 +97,7 @@ class TokenDesk:
         known = self.indexes()
         for name in indexes:
             if name not in known:
-                raise Invalid(f"there is no index {name[:100]!a} that this token could be for{near(name, known)}")
+                raise Missing(f"there is no index {name[:100]!a} that this token could be for{near(name, known)}")
         if not indexes and len(known) < len(self._sites()):
             indexes = tuple(known)  # a user of the same name elsewhere is another one
         return Wanted(

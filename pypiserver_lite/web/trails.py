@@ -34,10 +34,10 @@ class Filters:
         for name, known in (("action", ACTIONS), ("outcome", OUTCOMES)):
             if given[name] and given[name] not in known:
                 raise Invalid(f"{name}: {given[name][:60]!a} is none of {', '.join(known)}")
-        before = query.get("before", "")
-        if before and not re.fullmatch("[0-9]{1,15}", before, re.ASCII):
+        before = query.get("before")
+        if before is not None and not re.fullmatch("[0-9]{1,15}", before, re.ASCII):
             raise Invalid("before: the number of an event is expected")
-        return cls(**given, before=int(before) if before else None)
+        return cls(**given, before=None if before is None else int(before))
 
     def asked(self) -> dict[str, object]:
         """The same as the trail is asked. Raises Invalid."""

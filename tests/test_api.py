@@ -1,0 +1,166 @@
+"""The JSON API: what the pages of administration show and do, by the same rights."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import live
+import pytest
+from builders import make_wheel
+from filed import served
+from logins import basic
+from visitors import Visitor
+from wsgi_client import Answer, Client
+
+from pypiserver_lite.web import Front
+from pypiserver_lite.web.openapi import document
+
+TEXT = """
+passwords = "htpasswd"
+admin = ["ann"]
+disable_fallback = true
+packages = ["dev"]
+[[rule]]
+who = ["*"]
+may = ["list", "download"]
+[[rule]]
+who = ["bob"]
+may = ["yank"]
+projects = ["acme-*"]
+[index.prod]
+packages = ["prod"]
+"""
+ANN, BOB = basic("ann", "right"), basic("bob", "his")
+FOR_ADMINS = ("overview", "audit", "names", "users")
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Front]:
+    live.write_htpasswd(tmp_path / "htpasswd", ann="right", bob="his")
+    make_wheel(tmp_path / "dev", "acme-client", "1.0")
+    make_wheel(tmp_path / "dev", "other", "1.0")
+    make_wheel(tmp_path / "prod", "gone", "1.0")
+    with served(tmp_path, TEXT) as front:
+        front.site_of("prod").store.remove(front.site_of("prod").store.names()[0], "1.0")
+        yield front
+
+
+@pytest.fixture
+def ask(app: Front) -> Any:
+    client = Client(app)
+
+    def ask(method: str, path: str, status: int = 200, said: object = None, user: str = "") -> Any:
+        headers = {"Authorization": user} if user else {}
+        body = b"" if said is None else json.dumps(said).encode()
+        headers |= {"Content-Type": "application/json"} if body else {}
+        answer = client.request(path, method=method, status=status, headers=headers, body=body)
+        assert answer.content_type == "application/json"
+        return answer.json
+
+    return ask
+
+
+def test_what_is_for_admins_is_for_nobody_else(ask: Any) -> None:
+    for path in FOR_ADMINS:
+        assert "password" in ask("GET", f"/-/api/{path}", 401)["error"]
+        assert "may not administer" in ask("GET", f"/-/api/{path}", 403, user=BOB)["error"]
+        ask("GET", f"/-/api/{path}", user=ANN)
+    for method, path in (("PUT", "users/bob"), ("DELETE", "users/bob"), ("DELETE", "names/gone")):
+        ask(method, f"/-/api/{path}", 403, {"password": "x"}, user=BOB)
+        ask(method, f"/-/api/{path}", 401, {"password": "x"})
+    ask("GET", "/prod/-/api/users", 404, user=ANN)
+    ask("GET", "/-/api/nothing", 404)
+
+
+def test_who_asks_hears_what_they_may(ask: Any) -> None:
+    assert ask("GET", "/-/api/me") == {"user": None, "token": None, "may": ["list", "download"]}
+    assert ask("GET", "/-/api/me", user=BOB)["may"] == ["list", "download", "yank"]
+    assert "admin" in ask("GET", "/-/api/me", user=ANN)["may"]
+    ask("GET", "/-/api/me", 401, user=basic("ann", "wrong"))
+
+
+def test_releases_are_changed_by_the_rights_of_their_projects(ask: Any, tmp_path: Path) -> None:
+    place = "/-/api/projects/acme-client/1.0"
+    assert "may not yank other" in ask("POST", "/-/api/projects/other/1.0/yank", 403, user=BOB)["error"]
+    ask("POST", f"{place}/yank", 401, {"reason": "breaks"})
+    assert "yanked" in ask("POST", f"{place}/yank", 200, {"reason": "breaks"}, user=BOB)["said"]
+    assert ask("GET", place)["files"][0]["yanked"] == "breaks"
+    ask("POST", f"{place}/unyank", user=BOB)
+    assert ask("GET", place)["files"][0]["yanked"] is None
+    ask("POST", f"{place}/remove", 403, user=BOB)
+    assert "pushed" in ask("POST", f"{place}/push", 200, {"to": "prod"}, user=ANN)["said"]
+    assert list((tmp_path / "prod").glob("*.whl"))
+    assert "removed" in ask("POST", f"{place}/remove", user=ANN)["said"]
+    for path in (place, "/-/api/projects/nobody/1.0", "/-/api/projects/-/1.0"):
+        ask("GET", path, 404)
+    ask("POST", f"{place}/burn", 404, user=ANN)
+    ask("POST", "/-/api/projects/other/1.0/yank", 400, {"reason": 1}, user=ANN)
+    ask("POST", "/-/api/projects/other/1.0/yank", 400, {"why": "x"}, user=ANN)
+    ask("POST", "/-/api/projects/other/1.0/yank", 400, ["x"], user=ANN)
+
+
+def test_tokens_users_and_names(ask: Any, app: Front) -> None:
+    made = ask("POST", "/-/api/tokens", 201, {"name": "ci", "may": ["yank"], "expires": "7d"}, user=BOB)
+    token = basic("__token__", made["secret"])
+    assert ask("GET", "/-/api/me", user=token) == {"user": "bob", "token": "ci", "may": ["list", "download", "yank"]}
+    assert [one["name"] for one in ask("GET", "/-/api/tokens", user=BOB)["tokens"]] == ["ci"]
+    assert "secret" not in json.dumps(ask("GET", "/-/api/tokens?all=1", user=ANN))
+    ask("GET", "/-/api/tokens?all=1", 403, user=BOB)
+    ask("GET", "/-/api/tokens", 401)
+    ask("GET", "/-/api/tokens", 403, user=token)
+    ask("DELETE", f"/-/api/tokens/{made['id']}", user=BOB)
+    ask("GET", "/-/api/me", 401, user=token)
+    ask("PUT", "/-/api/users/dan", 200, {"password": "new"}, user=ANN)
+    assert ask("GET", "/-/api/me", user=basic("dan", "new"))["user"] == "dan"
+    assert [one["name"] for one in ask("GET", "/-/api/users", user=ANN)["users"]] == ["ann", "bob", "dan"]
+    ask("DELETE", "/-/api/users/dan", user=ANN)
+    ask("DELETE", "/-/api/users/dan", 404, user=ANN)
+    assert ask("GET", "/prod/-/api/names", user=ANN) == {"names": ["gone"]}
+    ask("DELETE", "/prod/-/api/names/gone", user=ANN)
+    assert app.site_of("prod").kept() == ()
+    trail = ask("GET", "/-/api/audit?limit=3", user=ANN)
+    assert [event["action"] for event in trail["events"]] == ["release", "user-delete", "password"]
+    rest = ask("GET", f"/-/api/audit?before={trail['next']}", user=ANN)
+    assert [event["action"] for event in rest["events"] if event["outcome"] == "done"] == [
+        "token-revoke",
+        "token-create",
+    ]
+
+
+def test_a_session_brings_its_token_in_a_header(app: Front) -> None:
+    bob = Visitor(app)
+    bob.sign_in("bob", "his")
+    found = re.search(r'name="csrf" value="([^"]+)"', bob.get("/").text)
+    assert found is not None
+
+    def yank(status: int, **more: str) -> Answer:
+        headers = {"Content-Type": "application/json", "Accept": "application/json", "Sec-Fetch-Mode": "cors"}
+        sent = {name.replace("_", "-"): value for name, value in more.items()}
+        return bob.send("/-/api/projects/acme-client/1.0/yank", status, b"{}", {**headers, **sent})
+
+    assert "not of your sign-in" in yank(403).json["error"]
+    yank(403, X_CSRF_Token="x")
+    yank(403, X_CSRF_Token=found[1], Sec_Fetch_Site="cross-site")
+    yank(200, X_CSRF_Token=found[1])
+    bob.cookies.clear()
+    over = yank(403, X_CSRF_Token=found[1])
+    assert "sign in again" in over.json["error"] and "WWW-Authenticate" not in over.headers
+
+
+def test_the_document_tells_of_every_route_and_of_no_other(app: Front) -> None:
+    for name, root in (("/", True), ("prod", False)):
+        routes = {
+            (re.sub(r"<number[^>]*>", "{id}", re.sub(r"<(\w+)(:path)?>", r"{\1}", route.rule)), route.method.lower())
+            for route in app.app(name).routes
+            if route.rule.startswith("/-/api/") and route.rule not in ("/-/api/explain", "/-/api/reload")
+        }
+        told = {
+            (re.sub(r"(\{version\})/\w+$", r"\1/{act}", path), method)
+            for path, operations in document(root=root, cookie="")["paths"].items()
+            for method in operations
+        }
+        assert routes == told
