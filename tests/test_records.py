@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
+import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import forms
+import live
 import pytest
+from builders import make_wheel
 
-from pypiserver_lite.errors import ConfigError, Missing, NoSpace, ReadOnly, Unavailable
+from pypiserver_lite.errors import Busy, ConfigError, DiskFailed, Missing, NoSpace, ReadOnly, Unavailable
 from pypiserver_lite.records import Event, Records
+from pypiserver_lite.records.ledger import Ledger
+from pypiserver_lite.records.schema import STEPS
 
 UPLOAD = Event(action="upload", who="ann", index="/", project="acme", version="1.0")
 
@@ -127,3 +136,213 @@ def test_a_full_disk_refuses_the_change(records: Records, path: Path) -> None:
     with pytest.raises(NoSpace, match="--state-dir"):
         for _ in range(1000):
             did(records, Event(action="upload", reason="x" * 500))
+
+
+@contextmanager
+def somebody() -> Iterator[Path]:
+    """A folder of nobody's, as nobody sees it if we are root, whom no right of a file stops."""
+    before = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        if before == 0:
+            os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(before)
+
+
+def test_what_may_only_be_read_is_read_and_changed_once_it_may_be_written() -> None:
+    with somebody() as folder:
+        path = folder / "state" / "records.sqlite3"
+        with closing(Records(path)) as first:
+            _, secret = first.tokens.create("ci", by="x", may=["list"])
+        path.parent.chmod(0o555)
+        with closing(Records(path)) as records:
+            found = records.tokens.find(secret)
+            assert found is not None and len(records.secret("sessions")) == 32
+            with pytest.raises(ReadOnly, match="--state-dir"), records.trail.change(UPLOAD):
+                pytest.fail("it happened")
+            assert [file.name for file in path.parent.iterdir()] == ["records.sqlite3"]
+            path.parent.chmod(0o755)
+            with closing(Records(path)) as other:
+                other.tokens.revoke(found.id)
+            path.parent.chmod(0o555)
+            assert records.tokens.find(secret) is None
+            path.parent.chmod(0o755)
+            did(records)
+            assert [event.outcome for event in records.trail.find()] == ["done"]
+        path.chmod(0)
+        with pytest.raises(ConfigError, match=r"records\.sqlite3"):
+            Records(path)
+
+
+def test_where_nothing_can_be_put_on_record_reading_goes_on_and_changes_are_503(packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages)
+    (tmp_path / "file").touch()  # nothing can be made below it, whoever we are
+    passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="pw")
+    login = {"Authorization": "Basic YW5uOnB3"}
+    with live.serve(packages=[packages], passwords=passwords, state_dir=tmp_path / "file" / "state") as server:
+        assert "--state-dir" in server.log()
+        for path in ("/simple/", "/simple/ours/", "/project/ours/", "/packages/ours-1.0-py3-none-any.whl"):
+            assert live.ask(server, path).status == 200
+        for body in (
+            forms.upload(forms.wheel("new"), "new-1.0-py3-none-any.whl"),
+            forms.action("yank", name="ours", version="1.0"),
+            forms.action("remove_pkg", name="ours", version="1.0"),
+        ):
+            answer = forms.post(server, body, **login)
+            assert answer.status == 503 and "--state-dir" in answer.text and str(tmp_path) not in answer.text
+        assert live.ask(server, "/simple/ours/").text.count("<a ") == 1
+    assert [path.name for path in packages.iterdir() if not path.name.startswith(".")] == ["ours-1.0-py3-none-any.whl"]
+    assert not list(packages.rglob("*.tmp"))
+
+
+def test_processes_that_begin_at_once_make_one_file_and_lose_nothing(path: Path) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+from pypiserver_lite.records import Event, Records
+records = Records(Path({str(path)!r}))
+sys.stdin.read()
+for at in range(20):
+    with records.trail.change(Event(action="upload", who=sys.argv[1], project=str(at))):
+        records.owners.claim("/", str(at), sys.argv[1])
+records.close()
+"""
+    names = ["a", "b", "c", "d"]
+    env = {"PYTHONPATH": str(live.SOURCE)}
+    processes = [subprocess.Popen([sys.executable, "-c", script, name], stdin=-1, env=env) for name in names]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+    assert [process.wait(60) for process in processes] == [0] * 4
+    with closing(Records(path)) as records:
+        events = records.trail.find(limit=1000)
+        assert {event.outcome for event in events} == {"done"} and len(events) == 80
+        for at in range(20):
+            (owner,) = records.owners.of("/", str(at))
+            assert owner in names
+        assert records.faults() == "" and not list(path.parent.glob("*.tmp*"))
+
+
+def test_a_copy_is_of_one_moment_while_others_write(records: Records, path: Path, tmp_path: Path) -> None:
+    did(records)
+    end = threading.Event()
+
+    def work() -> None:
+        with closing(Records(path)) as other:
+            at = 0
+            while not end.is_set():
+                at += 1
+                with other._ledger.changing() as connection:  # two tables, which a copy has both or none of
+                    connection.execute("INSERT INTO secrets VALUES (?, ?)", (f"one {at}", b"1"))
+                    connection.execute("INSERT INTO owners VALUES ('/', ?, 'ann', 0, 1)", (f"one {at}",))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for at in range(5):
+            records.backup(tmp_path / f"copy{at}")
+    finally:
+        end.set()
+        thread.join()
+    for at in range(5):
+        with closing(sqlite3.connect(tmp_path / f"copy{at}")) as copy:
+            assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            one, two = ("SELECT name FROM secrets ORDER BY 1", "SELECT project FROM owners ORDER BY 1")
+            assert copy.execute(one).fetchall() == copy.execute(two).fetchall()
+
+
+def test_an_older_file_is_brought_up_to_date_step_by_step_and_once(path: Path) -> None:
+    newer = (*STEPS, ("CREATE TABLE more (a)", "INSERT INTO more VALUES (1)"), ("ALTER TABLE more ADD b DEFAULT 2",))
+    with closing(Records(path)) as records:
+        did(records)
+    with closing(Ledger(path, newer, changing=False)) as looked_at:
+        assert looked_at.version == len(STEPS)
+    ledgers = [Ledger(path, newer) for _ in range(2)]
+    try:
+        for ledger in ledgers:
+            assert ledger.ask("SELECT * FROM more") == [(1, 2)] and ledger.version == len(newer)
+            assert ledger.ask("SELECT who, outcome FROM events") == [("ann", "done")]
+    finally:
+        for ledger in ledgers:
+            ledger.close()
+    with pytest.raises(ConfigError, match="newer"):
+        Records(path)
+
+
+def test_a_step_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
+    with closing(Records(path)) as records:
+        did(records)
+    with pytest.raises(ConfigError):
+        Ledger(path, (*STEPS, ("CREATE TABLE more (a)", "nonsense")))
+    with closing(Records(path)) as records:
+        assert records.version == len(STEPS) and len(records.trail.find()) == 1
+        assert records._ledger.ask("SELECT name FROM sqlite_master WHERE name = 'more'") == []
+
+
+def test_a_forked_process_has_its_own_connections_and_writes_nothing_of_its_parent(records: Records) -> None:
+    did(records)
+    records.trail.refused(UPLOAD)
+    records.counts.count("/", "acme", "acme-1.0.tar.gz")
+    records.secret("sessions")
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            did(records, Event(action="yank", who="child"))
+            records.counts.count("/", "acme", "acme-1.0.tar.gz")
+            records.close()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    did(records)
+    records.flush()
+    assert [event.outcome for event in records.trail.find()] == ["refused", "done", "done", "done"]
+    assert records.counts.of_files("/", "acme") == {"acme-1.0.tar.gz": 2}
+
+
+def test_who_waits_too_long_for_another_hears_busy(
+    records: Records, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pypiserver_lite.records.ledger._PATIENCE", 0.05)
+    did(records)
+    with closing(Records(path)) as other, closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Busy, match="try again"), other.trail.change(UPLOAD):
+            pytest.fail("it happened")
+        assert len(other.trail.find()) == 1  # reading waits for nobody
+        holder.execute("ROLLBACK")
+        did(other)
+
+
+def test_damage_met_later_is_told_and_not_mended_by_forgetting(path: Path) -> None:
+    with closing(Records(path)) as records:
+        for _ in range(50):
+            did(records, Event(action="upload", who="ann", reason="x" * 500))
+    size = path.stat().st_size
+    data = bytearray(path.read_bytes())
+    data[2 * 4096 :] = bytes(len(data) - 2 * 4096)
+    with closing(Records(path)) as records:
+        path.write_bytes(data)
+        with pytest.raises(DiskFailed, match="records"):
+            records.trail.find(limit=1000)
+    assert path.stat().st_size == size
+
+
+def test_the_first_claim_holds_and_one_whose_upload_failed_goes(records: Records, path: Path) -> None:
+    owners = records.owners
+    with closing(Records(path)) as other:
+        assert owners.claim("/", "acme", "ann") == {"ann"} == other.owners.claim("/", "acme", "bob")
+        assert other.owners.of("/", "acme") == {"ann"} and owners.of("dev", "acme") == frozenset()
+        owners.forget("/", "acme", "ann")
+        assert other.owners.claim("/", "acme", "bob") == {"bob"}
+        other.owners.settle("/", "acme", "bob")
+        assert owners.claim("/", "acme", "bob") == {"bob"}
+        owners.forget("/", "acme", "bob")  # a later upload that failed takes nothing away
+        assert owners.of("/", "acme") == {"bob"}
+        owners.add("/", "acme", "cy")
+        assert owners.remove("/", "acme", "bob") and not owners.remove("/", "acme", "bob")
+        assert other.owners.of("/", "acme") == {"cy"}
