@@ -54,4 +54,5 @@ def application(config: Config, read: Callable[[Path], Config], *, anew: bool = 
     """
     if config.file is None:
         return PypiServerLite(config=config)
-    return Front(partial(read, config.file.absolute()), config if anew else None)
+    load_again = partial(read, config.file.absolute())
+    return Front(load_again, config) if anew else Front(load_again, read=config)

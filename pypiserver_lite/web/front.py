@@ -48,14 +48,16 @@ class _Indexes(NamedTuple):
 
 
 class Front:
-    """The indexes of the settings that `load` returns, as a WSGI application.
+    """The indexes of the settings that `load` returns, as a WSGI application; `read`: those that it returned already.
 
     `in_force` are the settings of another process that serves the same: what
     cannot change while that runs is as there, and if what `load` returns
     cannot be used, all is. Raises ConfigError for what cannot be used.
     """
 
-    def __init__(self, load: Callable[[], Config], in_force: Config | None = None) -> None:
+    def __init__(
+        self, load: Callable[[], Config], in_force: Config | None = None, *, read: Config | None = None
+    ) -> None:
         self._load = load
         self._lock = threading.Lock()
         self._is_bound = False
@@ -64,7 +66,7 @@ class Front:
         self.others: Callable[[], None] = lambda: None
         """Has the other processes that serve the same read the settings again; for a server to set."""
         try:
-            config = load()
+            config = read or load()
             self._first = in_force or config
             self._now = self._made(self._fixed(config), None)
         except ConfigError as error:
