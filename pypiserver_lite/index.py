@@ -3,8 +3,9 @@
 That order is the safety promise against dependency confusion. An upstream is
 asked for a name only if no folder of the chain has it, ever had it or
 reserves it, unless `merges` names it: that of each index in whose folder it
-lies, or of one based on them. A source that cannot answer ends the search
-instead of letting the next one answer for it.
+lies, or of one based on them. No index merges what it has as `private`. A
+source that cannot answer ends the search instead of letting the next one
+answer for it.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class Index(Refusing):
     """A `Source` over its `own` store, its `bases` and the `ways` to upstreams, each asked in order.
 
     `reserved` tells why nobody else may be asked for a name that has no file
-    in `own`, ``None`` if they may; `merges` for which names upstreams are
-    asked all the same. `policy` governs all of it, in what is based on this
+    in `own`, ``None`` if they may; `merge` for which names upstreams are
+    asked all the same, unless they are `private`. `policy` governs all of it, in what is based on this
     index too. `name` is what the settings call it, and `changed` the second
     since 1970 at which they were changed last.
     """
@@ -77,7 +78,8 @@ class Index(Refusing):
         bases: Sequence[Index] = (),
         ways: Sequence[Way] = (),
         reserved: Callable[[NormalizedName], str | None] = _nothing,
-        merges: Callable[[NormalizedName], bool] | None = None,
+        merge: Callable[[NormalizedName], bool] | None = None,
+        private: Callable[[NormalizedName], bool] | None = None,
         policy: Policy | None = None,
         changed: int = 0,
     ) -> None:
@@ -92,7 +94,7 @@ class Index(Refusing):
         self.chain: frozenset[str] = frozenset((name,)).union(*(base.chain for base in self.bases))
         self.shares = self.chain
         """Of the indexes of its chain those that whoever may list this one may list too, if not all."""
-        self.merges = merges or _never
+        self._merge, self._private = merge or _never, private or _never
         self.here, self.upstreams = Here(self), Upstreams(self)
         self._emptied = Emptied(self._shows)
         self._plain = policy is None and not self.bases
@@ -109,6 +111,14 @@ class Index(Refusing):
     def governed(self) -> bool:
         """Whether a policy, its own or one of a base's, may hide anything of it."""
         return bool(self.policies)
+
+    def merges(self, name: NormalizedName) -> bool:
+        """Whether upstreams are asked for a name, whatever the folders of the chain have, had or reserve."""
+        return self._merge(name) and not self._private(name)
+
+    def keeps_apart(self, name: NormalizedName) -> bool:
+        """Whether a name that is to be merged is private, which wins."""
+        return self._merge(name) and self._private(name)
 
     def names(self) -> Sequence[NormalizedName]:
         """Every project of the folders, sorted; the same object while no folder's set changed.

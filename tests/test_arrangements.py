@@ -80,7 +80,7 @@ def chain(parts: list[tuple[Files, Files, Any, bool]], policed: list[Governed | 
             bases=bases,
             ways=[way],
             policy=policy,
-            merges=(lambda name: True) if merges else None,
+            merge=(lambda name: True) if merges else None,
         )
     return index, upstreams
 

@@ -106,6 +106,40 @@ def test_whose_a_name_is(name: str, root: str, kind: str, why: str, tmp_path: Pa
         assert asked(client, name, root)["owner"] == {"kind": kind, "why": why}
 
 
+@pytest.mark.parametrize(
+    ("private", "merge", "name"),
+    [
+        ("acme-*", "*-cpu", "acme-torch-cpu"),
+        ("acme-[ab]*", "acme-[bc]*", "acme-b-x"),
+        ("Acme_?x", "acme.Q?", "acme-qx"),
+        ("*-Internal", "our.*", "our-secret-internal"),
+    ],
+)
+@pytest.mark.parametrize("root", ["/", "/dev/"])
+def test_what_is_private_is_not_merged_however_the_patterns_cross(
+    private: str, merge: str, name: str, root: str, tmp_path: Path, upstream: faulty.FaultyUpstream
+) -> None:
+    """Of patterns that neither hold each other nor are the same, which no check of the settings can find."""
+    put(upstream, tmp_path / "made", name, "99.0")
+    rules = f'private = ["{private}"]\n{{}}\nupstreams = ["public"]'
+    rules += '\n[upstream.public]\nurl = "{}"\nmode = "proxy"'.replace("{}", upstream.url)
+    dev = '\n[index.dev]\npackages = ["dev"]\nbases = ["/"]'  # 'private' at the top holds there too
+    policy = f'\nmerge = ["{merge}"]'
+    text = rules.format("") + (f"\n[policy]{policy}{dev}" if root == "/" else f"{dev}\n[index.dev.policy]{policy}")
+    (tmp_path / "dev").mkdir()
+    with served(tmp_path, text) as client:
+        assert client.get(f"{root}simple/{name}/", 404)
+        assert asked(client, name, root)["owner"]["why"].startswith("not here, and never asked upstream: ")
+    have(tmp_path / "dev", name, "1.0")
+    with served(tmp_path, text.replace("private", 'packages = ["dev"]\nprivate', 1) if root == "/" else text) as client:
+        assert listed(client, name, root) == [f"{name.replace('-', '_')}-1.0-py3-none-any.whl"]
+        said = asked(client, name, root)
+        assert "so no upstream is asked for it" in said["owner"]["why"]
+        index = root.strip("/") or "/"
+        assert f"{index} has it as 'private', so its 'merge' is not for this name" in said["steps"]
+    assert upstream.paths() == []
+
+
 def test_nobody_is_asked_who_is_not_asked_for_the_page(
     tmp_path: Path, text: str, upstream: faulty.FaultyUpstream
 ) -> None:

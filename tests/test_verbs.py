@@ -160,7 +160,7 @@ def test_check_says_where_upstreams_are_asked_for_reserved_names_after_all(folde
     (folder / "pypiserver-lite.toml").write_text(
         'cache_dir = "cache"\n[upstream.far]\nurl = "http://127.0.0.1:9/simple/"\n'
         '[index.prod]\npackages = ["dev"]\nupstreams = ["far"]\nprivate = ["acme-*", "our-*"]\n'
-        '[index.dev]\nbases = ["prod"]\n[index.dev.policy]\nmerge = ["acme-tools"]\n[index.top]\nbases = ["dev"]\n'
+        '[index.dev]\nbases = ["prod"]\n[index.dev.policy]\nmerge = ["a*-tools"]\n[index.top]\nbases = ["dev"]\n'
     )
     said = run(folder, "check").good()
     for place, words in (("dev", True), ("top", True), ("prod", False)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
 from ..config import settings
@@ -11,7 +11,8 @@ from ..config.indexes import ROOT
 from ..config.server import OTHER_SERVERS
 from ..config.settings import Config
 from ..config.values import NO_PASSWORDS
-from ..config.whole import both
+from ..patterns import normalized
+from ..policy.routing import may_meet
 from ..records import may_write
 from ..site.limits import records_file
 from ..site.routes import asked
@@ -98,7 +99,7 @@ def _of_merge(config: Config, name: str, merge: tuple[str, ...]) -> Iterator[str
         )
     for base in config.of(name).bases:
         never, _ = reserved(config, base)
-        if opened := sorted(both(never, merge)):
+        if opened := sorted(_met(never - set(config.of(name).private), merge)):
             yield f"{_of(name)}'merge' has upstreams asked for {', '.join(opened)} too, which {base} reserves"
 
 
@@ -106,9 +107,18 @@ def reserved(config: Config, name: str) -> tuple[set[str], set[str]]:
     """The patterns of names that no upstream is asked for, and those of which 'merge' makes exceptions."""
     index, policy = config.of(name), config.of(name).policy
     of_bases = [reserved(config, base) for base in index.bases]
-    never = set(index.private).union(*(theirs for theirs, _ in of_bases))
-    opened = set(both(never, policy.merge)) if policy is not None else set()
-    return never - opened, opened.union(*(theirs for _, theirs in of_bases)) - (never - opened)
+    theirs = set[str]().union(*(never for never, _ in of_bases)) - set(index.private)
+    opened = _met(theirs, policy.merge) if policy is not None else set()
+    never = set(index.private) | theirs - opened
+    return never, opened.union(*(opened for _, opened in of_bases)) - never
+
+
+def _met(private: set[str], merge: Iterable[str]) -> set[str]:
+    """Of patterns those of which a name may be merged."""
+    merged = normalized(merge)
+    return {
+        pattern for pattern in private if any(may_meet(own, one) for own in normalized([pattern]) for one in merged)
+    }
 
 
 def _of_folders(config: Config) -> Iterator[str]:

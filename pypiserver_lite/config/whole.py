@@ -26,10 +26,10 @@ def rule_table(number: int) -> Path:
     return ("rule", str(number))
 
 
-def both(private: Iterable[str], merge: Iterable[str]) -> list[str]:
+def _both(private: Iterable[str], merge: Iterable[str]) -> list[str]:
     """Of the patterns `private` those of which one of `merge` means some names too, or all.
 
-    Not every two that overlap are found: of ``a*`` and ``*b`` neither means the other.
+    Not every two that overlap are found: of ``a*`` and ``*b`` neither means the other. There `private` wins.
     """
     merged = [re.sub(r"[-_.]+", "-", pattern).lower() for pattern in merge]
     return [pattern for pattern in private if any(_means(pattern, other) for other in merged)]
@@ -66,7 +66,7 @@ def faults(config: Config) -> Iterator[tuple[Path, str | None, str]]:
             if upstream not in config.upstreams:
                 known = near(upstream, config.upstreams) or "; give it a table, [upstream.NAME]"
                 yield (table, "upstreams", f"there is no upstream {upstream!r}{known}")
-        if index.policy is not None and (twice := both(index.private, index.policy.merge)):
+        if index.policy is not None and (twice := _both(index.private, index.policy.merge)):
             yield (
                 (*table, "policy"),
                 "merge",

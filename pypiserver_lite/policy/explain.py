@@ -138,6 +138,8 @@ class _Walk:
             self.say(index, f"the folder of {index.name} has {_counted(own)}")
         elif (reason := index.reserved(self.name)) is not None:
             self.say(index, f"{index.name}: {reason}")
+        if index.keeps_apart(self.name):
+            self.say(index, f"{index.name} has it as 'private', so its 'merge' is not for this name")
         groups += [self.here(base) for base in index.bases]
         merged = _first_wins(groups, index)
         whole, _ = index.untrimmed(self.name, own)

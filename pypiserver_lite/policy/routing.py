@@ -25,7 +25,7 @@ class Route:
 
     def may_meet(self, other: Route) -> bool:
         """Whether a name may go both ways. Not every two routes that no name goes are found out."""
-        return any(_may_meet(ours, theirs) for ours in self._left_by(other) for theirs in other._left_by(self))
+        return any(may_meet(ours, theirs) for ours in self._left_by(other) for theirs in other._left_by(self))
 
     def _left_by(self, other: Route) -> list[str]:
         """The patterns of which a name may be left by what is never meant here and there."""
@@ -40,7 +40,8 @@ def _covers(wide: str, narrow: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, wide.split("*"))), narrow) is not None
 
 
-def _may_meet(one: str, other: str) -> bool:
+def may_meet(one: str, other: str) -> bool:
+    """Whether a name may be meant by both of two normalised patterns; not every two that no name is are found out."""
     for plain, pattern in ((one, other), (other, one)):
         if not re.search(r"[*?\[]", plain):
             return Names([pattern]).has(NormalizedName(plain))

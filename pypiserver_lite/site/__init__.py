@@ -400,7 +400,8 @@ class _Builder:
             bases=bases,
             ways=ways,
             reserved=reserved.refuses,
-            merges=Names(policy.merge).has if policy is not None and policy.merge else None,
+            merge=Names(policy.merge).has if policy is not None and policy.merge else None,
+            private=Names(settings.private).has,
             policy=None if policy is None else self._governed(policy),
             changed=self._changed,
         )
