@@ -104,6 +104,7 @@ class Nobody:
     """A source without a file."""
 
     def open(self, name: NormalizedName, filename: str, side: str = "") -> None:
+        """Nothing."""
         return None
 
 
