@@ -105,7 +105,6 @@ class Nobody:
 
     def open(self, name: NormalizedName, filename: str, side: str = "") -> None:
         """Nothing."""
-        return None
 
 
 def settings_of(**said: Any) -> PolicySettings:
