@@ -22,7 +22,7 @@ from packaging.utils import NormalizedName
 from .emptied import Emptied
 from .errors import Missing
 from .kept import Kept
-from .model import SERIALS_SINCE, SETTLES, Content, File, Policy, Project, Side, Source, State, Store
+from .model import SERIALS_SINCE, SETTLES, Content, File, Held, Policy, Project, Side, Source, State
 from .refusing import Refusing
 from .releases import joined
 
@@ -72,7 +72,7 @@ class Index(Refusing):
 
     def __init__(
         self,
-        own: Store | None = None,
+        own: Held | None = None,
         *,
         name: str = "/",
         bases: Sequence[Index] = (),
@@ -88,6 +88,7 @@ class Index(Refusing):
         self.bases: tuple[Index, ...] = tuple(bases)
         self.ways = tuple(ways)
         self.policy = policy
+        self.changed = changed
         self._changed = self._least = max(0, changed - SERIALS_SINCE)
         self._settles = changed + SETTLES if changed else math.inf
         self.reserved = reserved
@@ -119,6 +120,13 @@ class Index(Refusing):
     def keeps_apart(self, name: NormalizedName) -> bool:
         """Whether a name that is to be merged is private, which wins."""
         return self._merge(name) and self._private(name)
+
+    def shows(self, name: NormalizedName) -> bool:
+        """Whether whoever sees this index may hear of a project, if it is here."""
+        return True
+
+    def expect(self, name: NormalizedName) -> None:
+        """Raise Denied if whoever sees this index has to log in to ask for a project."""
 
     def names(self) -> Sequence[NormalizedName]:
         """Every project of the folders, sorted; the same object while no folder's set changed.
@@ -187,7 +195,7 @@ class Index(Refusing):
         own = self.ways if told is None or self.name in told else ()
         return (*own, *(way for base in self.bases for way in base.all_ways(told)))
 
-    def stores(self) -> tuple[Store, ...]:
+    def stores(self) -> tuple[Held, ...]:
         """Its own store and those of its bases, each once, in the order in which they win."""
         return self._stores
 

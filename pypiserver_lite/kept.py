@@ -355,3 +355,39 @@ class Kept(Generic[V]):
         with self._lock:
             self._things.clear()
             self._large = None
+
+    def part(self, of: Hashable) -> Kept[V]:
+        """Things under keys of their own, kept here with all others and within the same bounds."""
+        return _Part(self, of)
+
+
+class _Part(Kept[V]):
+    """What is kept in `whole` of `of`."""
+
+    def __init__(self, whole: Kept[V], of: Hashable) -> None:
+        self._whole, self._of = whole, of
+
+    @property
+    def weight(self) -> int:
+        return self._whole.weight
+
+    def find(self, key: Hashable, sources: tuple[object, ...] = ()) -> V | None:
+        return self._whole.find(self._key(key), sources)
+
+    def put(self, key: Hashable, thing: V, sources: tuple[object, ...] = ()) -> None:
+        self._whole.put(self._key(key), thing, sources)
+
+    def get(self, key: tuple[object, ...], sources: tuple[object, ...], make: Callable[[], V]) -> V:
+        return self._whole.get(self._key(key), sources, make)
+
+    def drop(self, key: Hashable) -> None:
+        self._whole.drop(self._key(key))
+
+    def after_fork(self) -> None:
+        self._whole.after_fork()
+
+    def clear(self) -> None:
+        self._whole.clear()
+
+    def _key(self, key: Hashable) -> tuple[Hashable, ...]:
+        return (self._of, *key) if isinstance(key, tuple) else (self._of, key)

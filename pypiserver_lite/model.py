@@ -299,11 +299,15 @@ class Note(NamedTuple):
     summary: str
 
 
-class Store(Source, Protocol):
-    """A source that can be changed. Every change is seen by the next call of any method."""
+class Held(Source, Protocol):
+    """A source of which is known when it changes: every change is seen by the next call of any method."""
 
     def state(self, now: float | None = None) -> State:
         """What is here at this moment: the very same object while nothing changed. `now` is in seconds since 1970."""
+
+
+class Store(Held, Protocol):
+    """A source that can be changed."""
 
     def stage(self) -> Path:
         """A folder on the file system where uploads end up; temporary files are made here."""

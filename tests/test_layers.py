@@ -14,7 +14,17 @@ ROOT = Path(__file__).resolve().parent.parent / PACKAGE
 LAYERS = (
     ("errors", "dists", "metadata", "model", "kept"),  # values: no input, no output
     ("config",),  # settings
-    ("patterns", "archives", "releases", "simple", "emptied", "refusing", "index", "search"),  # pure: data in, data out
+    (
+        "patterns",
+        "archives",
+        "releases",
+        "simple",
+        "emptied",
+        "refusing",
+        "index",
+        "seen",
+        "search",
+    ),  # pure: data in, data out
     (
         "digests",
         "disk",

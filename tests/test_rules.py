@@ -243,8 +243,8 @@ def test_what_is_open_is_open_for_everybody() -> None:
     assert RuleBook([rule("bob", may_not="list"), rule("*", "list")]).open == set()
     assert RuleBook([rule("bob", "list"), rule("*", "list")]).open == {"list"}
     assert RuleBook([rule("*", "list", projects="*")]).open == set()
-    assert RuleBook([rule("*", "*")]).open == {*ACTIONS, "update"} - {"admin"}
-    assert RuleBook.of_flags((), open=True).open == {*ACTIONS, "update", "reload"} - {"admin"}
+    assert RuleBook([rule("*", "*")]).open == {*ACTIONS, "update", "form"} - {"admin"}
+    assert RuleBook.of_flags((), open=True).open == {*ACTIONS, "update", "form", "reload"} - {"admin"}
 
 
 def test_settings_are_read_again_for_admins_or_where_there_are_none_for_those_who_may_upload() -> None:

@@ -42,6 +42,7 @@ _WORDS = {
     "push": "push to here",
     "admin": "administer",
     "update": "change",
+    "form": "change",
     "reload": "have the settings read again",
 }
 """What each right is to do, as a sentence says it."""
@@ -153,8 +154,8 @@ class Gate:
     def check(self, action: str, authorization: str | None, address: str) -> User | None:
         """Who may do `action` with one project at least; ``None`` if everybody may (then nothing is verified).
 
-        Besides rights of rules it may be ``update``, any change, and
-        ``reload``. `authorization` is the header's value, `address` where the
+        Besides rights of rules it may be ``update``, any change, ``form``,
+        that or a download, and ``reload``. `authorization` is the header's value, `address` where the
         request came from. Raises Denied (with a challenge if other
         credentials could help), TooMany for an address that guesses, Busy if
         too many logins wait. Whatever the header holds, nothing else but
@@ -186,6 +187,10 @@ class Gate:
         if user is None or action in ("upload", "push") or self.lists(user, project):
             raise self._denied(user, action, decision.why, project)
         raise Missing(f"no project {project} here")
+
+    def owners(self, project: NormalizedName) -> frozenset[str] | None:
+        """Who owns a project here; ``None``: nobody does, and it has and had no files. Raises Unavailable."""
+        return self._owners(project)
 
     def lists(self, user: User | None, project: NormalizedName) -> bool:
         """Whether `user` may list a project, if it is there."""
@@ -272,7 +277,7 @@ class Gate:
             self._tell("wrong token", user, address)
 
     def _closed(self, action: str) -> Denied:
-        return Denied(_CLOSED if action in ("update", *CHANGES) else _NO_LOGINS)
+        return Denied(_CLOSED if action in ("update", "form", *CHANGES) else _NO_LOGINS)
 
     def _denied(self, user: User | None, action: str, why: str, project: NormalizedName | None = None) -> Denied:
         if user is None:

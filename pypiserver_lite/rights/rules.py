@@ -29,6 +29,8 @@ ANYBODY, USERS, OWNER = "*", "users", "owner"
 Owners = Callable[[], frozenset[str] | None]
 """Who owns the project in question; ``None``: nobody does, and it has and had no files, so the first may have it."""
 
+_SEVERAL = {"update": CHANGES, "form": ("download", *CHANGES)}
+"""Words that mean any of several rights: of who changes something, and of who sends a form that may be a push too."""
 _MOST = 1024  # users, with their tokens, whose views and rights are remembered
 
 
@@ -157,14 +159,14 @@ class RuleBook:
             ),
         )
         """What decides who may list what; equal where the same may."""
-        self.open = frozenset(action for action in (*ACTIONS, "update", "reload") if self._is_open(action))
+        self.open = frozenset(action for action in (*ACTIONS, *_SEVERAL, "reload") if self._is_open(action))
         """What everybody may, whoever they are, in the whole index: then nobody need say who they are."""
         self.by_project = any(ready.rule.projects and ready.says("list") is not None for ready in self._rules)
         """Whether some may list a part of the index alone."""
         self.view = lru_cache(maxsize=_MOST)(self._view)
         """What a `User` (``None``: nobody who logged in) may list; ``None``: the whole index."""
         self.reaches = lru_cache(maxsize=_MOST)(self._reaches)
-        """Whether a `User` (or ``None``) may do an action, ``update`` or ``reload`` with at least one project."""
+        """Whether a `User` (or ``None``) may do an action, ``update``, ``form`` or ``reload`` with any project."""
 
     @classmethod
     def of_flags(
@@ -242,6 +244,8 @@ class RuleBook:
     def _is_open(self, action: str) -> bool:
         if action == "update":
             return all(map(self._is_open, CHANGES))
+        if action == "form":
+            return self._is_open("download") or self._is_open("update")
         if action == "reload":
             return self._is_open(self.reloading)
         if action == "admin":
@@ -260,8 +264,8 @@ class RuleBook:
         return "upload" if self.by_flags and not self.admins else "admin"
 
     def _reaches(self, user: User | None, action: str) -> bool:
-        if action == "update":
-            return any(self._reaches(user, change) for change in CHANGES)
+        if action in _SEVERAL:
+            return any(self._reaches(user, one) for one in _SEVERAL[action])
         if action == "reload":
             return self.decide(user, self.reloading, None).allowed
         if action in self.open:

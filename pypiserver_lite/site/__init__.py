@@ -103,6 +103,8 @@ class Site:
     """The upstreams that are asked for clients, in order; none if clients are sent there themselves."""
     page_cache_control: str
     file_cache_control: str
+    whole: bool = True
+    """Whether all of the index is seen; else `index` is what somebody sees of it."""
     sendfile: Sendfile | None = None
     """Who sends files in our place; its folders are resolved, as the paths of files are."""
     owned: tuple[Closable, ...] = ()
@@ -135,7 +137,9 @@ class Site:
         return time.monotonic() - self.started
 
     def state(self) -> dict[str, object]:
-        """Numbers for monitoring."""
+        """Numbers for monitoring; of a part of the index those alone that tell nothing of the rest."""
+        if not self.whole:
+            return {"projects": len(self.index.names())}
         done, total = self.reading.progress()
         numbers: dict[str, object] = {"projects": len(self.index.names()), "facts": {"done": done, "total": total}}
         traffic = self.traffic()

@@ -6,6 +6,7 @@ happens before and around it is `entry`'s.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sys
@@ -28,6 +29,8 @@ from ..index import Elsewhere
 from ..kept import Kept, Turnstile
 from ..model import Project, User
 from ..releases import release
+from ..rights.rules import View
+from ..seen import Seen
 from ..simple import render
 from ..simple.negotiate import Form, negotiate
 from ..upload.body import RequestBody
@@ -35,6 +38,7 @@ from ..upstream import hops
 from . import answers, api, changes, entry, hiding, legacy_json, pages, rpc, sessions, templates
 from .downloads import Downloads
 from .people import segment
+from .views import Views
 
 _PATIENCE = 5.0  # seconds that somebody else's reading of the settings is waited for
 
@@ -88,10 +92,32 @@ class PypiServerLite(api.Api):
         self._downloads = Downloads(self.site)
         self.set_up_desks()
         self.human = pages.HumanPages(self.site, self.templates, waiting)
+        self._open = self.site.gate.book.open
+        self._views = Views(self._as_seen)
         self._add_routes()
+
+    def _as_seen(self, view: View) -> PypiServerLite:
+        """This application as somebody sees it who may list a part of the index alone."""
+        index = Seen(self.site.index, view.shows, nobody=view.nobody)
+        seen = copy.copy(self)  # a subclass is one, and has what it set
+        site = replace(self.site, index=index, whole=False)
+        # Bottle lets nobody set what is set.
+        seen.__dict__.update(
+            site=site,
+            human=self.human.as_seen(site, view),
+            _pages=self._pages.part(view),
+            _lists=self._lists.part(view),
+        )
+        return seen
+
+    def seen_by(self, user: User | None) -> PypiServerLite:
+        """This application as `user`, whom `admit` let list, sees it (``None``: nobody who logged in)."""
+        view = self.site.gate.book.view(user)
+        return self if view is None else self._views.of(view)
 
     def forget(self) -> None:
         """Let go of the pages that are kept: others are asked from now on."""
+        self._views.clear()
         self._pages.clear()
         self._lists.clear()
         self.human.forget()
@@ -144,7 +170,7 @@ class PypiServerLite(api.Api):
         self._route("GET", "/-/<filename>", None, self.asset)
         self._route("GET", "/-/api/explain", "list", self.explain)
         if self.site.name == ROOT:
-            self._route("POST", "/-/api/reload", "update", self.reload_settings)
+            self._route("POST", "/-/api/reload", "reload", self.reload_settings)
         self._route("GET", "/favicon.ico", None, self.nothing)
         self._route("GET", "/robots.txt", None, self.nothing)
         self._route("GET", "/<name>/json", "list", self.project_json)
@@ -201,8 +227,20 @@ class PypiServerLite(api.Api):
         """
         home = (method, path) == ("GET", "/")
         foreign = getattr(call, "__module__", "").rpartition(".")[0] != __package__
+        name = call.__name__
         if foreign:
             call = _foreign(call)
+
+        in_part = action == "list" and "list" not in self._open
+        """Whether somebody may see a part of the index alone."""
+
+        def called(user: User | None) -> Callable[..., object]:
+            """The route as `user` sees the index."""
+            seen = self.seen_by(user)
+            if seen is self:
+                return call
+            theirs: Callable[..., object] = getattr(seen, name)
+            return _foreign(theirs) if foreign else theirs
 
         def answer(environ: dict[str, Any], arguments: Mapping[str, str]) -> object:
             try:
@@ -211,15 +249,16 @@ class PypiServerLite(api.Api):
                     self.check_form(self.session(environ), environ.get("HTTP_X_CSRF_TOKEN"))
                 if action is not None:
                     right = action if action != "update" else self.before_body(action, environ)
-                    environ["pypiserver_lite.user"] = self.admit(right, environ)
+                    user = environ[entry.USER] = self.admit(right, environ)
                 if home and not environ["bottle.raw_path"]:
                     # Links of the page would lead out of the place that the application is mounted at.
                     return answers.redirect(self._address().rstrip("/").rsplit("/", 1)[-1] + "/", 302)
+                theirs = called(user) if in_part else call
                 if not self.site.remotes:
-                    return call(**arguments)
+                    return theirs(**arguments)
                 # What goes up says whom the request has passed; one that has passed us is refused.
                 with hops.carrying(environ.get("HTTP_VIA")):
-                    return call(**arguments)
+                    return theirs(**arguments)
             except PypiServerLiteError as error:
                 environ[entry.ACTION] = action or ""
                 if api:
@@ -284,7 +323,11 @@ class PypiServerLite(api.Api):
 
     def package(self, path: str) -> answers.Answer:
         """A file, or what belongs to it. The last segment names the file; one before it may name its project."""
-        return self._downloads.answer(path, bottle.request.environ)
+        environ = bottle.request.environ
+        if "download" in self._open:
+            return self._downloads.answer(path, environ)
+        user = environ.get(entry.USER)
+        return self._downloads.answer(path, environ, lambda name: self.allow(user, "download", name))
 
     def project_json(self, name: str) -> answers.Answer:
         """Facts about a project and its latest release, in the shape of PyPI's JSON API."""
@@ -326,23 +369,25 @@ class PypiServerLite(api.Api):
                 self.admit("update", environ)  # who may do nothing here learns no more than that
             raise
         if received.action != "push" and not asked_already:
-            environ["pypiserver_lite.user"] = self.admit("update", environ)
+            environ[entry.USER] = self.admit("update", environ)
         return answers.text(self.carry_out(received, environ))
 
     def carry_out(self, received: upload.Received, environ: Mapping[str, Any]) -> str:
         """Do what somebody asks for who passed the way in; a short text that says what was done."""
         if received.action == "push":
             return self._push(received, environ)
-        user = environ.get("pypiserver_lite.user")
-        return changes.carry_out(received, self.site, self.by(user, environ))
+        user = environ.get(entry.USER)
+        return changes.carry_out(received, self, user, self.by(user, environ))
 
     def _push(self, received: upload.Received, environ: Mapping[str, Any]) -> str:
         """Publish a release of this index in another, for who may download it here and publish it there."""
-        self.admit("download", environ)
+        user = self.admit("download", environ)
         target = changes.other_index(received, self.front)
+        self.allow(user, "download", changes.named(received))
         assert self.front is not None  # or there is no other index
-        user = self.front.app(target.name).admit("update", environ)
-        return changes.push(received, self.site, target, self.by(user, environ))
+        there = self.front.app(target.name)
+        user = there.admit("update", environ)
+        return changes.push(received, self.site, there, user, self.by(user, environ))
 
     def xml_rpc(self) -> answers.Answer:
         """Old clients' XML-RPC calls, `search` above all."""
@@ -361,7 +406,9 @@ class PypiServerLite(api.Api):
         query = {key: bottle.request.query.getunicode(key, "") for key in hiding.QUESTIONS}
         if not query["name"]:
             raise Invalid("say of what: ?name=PROJECT, and if you like &version=, &python= and &platform=")
-        return answers.as_json(self.human.hiding.explained(self._name(query.pop("name")), **query))
+        name = self._name(query.pop("name"))
+        self.site.index.expect(name)
+        return answers.as_json(self.human.hiding.explained(name, **query))
 
     def only_called(self) -> answers.Answer:
         """XML-RPC's address, for those who do not call but look."""
@@ -373,7 +420,7 @@ class PypiServerLite(api.Api):
         if self.front is None:
             raise Missing("this server has no file of settings that it could read again")
         environ = bottle.request.environ
-        by = self.by(cast("User | None", environ.get("pypiserver_lite.user")), environ)
+        by = self.by(cast("User | None", environ.get(entry.USER)), environ)
         try:
             with self.site.records.trail.change(replace(by, action="reload")):
                 self.front.reload(patience=_PATIENCE)
@@ -388,11 +435,11 @@ class PypiServerLite(api.Api):
         if "application/json" not in bottle.request.environ.get("HTTP_ACCEPT", ""):
             return answers.content(b"Ok", "text/plain; charset=utf-8")
         try:
-            self.admit("list", bottle.request.environ)
+            seen = self.seen_by(self.admit("list", bottle.request.environ))
         except PypiServerLiteError:
             return answers.as_json({"status": "ok"})
         facts = {"status": "ok", "version": site.VERSION, "uptime": int(self.site.uptime())}
-        return answers.as_json({**facts, **self.site.state()})
+        return answers.as_json({**facts, **seen.site.state()})
 
     def nothing(self) -> answers.Answer:
         """Files that browsers and crawlers ask for and that no project may answer."""

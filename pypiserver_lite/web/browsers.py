@@ -48,7 +48,7 @@ class Guard:
                 f"this server is for this machine alone and does not answer as {host[:100]!a}; "
                 "--allow-host NAME lets it answer to one more name"
             )
-        if action == "update":
+        if action in ("update", "reload"):
             refuse_foreign(environ)
 
 

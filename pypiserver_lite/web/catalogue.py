@@ -59,6 +59,8 @@ class _Shown:
 
     def has(self, name: NormalizedName, filename: str) -> bool:
         """Whether a file is shown; not if nobody can say."""
+        if not self._index.shows(name):
+            return False
         if not self._index.governed:
             return True
         if name not in self._files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from collections.abc import Mapping
@@ -10,10 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from .. import dists
 from ..config.indexes import ROOT
 from ..errors import Invalid, Missing
-from ..jobs import audited
+from ..jobs import audited, owning
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
+    from ..model import User
     from ..records import Event
+    from ..rights.rules import Decision
     from ..site import Site
     from ..upload import Received
     from ..upload.body import Readable
@@ -43,20 +48,44 @@ def request_body(environ: Mapping[str, Any]) -> Readable:
     return cast("Readable", environ["wsgi.input"])
 
 
-def carry_out(received: Received, site: Site, by: Event) -> str:
-    """Do what `by` asks for by the upload API, on record; a short text that says what was done.
+class Place(Protocol):
+    """An index that is changed, and who may change what of it."""
 
-    Raises Invalid, Missing, Conflict or an Unavailable; then nothing has changed.
+    site: Site
+
+    def allow(self, user: User | None, action: str, project: NormalizedName) -> Decision:
+        """What lets a user do that. Raises Denied, Missing."""
+
+
+def named(received: Received) -> NormalizedName:
+    """The project that a request names. Raises Invalid."""
+    return dists.normalize(received.text("name"))
+
+
+def carry_out(received: Received, place: Place, user: User | None, by: Event) -> str:
+    """Do what `user` asks for by the upload API, if they may, on record; a short text that says what was done.
+
+    Raises Denied, Invalid, Missing, Conflict or an Unavailable; then nothing has changed.
     """
+    site = place.site
     if received.upload is not None:
-        added = audited.upload(site.store, site.records, by, received.upload, overwrite=site.settings.overwrite)
+        upload = received.upload
+        try:
+            decision = place.allow(user, "upload", upload.project)
+            with owning.owned(site, user, upload.project, decision):
+                added = audited.upload(site.store, site.records, by, upload, overwrite=site.settings.overwrite)
+        finally:
+            # The store has it removed, but if it is not asked.
+            with contextlib.suppress(OSError):
+                upload.staged.unlink(missing_ok=True)
         return "stored" if added else "these very bytes were here already"
     if received.action in ("submit", "verify"):
         return "nothing to register: upload the files"
-    name = dists.normalize(received.text("name"))
-    version = received.text("version")
+    name, version = named(received), received.text("version")
     if received.action == "remove_pkg":
+        place.allow(user, "remove", name)
         return f"removed {', '.join(audited.remove(site.store, site.records, by, name, version))}"
+    place.allow(user, "yank", name)
     text = received.text("reason", "") if received.action == "yank" else None
     files = audited.yank(site.store, site.records, by, name, version, text)
     return f"{received.action}ed {', '.join(files)}"
@@ -73,12 +102,14 @@ def other_index(received: Received, front: Together | None) -> Site:
         raise Missing(f"there is no index {to[:100]!a} here") from None
 
 
-def push(received: Received, source: Site, target: Site, by: Event) -> str:
-    """Publish a release of `source` in `target`, on record; a short text that says what was done.
+def push(received: Received, source: Site, target: Place, user: User | None, by: Event) -> str:
+    """Publish a release of `source` in `target`, if `user` may, on record; a short text that says what was done.
 
-    Raises Invalid, Missing, Conflict or an Unavailable; then nothing has changed.
+    Raises Denied, Invalid, Missing, Conflict or an Unavailable; then nothing has changed.
     """
-    name, version = dists.normalize(received.text("name")), received.text("version")
-    pushed = audited.push(source, target, by, name, version)
+    name, version, there = named(received), received.text("version"), target.site
+    decision = target.allow(user, "push", name)
+    with owning.owned(there, user, name, decision, pushed=True):
+        pushed = audited.push(source, there, by, name, version)
     listed = ", ".join(pushed.new or pushed.files)
-    return f"pushed {listed} to {target.name}" if pushed.new else f"{target.name} has {listed} already"
+    return f"pushed {listed} to {there.name}" if pushed.new else f"{there.name} has {listed} already"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packaging.utils import NormalizedName
 
 from ..dists import parse_filename, project_of, try_normalize
-from ..errors import Hidden, Missing
+from ..errors import Denied, Hidden, Missing, PypiServerLiteError
 from ..kept import Kept
-from ..model import Content, FileState, LocalFile, Side
+from ..model import Content, FileState, LocalFile, Side, User
 from . import answers, files
+from .entry import USER
 
 if TYPE_CHECKING:
     from ..site import Site
@@ -27,6 +28,14 @@ _MOST = 8 * 2**20
 _SETTLED = 2 * 10**9  # nanoseconds; a younger file may change without any sign of it
 
 
+Allow = Callable[[NormalizedName], object]
+"""Raises Denied, or Missing, if whoever asks may not download a project's files."""
+
+
+def _to_all(name: NormalizedName) -> None:
+    """Everybody may."""
+
+
 class Downloads:
     """The files of `site`. Small ones are kept, by the state they were in, and then need not be opened again."""
 
@@ -35,17 +44,42 @@ class Downloads:
         self._counting = not site.config.server.no_download_counts
         self._kept = Kept[answers.Ready](lambda ready: len(ready.body) + 1000, most_bytes=_MOST)
 
-    def answer(self, path: str, environ: Mapping[str, Any]) -> answers.Answer:
+    def answer(self, path: str, environ: Mapping[str, Any], allow: Allow = _to_all) -> answers.Answer:
         """The file that `path` names below ``/packages/``, or what belongs to it.
 
         The last segment is the file's name; one before it may name its
-        project. Raises Missing, and Unavailable when an upstream fails.
+        project. `allow` is asked of each project that it may belong to.
+        Raises what that does, Missing, and Unavailable when an upstream fails.
         """
-        content, named = _content(self._site, path)
+        content, named = self._content(path, allow, environ.get(USER))
         answer = self._answer(content, named, path, environ)
         if self._counting and not named.side and _begins(answer, environ):
             self._site.records.counts.count(self._site.name, named.project, named.filename)
         return answer
+
+    def _content(self, path: str, allow: Allow, user: User | None) -> tuple[Content, _Named]:
+        """What `path` names."""
+        *folders, filename = path.split("/")
+        if not filename or any(folder in ("", ".", "..") for folder in folders):
+            raise Missing("no such file here")
+        side: Side = next((side for side in SIDES if filename.endswith(side)), "")
+        filename = filename.removesuffix(side)
+        told: PypiServerLiteError = Missing(f"no file {filename + side} here")
+        for name in _owners(folders, filename):
+            try:
+                allow(name)
+                content = self._site.index.open(name, filename, side)
+            except Denied as error:
+                told = error
+            except Hidden as error:
+                # Who may not list hears nothing of files that are not given out.
+                told = error if self._site.gate.lists(user, name) else told
+            except Missing:
+                pass
+            else:
+                if content is not None:
+                    return content, _Named(name, filename, side)
+        raise told
 
     def _answer(self, content: Content, named: _Named, path: str, environ: Mapping[str, Any]) -> answers.Answer:
         filename = named.filename + named.side
@@ -59,7 +93,7 @@ class Downloads:
                 return self._local(content, filename, environ)
             except Missing:
                 # What a cache let go in this moment is fetched again.
-                content, named = _content(self._site, path)
+                content = self._site.index.open(*named) or content
                 if isinstance(content, LocalFile):
                     return self._local(content, filename, environ)
         return files.stream(environ, content, filename=filename, cache_control=control)
@@ -99,32 +133,6 @@ def _begins(answer: answers.Answer, environ: Mapping[str, Any]) -> bool:
         return False
     # Of the request: what a server in front sends in our place, and of which range, it alone knows.
     return "HTTP_RANGE" not in environ or re.match(r"\s*bytes\s*=\s*0\s*-", environ["HTTP_RANGE"]) is not None
-
-
-def _content(site: Site, path: str) -> tuple[Content, _Named]:
-    """What `path` names."""
-    *folders, filename = path.split("/")
-    if not filename or any(folder in ("", ".", "..") for folder in folders):
-        raise Missing("no such file here")
-    side: Side = next((side for side in SIDES if filename.endswith(side)), "")
-    filename = filename.removesuffix(side)
-    hidden = None
-    for name in _owners(folders, filename):
-        try:
-            content = site.index.open(name, filename, side)
-        except Hidden as error:
-            hidden = error
-            continue
-        except Missing:
-            continue
-        if content is not None:
-            break
-    else:
-        # Who may not list hears nothing of files that are not given out.
-        everybody = site.gate.book.open
-        told = hidden if "download" not in everybody or "list" in everybody else None
-        raise told or Missing(f"no file {filename + side} here")
-    return content, _Named(name, filename, side)
 
 
 def _owners(folders: Sequence[str], filename: str) -> Iterator[NormalizedName]:

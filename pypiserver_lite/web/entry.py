@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from ..config.settings import IndexSettings
+    from ..rights.rules import Decision
     from ..site import Site
     from .pages import HumanPages
 
@@ -41,6 +42,8 @@ ASKED = "pypiserver_lite.asked"
 """In the environment of a request to one of several indexes: the path that was asked for, with all that leads there."""
 ACTION = "pypiserver_lite.action"
 """In the environment of a request that is refused: the right that its route asks for."""
+USER = "pypiserver_lite.user"
+"""In the environment of a request: who asks, as `admit` said."""
 _NOTED = "pypiserver_lite.noted"  # in the environment of a request whose answer is a line of the log
 _SESSION = "pypiserver_lite.session."  # in the environment: whose session the request comes with, if it holds
 
@@ -100,6 +103,8 @@ class Entry(ready.Direct):
     def __init__(self) -> None:
         super().__init__(self._refusing)
         self._guard = Guard()
+        self.itself = self
+        """What requests come to; of an application as somebody sees it, the one that they see a part of."""
 
     def bound(self) -> None:
         """To be called by whoever has this application served on the address that its settings name.
@@ -169,13 +174,13 @@ class Entry(ready.Direct):
             index=self.site.name,
         )
 
-    def allow(self, user: User | None, action: str, project: NormalizedName) -> None:
-        """Let `user`, whom `admit` let in, do an action of rules with a project, or raise Denied or Missing.
+    def allow(self, user: User | None, action: str, project: NormalizedName) -> Decision:
+        """What lets `user`, whom `admit` let in, do an action of rules with a project. Raises Denied or Missing.
 
         The actions are ``list download upload yank remove push``. Every route that is about a project asks this, but
         for those that show an index of which they see what they may list alone.
         """
-        self.site.gate.allow(user, action, project)
+        return self.site.gate.allow(user, action, project)
 
     def before_body(self, action: str, environ: Mapping[str, Any]) -> str:
         """The right that is asked for before the body of a request for `action` is read.
@@ -186,7 +191,7 @@ class Entry(ready.Direct):
         length = changes.content_length(environ)
         kind = environ.get("CONTENT_TYPE", "").split(";")[0].strip().lower()
         short = length is not None and length <= forms.MOST and kind == "application/x-www-form-urlencoded"
-        return "download" if action == "update" and short and self.front is not None else action
+        return "form" if action == "update" and short and self.front is not None else action
 
     def refusal(self, error: PypiServerLiteError) -> answers.Answer:
         """The answer that says what is wrong and what to do; our own failures go to the log, if no answer does."""
@@ -309,7 +314,7 @@ class Entry(ready.Direct):
 
         Nothing for a request that came here by itself: an application may stand in several places.
         """
-        prefix, app, asked = "", self, bottle.request.environ["bottle.app"]
+        prefix, app, asked = "", self.itself, bottle.request.environ["bottle.app"]
         while app is not asked and "_mount.app" in app.config:
             prefix = app.config["_mount.prefix"].removesuffix("/") + prefix
             app = app.config["_mount.app"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packaging.utils import NormalizedName
@@ -36,6 +37,12 @@ class Hiding:
         self._kept = Kept[tuple[HiddenFile, ...]](
             lambda files: sum(len(file.filename) + len(file.why) for file in files), waiting=waiting
         )
+
+    def as_seen(self, site: Site, view: Hashable) -> Hiding:
+        """The same of `site`, which is a part of this one."""
+        seen = copy.copy(self)
+        seen._site, seen._kept = site, self._kept.part(view)
+        return seen
 
     def of(self, project: Project) -> Sequence[HiddenFile]:
         """Those of a project that whoever may list this index may hear of, the newest first.

@@ -5,7 +5,7 @@ Of others than itself an index names only those that whoever asks may list.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from ..config.values import public
 
 if TYPE_CHECKING:
     from ..index import Way
+    from ..model import User
     from ..site import Site
 
 
@@ -29,23 +30,22 @@ class Listed:
     bases: tuple[str, ...]
 
 
-def shown(sites: Mapping[str, Site], asked: Site, authorization: str | None) -> Iterator[Site]:
-    """The indexes that whoever passed the gate of `asked` may list.
+Who = Callable[["Site"], "User | None"]
+"""Who asks, as an index knows them without verifying anything: a login that is right here may be wrong there."""
 
-    Behind another gate that is who logged in there before: nothing is
-    verified for a list, for a login that is right here may be wrong there.
-    """
+
+def shown(sites: Mapping[str, Site], asked: Site, who: Who) -> Iterator[Site]:
+    """The index that was asked, and of the others those that whoever asks may list."""
     for site in sites.values():
-        gate = site.gate
-        if gate is asked.gate or gate.book.reaches(gate.recall(authorization), "list"):
+        if site.name == asked.name or site.gate.book.reaches(who(site), "list"):
             yield site
 
 
-def listed(sites: Mapping[str, Site], asked: Site, authorization: str | None) -> list[Listed]:
+def listed(sites: Mapping[str, Site], asked: Site, who: Who) -> list[Listed]:
     """The other indexes, as the home page of the root one lists them; those of others list none."""
     if asked.name != ROOT:
         return []
-    sites = {site.name: site for site in shown(sites, asked, authorization)}
+    sites = {site.name: site for site in shown(sites, asked, who)}
     return [
         Listed(
             name=site.name,
@@ -59,12 +59,12 @@ def listed(sites: Mapping[str, Site], asked: Site, authorization: str | None) ->
     ]
 
 
-def described(sites: Mapping[str, Site], asked: Site, authorization: str | None) -> dict[str, object]:
+def described(sites: Mapping[str, Site], asked: Site, who: Who) -> dict[str, object]:
     """The index that was asked, or at the root all of them by user, as devpi has them.
 
     Those of no user, ``/`` itself too, are of one without a name.
     """
-    sites = {site.name: site for site in shown(sites, asked, authorization)}
+    sites = {site.name: site for site in shown(sites, asked, who)}
     if asked.name != ROOT:
         return {"type": "indexconfig", "result": _facts(asked, sites)}
     users: dict[str, dict[str, object]] = {}

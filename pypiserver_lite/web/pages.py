@@ -7,10 +7,11 @@ by that address too.
 
 from __future__ import annotations
 
+import copy
 import re
 import sys
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -138,6 +139,13 @@ class HumanPages:
                 "https://HOST/logo.svg"
             )
         return logo, origin[0]
+
+    def as_seen(self, site: Site, view: Hashable) -> HumanPages:
+        """The pages of `site`, which is a part of this one, kept here with all others."""
+        seen = copy.copy(self)
+        seen._site, seen._pages = site, self._pages.part(view)
+        seen.overview, seen.hiding = Overview(site.index, site.reading), self.hiding.as_seen(site, view)
+        return seen
 
     def forget(self) -> None:
         """Let go of the pages that are kept."""

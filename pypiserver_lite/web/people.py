@@ -22,6 +22,8 @@ from ..search import LONGEST_QUERY
 from . import answers, entry, forms, indexes
 
 if TYPE_CHECKING:
+    from ..model import User
+    from ..site import Site
     from .templates import Templates
 
 _LONGEST_VERSION = 255  # bytes of the file name that it would be a part of
@@ -43,11 +45,15 @@ class People(entry.Entry):
         """
         environ = bottle.request.environ
         sites = self.front.sites if self.front is not None else {self.site.name: self.site}
-        authorization = environ.get("HTTP_AUTHORIZATION")
+
+        def who(site: Site) -> User | None:
+            app = self if self.front is None else self.front.app(site.name)
+            return app.recall(environ)
+
         if "application/json" in environ.get("HTTP_ACCEPT", ""):
-            facts = json.dumps(indexes.described(sites, self.site, authorization)).encode()
+            facts = json.dumps(indexes.described(sites, self.site, who)).encode()
             return self._page(facts, "application/json").answer(environ)
-        others = indexes.listed(sites, self.site, authorization)
+        others = indexes.listed(sites, self.site, who)
         return self.human.home(self._address(), others, self.viewer(environ)).answer(environ)
 
     def search(self) -> object:

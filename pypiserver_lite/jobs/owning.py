@@ -1,0 +1,53 @@
+"""Whoever publishes a project first owns it: recorded before its first file is there, and taken back if none comes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from packaging.utils import NormalizedName
+
+from ..errors import Denied, Unavailable
+from ..model import User
+from ..rights.rules import Decision
+from ..site import Site
+
+_log = logging.getLogger("pypiserver_lite")
+
+
+@contextmanager
+def owned(
+    site: Site, user: User | None, project: NormalizedName, decision: Decision, *, pushed: bool = False
+) -> Iterator[None]:
+    """Have `user`, whom `decision` lets publish a project in `site`, own it, if nobody does, and the body succeeds.
+
+    A push makes an owner only of who might upload as well: who may only
+    promote what others made does not come to change it. Nobody who did not
+    log in owns anything, nor does a token of no user. Raises Denied if
+    somebody else is first, and the project was theirs to take alone;
+    Unavailable.
+    """
+    name = None if user is None or (user.token is not None and user.token.user is None) else user.name
+    gate = site.gate
+    if name is None or gate.owners(project) is not None:
+        yield
+        return
+    if pushed and not gate.book.decide(user, "upload", project, lambda: None).allowed:
+        yield
+        return
+    owners = site.records.owners
+    if name not in owners.claim(site.name, project, name):
+        if decision.claims:
+            raise Denied(f"somebody else published {project} first, at this very moment; it is theirs")
+        yield
+        return
+    try:
+        yield
+    except BaseException:
+        try:
+            owners.forget(site.name, project, name)
+        except Unavailable as error:
+            _log.error("%s is recorded as the owner of %s, which they could not publish: %s", name, project, error)
+        raise
+    owners.settle(site.name, project, name)

@@ -1,0 +1,384 @@
+"""Who may do what where rules differ by user, project and index: all routes, methods, users, projects and indexes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import forms
+import pytest
+from ruled import (
+    OWN,
+    OWNED,
+    PROD,
+    PROJECTS,
+    ROOT,
+    USERS,
+    Ruled,
+    basic,
+    may_change,
+    may_download,
+    may_list,
+    ruled,
+    wheel_of,
+)
+from wsgi_client import Answer
+
+INDEXES = (ROOT, PROD, OWN)
+ABSENT = ("absent-tool", "secret-none", "acme-none", "pub-none")
+"""Names that nobody has."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ruled]:
+    with ruled(tmp_path_factory.mktemp("ruled")) as server:
+        yield server
+
+
+def spelled(name: str) -> list[str]:
+    """Paths that are about a project."""
+    odd, wheel = name.replace("-", "_.").title(), wheel_of(name)
+    form = "?format=application/vnd.pypi.simple.v1%2Bjson"
+    return [
+        *(f"/simple/{name}/", f"/simple/{name}", f"/simple/{odd}/", f"/+simple/{name}/", f"/simple/{name}/{form}"),
+        *(f"/pypi/{name}/json", f"/pypi/{odd}/json", f"/pypi/{name}/1.0/json", f"/pypi/{name}/9/json"),
+        *(f"/{name}/json", f"/{name}", f"/{name}/", f"/project/{name}/", f"/project/{odd}/", f"/project/{name}"),
+        *(f"/project/{name}/1.0/", f"/project/{name}/9/", f"/-/api/explain?name={name}", f"/search?q={name}"),
+        *(f"/-/api/explain?name={odd}&version=1.0&python=3.12", f"/simple/%{ord(name[0]):x}{name[1:]}/"),
+        *(f"/packages/{wheel}{side}" for side in ("", ".metadata", ".asc", ".provenance")),
+        *(f"/packages/{name}/{wheel}", f"/packages/a/b/{wheel}", f"/packages/{wheel.title()}"),
+    ]
+
+
+def like(name: str) -> str:
+    """A name that nobody has, and that no rule tells from another."""
+    return next((absent for absent in ABSENT if absent.split("-")[0] == name.split("-")[0]), ABSENT[0])
+
+
+FIELDS: list[dict[str, str]] = [
+    {},
+    {"Accept": "text/html,*/*;q=0.8"},
+    {"Accept": "application/vnd.pypi.simple.v1+json", "If_None_Match": "*", "Range": "bytes=0-0"},
+]
+
+
+def told(answer: Answer, name: str) -> tuple[object, ...]:
+    """All that an answer says, but for the name that was asked for, in whatever spelling."""
+    parts = "[-_.]+".join(map(re.escape, name.split("-")))
+
+    def plain(text: str) -> str:
+        text = re.sub(rf"%{ord(name[0]):x}(?={re.escape(name[1:])})", name[0], text)
+        return re.sub(parts, "NAME", text, flags=re.IGNORECASE)
+
+    fields = [(key, plain(value)) for key, value in answer.headerlist if key not in ("content-length", "etag", "date")]
+    return answer.status, fields, plain(answer.body.decode("utf-8", "replace"))
+
+
+@pytest.mark.parametrize("index", INDEXES)
+@pytest.mark.parametrize("user", USERS)
+def test_what_somebody_may_not_see_is_not_there(server: Ruled, user: str, index: str) -> None:
+    """Of each project and each way to ask for it: it is there, or it looks like one that nobody has."""
+    for name, fields in itertools.product(PROJECTS[index], FIELDS):
+        for path, same in zip(spelled(name), spelled(like(name)), strict=True):
+            right = "download" if path.startswith("/packages/") else "list"
+            sees = (may_list if right == "list" else may_download)(user, name, index)
+            for method in ("GET", "HEAD"):
+                answer = server.ask(index, path, user, method, headers=fields)
+                if sees:
+                    assert answer.status in (200, 206, 301, 302, 303, 304, 404), (user, path, answer)
+                    whole = server.ask(index, path, "root", method, headers=fields)
+                    assert answer.status == whole.status, (user, path)
+                    continue
+                absent = server.ask(index, same, user, method, headers=fields)
+                assert told(answer, name) == told(absent, like(name)), (user, path)
+                assert answer.status != 200 or "search" in path or "explain" in path, (user, path)
+                if path.startswith("/search") or path.endswith(".Whl"):
+                    continue  # that is about no project
+                if user == "nobody" and answer.status not in (200, 301, 302, 303):
+                    assert answer.status == 401, (path, answer)
+                    assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+
+
+@pytest.mark.parametrize("index", INDEXES)
+@pytest.mark.parametrize("user", USERS)
+def test_no_route_names_what_somebody_may_not_see(server: Ruled, user: str, index: str) -> None:
+    app = server.app.app(index)
+    hidden = [name for name in PROJECTS[index] if not may_list(user, name, index) and name != "secret-tool"]
+    if not may_list(user, "secret-tool", index) and index == OWN:
+        hidden.append("sum-of-secret-tool")  # its name alone is told by what needs it
+    marks = [mark for name in hidden for mark in (name, f"sum-of-{name}", wheel_of(name))]
+    paths = {re.sub(r"<name>", "pub-lib", route.rule) for route in app.routes if route.method == "GET"}
+    paths = {re.sub(r"<version>", "1.0", re.sub(r"<act>", "yank", path)) for path in paths}
+    paths = {re.sub(r"<[^>]*>", "x", path) for path in paths}
+    queries = {f"/search?q={mark[:6]}" for mark in ("secret-tool", "acme-core", "sum-of-", "thing")}
+    assert len(paths) > 20
+    every = [*FIELDS, {"Accept": "application/json"}]
+    for path, fields in itertools.product(sorted(paths | queries | {"/health"}), every):
+        answer = server.ask(index, path, user, headers=fields)
+        assert answer.status < 500
+        text = answer.body.decode("utf-8", "replace") + str(answer.headerlist)
+        assert [mark for mark in marks if mark in text] == [], (user, path)
+    calls = ["<methodCall><methodName>list_packages</methodName><params/></methodCall>"]
+    calls += ["<methodCall><methodName>list_packages_with_serial</methodName><params/></methodCall>"]
+    calls += [_call("search", "<struct><member><name>name</name><value>o</value></member></struct>")]
+    calls += [_call("changelog_since_serial", "<int>0</int>")]
+    for call, path in itertools.product(calls, ("/RPC2", "/pypi", "/pypi/")):
+        answer = server.ask(index, path, user, "POST", body=call.encode(), headers={"Content_Type": "text/xml"})
+        assert [mark for mark in marks if mark in answer.text] == [], (user, call)
+
+
+def _call(name: str, *values: str) -> str:
+    params = "".join(f"<param><value>{value}</value></param>" for value in values)
+    return f"<methodCall><methodName>{name}</methodName><params>{params}</params></methodCall>"
+
+
+@pytest.mark.parametrize("index", INDEXES)
+@pytest.mark.parametrize("user", USERS)
+def test_lists_have_exactly_what_may_be_listed(server: Ruled, user: str, index: str) -> None:
+    listed = [name for name in PROJECTS[index] if may_list(user, name, index)]
+    answer = server.ask(index, "/simple/", user, headers={"Accept": "application/vnd.pypi.simple.v1+json"})
+    if not listed:
+        assert answer.status == (401 if user == "nobody" else 403)
+        return
+    assert [project["name"] for project in answer.json["projects"]] == listed
+    assert "private" in answer.headers["Cache-Control"]
+    page = server.ask(index, "/simple/", user, headers={"Accept": "text/html"}).text
+    assert re.findall(r"<a href=\"([^\"/]+)/\"", page) == listed
+    files = server.ask(index, "/packages/", user).text
+    assert re.findall(r">([^<]+)\.whl<", files) == [wheel_of(name)[:-4] for name in listed]
+    call = _call("list_packages").encode()
+    names = server.ask(index, "/RPC2", user, "POST", body=call, headers={"Content_Type": "text/xml"}).text
+    assert re.findall(r"<string>([^<]+)</string>", names) == listed
+    hits = server.ask(index, "/search?q=", user, headers={"Accept": "text/html,*/*"}).text
+    assert re.findall(r'href="project/([^"/]+)/"', hits) == listed
+    for name in listed:
+        call = _call("package_releases", f"<string>{name}</string>").encode()
+        assert "1.0" in server.ask(index, "/RPC2", user, "POST", body=call, headers={"Content_Type": "text/xml"}).text
+    assert f">{len(listed)} project" in server.ask(index, "/", user, headers={"Accept": "text/html,*/*"}).text
+
+
+@pytest.mark.parametrize("index", INDEXES)
+@pytest.mark.parametrize("user", USERS)
+def test_who_may_list_and_not_download_is_told_so(server: Ruled, user: str, index: str) -> None:
+    for name in PROJECTS[index]:
+        for side in ("", ".metadata", ".asc", ".provenance"):
+            answer = server.ask(index, f"/packages/{wheel_of(name)}{side}", user)
+            if may_download(user, name, index):
+                assert answer.status == 200
+                if not (index != OWN and name.startswith("pub-")):
+                    assert "private" in answer.headers["Cache-Control"]
+            else:
+                reaches = any(may_download(user, other, index) for other in PROJECTS[index])
+                assert answer.status == (401 if user == "nobody" else 404 if reaches else 403), (name, answer)
+
+
+def post(server: Ruled, index: str, user: str, body: bytes, kind: str = forms.TYPE) -> Answer:
+    return server.ask(index, "/", user, "POST", body=body, headers={"Content_Type": kind})
+
+
+def urlencoded(**fields: str) -> bytes:
+    return "&".join(f"{key.replace('action', ':action')}={value}" for key, value in fields.items()).encode()
+
+
+SHORT = "application/x-www-form-urlencoded"
+
+
+def state_of(server: Ruled) -> dict[str, bytes]:
+    folders = ("packages", "prod", "own")
+    return {f"{one}/{name}": data for one in folders for name, data in forms.files(server.folder / one).items()}
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_exactly_what_may_be_changed_is_changed(tmp_path: Path, user: str) -> None:
+    """Each change of each project in each index, in both kinds of form: done, or refused and not done."""
+    with ruled(tmp_path) as server:
+        for index in INDEXES:
+            for name in OWNED[index]:
+                _changes(server, index, user, name)
+
+
+def _changes(server: Ruled, index: str, user: str, name: str) -> None:
+    data = forms.wheel(name, "2.0")
+
+    def tried(action: str, answer: Answer, before: dict[str, bytes], same: Answer | None = None) -> bool:
+        """Whether it was done; `same` is what is said of the same for a name that nobody has."""
+        allowed = may_change(user, action, name, index)
+        where = user, index, name, action
+        if allowed:
+            assert answer.status == 200, (where, answer)
+            return True
+        assert answer.status in ((401,) if user == "nobody" else (403, 404)), (where, answer)
+        assert state_of(server) == before, where
+        if same is not None and not may_list(user, name, index):
+            assert told(answer, name) == told(same, like(name)), where
+        return False
+
+    before = state_of(server)
+    if tried("upload", post(server, index, user, forms.upload(data, wheel_of(name, "2.0"))), before):
+        assert server.ask(index, f"/packages/{wheel_of(name, '2.0')}", "root").status == 200
+    else:
+        post(server, index, "root", forms.upload(data, wheel_of(name, "2.0")))
+
+    def long(action: str, name: str = name) -> Answer:
+        return post(server, index, user, forms.action(action, name=name, version="2.0"))
+
+    def short(action: str, name: str = name) -> Answer:
+        return post(server, index, user, urlencoded(action=action, name=name.upper(), version="2.0"), SHORT)
+
+    for ask in (long, short):
+        for action in ("yank", "unyank"):
+            before, same = state_of(server), ask(action, like(name))
+            tried("yank", ask(action), before, same)
+            if action == "yank":
+                post(server, index, "root", forms.action("yank", name=name, version="2.0"))
+        post(server, index, "root", forms.action("unyank", name=name, version="2.0"))
+        before, same = state_of(server), ask("remove_pkg", like(name))
+        if tried("remove", ask("remove_pkg"), before, same):
+            post(server, index, "root", forms.upload(data, wheel_of(name, "2.0")))
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_a_push_needs_rights_at_both_its_ends(tmp_path: Path, user: str) -> None:
+    with ruled(tmp_path) as server:
+        for source, target in itertools.permutations(INDEXES, 2):
+            for name in OWNED[source]:
+                for kind in (SHORT, forms.TYPE):
+                    fields = {"name": name, "version": "1.0", "to": target}
+                    form = urlencoded(action="push", **fields) if kind == SHORT else forms.action("push", **fields)
+                    before = state_of(server)
+                    answer = post(server, source, user, form, kind)
+                    where = user, source, target, name, answer
+                    allowed = may_download(user, name, source) and may_change(user, "push", name, target)
+                    if allowed and (kind == SHORT or answer.status == 200):
+                        assert answer.status == 200, where
+                        continue
+                    # A long form needs a right to change where it is sent to.
+                    assert answer.status in ((401,) if user == "nobody" else (403, 404)), where
+                    assert state_of(server) == before, where
+
+
+def test_the_first_who_publishes_a_project_owns_it(tmp_path: Path) -> None:
+    with ruled(tmp_path) as server:
+
+        def send(user: str, name: str, version: str, index: str = ROOT) -> int:
+            return post(server, index, user, forms.upload(forms.wheel(name, version), wheel_of(name, version))).status
+
+        owners = server.app.site_of(ROOT).records.owners
+        assert send("nobody", "new-thing", "1") == 401
+        assert send("ci", "new-thing", "1") == 403  # a token of no user has what it says, and owns nothing
+        assert send("bob", "new-thing", "1") == 200
+        assert owners.of(ROOT, "new-thing") == {"bob"}
+        assert [send(user, "new-thing", "2") for user in ("ann", "cat", "dan", "eve", "ann-acme")] == [403] * 5
+        assert [send(user, "new-thing", "2") for user in ("bob", "root")] == [200, 200]
+        assert owners.of(ROOT, "new-thing") == {"bob"}
+        # Who may upload by another rule owns it as well, if they are first.
+        assert send("ann-acme", "acme-new", "1") == 200 and owners.of(ROOT, "acme-new") == {"ann"}
+        assert send("ci", "acme-newer", "1") == 200 and owners.of(ROOT, "acme-newer") == set()
+        assert send("bob", "acme-newer", "2") == 403  # it has files, and is nobody's
+        # What had files is not free, nor what a base has.
+        form = forms.action("remove_pkg", name="new-thing", version="1")
+        assert post(server, ROOT, "bob", form).status == 200
+        assert post(server, ROOT, "bob", forms.action("remove_pkg", name="new-thing", version="2")).status == 200
+        assert send("eve", "new-thing", "3") == 403 and send("bob", "new-thing", "3") == 200
+        assert send("bob", "other-thing", "3") == 403
+        assert send("bob", "prod-new", "1", PROD) == 403  # there no rule speaks of owners
+        # An upload that fails leaves no owner behind.
+        broken = forms.upload(b"no wheel", wheel_of("broken", "1"))
+        assert post(server, ROOT, "bob", broken).status == 400 and owners.of(ROOT, "broken") == set()
+        assert send("cat", "broken", "1") == 200 and owners.of(ROOT, "broken") == {"cat"}
+
+
+def test_a_push_makes_no_owner_of_who_may_not_upload(tmp_path: Path) -> None:
+    with ruled(tmp_path) as server:
+        owners = server.app.site_of(ROOT).records.owners
+        push = urlencoded(action="push", name="acme-core", version="1.0", to=PROD)
+        assert post(server, ROOT, "cat", push, SHORT).status == 200
+        assert owners.of(PROD, "acme-core") == set()
+        other = urlencoded(action="push", name="other-thing", version="1.0", to=OWN)
+        assert post(server, ROOT, "cat", other, SHORT).status == 200
+        assert owners.of(OWN, "other-thing") == {"cat"}
+
+
+def test_settings_are_read_again_for_admins_alone(server: Ruled) -> None:
+    for user in USERS:
+        answer = server.ask(ROOT, "/-/api/reload", user, "POST")
+        assert answer.status == {"nobody": 401, "root": 200}.get(user, 403), (user, answer)
+
+
+def test_wrong_credentials_are_told_wherever_somebody_has_to_say_who_they_are(server: Ruled) -> None:
+    secret = server.fine and "pypl_" + "x" * 43
+    wrong = [
+        basic("ann", "wrong"),
+        basic("__token__", secret),
+        basic(secret, ""),
+        f"Bearer {secret}",
+        "Bearer",
+        "x",
+    ]
+    wrong += [basic("bob", _secret(server.logins["ann-upload"])), basic("__token__", "pypl_short"), "Basic !"]
+    for login, path in itertools.product(wrong, ("/simple/", "/simple/pub-lib/", "/packages/x", "/search", "/")):
+        answer = server.ask(ROOT, path, login=login)
+        assert answer.status == 401, (login, path)
+        assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+    assert server.ask(ROOT, "/simple/acme-core/", login=server.fine).status == 200
+
+
+def _secret(login: str) -> str:
+    import base64
+
+    return base64.b64decode(login.partition(" ")[2]).decode().partition(":")[2]
+
+
+def test_a_token_ends_with_its_user_and_when_it_is_revoked(tmp_path: Path) -> None:
+    with ruled(tmp_path) as server:
+        records = server.app.site_of(ROOT).records
+
+        def status(user: str) -> int:
+            return server.ask(ROOT, "/simple/acme-core/", user).status
+
+        assert status("ann-acme") == 200
+        token = next(token for token in records.tokens.list("ann") if token.name == "acme")
+        records.tokens.revoke(token.id)
+        assert status("ann-acme") == 401
+        assert server.ask(ROOT, "/simple/acme-core/", login=server.fine).status == 200
+        path = tmp_path / "htpasswd"
+        path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("ann:")))
+        assert server.ask(ROOT, "/simple/acme-core/", login=server.fine).status == 401
+
+
+def test_other_indexes_are_named_to_who_may_list_something_there(server: Ruled) -> None:
+    def named(user: str) -> set[str]:
+        answer = server.ask(ROOT, "/", user, headers={"Accept": "application/json"})
+        return set(next(iter(json.loads(answer.body)["result"].values()))["indexes"])
+
+    assert named("nobody") == {"/", "prod"}
+    for user in ("ann", "bob", "eve", "root", "ann-acme"):
+        server.ask(OWN, "/simple/", user)
+        assert named(user) == {"/", "prod", "own"}, user
+    for user in ("ci", "ann-prod", "ann-upload"):
+        assert named(user) == {"/", "prod"}, user
+
+
+def test_those_who_see_the_same_share_what_is_made_for_them(server: Ruled) -> None:
+    app = server.app.app(ROOT)
+    seen = [
+        app.seen_by(app.admit("list", {"HTTP_AUTHORIZATION": server.logins[user]})) for user in ("dan", "eve", "ci")
+    ]
+    assert seen[0] is seen[1] is seen[2] is not app
+    assert app.seen_by(app.admit("list", {"HTTP_AUTHORIZATION": server.logins["ann"]})) is app
+    assert app.seen_by(None) is not seen[0]
+
+
+def test_who_may_only_yank_may_do_so_by_any_form(tmp_path: Path) -> None:
+    with ruled(tmp_path) as server:
+        token = server.app.site_of(ROOT).records.tokens.create("yank", by="root", user=None, may=["yank"])[1]
+        for form, kind in (
+            (forms.action("yank", name="other-thing", version="1.0"), forms.TYPE),
+            (urlencoded(action="unyank", name="other-thing", version="1.0"), SHORT),
+        ):
+            headers = {"Content_Type": kind}
+            answer = server.ask(ROOT, "/", method="POST", body=form, headers=headers, login=basic("__token__", token))
+            assert answer.status == 200, answer
