@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import disk
+
 _log = logging.getLogger(__name__)
 
 
@@ -91,10 +93,11 @@ class Database:
 
     def _connections(self, path: Path | None) -> Connections:
         if path is not None:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            disk.make_folder(path.parent, 0o700)
             # What it tells of private projects is nobody else's affair. SQLite gives its other files the same rights.
             path.touch(mode=0o600)
             path.chmod(0o600)
+            disk.give(path, like=path.parent)
         return Connections(partial(_connection, path, self._layout), shared=path is not None)
 
     def _recover(self, error: Exception) -> None:

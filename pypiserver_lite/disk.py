@@ -17,7 +17,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +64,33 @@ def _spelled(segment: str) -> bool:
         return False
 
 
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Make a folder, and those around it that are missing; of those that root makes see `give`. Raises OSError."""
+    missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    path.mkdir(mode, parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        give(folder, like=folder.parent)
+
+
+def give(new: Path | int, *, like: Path) -> None:
+    """What root just made, in a folder of the user that the server runs as, is theirs as that folder. Raises OSError.
+
+    Else a command that root ran would leave what the server cannot use. `new` is a path or an open file.
+    """
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return
+    handle = new if isinstance(new, int) else os.open(new, READ)
+    try:
+        made, owner = os.fstat(handle), like.stat()
+        # Somebody may have put another name of a file of root's in its place.
+        if made.st_uid == 0 and owner.st_uid != 0 and (made.st_nlink == 1 or stat.S_ISDIR(made.st_mode)):
+            with suppress(PermissionError):  # some file systems have no owners
+                os.fchown(handle, owner.st_uid, owner.st_gid)
+    finally:
+        if handle != new:
+            os.close(handle)
+
+
 def _unseen(folder: Path) -> Path:
     return folder / f"{STAGED_PREFIX}{os.getpid()}-{secrets.token_hex(8)}.tmp"
 
@@ -83,6 +110,11 @@ class Staged:
         self._handle = os.open(self.path, flags, mode)
         # Tells `sweep`, also one in another container, that somebody is still writing.
         try_lock(self._handle)
+        try:
+            give(self._handle, like=folder)
+        except BaseException:
+            self.discard()
+            raise
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes; on failure the file is discarded before the error goes on."""

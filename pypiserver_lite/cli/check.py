@@ -72,7 +72,16 @@ def tried(config: Config) -> dict[str, Any]:
         # The routes of one, with nothing to read in the background: all have the same.
         with told(config):
             PypiServerLite(site=dataclasses.replace(sites.by_name[ROOT], reading=Together(()))).close()
-        return meaning(config, sites)
+        said = meaning(config, sites)
+    return {**said, "remarks": [*said["remarks"], *_unusable(cache_dir(config))]}
+
+
+def _unusable(folder: Path) -> Iterator[str]:
+    """What of the cache folder is not for this user: the server goes without it, and says so in its log."""
+    for path in (folder, *folder.glob("*"), *folder.glob("*/*")):
+        rights = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+        if os.path.lexists(path) and not os.access(path, rights):
+            yield f"{path} cannot be used by this user, so that nothing is kept there; give it to who runs the server"
 
 
 def _built(config: Config, scratch: Path) -> AbstractContextManager[site.Sites]:

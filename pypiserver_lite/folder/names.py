@@ -193,15 +193,16 @@ class Names:
         for path in self._unlinked if marks else ():
             try:
                 if not path.exists():
-                    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    disk.make_folder(path.parent, 0o700)
                     path.touch()
+                    disk.give(path, like=path.parent)
             except OSError as error:
                 self._say(path, _reason(error), "should its link lead to an empty folder one day, nobody notices")
         while marks and self._unmarked and self.recorded:
             path = self._unmarked.pop()
             try:
                 if not path.is_file():
-                    path.parent.mkdir(exist_ok=True)
+                    disk.make_folder(path.parent)
                     record.create(path, _MARK, [self._roots[0]])
             except OSError as error:
                 # Another process made it, or where it is empty one day, an operator has to say whether that is meant.
@@ -332,7 +333,7 @@ class Names:
 
     def _append(self, lines: Iterable[str] = ()) -> None:
         """Add what is not written yet, and these lines; then take them in. Raises OSError, ValueError, Busy."""
-        self._path.parent.mkdir(exist_ok=True)
+        disk.make_folder(self._path.parent)
         with disk.exclusive(self._path.parent):
             with self._lock:
                 self._read()
@@ -343,7 +344,7 @@ class Names:
 
     def _append_to_copy(self, path: Path, lines: Iterable[str] = ()) -> None:
         """The same with the copy. Raises OSError, ValueError, Busy."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        disk.make_folder(path.parent, 0o700)
         with disk.exclusive(path.parent):
             with self._lock:
                 self._adopt(path)

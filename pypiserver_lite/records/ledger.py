@@ -211,10 +211,7 @@ class Ledger:
         """Put an empty file of records in place, whole: one without tables is damaged. Raises OSError."""
         assert self.path is not None
         folder = self.path.parent
-        if not folder.is_dir():
-            around = next(parent for parent in folder.absolute().parents if parent.is_dir())
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _give(folder, like=around)
+        disk.make_folder(folder.absolute(), 0o700)
         disk.sweep(folder)
         with disk.Staged(folder, mode=0o600) as staged:
             staged.commit()
@@ -222,7 +219,6 @@ class Ledger:
                 connection.execute("PRAGMA journal_mode=MEMORY").fetchone()  # what a crash leaves is swept away
                 connection.execute("PRAGMA synchronous=FULL")
                 _take_steps(connection, 0, self._steps)
-            _give(staged.path, like=folder)
             try:
                 disk.place(staged.path, self.path, overwrite=False)
             except FileExistsError:
@@ -323,13 +319,6 @@ def _tables(steps: Sequence[Step]) -> list[str]:
         _take_steps(connection, 0, steps)
         rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     return [name for (name,) in rows]
-
-
-def _give(path: Path, *, like: Path) -> None:
-    """What root makes for a server that runs as somebody else is theirs, as the folder it stands in. Raises OSError."""
-    if hasattr(os, "geteuid") and os.geteuid() == 0 and path.stat().st_uid == 0:
-        owner = like.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def may_write(path: Path) -> bool:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+from .. import disk
 from ..errors import ConfigError, DiskFailed, NoSpace
 
 _log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Lines:
             self.close()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
         self._handle = os.open(self.path, flags, 0o600)
+        disk.give(self._handle, like=self.path.parent)
 
     def close(self) -> None:
         """Close the file."""

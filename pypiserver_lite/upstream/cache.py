@@ -49,7 +49,7 @@ class Cache(Room):
         record = hashlib.sha256(data).hexdigest().encode() + b"\n" + data
         path = self._path(kind, key)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            disk.make_folder(path.parent)
             with disk.Staged(self.partial()) as staged:
                 staged.write(record)
                 os.utime(staged.path, (self._clock(),) * 2)

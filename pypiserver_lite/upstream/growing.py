@@ -111,7 +111,7 @@ class Growing(Opened):
         """The file is whole and checked: keep it, if the disk does."""
         try:
             os.fsync(self._handle)
-            self._final.parent.mkdir(parents=True, exist_ok=True)
+            disk.make_folder(self._final.parent)
             if os.name == "nt":  # where an open file cannot be renamed
                 with disk.copy(self._path, self._room.partial()) as staged:
                     disk.place(staged.path, self._final, overwrite=True)
@@ -157,6 +157,7 @@ def begin(
         here = os.fstat(handle).st_size
         if _is(path, handle):  # not one that another process has finished in this moment
             if not here or (resumable and here < expected):
+                disk.give(handle, like=path.parent)
                 break
             path.unlink(missing_ok=True)  # whoever still reads it goes on
         os.close(handle)

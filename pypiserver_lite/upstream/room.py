@@ -100,8 +100,8 @@ class Room:
         folder = self.root / "tmp"
         if not folder.is_dir():
             # What is cached may be private to those with credentials; only the last folder is certainly ours.
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            folder.mkdir(exist_ok=True)
+            disk.make_folder(self.root, 0o700)
+            disk.make_folder(folder)
         return folder
 
     def failed(self, error: OSError) -> None:
@@ -188,7 +188,7 @@ class Room:
 
     def keep_bound(self) -> None:
         """Look whether there is more than the bound allows, in a thread: it may have been another before."""
-        if any(self.root.joinpath(kind).is_dir() for kind in KINDS):
+        if any(os.path.isdir(self.root / kind) for kind in KINDS):  # of a folder of somebody else's, none
             self.account(self._step or 0)
 
     def _keep_bound(self) -> None:
