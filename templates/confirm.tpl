@@ -1,7 +1,7 @@
 <%
 # What will happen, and the button that has it happen. Besides root, asset and query (see layout.tpl):
 #   title, button    as what is done is called      means    what will happen, in paragraphs    things  what it happens to
-#   fields   what is asked besides, each with .name, .label, .value, .kind, .needed and .choices (none: any text)
+#   fields   what is asked besides (see fields.tpl)
 #   final    whether it cannot be undone            wrong    empty, or why it did not happen    back    link to go without
 rebase("layout", title=title)
 %>

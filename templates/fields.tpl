@@ -1,6 +1,6 @@
 <%
 # The fields of a form.
-#   fields   each with .name, .label, .value, .kind, .needed and .choices (none: any text)
+#   fields   each with .name, .label, .value, .kind, .needed, .fixed, .fills and .choices (none: any text)
 %>
 % for field in fields:
   <label for="f-{{field.name}}">{{field.label}}</label>
@@ -11,6 +11,6 @@
 %     end
   </select>
 %   else:
-  <input id="f-{{field.name}}" name="{{field.name}}" type="{{field.kind}}" value="{{field.value}}"{{!' required' if field.needed else ""}}{{!' autocomplete="new-password"' if field.kind == "password" else ' autocomplete="off"'}}>
+  <input id="f-{{field.name}}" name="{{field.name}}" type="{{field.kind}}" value="{{field.value}}"{{!' required' if field.needed else ""}}{{!' readonly' if field.fixed else ""}} autocomplete="{{field.fills}}">
 %   end
 % end

@@ -168,11 +168,17 @@ class Administration(Uploads):
             ]
         else:
             means = ["A line is added to the password file. What users may do is said by rules, or by -a."]
-        named = Field(name="user", label="User name", value=form.get("user", ""), needed=True)
         fields = [
-            *([] if user else [named]),
-            Field(name="password", label="Password", kind="password", needed=True),
-            Field(name="again", label="The same again", kind="password", needed=True),
+            Field(
+                name="user",
+                label="User name",
+                value=user or form.get("user", ""),
+                needed=True,
+                fixed=bool(user),
+                fills="username",  # so that browsers know whose password they may keep
+            ),
+            Field(name="password", label="Password", kind="password", needed=True, fills="new-password"),
+            Field(name="again", label="The same again", kind="password", needed=True, fills="new-password"),
         ]
         title, button = (f"Password of {user}", "Set the password") if user else ("New user", "Add the user")
         variables = {"title": title, "means": means, "things": [], "fields": fields, "button": button}

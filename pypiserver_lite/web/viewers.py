@@ -34,6 +34,11 @@ class Field:
     """The values it may have; none: any text."""
     needed: bool = False
     kind: str = "text"
+    """As HTML has it."""
+    fills: str = "off"
+    """What a browser may fill in by itself, as HTML has it."""
+    fixed: bool = False
+    """Whether it is only shown."""
 
 
 def sign_in_link(onward: str) -> str:
