@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from builders import listed, make_sdist, make_wheel
-from folders import Clock, Make, only, posix, project_in
+from folders import Clock, Make, only, posix, project_in, wait_for
 from source_contract import OURS, read, staged
 from test_faults import Mount, disk, mount  # noqa: F401 - a fixture
 
+from pypiserver_lite.disk import LOCKS, exclusive
 from pypiserver_lite.errors import Conflict, Invalid, Missing, PypiServerLiteError, ReadOnly
 
 
@@ -154,6 +157,33 @@ def test_a_change_that_fails_in_the_middle_is_taken_back(make: Make, tmp_path: P
             folder.add(staged(folder, new, signature=b"signed"), overwrite=True)
     assert all_in(one, two) == before
     assert project_in(folder).files == project_in(make(one, two)).files == files
+
+
+@pytest.mark.skipif(not LOCKS, reason="there are no locks on folders")
+@pytest.mark.parametrize("yanks", [False, True])
+def test_a_change_is_of_the_release_as_it_is_when_nobody_else_changes_it(
+    make: Make, tmp_path: Path, yanks: bool
+) -> None:
+    make_wheel(tmp_path / "one")
+    folder = make(tmp_path / "one")
+    with ThreadPoolExecutor() as pool:
+        # As another process does that is publishing a release.
+        with exclusive(tmp_path / "one"):
+            change = pool.submit(folder.yank, OURS, "1.0", "bad") if yanks else pool.submit(folder.remove, OURS, "1.0")
+            wait_for(lambda: any("exclusive" in _functions(frame) for frame in sys._current_frames().values()))
+            make_sdist(tmp_path / "one")
+        assert change.result() == ("ours-1.0-py3-none-any.whl", "ours-1.0.tar.gz")
+    project = folder.project(OURS)
+    assert [file.yanked for file in project.files] == ["bad", "bad"] if yanks and project else project is None
+
+
+def _functions(frame: FrameType | None) -> set[str]:
+    """The functions that a thread is in."""
+    found = set()
+    while frame is not None:
+        found.add(frame.f_code.co_name)
+        frame = frame.f_back
+    return found
 
 
 def test_a_change_of_a_release_that_lies_partly_on_a_read_only_disk_changes_nothing(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -162,3 +164,27 @@ def test_of_many_who_push_at_once_all_find_it_there(make: Make, tmp_path: Path) 
     assert sorted(found, key=len)[-1] == ("ours-1.0-py3-none-any.whl", "ours-1.0.tar.gz")
     assert sum(map(len, found)) == 2
     assert listed(prod) == ["ours-1.0-py3-none-any.whl", "ours-1.0.tar.gz"]
+
+
+def test_a_push_whose_files_are_removed_at_once_was_one(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "prod").mkdir()
+    for number in range(8):
+        make_wheel(tmp_path / "dev", tags=f"py3-none-any{number}")
+    source, target, other = make(tmp_path / "dev"), make(tmp_path / "prod"), make(tmp_path / "prod")
+    project_in(source)  # which has its files read
+    pieces, over = source.pieces(OURS, "1.0"), threading.Event()
+
+    def remove() -> int:
+        removed = 0
+        while not over.is_set():
+            with suppress(Missing):
+                removed += len(other.remove(OURS, "1.0"))
+        return removed
+
+    with ThreadPoolExecutor() as pool:
+        removing = pool.submit(remove)
+        try:
+            pushed = sum(len(target.take(pieces)) for _ in range(60))
+        finally:
+            over.set()
+    assert removing.result() + len(listed(tmp_path / "prod")) == pushed

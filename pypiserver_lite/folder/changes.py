@@ -150,9 +150,11 @@ class Changes:
 
     def remove(self, name: NormalizedName, version: str) -> tuple[str, ...]:
         """Remove a release; see `Folder.remove`."""
-        entries = self.release(name, version)
+        self.release(name, version)  # what is not here need not wait for others
         try:
             with moving(self._snapshot) as moves:
+                # Now that nobody else changes it: another process may have published more of it.
+                entries = self.release(name, version)
                 moves.make(self._gone(entries))
         except OSError as error:
             raise disk.translate(error) from error
@@ -163,15 +165,15 @@ class Changes:
         text = (reason or "").encode("utf-8", "replace")
         if len(text) > REASON_LIMIT:
             raise Invalid(f"the reason is too long; {REASON_LIMIT} bytes are kept")
-        # A copy that another folder's wins over is not on the page.
-        entries = tuple(self._snapshot.listed(self.release(name, version)))
+        self.release(name, version)
         try:
-            with ExitStack() as stack:
+            with ExitStack() as stack, moving(self._snapshot) as moves:
+                # A copy that another folder's wins over is not on the page.
+                entries = tuple(self._snapshot.listed(self.release(name, version)))
                 marks: dict[Entry, Path | None] = {(folder, f"{filename}.yanked"): None for folder, filename in entries}
                 for mark in marks if reason is not None else ():
                     marks[mark] = stack.enter_context(disk.staged(Path(mark[0]), [text])).path
-                with moving(self._snapshot) as moves:
-                    moves.make(marks)
+                moves.make(marks)
         except OSError as error:
             raise disk.translate(error) from error
         return tuple(sorted(entry[1] for entry in entries))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
@@ -78,10 +78,9 @@ class Pushes:
                         parts[folder, final.name] = staged  # of another file that had this name, nothing stays
                 if there is None:
                     parts[folder, piece.filename] = copies[piece][""]
+                    self._remember(piece, copies[piece][""], root)
             moves.make(parts)
-        new = [piece for piece in pieces if places[piece] is None]
-        self._remember(new, root)
-        return tuple(piece.filename for piece in new)
+        return tuple(piece.filename for piece in pieces if places[piece] is None)
 
     def _places(self, pieces: Sequence[Piece], root: Path, *, sure: bool) -> dict[Piece, Entry | None]:
         """Where each lies already, with the same bytes; ``None``: nowhere. Raises Conflict, which names all.
@@ -132,13 +131,12 @@ class Pushes:
             raise DiskFailed(f"{name} has other bytes than when it was read before, without any sign of a change")
         return copy
 
-    def _remember(self, pieces: Iterable[Piece], root: Path) -> None:
+    def _remember(self, piece: Piece, body: Path, root: Path) -> None:
         """What is known of the bytes need not be read again by the first who asks for the page."""
-        for piece in pieces:
-            final = root / piece.filename
-            facts = self._reader.known([piece.body]).get(piece.body)
-            if facts is not None:
-                self._reader.remember(FileState.of(str(final), final.stat()), facts)
+        facts = self._reader.known([piece.body]).get(piece.body)
+        if facts is not None:
+            # Of what gets that name in a moment: then somebody may remove it at once.
+            self._reader.remember(FileState.of(str(root / piece.filename), body.stat()), facts)
 
 
 def _read_by(file: BinaryIO, digester: digests.Digester) -> Iterator[bytes]:
