@@ -12,6 +12,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -24,6 +25,7 @@ from ..database import Connections, inherit, is_busy, use_wal
 from ..errors import Busy, ConfigError, DiskFailed, NoSpace, ReadOnly, Unavailable
 from .schema import APPLICATION, STEPS, Step
 
+_LOOKS_AGAIN = 1.0  # seconds after which the file is looked at again before something is read
 _PATIENCE = 5.0  # seconds that a change of another process is waited for
 _NOWHERE = "there is no place for the records of who did what; name one with --state-dir"
 _GONE = "the file of the records (--state-dir) is gone; put it back, or restart the server to begin a new one"
@@ -52,7 +54,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._now: _Open | None = None
         self._closed = self._was_there = False
-        self._said = ""
+        self._said, self._looked = "", 0.0
         try:
             if path is not None:
                 self._opened(make=False)
@@ -146,8 +148,12 @@ class Ledger:
             if make:
                 raise ReadOnly(_NOWHERE)
             return None
-        now, file = self._now, self._file()
+        now = self._now
+        if now is not None and now.writable and not make and time.monotonic() < self._looked + _LOOKS_AGAIN:
+            return now  # who only asks need not know at once that the file went
+        file = self._file()
         if now is not None and now.file == file and (now.writable or not make):
+            self._looked = time.monotonic()
             return now
         if file is None and not make and not self._was_there:
             return None

@@ -53,7 +53,7 @@ STEPS: Sequence[Step] = (
             count INTEGER NOT NULL,
             PRIMARY KEY (place, project, filename, day)
         ) WITHOUT ROWID""",
-        "CREATE INDEX downloads_by_day ON downloads (day, place)",
+        "CREATE INDEX downloads_by_day ON downloads (day, place, project, count)",
         "CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
         # How often something changed that is kept in memory: each process compares, and reads it again.
         "CREATE TABLE changes (what TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID",

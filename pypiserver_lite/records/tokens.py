@@ -126,10 +126,10 @@ class Tokens:
         """The token of a secret, if it is not over, else ``None``; the day is noted. Raises Unavailable."""
         if not _SECRET.fullmatch(secret):
             return None
-        token, now = self._current().get(_digest(secret)), self._now()
-        if token is None or token.is_over(now):
+        token, now = self._current().get(_digest(secret)), self._clock()
+        if token is None or (token.expires is not None and token.is_over(after(now))):
             return None
-        day = (now - EPOCH).days
+        day = int(now // 86400)
         if self._used.get(token.id) != day:
             with self._lock:
                 self._used[token.id] = day
