@@ -9,12 +9,17 @@ from pathlib import Path
 _CHUNK = 2**20
 
 
+_BLAKE2 = {"blake2_256": 32, "blake2_512": 64}  # bytes
+
+
 class Digester:
-    """Several digests in one pass. ``blake2_256`` is BLAKE2b with 32 bytes, as upload forms call it."""
+    """Several digests in one pass. ``blake2_256`` and ``blake2_512`` are BLAKE2b with so many bits."""
 
     def __init__(self, algorithms: Iterable[str]) -> None:
         self._hashes = {
-            name: hashlib.blake2b(digest_size=32) if name == "blake2_256" else hashlib.new(name, usedforsecurity=False)
+            name: hashlib.blake2b(digest_size=_BLAKE2[name])
+            if name in _BLAKE2
+            else hashlib.new(name, usedforsecurity=False)
             for name in algorithms
         }
 

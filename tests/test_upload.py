@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from builders import make_wheel, metadata
 from received import (
+    BOUNDARY,
     DIGESTS,
     SHA256,
     WHEEL,
@@ -91,6 +92,13 @@ def test_digests_are_checked_in_any_subset_case_and_order(folder: Path, chosen: 
         wrong: list[Part] = [(name, "0" * len(DIGESTS[name]))]
         others = [claim for claim in claims if claim[0] != name]
         assert refused(folder, [*form(), *others, *wrong] if late else [*others, *wrong, *form()]).startswith(name)
+
+
+def test_all_digits_of_blake2_are_taken_for_its_256_bits_as_setup_py_upload_sends_them(folder: Path) -> None:
+    digest = hashlib.blake2b(wheel_bytes()).hexdigest()
+    discard(taken(folder, [*form(), ("blake2_256_digest", digest)]))
+    discard(taken(folder, [("blake2_256_digest", digest.upper()), *form()]))
+    assert refused(folder, [*form(), ("blake2_256_digest", digest[::-1])]).startswith("blake2_256_digest: the file")
 
 
 @pytest.mark.parametrize("name", DIGESTS)
@@ -230,6 +238,41 @@ def test_other_actions_come_with_their_fields_and_no_file(folder: Path, action: 
         assert os.listdir(folder) == []
 
 
+_REGISTERED = {":action": "submit", "name": "ours", "version": "1.0", "description": "one\n\n--two\r\n", "empty": ""}
+
+
+def _registered(fields: dict[str, str], boundary: str = BOUNDARY) -> bytes:
+    """A form as the `register` of distutils writes it."""
+    sep = f"\n--{boundary}"
+    parts = (f'{sep}\nContent-Disposition: form-data; name="{name}"\n\n{value}' for name, value in fields.items())
+    return "".join([*parts, sep, "--\n"]).encode()
+
+
+@pytest.mark.parametrize("piece", [1, 7, 2**30])
+def test_setup_py_register_is_heard_although_its_lines_end_with_a_line_feed_alone(folder: Path, piece: int) -> None:
+    received = send(folder, _registered(_REGISTERED), piece=piece)
+    assert received.action == "submit"
+    assert received.fields == {name: (value,) for name, value in _REGISTERED.items() if value}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(_registered({**_REGISTERED, ":action": action}) for action in ("file_upload", "remove_pkg", "yank", "push")),
+        _registered(_REGISTERED).replace(b'"name"', b'"content"; filename="ours-1.0.tar.gz"'),
+        _registered(_REGISTERED).replace(b"Content-Disp", b"X: y\nContent-Disp"),
+        _registered(_REGISTERED)[:-3],
+        _registered(_REGISTERED) + encode(form()),
+        _registered({**_REGISTERED, "name": "x"}).replace(b"\nx", b"\n\xff"),
+        _registered({**_REGISTERED, "description": "x" * 2**20}),
+        _registered({str(number): "" for number in range(5001)} | _REGISTERED),
+    ],
+    ids=["upload", "remove", "yank", "push", "file", "header", "cut", "two", "bytes", "long", "many"],
+)
+def test_nothing_else_may_end_its_lines_so(folder: Path, body: bytes) -> None:
+    assert "form" in refused(folder, body)
+
+
 @pytest.mark.parametrize(
     "content_type", ["application/x-www-form-urlencoded", "Application/X-WWW-Form-URLEncoded; charset=x"]
 )
@@ -254,7 +297,7 @@ def test_forms_without_a_file_may_be_url_encoded(folder: Path, content_type: str
         (b"name=\xff", "UTF-8"),
         (b"a=b&" * 10_000, "too many"),
         (b":action=file_upload&name=ours", "content: "),
-        (b":action=remove_pkg&x=" + b"y" * 2**20, "URL-encoded"),
+        (b":action=remove_pkg&x=" + b"y" * 2**20, "without a file"),
     ],
 )
 def test_url_encoded_forms_are_bounded_and_checked(folder: Path, body: bytes, text: str) -> None:

@@ -37,7 +37,12 @@ MAX_SIGNATURE = 64 * 2**10
 MAX_FIELD_NAME = 200
 
 
-_HEX_DIGITS = {"md5": 32, "sha256": 64, "blake2_256": 64}
+# By field and digits. The `upload` of distutils sends all of BLAKE2b's digits as those of its 256 bits.
+_DIGESTS = {
+    "md5": {32: "md5"},
+    "sha256": {64: "sha256"},
+    "blake2_256": {64: "blake2_256", 128: "blake2_512"},
+}
 _FILETYPES = {"sdist": "sdist", "bdist_wheel": "wheel"}
 _ARMOUR = b"-----BEGIN PGP SIGNATURE-----"
 
@@ -314,9 +319,9 @@ class _Form:
         provenance = _provenance(_one(self._fields, "attestations"))
         claims = _claims(self._fields)
         computed = content.digests({"sha256", *claims})
-        for algorithm, claim in claims.items():
+        for algorithm, (field, claim) in claims.items():
             if not hmac.compare_digest(computed[algorithm], claim):
-                raise Invalid(f"{algorithm}_digest: the file received has another digest; send it again")
+                raise Invalid(f"{field}_digest: the file received has another digest; send it again")
         core = archives.check_archive(content.staged.path, content.parsed)
         said = metadata.parse(core)
         _check_metadata_version("Metadata-Version in the file", said.text("metadata_version") or "nothing")
@@ -396,16 +401,17 @@ def _check_same(where: str, name: str | None, version: str | None, parsed: dists
         raise Invalid(f"version: {where} says {_shown(version)}, the file name {parsed.version}; build the file again")
 
 
-def _claims(fields: Mapping[str, list[str]]) -> dict[str, str]:
-    """Algorithm → lower-case hex digest that the form says the file has (T7)."""
+def _claims(fields: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
+    """Algorithm → field that claims it, and the lower-case hex digest that the form says the file has (T7)."""
     claims = {}
-    for algorithm, digits in _HEX_DIGITS.items():
-        claim = _one(fields, f"{algorithm}_digest")
+    for field, algorithms in _DIGESTS.items():
+        claim = _one(fields, f"{field}_digest")
         if claim is None:
             continue
-        if not re.fullmatch(rf"[0-9a-fA-F]{{{digits}}}", claim):
-            raise Invalid(f"{algorithm}_digest: {digits} hexadecimal digits are expected")
-        claims[algorithm] = claim.lower()
+        algorithm = algorithms.get(len(claim))
+        if algorithm is None or not re.fullmatch(r"[0-9a-fA-F]*", claim):
+            raise Invalid(f"{field}_digest: {min(algorithms)} hexadecimal digits are expected")
+        claims[algorithm] = field, claim.lower()
     return claims
 
 

@@ -11,12 +11,14 @@ from multipart import MultipartError, MultipartSegment, ParserLimitReached, Push
 from ..errors import Invalid, TooLarge
 
 MAX_PARTS = 5000
-MAX_URLENCODED = 2**20
+MAX_TEXT_FORM = 2**20
+"""Bytes of a form that holds no file and is read whole."""
 MAX_HEADER_LINE = 4096
 MAX_HEADERS = 8
 _CHUNK = 256 * 2**10
 # Any printable text, more than RFC 2046 allows: a line break in it would break the search for it.
 _BOUNDARY = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
+_REGISTERED = re.compile(rb'\nContent-Disposition: form-data; name="([^"\r\n]{1,200})"\n\n(.*)', re.DOTALL)
 
 
 class Readable(Protocol):
@@ -87,13 +89,20 @@ def read_form(body: RequestBody, content_type: str | None, form: Parts) -> None:
 def _read_multipart(body: RequestBody, boundary: str, form: Parts) -> None:
     if not _BOUNDARY.fullmatch(boundary):
         raise Invalid("Content-Type: multipart/form-data needs a boundary of 1 to 200 printable characters")
+    opening, begin = f"\n--{boundary}\n".encode(), body.read(_CHUNK)
+    while opening.startswith(begin) and (more := body.read(_CHUNK)):
+        begin += more
+    if begin.startswith(opening):
+        _read_registered(_whole(body, begin), boundary.encode(), form)
+        return
     parser = PushMultipartParser(
         boundary, max_header_size=MAX_HEADER_LINE, max_header_count=MAX_HEADERS, max_segment_count=MAX_PARTS
     )
     try:
         while not parser.closed:
             # An empty chunk closes the parser, which raises if the last boundary has not been seen.
-            for event in parser.parse(body.read(_CHUNK)):
+            chunk, begin = begin or body.read(_CHUNK), b""
+            for event in parser.parse(chunk):
                 if isinstance(event, MultipartSegment):
                     form.begin(event.name or "", event.filename)
                 elif event is None:
@@ -106,12 +115,36 @@ def _read_multipart(body: RequestBody, boundary: str, form: Parts) -> None:
         raise Invalid(f"the body is not a whole multipart/form-data: {error.args[0]}") from error
 
 
-def _read_urlencoded(body: RequestBody, form: Parts) -> None:
-    data = bytearray()
+def _read_registered(data: bytes, boundary: bytes, form: Parts) -> None:
+    """Read what the `register` of distutils and setuptools sends: line feeds alone end its lines (RFC 2046 says CRLF).
+
+    Nothing else is taken so: a form that another server reads differently must not change anything.
+    """
+    first, *parts, last = data.split(b"\n--" + boundary, MAX_PARTS)
+    found = list(map(_REGISTERED.fullmatch, parts))
+    try:
+        fields = [(part[1].decode(), part[2].decode()) for part in found if part is not None]
+    except UnicodeDecodeError as error:
+        raise Invalid("the form is not UTF-8; send all text so") from error
+    actions = {value for name, value in fields if name == ":action"}
+    if first or last != b"--\n" or None in found or not actions <= {"submit", "verify"}:
+        raise Invalid("the body is not a whole multipart/form-data: its lines end with a line feed alone")
+    for name, value in fields:
+        form.add(name, value)
+
+
+def _whole(body: RequestBody, begin: bytes = b"") -> bytes:
+    """All of a form without a file. Raises TooLarge."""
+    data = bytearray(begin)
     while chunk := body.read(_CHUNK):
         data += chunk
-        if len(data) > MAX_URLENCODED:
-            raise TooLarge(f"a URL-encoded form may have {MAX_URLENCODED} bytes; files go as multipart/form-data")
+        if len(data) > MAX_TEXT_FORM:
+            raise TooLarge(f"a form without a file may have {MAX_TEXT_FORM} bytes; files go as multipart/form-data")
+    return bytes(data)
+
+
+def _read_urlencoded(body: RequestBody, form: Parts) -> None:
+    data = _whole(body)
     try:
         pairs = parse_qsl(data.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARTS)
     except ValueError as error:
