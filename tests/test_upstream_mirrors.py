@@ -38,6 +38,14 @@ DOWN: dict[str, faulty.Fault] = {
     "without end": faulty.truncate(b"x" * 1000, 100),
 }
 
+NONSENSE: dict[str, faulty.Fault] = {
+    "log-in page": faulty.page(b"<html><title>Sign in</title><a href='/go'>Go</a></html>", "text/html"),
+    "other JSON": faulty.page(b'{"error": "quota exceeded"}', "application/json"),
+    "no files": faulty.page(b"{}"),
+    "other project": faulty.page(b'{"meta": {"api-version": "1.0"}, "name": "bar", "files": []}'),
+    "text": faulty.page(b"down for maintenance", "text/plain"),
+}
+
 Make = Callable[..., Remote]
 
 
@@ -99,6 +107,23 @@ def test_when_the_first_is_down_all_comes_from_the_second_and_then_from_the_firs
     project = source.project(FOO)
     assert project is not None and {file.mirror for file in project.files} == {""}
     assert read(source.open(FOO, WHEEL)) == pair.first.stored[f"/files/{WHEEL}"].body
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fault", NONSENSE)
+def test_one_that_answers_with_something_else_than_a_page_is_down(fault: str, mode: str, pair: Pair) -> None:
+    source = pair.source(mode, ttl=0)
+    pair.first.fault(PAGE, NONSENSE[fault])
+    project = source.project(FOO)
+    assert project is not None and {file.mirror for file in project.files} == {pair.second.url}
+    assert source.health("theirs").addresses[0].failures > 0
+    pair.second.fault(PAGE, faulty.status(500))
+    source.project(FOO)
+    assert source.stale(FOO) is not None
+    pair.first.heal()
+    pair.clock.ahead = 100.0
+    project = source.project(FOO)
+    assert project is not None and {file.mirror for file in project.files} == {""}
 
 
 @pytest.mark.parametrize("mode", MODES)

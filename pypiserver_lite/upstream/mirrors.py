@@ -23,7 +23,7 @@ from packaging.utils import NormalizedName
 
 from ..errors import Busy, Loop, Missing, Unavailable
 from ..kept import Kept, start
-from ..model import NO_HASHES, File
+from ..model import NO_HASHES, File, Project
 from .addresses import origin_of
 from .archive import parsed
 from .client import FetchedPage, Upstream
@@ -102,14 +102,15 @@ class Mirrors:
     def page(
         self,
         name: NormalizedName,
+        turn: Turn,
         *,
         etag: str | None = None,
         modified: str | None = None,
         of: str = "",
-        on_size: Callable[[int], object] | None = None,
-    ) -> FetchedPage | Literal["unchanged"] | None:
-        """The page of a project, as `Upstream.page` has it; the validators are of the page from the mirror `of`.
+    ) -> tuple[FetchedPage, Project] | Literal["unchanged"] | None:
+        """A project and its page, as `Upstream.page` has it; the validators are of the page from the mirror `of`.
 
+        An address that answers with something else than such a page, one to log in at say, is as good as down.
         Raises as that does, with what is wrong with the first address.
         """
         failed: Unavailable | None = None
@@ -118,18 +119,29 @@ class Mirrors:
             try:
                 if client is not self.clients[-1]:
                     self._check(client, name)
-                answer = client.page(name, on_size=on_size, **tags)
+                answer = client.page(name, on_size=turn.hold, **tags)
+                found = self._read(name, answer, mirror, turn) if isinstance(answer, FetchedPage) else answer
             except Loop:
                 raise
             except Unavailable as error:
                 failed = failed or error
                 continue
-            if failed is not None and answer is None:
+            if failed is not None and found is None:
                 continue  # who has it may be the one that cannot be asked
             self._note(mirror, client, failed)
-            return replace(answer, mirror=mirror) if isinstance(answer, FetchedPage) else answer
+            return found
         assert failed is not None
         raise failed
+
+    def _read(self, name: NormalizedName, page: FetchedPage, mirror: str, turn: Turn) -> tuple[FetchedPage, Project]:
+        page = replace(page, mirror=mirror)
+        try:
+            return page, parsed(name, page, turn, self.url)
+        except Busy:
+            raise  # that is us
+        except Unavailable:
+            self._by_mirror[mirror].circuit.failed_quickly(page.url)
+            raise
 
     def open(
         self,

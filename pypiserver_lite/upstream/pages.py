@@ -31,7 +31,7 @@ from packaging.utils import NormalizedName
 from ..errors import Busy, Late, Unavailable
 from ..kept import Flights, Kept, Turnstile
 from ..model import NO_HASHES, File, Project
-from .archive import Archive, parsed
+from .archive import Archive
 from .client import UNCHANGED, FetchedPage
 from .hosts import Unreachable
 from .mirrors import Mirrors
@@ -191,15 +191,15 @@ class Shelf:
 
     def _answered(self, name: NormalizedName, known: Known | None, turn: Turn) -> Project | None:
         etag, modified, mirror = (known.etag, known.modified, known.mirror) if known else (None, None, "")
-        answer = self.upstream.page(name, etag=etag, modified=modified, of=mirror, on_size=turn.hold)
-        if isinstance(answer, FetchedPage):
-            stated = parsed(name, answer, turn, self.upstream.url)
+        answer = self.upstream.page(name, turn, etag=etag, modified=modified, of=mirror)
+        if isinstance(answer, tuple):
+            page, stated = answer
             project = self._agreed(known, stated) if known and len(self.upstream.clients) > 1 else stated
             self._succeeded()
             if project is stated:
-                self._archive.save(name, answer)
+                self._archive.save(name, page)
             self._ask_for_parts(project, _is_silent(project))
-            return self._learn(name, project, answer, self._clock(), turn).project
+            return self._learn(name, project, page, self._clock(), turn).project
         self._succeeded()
         if answer is UNCHANGED and known is not None:
             self.upstream.traffic.unchanged(known.size)
