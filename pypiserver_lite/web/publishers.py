@@ -12,6 +12,7 @@ from ..records import Published
 if TYPE_CHECKING:
     from ..site import Site
 
+_NOTHING: Mapping[str, Published] = {}
 Known = tuple[Mapping[str, Published], ...]
 """By file name, of each index that may have the files, in the order in which they win."""
 
@@ -24,11 +25,11 @@ class Publishers:
         self._indexes = tuple(name for name in site.config.chain(site.name) if name in site.index.shares)
 
     def of(self, project: Project) -> Known:
-        """What is known of a project: the very same mappings while that stays so, and none if nobody can say now."""
+        """What is known of a project: the very same mappings while that stays so, and empty ones if nobody can say."""
         try:
             return tuple(self._records.trail.uploads(name, project.name) for name in self._indexes)
         except Unavailable:
-            return ()
+            return tuple(_NOTHING for _ in self._indexes)
 
 
 def publisher(file: File, known: Known) -> Published | None:
