@@ -94,6 +94,7 @@ def test_releases_are_changed_by_the_rights_of_their_projects(ask: Any, tmp_path
     ask("POST", f"{place}/remove", 403, user=BOB)
     assert "pushed" in ask("POST", f"{place}/push", 200, {"to": "prod"}, user=ANN)["said"]
     assert list((tmp_path / "prod").glob("*.whl"))
+    ask("POST", f"{place}/push", 403, {"to": "prod"}, user=BOB)
     assert "removed" in ask("POST", f"{place}/remove", user=ANN)["said"]
     for path in (place, "/-/api/projects/nobody/1.0", "/-/api/projects/-/1.0"):
         ask("GET", path, 404)
