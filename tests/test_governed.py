@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import string
 import time
 from pathlib import Path
 from typing import Any
@@ -241,6 +243,31 @@ def test_only_allowed_licences_are_shown(kind: str, tmp_path: Path, upstream: fa
     with served(tmp_path, f'{ARRANGEMENTS[kind].format(url=upstream.url)}licences = ["MIT"]\n') as client:
         assert listed(client, "foo") == ["foo-1.0-py3-none-any.whl"]
     assert not [path for path in upstream.paths() if path.endswith(".metadata")]
+
+
+@pytest.mark.parametrize("make", [make_wheel, make_sdist])
+def test_without_digests_a_licence_counts_for_the_very_file_alone(make: Any, tmp_path: Path) -> None:
+    text = f'hash_algo = "no"\n{OWN}licences = ["MIT"]\n[index.other]\npackages = ["other"]\n'
+    text += '[index.other.policy]\nlicences = ["MIT"]\n'
+    names = ("MIT", *(f"{first}SL" for first in string.ascii_uppercase))
+    one, *others = (have(tmp_path / name, "foo", "1.0", f"License: {name}", make=make) for name in names)
+    two = next(other for other in others if other.stat().st_size == one.stat().st_size)
+    for name in ("packages", "other"):
+        (tmp_path / name).mkdir()
+    here, there = tmp_path / "packages" / one.name, tmp_path / "other" / one.name
+    shutil.copy2(one, here)
+    with served(tmp_path, text) as client:
+        assert listed(client, "foo") == [one.name]
+        shutil.copy2(two, there)
+        listed(client, "foo", "/other/", 404)
+        two.replace(here)
+        deadline = time.monotonic() + 60  # a file that is written to is looked at once a second
+        while client.get("/simple/foo/", None).status == 200 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        listed(client, "foo", status=404)
+    with served(tmp_path, text) as client:
+        listed(client, "foo", status=404)
+        listed(client, "foo", "/other/", 404)
 
 
 def test_a_dependency_that_is_hidden_has_no_link(tmp_path: Path, upstream: faulty.FaultyUpstream) -> None:

@@ -119,6 +119,15 @@ def test_of_two_processes_the_first_sight_holds_but_none_of_the_future(tmp_path:
     afterwards.close()
 
 
+def test_a_file_of_a_folder_without_a_digest_is_another_when_its_time_is() -> None:
+    clock, memory = Clock(), Remembered(None)
+    one, other = a_project(clock, -5 * DAY).files, a_project(clock, -6 * DAY).files
+    assert memory.seen(one, clock.now) == {"foo-1.0.tar.gz": clock.now}
+    assert memory.seen(other, clock.now + 9) == {"foo-1.0.tar.gz": clock.now + 9}
+    assert memory.seen(one, clock.now + 99) == {"foo-1.0.tar.gz": clock.now}
+    memory.close()
+
+
 def test_licences_of_the_newest_releases_are_found_first() -> None:
     asked: list[str] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import threading
 import time
 import weakref
@@ -15,10 +16,10 @@ from typing import NamedTuple
 
 from .. import metadata, releases
 from ..errors import Busy, PypiServerLiteError
-from ..kept import Turnstile, start
+from ..kept import Kept, Turnstile, start
 from ..model import File, Opener, Project
 from .licences import Said
-from .remembered import Remembered, key_of
+from .remembered import Remembered, digest_in, key_of
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ _MOST = 20_000  # releases that wait to be looked at; those of the last ranks ma
 _PORTION = 200  # releases of a project that whoever asks for it has looked at; the next ones when somebody asks again
 _RETRY = 600.0  # seconds after which core metadata that are not there are looked for again
 _PAUSE, _LONGEST = 2.0, 30.0  # seconds after which a source that cannot say is asked again, at first and at last
+_FILE_WEIGHT = 1000  # bytes, nearly: of a file, which may be held by nobody else
+_MOST_UNNAMED = 16 * 2**20  # bytes of files without a digest
 _SOON = 1.0  # seconds after which to look again at what is being found out
 
 
@@ -42,6 +45,8 @@ class Licences(NamedTuple):
 
 class _Task(NamedTuple):
     key: bytes
+    lasting: bool
+    """Whether the key names these bytes for ever."""
     project: Project
     version: str
     source: Opener
@@ -124,15 +129,18 @@ class Licensing:
         self._tasks = _Waiting()
         self._looked_at: set[bytes] = set()
         self._failed: dict[bytes, _Failure] = {}
+        self._unnamed = Kept[bytes](lambda key: _FILE_WEIGHT, most_bytes=_MOST_UNNAMED)
         self._threads: list[threading.Thread] = []
 
     def of(self, project: Project, versions: Sequence[str], source: Opener) -> Licences:
         """What some releases of a project say; `versions` begin with the newest, `source` has their core metadata."""
         first = _first_files(project)
-        keys = {version: key_of(first[version], project.origin) for version in versions if version in first}
+        found = {version: self._key(first[version], project.origin) for version in versions if version in first}
+        keys = {version: key for version, (key, _) in found.items()}
         known = self.remembered.said(keys.values(), self._clock())
         if len(known) < len(set(keys.values())):
-            self._ask(_Task(key, project, version, source) for version, key in keys.items() if key not in known)
+            asked = ((*found[version], version) for version, key in keys.items() if key not in known)
+            self._ask(_Task(key, lasting, project, version, source) for key, lasting, version in asked)
             known = self.remembered.said(keys.values(), self._clock())
         said = {version: known[key] for version, key in keys.items() if key in known}
         later, until, now = set(), math.inf, self._clock()
@@ -143,6 +151,19 @@ class Licensing:
                     until = min(until, now + _SOON if failure is None else failure.when + failure.pause)
                     later |= set() if failure is not None and failure.nothing else {version}
         return Licences(said, frozenset(later), until)
+
+    def _key(self, file: File, origin: str) -> tuple[bytes, bool]:
+        """What stands for what a file says, and whether it does for ever.
+
+        A digest names it, that of the core metadata as well. Without any (``hash_algo = "no"``, a plain upstream)
+        other bytes may come under this name, even of this size: then it is what is known of this very object.
+        """
+        named = digest_in(file.hashes)
+        if not named and (metadata := digest_in(file.core_metadata or {})):
+            named = f"metadata {metadata}"
+        if named:
+            return key_of(file, origin, named), True
+        return self._unnamed.get((file.filename, id(file)), (file,), partial(secrets.token_bytes, 16)), False
 
     def _failure(self, key: bytes, now: float) -> _Failure | None:
         """Why nobody looks at a release now; ``None`` if somebody does, or may."""
@@ -218,7 +239,7 @@ class Licensing:
         about = releases.about(task.project, task.version, task.source)
         if about is metadata.NOTHING:
             return False
-        self.remembered.note({task.key: Said.by(about)}, self._clock())
+        self.remembered.note({task.key: Said.by(about)}, self._clock(), lasting=task.lasting)
         return True
 
     def _note(self, key: bytes, found: bool | None) -> None:

@@ -42,14 +42,19 @@ _FORGET = "DELETE FROM remembered WHERE key IN (SELECT key FROM remembered ORDER
 _Row = tuple[bytes, object, int]
 
 
-def key_of(file: File, origin: str) -> bytes:
-    """What stands for a file of a project from `origin`: another of its name with other bytes is another file.
+def key_of(file: File, origin: str, named: str) -> bytes:
+    """What stands for a file of a project from `origin` of which something is `named` by a digest.
 
-    So is the very same of another origin, for an upstream may state a digest of bytes that it does not have.
+    Another of its name with other bytes is another file. So is the very same of another origin, for an upstream may
+    state a digest of bytes that it does not have.
     """
-    digest = file.hashes.get("sha256") or next(iter(file.hashes.values()), "") or str(file.size)
-    text = "\0".join((origin, file.project, file.filename, digest))
+    text = "\0".join((origin, file.project, file.filename, named))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def digest_in(hashes: Mapping[str, str]) -> str:
+    """The digest that names something best; empty if there is none."""
+    return hashes.get("sha256") or next(iter(hashes.values()), "")
 
 
 class Remembered:
@@ -74,7 +79,7 @@ class Remembered:
 
         It is `now` for those that are new. If `note` is false, these stay new.
         """
-        keys = {b"s" + key_of(file, origin): file.filename for file in files}
+        keys = {b"s" + key_of(file, origin, digest_in(file.hashes) or _shape(file)): file.filename for file in files}
         found = self._get(keys, now)
         # What was seen in the future was seen by a clock that was wrong.
         new = [key for key in keys if not isinstance(found.get(key), (int, float)) or float(str(found[key])) > now]
@@ -89,9 +94,13 @@ class Remembered:
         texts = {key[1:]: Said.of_text(str(value)) for key, value in found.items()}
         return {key: said for key, said in texts.items() if said is not None}
 
-    def note(self, said: Mapping[bytes, Said], now: float) -> None:
-        """Remember what is said of licences."""
-        self._put([(b"l" + key, what.text(), int(now)) for key, what in said.items()])
+    def note(self, said: Mapping[bytes, Said], now: float, *, lasting: bool = True) -> None:
+        """Remember what is said of licences; only for this process, and not for ever, if that is not `lasting`."""
+        rows: list[_Row] = [(b"l" + key, what.text(), int(now)) for key, what in said.items()]
+        if lasting:
+            self._put(rows)
+        else:
+            self._hold({key: value for key, value, _ in rows})
 
     def _get(self, keys: Iterable[bytes], now: float) -> dict[bytes, object]:
         wanted = list(keys)
@@ -171,6 +180,11 @@ class Remembered:
         self._thread = None
         self._pending = {}  # the parent writes them
         self._database.after_fork()
+
+
+def _shape(file: File) -> str:
+    """What tells a file without a digest from others of its name: of an upstream's, its size is all there is."""
+    return f"{file.size}" if file.url else f"{file.size} {file.uploaded}"
 
 
 def _after_fork(ref: weakref.ref[Remembered]) -> None:
