@@ -107,7 +107,7 @@ def test_the_trail_is_chosen_by_filters_and_read_page_by_page(ann: Visitor, bob:
     assert link is not None
     rest = rows(ann.get("/" + link[1]))
     assert (rows(first) + rest).count("yank") == 30 and "Older ones" not in ann.get("/" + link[1]).text
-    assert set(rows(ann.get("/-/admin/trail?action=unyank&user=bob&since=1h&project=acme-client&outcome=done"))) == {
+    assert set(rows(ann.get("/-/admin/trail?action=unyank&user=bob&since=1h&project=Acme.Client&outcome=done"))) == {
         "unyank"
     }
     for query in ("user=nobody", "project=other", "index=prod", "outcome=failed", "action=remove"):

@@ -13,6 +13,7 @@ import pytest
 from builders import make_sdist, make_wheel
 from chromium import NEEDS_CHROMIUM, findings, looking, running_browser  # noqa: F401 - the fixture
 from filed import served
+from test_embedding import needs_nginx, nginx
 
 from pypiserver_lite.rights.htpasswd import set_password
 from pypiserver_lite.web import Front
@@ -313,3 +314,40 @@ def test_an_admin_sees_to_users(browser: Browser, place: Place) -> None:
         page.get_by_role("button", name="Delete").click()
         said(page, "cannot log in any more")
         assert "cat" not in (place.folder / "htpasswd").read_text()
+
+
+def test_without_tls_people_sign_in_by_any_name_of_the_server(browser: Browser, place: Place) -> None:
+    home = place.url.replace("127.0.0.1", "index.example")
+    with looking(browser, home) as page:  # where browsers say nothing of where a request comes from
+        page.goto(home + "-/tokens")
+        page.get_by_label("User name").fill("bob")
+        page.get_by_label("Password").fill("his")
+        page.get_by_role("main").get_by_role("button", name="Sign in").click()
+        page.get_by_role("heading", name="Your tokens").wait_for()
+        page.goto(home + "-/change/yank/acme-client/1.0")
+        page.get_by_role("button", name="Yank").click()
+        said(page, "yanked")
+
+
+@needs_nginx
+def test_behind_nginx_at_a_sub_path_people_sign_in_and_change(browser: Browser, place: Place) -> None:
+    with nginx(place.url) as front:
+        home = front.url + "team/py/"
+        with looking(browser, home) as page:
+            page.goto(home + "prod/-/admin/")
+            page.get_by_label("User name").fill("ann")
+            page.get_by_label("Password").fill("right")
+            page.get_by_role("main").get_by_role("button", name="Sign in").click()
+            page.get_by_role("heading", name="Administration of prod").wait_for()
+            assert page.url == home + "prod/-/admin/"
+            page.get_by_role("link", name="/", exact=True).click()  # the index at the root
+            page.get_by_role("link", name="Audit trail", exact=True).click()
+            page.goto(home + "project/acme-client/1.0/")
+            page.get_by_role("link", name="Push acme-client 1.0").click()
+            page.get_by_role("button", name="Push").click()
+            said(page, "pushed")
+            page.get_by_role("link", name="Back to the project").click()
+            assert page.url == home + "project/acme-client/1.0/"
+            page.get_by_role("button", name="Sign out").click()
+            page.get_by_role("link", name="Sign in").wait_for()
+            assert page.url == home

@@ -152,9 +152,26 @@ def test_another_sites_page_signs_nobody_in_or_out(app: PypiServerLite, ann: Vis
     Visitor(app).post("/-/sign-in", 403, {"user": "ann", "password": "right"}, foreign)
     ann.post("/-/sign-out", 403, {}, foreign)
     ann.get("/")
-    # A link from there comes without the cookie: the page has the browser ask again.
-    assert Visitor(app).get("/-/sign-in", Sec_Fetch_Site="cross-site").headers["Refresh"] == "0"
-    assert "Refresh" not in Visitor(app).get("/-/sign-in").headers
+
+
+def test_a_link_of_another_site_leads_to_the_page_as_who_is_signed_in_sees_it(
+    app: PypiServerLite, ann: Visitor
+) -> None:
+    # It comes without the cookie: the page has the browser ask again, once.
+    stranger = Visitor(app)
+    page = stranger.get("/-/sign-in?next=project/x/", Sec_Fetch_Site="cross-site")
+    assert page.headers["Refresh"] == "0; url=sign-in?again=1&next=project%2Fx%2F"
+    assert ann.get("/-/sign-in?again=1&next=project%2Fx%2F", 303).headers["Location"] == "../project/x/"
+    assert "Refresh" not in stranger.get("/-/sign-in?again=1&next=project%2Fx%2F", Sec_Fetch_Site="cross-site").headers
+    assert "Refresh" not in stranger.get("/-/sign-in").headers
+    # Without TLS browsers do not say.
+    client = Client(app)
+    for before in ("http://wiki.example/page", "http://index.example/", "http://["):
+        answer = client.get("/-/sign-in", Accept=BROWSER, Host="index.example:8080", Referer=before)
+        assert "Refresh" in answer.headers
+    for before in ("http://index.example:8080/", "", "about:blank", "x"):
+        answer = client.get("/-/sign-in", Accept=BROWSER, Host="index.example:8080", Referer=before)
+        assert "Refresh" not in answer.headers
 
 
 def test_a_change_by_session_needs_the_token_of_a_form(app: PypiServerLite, ann: Visitor, packages: Path) -> None:
@@ -191,6 +208,20 @@ def test_indexes_with_the_same_users_share_a_sign_in_and_others_do_not(tmp_path:
         assert len(ann.cookies) == 2
         ann.get("/team/dev/")
         ann.get("/prod/")
+
+
+def test_a_sign_in_holds_in_every_process_of_one_place(tmp_path: Path, passwords: Path) -> None:
+    make_wheel(tmp_path / "packages", "acme-client", "1.0")
+    flags: dict[str, Any] = {"packages": [tmp_path / "packages"], "passwords": passwords, "authenticate": "update,list"}
+    fields = {"Content-Type": "application/x-www-form-urlencoded", "Accept": BROWSER}
+    with live.serve(**flags) as one, live.serve(**flags) as other:
+        answer = live.ask(one, "/-/sign-in", "POST", body=b"user=ann&password=right", **fields)
+        assert answer.status == 303
+        cookie = answer.headers["set-cookie"].partition(";")[0]
+        assert live.ask(other, "/", Accept=BROWSER, Cookie=cookie).status == 200
+        assert live.ask(other, "/", Accept=BROWSER).status == 303
+    with live.serve(**flags) as again:
+        assert live.ask(again, "/", Accept=BROWSER, Cookie=cookie).status == 200
 
 
 def test_where_nobody_can_log_in_there_is_no_page(packages: Path, tmp_path: Path) -> None:

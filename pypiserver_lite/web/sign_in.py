@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import bottle
 
@@ -33,9 +34,11 @@ class SignIn(People):
         if self.session(environ) is not None:
             return answers.see_other("../" + onward)
         page = self.once("sign-in", {"onward": onward, "user_name": ""})
+        if bottle.request.query.get("again") or not _comes_from_elsewhere(environ):
+            return page
         # A link from another site comes without the cookie (SameSite=Strict); a page of ours that asks brings it.
-        again = environ.get("HTTP_SEC_FETCH_SITE") in ("cross-site", "same-site")
-        return replace(page, headers=[*page.headers, ("Refresh", "0")]) if again else page
+        again = f"0; url=sign-in?{urlencode({'again': '1', 'next': onward})}"
+        return replace(page, headers=[*page.headers, ("Refresh", again)])
 
     def sign_in(self) -> answers.Answer:
         """Take a name and a password, and hand out the cookie."""
@@ -71,6 +74,15 @@ class SignIn(People):
         secure = bottle.request.environ.get("wsgi.url_scheme") == "https" or base.startswith("https:")
         attributes = f"Path={self.cookie_path()}; HttpOnly; SameSite=Strict" + ("; Secure" if secure else "")
         return answers.see_other("../" + onward, ("Set-Cookie", f"{self.sessions.cookie}={value}; {attributes}"))
+
+
+def _comes_from_elsewhere(environ: Mapping[str, Any]) -> bool:
+    """Whether a link of another site led here, by the browser's word; where there is no TLS, by where it was before."""
+    site, before = environ.get("HTTP_SEC_FETCH_SITE"), environ.get("HTTP_REFERER", "")
+    if site is not None:
+        return site in ("cross-site", "same-site")
+    place = re.match(r"https?://([^/?#]+)", before)
+    return place is not None and place[1] != environ.get("HTTP_HOST")
 
 
 def _onward(address: str) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from urllib.parse import urlencode
 
 from ..config.values import parse_duration
+from ..dists import try_normalize
 from ..errors import Invalid
 from ..records import ACTIONS, OUTCOMES
 
@@ -37,6 +38,7 @@ class Filters:
         before = query.get("before")
         if before is not None and not re.fullmatch("[0-9]{1,15}", before, re.ASCII):
             raise Invalid("before: the number of an event is expected")
+        given["project"] = try_normalize(given["project"]) or given["project"]  # as it is on record
         return cls(**given, before=None if before is None else int(before))
 
     def asked(self) -> dict[str, object]:
