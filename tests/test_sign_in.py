@@ -277,3 +277,24 @@ def test_the_token_of_a_form_belongs_to_one_session() -> None:
     assert len(tokens) == 2
     with pytest.raises(KeyError):
         book.sessions.begin("nobody")
+
+
+def test_pages_of_ones_own_that_know_nothing_of_signing_in_go_on_as_they_are(
+    packages: Path, passwords: Path, tmp_path: Path
+) -> None:
+    make_wheel(packages, "acme-client", "1.0")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "layout.tpl").write_text(
+        "<!DOCTYPE html>\n<title>{{title}}</title>\n<main>{{root}} of Acme\n{{!base}}</main>\n"
+    )
+    (own / "project.tpl").write_text(
+        '% rebase("layout", title=name)\n<h1>{{name}} {{version}} {{about.text("name")}}</h1>\n'
+    )
+    settings: dict[str, Any] = {"passwords": passwords, "admin": ["ann"], "templates": own, "cache_dir": tmp_path / "c"}
+    ann = Visitor(make_app(packages, disable_fallback=True, **settings))
+    ann.sign_in("ann", "right")
+    assert "<h1>acme-client 1.0" in ann.get("/project/acme-client/").text
+    for path in ("/", "/search", "/-/admin/", "/-/admin/trail", "/-/tokens/new", "/-/upload"):
+        assert "of Acme" in ann.get(path).text
+    assert "anked" in ann.submit("/-/change/yank/acme-client/1.0").text
