@@ -49,12 +49,14 @@ class Denied(PypiServerLiteError):
     """Whoever asks may not do this.
 
     `challenge` is true when (other) credentials could help: the answer then
-    invites the client to send them (RFC 9110 section 11.6.1).
+    invites the client to send them (RFC 9110 section 11.6.1). `action` and
+    `project` are what is refused, where that is known.
     """
 
-    def __init__(self, message: str, *, challenge: bool = False) -> None:
+    def __init__(self, message: str, *, challenge: bool = False, action: str = "", project: str = "") -> None:
         super().__init__(message)
         self.challenge = challenge
+        self.action, self.project = action, project
 
 
 class TooMany(PypiServerLiteError):

@@ -114,6 +114,23 @@ def test_refusals_are_on_record_and_clients_that_say_nothing_are_not(folder: Pat
     assert found[0]["reason"] == "wrong password"
 
 
+def test_what_rules_refuse_is_on_record_with_the_project(folder: Path) -> None:
+    (folder / "pypiserver-lite.toml").write_text(
+        'packages = ["packages"]\npasswords = "htpasswd"\ndisable_fallback = true\n'
+        '[[rule]]\nwho = ["ann"]\nmay = ["upload"]\nprojects = ["acme-*"]\n'
+        '[[rule]]\nwho = ["*"]\nmay = ["list", "download"]\n'
+    )
+    with live.serve(config=folder / "pypiserver-lite.toml", disable_fallback=None) as server:
+        assert forms.post(server, forms.upload(forms.wheel(), WHEEL), **ANN).status == 403
+        assert forms.post(server, forms.action("yank", name="Ours", version="1"), **ANN).status in (403, 404)
+    upload, yank = told(folder)
+    assert [upload[key] for key in ("action", "outcome", "who", "project", "index")] == [
+        *("upload", "refused", "ann", "ours", "/")
+    ]
+    assert str(upload["reason"]).startswith("ann may not upload ours here: ")
+    assert [yank[key] for key in ("action", "project")] == ["yank", "ours"]
+
+
 def test_a_quiet_server_says_no_change(folder: Path) -> None:
     # It does not say where it listens either.
     words = [sys.executable, "-m", "pypiserver_lite", "run", "-q", "--port", str(port := live.free_port())]
@@ -136,6 +153,8 @@ def test_verbs_are_on_record_as_who_gives_them(folder: Path) -> None:
     run(folder, "passwd", "htpasswd", "bob", "--stdin", text="secret\n").good()
     run(folder, "passwd", "./htpasswd", "bob", "--delete").good()
     run(folder, "passwd", "another", "bob", "--stdin", text="secret\n").good()  # of no server that is known here
+    run(folder, "passwd", "another", "bob", "--delete", "--state-dir", "state").good()
+    assert [one["action"] for one in told(folder, "--state-dir", "state")] == ["user-delete"]
     found = told(folder)
     assert {one["who"] for one in found} == {CLI} and {one["address"] for one in found} == {""}
     assert [(one["action"], one["outcome"], one["index"], one["reason"]) for one in found] == [
@@ -260,3 +279,10 @@ def test_check_tells_where_the_records_are_and_what_is_wrong_with_them(folder: P
     (folder / RECORDS).write_bytes(data)
     said = run(folder, "check").bad()
     assert "records.sqlite3 is damaged" in said and "Traceback" not in said
+
+
+def test_an_audit_log_that_cannot_be_written_ends_the_start_and_check_says_so(folder: Path) -> None:
+    for words in (["check"], ["run", "--port", "0"], ["yank", "ours", "1.0", "--index", "dev"]):
+        assert "--audit-log none/log" in run(folder, *words, "--audit-log", "none/log").bad()
+    run(folder, "check", "--audit-log", "log").good()
+    assert not (folder / "log").exists()

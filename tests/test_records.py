@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import forms
 import live
@@ -19,7 +21,7 @@ import pytest
 from builders import make_wheel
 
 from pypiserver_lite.errors import Busy, ConfigError, DiskFailed, Missing, NoSpace, ReadOnly, Unavailable
-from pypiserver_lite.records import Event, Records
+from pypiserver_lite.records import Event, Records, ledger
 from pypiserver_lite.records.ledger import Ledger
 from pypiserver_lite.records.schema import STEPS
 
@@ -194,8 +196,8 @@ def test_where_nothing_can_be_put_on_record_reading_goes_on_and_changes_are_503(
             answer = forms.post(server, body, **login)
             assert answer.status == 503 and "--state-dir" in answer.text and str(tmp_path) not in answer.text
         assert live.ask(server, "/simple/ours/").text.count("<a ") == 1
+        assert not list(packages.rglob("*.tmp"))
     assert [path.name for path in packages.iterdir() if not path.name.startswith(".")] == ["ours-1.0-py3-none-any.whl"]
-    assert not list(packages.rglob("*.tmp"))
 
 
 def test_processes_that_begin_at_once_make_one_file_and_lose_nothing(path: Path) -> None:
@@ -260,14 +262,14 @@ def test_an_older_file_is_brought_up_to_date_step_by_step_and_once(path: Path) -
         did(records)
     with closing(Ledger(path, newer, changing=False)) as looked_at:
         assert looked_at.version == len(STEPS)
-    ledgers = [Ledger(path, newer) for _ in range(2)]
+    both = [Ledger(path, newer) for _ in range(2)]
     try:
-        for ledger in ledgers:
-            assert ledger.ask("SELECT * FROM more") == [(1, 2)] and ledger.version == len(newer)
-            assert ledger.ask("SELECT who, outcome FROM events") == [("ann", "done")]
+        for one in both:
+            assert one.ask("SELECT * FROM more") == [(1, 2)] and one.version == len(newer)
+            assert one.ask("SELECT who, outcome FROM events") == [("ann", "done")]
     finally:
-        for ledger in ledgers:
-            ledger.close()
+        for one in both:
+            one.close()
     with pytest.raises(ConfigError, match="newer"):
         Records(path)
 
@@ -302,6 +304,40 @@ def test_a_forked_process_has_its_own_connections_and_writes_nothing_of_its_pare
     records.flush()
     assert [event.outcome for event in records.trail.find()] == ["refused", "done", "done", "done"]
     assert records.counts.of_files("/", "acme") == {"acme-1.0.tar.gz": 2}
+
+
+def test_a_process_that_is_forked_amid_a_change_waits_for_its_parent_as_any_other(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    did(records)
+    monkeypatch.setattr("pypiserver_lite.records.ledger._PATIENCE", 0.05)
+    with records._ledger.changing():
+        child = os.fork()
+        if child == 0:
+            code = 1
+            signal.alarm(20)
+            try:
+                with pytest.raises(Busy), records.trail.change(UPLOAD):
+                    pass
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+    assert len(records.trail.find()) == 1
+
+
+def test_of_two_that_make_the_file_at_once_one_takes_that_of_the_other(
+    records: Records, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first(*arguments: Any) -> None:
+        monkeypatch.undo()
+        with closing(Records(path)) as other:
+            did(other)
+        ledger._take_steps(*arguments)
+
+    monkeypatch.setattr(ledger, "_take_steps", first)
+    did(records)
+    assert len(records.trail.find()) == 2
 
 
 def test_who_waits_too_long_for_another_hears_busy(

@@ -205,12 +205,14 @@ def test_each_event_is_a_line_of_json_too_and_a_rotated_file_is_begun_anew(ledge
     publish(kept)
     log.rename(tmp_path / "audit.jsonl.1")
     publish(kept, replace(UPLOAD, who="a\n\u2028b\ud800"))
+    log.rename(tmp_path / "audit.jsonl.2")
+    log.touch()  # as programs that rotate logs do
     kept.refused(UPLOAD)
     kept.flush()
     old = [json.loads(line) for line in (tmp_path / "audit.jsonl.1").read_text().splitlines()]
-    new = [json.loads(line) for line in log.read_text("ascii").splitlines()]
-    assert [line["outcome"] for line in old] == ["begun", "done"]
-    assert [line["outcome"] for line in new] == ["begun", "done", "refused"]
+    new = [json.loads(line) for line in (tmp_path / "audit.jsonl.2").read_text("ascii").splitlines()]
+    assert [line["outcome"] for line in old] == [line["outcome"] for line in new] == ["begun", "done"]
+    assert json.loads(log.read_text())["outcome"] == "refused"
     assert old[1]["files"] == [{"name": FILE[0], "sha256": FILE[1]}] and old[1]["id"] == old[0]["id"]
     assert new[0]["who"] == "a\n\u2028b?" and new[0]["when"].endswith("Z")
     assert [event.as_json() for event in kept.find()][1] == new[1]

@@ -7,7 +7,6 @@ then nothing has changed, as with whatever else it raises.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -22,21 +21,19 @@ from .push import push as push_files
 
 
 def upload(store: Store, records: Records, by: Event, upload: Upload, *, overwrite: bool) -> bool:
-    """Publish an upload; false if the very same bytes were here already. Raises as `Store.add` does."""
+    """Publish an upload; false if the very same bytes were here already. Raises as `Store.add` does.
+
+    If it cannot be put on record, the staged body is still there.
+    """
     files = ((upload.filename, upload.digests["sha256"]),)
     event = replace(by, action="upload", project=upload.project, version=upload.version, files=files)
-    try:
-        with records.trail.change(event) as change:
-            added = store.add(upload, overwrite=overwrite)
-            if added:
-                change.published = (upload.filename,)
-            else:
-                change.reason = "these very bytes were here already"
-        return added
-    finally:
-        # The store has it removed, but if it is not asked.
-        with contextlib.suppress(OSError):
-            upload.staged.unlink(missing_ok=True)
+    with records.trail.change(event) as change:
+        added = store.add(upload, overwrite=overwrite)
+        if added:
+            change.published = (upload.filename,)
+        else:
+            change.reason = "these very bytes were here already"
+    return added
 
 
 def remove(store: Store, records: Records, by: Event, name: NormalizedName, version: str) -> tuple[str, ...]:

@@ -39,7 +39,11 @@ def owned(
     owners = site.records.owners
     if name not in owners.claim(site.name, project, name):
         if decision.claims:
-            raise Denied(f"somebody else published {project} first, at this very moment; it is theirs")
+            raise Denied(
+                f"somebody else published {project} first, at this very moment; it is theirs",
+                action="upload",
+                project=project,
+            )
         yield
         return
     try:

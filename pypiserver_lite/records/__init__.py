@@ -12,7 +12,7 @@ import secrets
 import weakref
 from pathlib import Path
 
-from ..errors import Unavailable
+from ..errors import ConfigError, Unavailable
 from .counts import Counts
 from .later import EVERY, Later
 from .ledger import Ledger, may_write
@@ -37,7 +37,7 @@ class Records:
     only looked at. Safe for threads, processes and forks.
 
     Raises ConfigError for a file that is damaged or of a newer schema, and an
-    `audit_log` that cannot be opened. Everything here raises Unavailable, with
+    `audit_log` that cannot be written. Everything here raises Unavailable, with
     what to do, if the file cannot be read or written now, unless it says that
     it never raises.
     """
@@ -47,6 +47,8 @@ class Records:
     ) -> None:
         self.path, self.audit_log = path, audit_log
         self._ledger = Ledger(path, changing=changing)
+        if audit_log is not None and not (audit_log.absolute().parent.is_dir() and may_write(audit_log)):
+            raise ConfigError(f"--audit-log {audit_log}: it cannot be written by this user")
         self._lines = None if audit_log is None or not changing else Lines(audit_log)
         self._later = Later(every)
         self.trail = Trail(self._ledger, self._lines, self._later.soon)

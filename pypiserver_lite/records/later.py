@@ -46,7 +46,11 @@ class Later:
             except Unavailable as error:
                 said = str(error)
         if said and said != self._said:
-            _log.warning("downloads, refusals and the use of tokens are not put on record: %s", said)
+            _log.warning(
+                "%s; what was refused and downloaded is not put on record until it can be (--no-download-counts has "
+                "nothing counted)",
+                said,
+            )
         self._said = said
         return not said
 

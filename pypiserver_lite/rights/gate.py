@@ -283,7 +283,7 @@ class Gate:
         if user is None:
             return Denied(_NEEDED, challenge=True) if self._passwords or self._knows_tokens() else self._closed(action)
         what = f"{_WORDS[action]} {project or ''}".strip()
-        return Denied(f"{user.shown} may not {what} here: {why}")
+        return Denied(f"{user.shown} may not {what} here: {why}", action=action, project=project or "")
 
     def _key(self, authorization: str) -> bytes:
         # Of the header as it came: what was right once need not be taken apart again. A MAC like HMAC, at a third of

@@ -200,7 +200,8 @@ class Entry(ready.Direct):
         # Wrong logins are told by the gate, and no login at all is how most clients begin.
         if isinstance(error, Denied) and not error.challenge:
             by = self.by(self.recall(environ), environ)
-            self.site.records.trail.refused(replace(by, action=environ.get(ACTION) or by.action, reason=str(error)))
+            action = error.action or environ.get(ACTION) or by.action
+            self.site.records.trail.refused(replace(by, action=action, project=error.project, reason=str(error)))
         answer = answers.refusal(error)
         if answer.status.startswith("5") and not environ.get(_NOTED):
             log.error("%s %s: %s", answer.status[:3], observe.clean(_whole_path()), observe.clean(error))
