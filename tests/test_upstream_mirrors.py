@@ -157,6 +157,59 @@ def test_what_the_first_lists_comes_from_the_second_when_it_cannot_give_it(
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fault", [faulty.status(404), NONSENSE["log-in page"]], ids=["missing", "log-in page"])
+@pytest.mark.parametrize(("filename", "side"), [(SDIST, ""), (WHEEL, ".metadata")])
+def test_what_the_first_does_not_have_after_all_comes_from_the_second(
+    filename: str, side: Side, fault: faulty.Fault, mode: str, pair: Pair
+) -> None:
+    source = pair.source(mode)
+    source.project(FOO)
+    path = f"/files/{filename}{side}"
+    pair.first.fault(path, fault)
+    assert read(source.open(FOO, filename, side)) == pair.second.stored[f"/mirrored/{filename}{side}"].body
+    assert pair.first.count(path) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("sized", [True, False])
+def test_who_gave_other_bytes_for_a_file_is_asked_for_it_last(sized: bool, mode: str, pair: Pair) -> None:
+    other = OTHER if sized else b"<html>blocked</html>"
+    for server in () if sized else (pair.first, pair.second):
+        page = server.stored[PAGE]
+        page.body = re.sub(rb'"size": [0-9]+(, )?', b"", page.body)
+    source = pair.source(mode)
+    source.project(FOO)
+    pair.first.fault(f"/files/{SDIST}", faulty.page(other, "application/octet-stream"))
+    with pytest.raises(Unavailable):
+        read(source.open(FOO, SDIST))
+    quiet()
+    asked = pair.first.count(f"/files/{SDIST}")
+    assert read(source.open(FOO, SDIST)) == DATA
+    assert pair.first.count(f"/files/{SDIST}") == asked
+    # Where the others fail it is asked all the same.
+    source = pair.source("proxy")
+    source.project(FOO)
+    with pytest.raises(Unavailable):
+        read(source.open(FOO, SDIST))
+    pair.first.heal()
+    pair.second.fault("*", faulty.status(500))
+    assert read(source.open(FOO, SDIST)) == DATA
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_where_nobody_gives_the_right_file_each_is_asked_once_for_it(mode: str, pair: Pair) -> None:
+    source = pair.source(mode)
+    source.project(FOO)
+    for server, folder in ((pair.first, "files"), (pair.second, "mirrored")):
+        server.fault(f"/{folder}/{SDIST}", NONSENSE["log-in page"])
+    for number in (1, 2):
+        with pytest.raises(Unavailable, match="its page states 300000"):
+            read(source.open(FOO, SDIST))
+        quiet()
+        assert [pair.first.count(f"/files/{SDIST}"), pair.second.count(f"/mirrored/{SDIST}")] == [number, number]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_download_that_breaks_off_goes_on_from_the_second(mode: str, pair: Pair) -> None:
     source = pair.source(mode)
     source.project(FOO)

@@ -8,7 +8,7 @@ import hmac
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ..errors import Busy, Missing, NoSpace, Unavailable
 from ..kept import start
@@ -45,10 +45,17 @@ class Check:
     """Whether bytes are those of a known digest, and how many they are.
 
     Where no digest is known, they must begin as an archive of their name does: a page to log in at, sent instead, does
-    not. What is wrong with them is said of the file `name` and the upstream at `host`.
+    not. What is wrong with them is said of the file `name` and the upstream at `host`; `on_wrong` hears whose they are.
     """
 
-    def __init__(self, hashes: Mapping[str, str], size: int | None, name: str, host: str) -> None:
+    def __init__(
+        self,
+        hashes: Mapping[str, str],
+        size: int | None,
+        name: str,
+        host: str,
+        on_wrong: Callable[[Sequence[str]], object] = lambda givers: None,
+    ) -> None:
         self.host = host
         self._name = name
         self._known = strongest(hashes)
@@ -56,6 +63,9 @@ class Check:
         self._begin = b"" if self._known else _BEGIN.get(os.path.splitext(name)[1].lower(), b"")
         self.size = size
         self.seen = 0
+        self.givers: list[str] = []
+        """Which addresses of the upstream they come from, in order."""
+        self._on_wrong = on_wrong
 
     @property
     def exact(self) -> bool:
@@ -79,6 +89,7 @@ class Check:
 
     def expect(self, body: Transfer) -> None:
         """Compare with what the upstream says before it sends anything. Raises Wrong."""
+        self.givers.append(body.giver)
         if body.size is not None:
             if self.size not in (None, body.size):
                 raise self._wrong(f"sends {self._name} with {body.size} bytes, its page states {self.size}")
@@ -106,6 +117,7 @@ class Check:
             raise self._wrong(f"sent {self._name} with the {algorithm} {got}, its page states {stated}")
 
     def _wrong(self, what: str) -> Wrong:
+        self._on_wrong(self.givers)
         return Wrong(f"the upstream {self.host} {what}")
 
 
@@ -150,6 +162,7 @@ class Fetch:
                     self._body = self._upstream.open(
                         self._place, start=at, if_range=if_range, packed=check.packed, again=failures
                     )
+                    check.givers.append(self._body.giver)
                 if self._body.start != at and not check.exact:
                     validator = None
                     raise Unavailable("the upstream's file changed while it was being fetched")

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -172,7 +172,12 @@ class Wanted:
         return Fetch(self._upstream, self.place, self._check(size), start, patient=patient)
 
     def _check(self, size: int | None) -> Check:
-        return Check(self.file.hashes, size, self.file.filename, self._upstream.origin.label)
+        return Check(self.file.hashes, size, self.file.filename, self._upstream.origin.label, self._wrong)
+
+    def _wrong(self, givers: Sequence[str]) -> None:
+        """What these addresses gave is not the file, nor what one of them may have said of its size."""
+        self._files.sizes.drop(self.key)
+        self._upstream.blame(self.file, givers)
 
     def arriving(self, alone: bool = False) -> Arriving | None:
         """It as it grows in the cache; ``None`` if there is none, or the disk refuses to hold it.

@@ -3,18 +3,20 @@
 They should have the same, but need not be believed to. A page that only a
 further one gives must not change the digest of a file that is known already;
 a file that comes from another one than its page must have the digest that its
-page states; and that one has no such project counts only where the first
-address says so, since the others may not know of it yet.
+page states, and who gave something else for a file is asked for it last; and
+that one has no such project counts only where the first address says so, since
+the others may not know of it yet.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
@@ -36,7 +38,7 @@ from .turns import Turn
 T = TypeVar("T")
 _FRESH = 300.0  # seconds for which the page of a further address is believed, as to where files lie
 _FILE_WEIGHT = 500  # bytes
-_WARNINGS = 2**18  # bytes
+_WARNINGS = _BLAMED = 2**18  # bytes
 _log = logging.getLogger(__name__)
 
 
@@ -61,6 +63,8 @@ class Mirrors:
         self._by_mirror = {"": first, **{client.url: client for client in self.clients[1:]}}
         self._listings = Kept[_Listing](lambda listing: _FILE_WEIGHT * len(listing.files), most_bytes=8 * 2**20)
         self._warned = Kept[bool](lambda warned: 0, most_bytes=_WARNINGS)
+        # When an address gave something else for a file of that digest, by the monotonic clock.
+        self._blamed = Kept[float](lambda since: 0, most_bytes=_BLAMED)
         self._using = ""
 
     def __repr__(self) -> str:
@@ -157,21 +161,47 @@ class Mirrors:
     ) -> Transfer:
         """A file, or the half-open range of it, as `Upstream.open` has it. Raises as that does.
 
-        Nobody is `patient` where another address can be asked.
-        Who asks `again` since what came broke off comes to the next address after a second try.
+        Nobody is `patient` where another address can be asked, nor is what has another size than its page states taken
+        from one then. Who asks `again` since what came broke off comes to the next address after a second try.
         """
         patient = patient and len(self.clients) == 1
-        return self._at(
-            place,
-            lambda client, url, named: client.open(
+
+        def ask(client: Upstream, url: str, named: Named) -> Transfer:
+            body = client.open(
                 url, named=named, start=start, stop=stop, if_range=if_range, packed=packed, soon=soon, patient=patient
-            ),
-            max(again - 1, 0),
-        )
+            )
+            body.giver = client.url
+            if len(self.clients) > 1 and None not in (body.size, place.file.size) and body.size != place.file.size:
+                body.close()
+                self.blame(place.file, (client.url,))
+                raise Unavailable(
+                    f"the upstream {client.origin.label} sends {place.file.filename} with {body.size} bytes, "
+                    f"its page states {place.file.size}"
+                )
+            return body
+
+        return self._at(place, ask, max(again - 1, 0))
 
     def small(self, place: Place, limit: int) -> bytes | None:
-        """What lies there, as `Upstream.small` has it. Raises as that does."""
-        return self._at(place, lambda client, url, named: client.small(url, named=named, limit=limit))
+        """What lies there, as `Upstream.small` has it; core metadata with its digest only. Raises as that does."""
+        known = strongest(place.file.core_metadata or NO_HASHES) if place.side == ".metadata" else None
+
+        def ask(client: Upstream, url: str, named: Named) -> bytes:
+            data = client.small(url, named=named, limit=limit)
+            if data is None or (known and hashlib.new(known[0], data, usedforsecurity=False).hexdigest() != known[1]):
+                raise Missing(f"{client.origin.label} does not have it")
+            return data
+
+        try:
+            return self._at(place, ask)
+        except Missing:
+            return None
+
+    def blame(self, file: File, givers: Iterable[str]) -> None:
+        """Take note that what these addresses gave is not this file: for some minutes others are asked before them."""
+        digest = strongest(file.hashes)
+        for giver in givers if digest is not None and len(self.clients) > 1 else ():
+            self._blamed.put((giver, digest), time.monotonic())
 
     def sends_parts(self, place: Place) -> bool:
         """Whether a part of a file can be had from where it lies. Raises as `Upstream.sends_parts` does."""
@@ -206,14 +236,15 @@ class Mirrors:
     def _at(self, place: Place, ask: Callable[[Upstream, str, Named], T], skip: int = 0) -> T:
         """What is asked of the one whose page lists the file, else of the others in order; of some later.
 
-        Raises what is wrong with the first that is asked.
+        Each is asked once at most. Raises what is wrong with the first that is asked.
         """
         own = self._whose(place)
         if len(self.clients) == 1 or not _can_be_checked(place):
             return ask(own, place.url, place.named)
         every = [own, *(client for client in self.clients if client is not own)]
+        every.sort(key=partial(self._blame_of, place.file))
         skip %= len(every)
-        failed: Unavailable | None = None
+        failed: Unavailable | Missing | None = None
         every = every[skip:] + every[:skip]
         for client in every:
             try:
@@ -227,12 +258,17 @@ class Mirrors:
                 raise
             except Missing as error:
                 if client is own:
-                    raise
+                    failed = failed or error
                 _log.debug("%s is not at %s: %s", place.file.filename, client.origin.label, error)
             except Unavailable as error:
                 failed = failed or error
         assert failed is not None
         raise failed
+
+    def _blame_of(self, file: File, client: Upstream) -> float:
+        """When an address gave something else for a file; 0: not lately. Who did so longest ago may have mended it."""
+        since = self._blamed.find((client.url, strongest(file.hashes))) or 0.0
+        return since if 0 <= time.monotonic() - since < _FRESH else 0.0
 
     def _check(self, client: Upstream, name: NormalizedName) -> None:
         """Raises Unavailable where an address is left alone, since there is another.

@@ -140,6 +140,8 @@ class Transfer:
         self._held = ExitStack()
         self._lock = threading.Lock()
         self._pieces = reply.pieces(paced=paced)
+        self.giver = ""
+        """Which of several addresses of an upstream gave it; for who asked them to say."""
         self.start = 0
         """Where in the file the first byte lies."""
         self.size = length = number(reply.header("Content-Length"))
