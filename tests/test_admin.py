@@ -113,6 +113,7 @@ def test_the_trail_is_chosen_by_filters_and_read_page_by_page(ann: Visitor, bob:
     for query in ("user=nobody", "project=other", "index=prod", "outcome=failed", "action=remove"):
         assert rows(ann.get(f"/-/admin/trail?{query}")) == []
     assert rows(ann.get("/prod/-/admin/trail?index=/")) == []  # an index sees its own alone
+    assert 'value="yesterday"' in ann.get("/-/admin/trail?since=yesterday", 400).text
     for query in ("since=yesterday", "action=burn", "before=x", "outcome=%00"):
         page = ann.get(f"/-/admin/trail?{query}", 400)
         assert 'role="alert"' in page.text

@@ -12,7 +12,7 @@ import bottle
 from ..config.indexes import ROOT
 from ..config.values import RIGHTS, shown_size
 from ..errors import Conflict, Denied, Invalid, Missing, PypiServerLiteError, Unavailable
-from ..records import ACTIONS, OUTCOMES
+from ..records import ACTIONS, OUTCOMES, Event
 from . import answers
 from .overviews import Glances, bars, moment_of
 from .token_desk import TokenDesk
@@ -23,7 +23,7 @@ from .viewers import Field
 
 if TYPE_CHECKING:
     from ..model import User
-    from ..records import Event, Token
+    from ..records import Token
 
 EVENTS = 50
 """Events of the trail on one page."""
@@ -64,12 +64,14 @@ class Administration(Uploads):
 
     def trail_page(self) -> answers.Answer:
         """The audit trail, the newest first, by filters."""
-        query = bottle.request.query
+        query = {key: bottle.request.query.getunicode(key, "") for key in bottle.request.query}
+        filters, events = Filters.as_written(query), list[Event]()
+        wrong: PypiServerLiteError | None = None
         try:
-            filters, wrong = Filters.of({key: query.getunicode(key, "") for key in query}), None
-            events = self.events(filters, EVENTS + 1)
+            filters = Filters.of(query)
+            events = list(self.events(filters, EVENTS + 1))
         except (Invalid, Unavailable) as error:
-            filters, events, wrong = Filters(), [], error
+            wrong = error
         more = filters.query(events[EVENTS - 1].id) if len(events) > EVENTS else ""
         variables = {
             "events": events[:EVENTS],
