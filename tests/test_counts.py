@@ -156,3 +156,13 @@ def test_where_it_is_said_nothing_is_counted_and_nothing_written(packages: Path)
     with live.serve(packages=[packages], no_download_counts=True) as server:
         assert live.ask(server, f"/packages/{FILE}").status == 200
     assert not (packages / ".pypiserver-lite" / "records.sqlite3").exists()
+
+
+@pytest.mark.parametrize("server", ["waitress", "granian", "gunicorn"])
+def test_each_process_of_every_server_writes_what_it_counted_as_it_stops(packages: Path, server: str) -> None:
+    make_wheel(packages)
+    workers = None if server == "waitress" else 2
+    with live.serve(packages=[packages], server=server, workers=workers) as running:
+        for _ in range(10):
+            assert live.ask(running, f"/packages/{FILE}").status == 200
+    assert numbers(packages) == {FILE: 10}

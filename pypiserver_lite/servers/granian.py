@@ -12,6 +12,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
@@ -47,6 +48,9 @@ def load(make_app: Callable[[], WSGIApplication], options: Options, port: int) -
     join(application, parent)
     if hasattr(application, "hangup"):
         hangup.calls(application.hangup)
+    if hasattr(application, "close"):
+        # What waits to be written is, as the worker ends; granian has no hook for that, but its processes do.
+        Finalize(None, application.close, exitpriority=0)
     return wrap(application, options, _WHOLE_BYTES)
 
 
