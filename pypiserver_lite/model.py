@@ -336,7 +336,8 @@ class Store(Held, Protocol):
     def take(self, pieces: Sequence[Piece]) -> tuple[str, ...]:
         """Publish files of a release of another store durably, all or none; the names of those that were not here.
 
-        Raises Conflict if any cannot be without replacing something, NoSpace or ReadOnly when the disk refuses.
+        Raises Conflict if any cannot be without replacing something, NoSpace or ReadOnly when the disk refuses, Invalid
+        where there is no place for any.
         """
 
 

@@ -15,7 +15,7 @@ from builders import listed, make_sdist, make_wheel
 from folders import Make, posix, project_in
 from source_contract import OURS
 
-from pypiserver_lite.errors import Conflict, Missing, PypiServerLiteError, ReadOnly
+from pypiserver_lite.errors import Conflict, Invalid, Missing, PypiServerLiteError
 from pypiserver_lite.folder.nowhere import Nowhere
 from pypiserver_lite.folder.store import Folder
 
@@ -146,7 +146,7 @@ def test_what_is_not_there_is_missing(ends: tuple[Folder, Folder]) -> None:
         source.pieces(OURS, "3.0")
     with pytest.raises(Missing):
         Nowhere().pieces(OURS, "1.0")
-    with pytest.raises(ReadOnly):
+    with pytest.raises(Invalid):
         Nowhere().take(source.pieces(OURS, "1.0"))
     with pytest.raises(Missing):
         target.pieces(OURS, "1.0")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,21 @@ def test_a_trimmed_project_is_the_same_object_until_a_clock_ticks() -> None:
     # A clock that is set back counts too.
     clock.now -= 5 * DAY
     assert policy.trim(project, source).versions == ("1.0", "2.0")
+
+
+@pytest.mark.parametrize(("projects", "shown", "hidden"), [(70, 500, 0), (1, 20_000, 0), (30, 900, 1)])
+def test_as_much_is_kept_as_an_upstream_keeps_and_none_of_what_it_lets_go(
+    projects: int, shown: int, hidden: int
+) -> None:
+    clock, source = Clock(), Nobody()
+    policy = governed(clock, cooldown="7d")
+    ages = [9 * DAY] * shown + [DAY] * hidden
+    given = [a_project(clock, *ages, name=f"foo{number}") for number in range(projects)]
+    found = [policy.verdicts(project, source) for project in given]
+    assert all(policy.verdicts(project, source) is verdicts for project, verdicts in zip(given, found, strict=True))
+    whole = weakref.ref(given.pop())
+    gc.collect()
+    assert whole() is None
 
 
 def test_what_changes_among_hidden_files_leaves_the_page_as_it_is() -> None:

@@ -145,6 +145,7 @@ def _rights(index: dict[str, Any]) -> Iterator[str]:
         "anybody": "anybody may",
         "users": f"who has a password in {index['passwords']} may",
         "nobody": "nobody may (no password file is named)",
+        "nowhere": "nobody may (it has no folder)",
     }
     for who, words in kinds.items():
         actions = [_ACTIONS[action] for action, allowed in index["may"].items() if allowed == who]

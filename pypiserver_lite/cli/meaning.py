@@ -57,6 +57,8 @@ def _index(site: Site) -> dict[str, Any]:
     config, given = site.config, site.settings
     reserves = reserved(config, site.name)
     may = {action: _who(site, action) for action in ("list", "download", "update")}
+    if not given.packages:
+        may["update"] = "nowhere"
     return {
         "name": site.name,
         "path": "/" if site.name == ROOT else f"/{site.name}/",

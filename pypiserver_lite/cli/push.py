@@ -60,7 +60,10 @@ def push(argv: Sequence[str]) -> int:
         raise ConfigError(f"{release[:100]!r} is no release; write NAME==VERSION")
     if server is None and (user is not None or by_stdin):
         raise ConfigError("--user and --password-stdin are for --server, which asks for a login")
-    is_outside = re.match("https?://", to, re.IGNORECASE) is not None
+    scheme = re.match("https?://", to, re.IGNORECASE)
+    is_outside = scheme is not None
+    if scheme is not None:
+        to = scheme[0].lower() + to[scheme.end() :]  # twine knows no other spelling
     if server is not None and is_outside:
         raise ConfigError("--server pushes between its own indexes; leave it out to push elsewhere")
     if server is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from packaging.utils import NormalizedName
 
-from ..errors import Missing, ReadOnly
+from ..errors import Invalid, Missing
 from ..model import Content, Piece, Project, Side, State, Upload
 
 _SAID = "this index has no folder of its own, and takes no uploads"
@@ -39,12 +39,12 @@ class Nowhere:
         return self._state
 
     def stage(self) -> Path:
-        """Raises ReadOnly."""
-        raise ReadOnly(_SAID)
+        """Raises Invalid."""
+        raise Invalid(_SAID)
 
     def add(self, upload: Upload, *, overwrite: bool = False) -> bool:
-        """Raises ReadOnly."""
-        raise ReadOnly(_SAID)
+        """Raises Invalid."""
+        raise Invalid(_SAID)
 
     def remove(self, name: NormalizedName, version: str) -> tuple[str, ...]:
         """Raises Missing."""
@@ -59,5 +59,5 @@ class Nowhere:
         raise Missing(f"{name} {version} is not in a folder of this index")
 
     def take(self, pieces: Sequence[Piece]) -> tuple[str, ...]:
-        """Raises ReadOnly."""
-        raise ReadOnly(_SAID)
+        """Raises Invalid."""
+        raise Invalid(_SAID)

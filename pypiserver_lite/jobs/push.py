@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from packaging.utils import NormalizedName
 
-from ..errors import ConfigError, Invalid, Missing, TooLarge, Unavailable
+from ..errors import ConfigError, Invalid, Missing, TooLarge, Unavailable, Undecided
 from ..model import Piece
 from ..site import Site
 
@@ -61,6 +61,8 @@ def find(source: Site, name: NormalizedName, version: str) -> Sequence[Piece]:
     for piece in pieces:
         if piece.filename in hidden:
             verdict = hidden[piece.filename][0]
+            if verdict.undecided:
+                raise Undecided(f"{piece.filename} is not pushed by {verdict}; try again shortly")
             raise Missing(f"{piece.filename} is hidden here, so its release is not pushed: {verdict}")
     return pieces
 

@@ -21,7 +21,7 @@ from .licensing import Licensing
 from .verdicts import Known, Rules, needs_seen
 
 _FILE_WEIGHT = 1000  # bytes, nearly: of a file, which may be held by nobody else
-_MOST_BYTES = 16 * 2**20
+_MOST_BYTES = 32 * 2**20  # as much as is kept of an upstream, or each page that comes from there were trimmed anew
 
 Hidden = Mapping[str, tuple[Verdict, ...]]
 """File names, each with every rule that hides the file, in order."""
@@ -29,14 +29,15 @@ Hidden = Mapping[str, tuple[Verdict, ...]]
 
 @dataclass(frozen=True, slots=True)
 class _Trimmed:
-    project: Project
+    project: Project | None
+    """``None``: nothing is hidden. The whole project is not for this to keep: whoever has it may let it go."""
     hidden: Hidden
     since: float
     until: float
 
     @property
     def weight(self) -> int:
-        return _FILE_WEIGHT * (len(self.project.files) + len(self.hidden))
+        return 0 if self.project is None else _FILE_WEIGHT * (len(self.project.files) + len(self.hidden))
 
 
 class Governed:
@@ -89,7 +90,7 @@ class Governed:
 
         `source` opens its files, for what their core metadata says.
         """
-        return self._kept(project, source).project
+        return self._kept(project, source).project or project
 
     def verdicts(self, project: Project, source: Opener) -> Hidden:
         """The files of a project that are hidden now, each with every rule that hides it, in order."""
@@ -131,14 +132,15 @@ class Governed:
 
     def _made(self, project: Project, source: Opener, now: float, before: _Trimmed | None) -> _Trimmed:
         hidden, until = self._judged(project, source, now)
-        if hidden:
-            shown = tuple(file for file in project.files if file.filename not in hidden)
-            versions = {file.version for file in shown}
-            kept = tuple(version for version in project.versions if version in versions)
-            project = replace(project, files=shown, versions=kept)
-            if before is not None and before.project == project:
-                project = before.project
-        return _Trimmed(project, hidden, now, until)
+        if not hidden:
+            return _Trimmed(None, hidden, now, until)
+        shown = tuple(file for file in project.files if file.filename not in hidden)
+        versions = {file.version for file in shown}
+        kept = tuple(version for version in project.versions if version in versions)
+        trimmed = replace(project, files=shown, versions=kept)
+        if before is not None and before.project == trimmed:
+            trimmed = before.project
+        return _Trimmed(trimmed, hidden, now, until)
 
     def _judged(self, project: Project, source: Opener, now: float) -> tuple[Hidden, float]:
         rules, hidden, until = self._rules.of(project.name), {}, math.inf
