@@ -246,6 +246,17 @@ def test_a_token_of_a_user_elsewhere_is_not_one_of_the_user_of_that_name_here(ap
     assert "here<" not in other.get("/apart/-/tokens").text.replace("elsewhere", "")
 
 
+def test_a_session_pushes_to_no_index_where_somebody_else_is_called_the_same(
+    app: Front, ann: Visitor, tmp_path: Path
+) -> None:
+    page = ann.get("/-/change/push/acme-client/1.0").text
+    assert "<option>prod" in page and "apart" not in page
+    # By a login that the other index knows it would be another matter.
+    answer = ann.submit("/-/change/push/acme-client/1.0", None, to="apart")
+    assert answer.status in (303, 403) and not list((tmp_path / "apart").glob("acme*"))
+    ann.submit("/-/change/push/acme-client/1.0", to="prod")
+
+
 def test_without_a_place_for_records_pages_say_so_and_nothing_is_changed(tmp_path: Path) -> None:
     passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="right")
     packages = tmp_path / "packages"
@@ -265,3 +276,28 @@ def test_without_a_place_for_records_pages_say_so_and_nothing_is_changed(tmp_pat
     assert "--state-dir" in ann.submit("/-/tokens/new", 503, name="ci").text
     assert "--state-dir" in ann.submit("/-/admin/password?user=ann", 503, password="x", again="x").text
     assert not list(packages.glob("*.yanked"))
+
+
+def test_the_overview_tells_how_upstreams_do_and_what_the_cache_saves(tmp_path: Path) -> None:
+    make_wheel(tmp_path / "upstream", "theirs", "1.0", payload=bytes(100_000))
+    (tmp_path / "packages").mkdir()
+    passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="right")
+    settings: dict[str, Any] = {"passwords": passwords, "admin": ["ann"], "cache_dir": tmp_path / "c"}
+    with live.serve(packages=[tmp_path / "upstream"]) as upstream:
+        app = make_app(tmp_path / "packages", fallback_url=upstream.simple, fallback_mode="cache", **settings)
+        ann = visitor(app, "ann", "right")
+        assert "not asked since the start" in ann.get("/-/admin/").text
+        for _ in range(4):
+            Client(app).get("/packages/theirs/theirs-1.0-py3-none-any.whl")
+        app.close()  # what is written in the background is
+        app = make_app(tmp_path / "packages", fallback_url=upstream.simple, fallback_mode="cache", **settings)
+        ann = visitor(app, "ann", "right")
+        Client(app).get("/packages/theirs/theirs-1.0-py3-none-any.whl")
+        look = Client(app).get("/-/api/overview", Authorization=basic("ann", "right")).json
+        assert look["cache"]["size"] > 100_000 and look["cache"]["entries"] >= 1 and look["hits"] == 1.0
+        assert sum(day["count"] for day in look["downloads"]) == 5
+        page = ann.get("/-/admin/").text
+        assert f"127.0.0.1:{upstream.port}" in page and "Out of the cache" in page and "100 %" in page
+    (health,) = Client(app).get("/-/api/overview", Authorization=basic("ann", "right")).json["upstreams"]
+    assert health["name"] == "fallback"
+    app.close()

@@ -92,6 +92,22 @@ def test_signed_in_pages_say_so_and_nobody_keeps_them(ann: Visitor) -> None:
     ann.get("/packages/acme_client-1.0-py3-none-any.whl")
 
 
+def test_where_everybody_may_look_only_the_pages_of_who_signed_in_are_theirs_alone(
+    packages: Path, passwords: Path, tmp_path: Path
+) -> None:
+    make_wheel(packages, "acme-client", "1.0")
+    app = make_app(packages, passwords=passwords, cache_dir=tmp_path / "c")
+    ann, nobody = Visitor(app), Visitor(app)
+    ann.sign_in("ann", "right")
+    for path in ("/", "/search?q=", "/project/acme-client/"):
+        assert "Sign in" in nobody.get(path).text and "Sign out" in ann.get(path).text
+        assert nobody.get(path).headers["Cache-Control"] == "no-cache"
+        assert ann.get(path).headers["Cache-Control"] == "private, no-cache"
+        assert "Cookie" in nobody.get(path).headers["Vary"] and "ann" not in nobody.get(path).text.replace(
+            "channel", ""
+        )
+
+
 def test_signing_out_ends_it(ann: Visitor) -> None:
     page = ann.get("/").text
     token = re.search(r'name="csrf" value="([^"]+)"', page)

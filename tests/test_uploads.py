@@ -11,7 +11,7 @@ import live
 import pytest
 from builders import listed, make_sdist, make_wheel
 from forms import END, OPEN, TYPE, file, text
-from visitors import Visitor
+from visitors import BROWSER, Visitor
 from wsgi_client import Answer
 
 from pypiserver_lite import PypiServerLite, make_app
@@ -127,3 +127,27 @@ def test_where_everybody_may_publish_nobody_signs_in_for_it(packages: Path, tmp_
     closed = Visitor(make_app(packages, cache_dir=tmp_path / "c"))
     closed.get("/-/upload", 403)
     assert "-/upload" not in closed.get("/").text and "-/upload" in anybody.get("/").text
+
+
+@pytest.mark.parametrize("server", ["waitress", "granian", "gunicorn"])
+def test_every_server_takes_large_files_of_a_session_and_refuses_others_early(tmp_path: Path, server: str) -> None:
+    if server != "waitress":
+        pytest.importorskip(server)
+    large = make_wheel(tmp_path / "dist", "large", "1.0", payload=bytes(3_000_000))
+    (tmp_path / "packages").mkdir()
+    passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="right")
+    flags: dict[str, Any] = {"passwords": passwords, "server": server}
+    with live.serve(packages=[tmp_path / "packages"], **flags) as running:
+        kind = {"Content-Type": "application/x-www-form-urlencoded", "Accept": BROWSER}
+        signed = live.ask(running, "/-/sign-in", "POST", body=b"user=ann&password=right", **kind)
+        cookie = signed.headers["set-cookie"].partition(";")[0]
+        page = live.ask(running, "/-/upload", Cookie=cookie, Accept=BROWSER).text
+        found = re.search(r'name="csrf" value="([^"]*)"', page.partition("<main")[2])
+        assert found is not None
+        body = text("csrf", found[1]) + part(large) + END
+        sent = {"Content-Type": TYPE, "Accept": BROWSER}
+        assert live.ask(running, "/-/upload", "POST", body=body, Cookie=cookie, **sent).status == 200
+        assert (tmp_path / "packages" / large.name).read_bytes() == large.read_bytes()
+        away = live.ask(running, "/-/upload", "POST", body=body, **sent)
+        assert (away.status, away.headers.get("location")) == (303, "../-/sign-in?next=-/upload")
+        assert live.ask(running, "/-/tokens/new", "POST", body=body, Cookie=cookie, **sent).status == 413

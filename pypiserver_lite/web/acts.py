@@ -93,10 +93,10 @@ class Acts(SignIn):
         """What will happen to a release, and a button."""
         return self._act_page(*self.asked_for(act, name, version))
 
-    def act(self, act: str, name: str, version: str) -> answers.Answer:
+    def change_release(self, act: str, name: str, version: str) -> answers.Answer:
         """Do it, and say what was done."""
         known, files = self.asked_for(act, name, version)
-        form = self.form()
+        form = self.sent_form()
         try:
             said = self.act_on(known, files, form)
         except (Invalid, Missing, Conflict, Unavailable) as error:

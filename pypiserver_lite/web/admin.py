@@ -38,10 +38,10 @@ class Administration(Uploads):
     def set_up_desks(self) -> None:
         """To be called once `site` and `front` are there."""
         self.glances = Glances(self.site)
-        self.tokens = TokenDesk(
+        self.token_desk = TokenDesk(
             self.site, lambda: {self.site.name: self.site} if self.front is None else self.front.sites
         )
-        self.users = UserDesk(self.site)
+        self.user_desk = UserDesk(self.site)
 
     def admin_page(self) -> answers.Answer:
         """The overview: of the server at the root, else of this index."""
@@ -69,7 +69,7 @@ class Administration(Uploads):
         wrong: PypiServerLiteError | None = None
         try:
             filters = Filters.of(query)
-            events = list(self.events(filters, EVENTS + 1))
+            events = list(self.trail_events(filters, EVENTS + 1))
         except (Invalid, Unavailable) as error:
             wrong = error
         more = filters.query(events[EVENTS - 1].id) if len(events) > EVENTS else ""
@@ -83,7 +83,7 @@ class Administration(Uploads):
         }
         return self._admin_page("admin-trail", variables, wrong)
 
-    def events(self, filters: Filters, limit: int) -> Sequence[Event]:
+    def trail_events(self, filters: Filters, limit: int) -> Sequence[Event]:
         """The events of the trail that whoever administers this index may see. Raises Invalid, Unavailable."""
         asked = filters.asked()
         if self.scope() is not None:
@@ -107,16 +107,16 @@ class Administration(Uploads):
     def release_name(self, name: str) -> answers.Answer:
         """Let a name be looked for upstream."""
         kept = self.kept_name(name)
-        self.form()
+        self.sent_form()
         try:
-            self.release(kept)
+            self.release_kept(kept)
         except _WRONG as error:
             return self._release_page(kept, error)
         return self._done(
             f"Release {kept}", f"{kept} is looked for upstream from now on", "admin/names", "Back to the names"
         )
 
-    def release(self, name: str) -> None:
+    def release_kept(self, name: str) -> None:
         """Do so, on record. Raises Missing, Conflict, Unavailable."""
         normalized = self._name(name)
         with self.site.records.trail.change(self.doing("release", project=normalized)):
@@ -140,7 +140,7 @@ class Administration(Uploads):
     def users_page(self) -> answers.Answer:
         """Who can log in, and what they may."""
         self.person()
-        return self._admin_page("admin-users", {"known": self.users.all()})
+        return self._admin_page("admin-users", {"known": self.user_desk.all()})
 
     def password_page(self) -> answers.Answer:
         """A form for the password of ``?user=``, or of a new user."""
@@ -149,12 +149,12 @@ class Administration(Uploads):
     def set_password(self) -> answers.Answer:
         """Give a user another password, or make one."""
         self.person()
-        user, form = bottle.request.query.getunicode("user", ""), self.form()
+        user, form = bottle.request.query.getunicode("user", ""), self.sent_form()
         name = user or form.get("user", "").strip()
         try:
             if form.get("password") != form.get("again"):
                 raise Invalid("the two passwords are not the same")
-            new = self.users.set_password(name, form.get("password", ""), self.doing("password"))
+            new = self.user_desk.set_password(name, form.get("password", ""), self.doing("password"))
         except _WRONG as error:
             return self._password_page(user, form, error)
         said = f"{name} can log in now" if new else f"{name} has another password now"
@@ -193,9 +193,9 @@ class Administration(Uploads):
     def delete_user(self) -> answers.Answer:
         """Have a user log in no more."""
         user = self._asked_user()
-        self.form()
+        self.sent_form()
         try:
-            self.users.delete(user, self.doing("user-delete"))
+            self.user_desk.delete(user, self.doing("user-delete"))
         except _WRONG as error:
             return self._delete_page(user, error)
         return self._done(f"Delete {user}", f"{user} cannot log in any more", "admin/users", "Back to the users")
@@ -203,7 +203,7 @@ class Administration(Uploads):
     def _asked_user(self) -> str:
         self.person()
         user = str(bottle.request.query.getunicode("user", ""))
-        if user not in (known.name for known in self.users.all()):
+        if user not in (known.name for known in self.user_desk.all()):
             raise Missing(f"there is no user {user[:60]!a}")
         return user
 
@@ -228,7 +228,7 @@ class Administration(Uploads):
         wrong: PypiServerLiteError | None = None
         tokens: Sequence[Token] = ()
         try:
-            tokens = self.tokens.seen(self.person(), all=all)
+            tokens = self.token_desk.seen(self.person(), all=all)
         except Unavailable as error:
             wrong = error
         now = datetime.now(timezone.utc)
@@ -241,12 +241,12 @@ class Administration(Uploads):
 
     def create_token(self) -> answers.Answer:
         """Make a token; its secret is shown this once."""
-        user, form = self.person(), dict(self.form())
+        user, form = self.person(), dict(self.sent_form())
         may = [action for action in RIGHTS if form.get(f"may-{action}")]
-        indexes = [name for name in self.tokens.indexes() if form.get(f"index-{name}")]
+        indexes = [name for name in self.token_desk.indexes() if form.get(f"index-{name}")]
         try:
-            wanted = self.tokens.wanted({**form, "may": may, "indexes": indexes}, user, admin=self.sees_all(user))
-            token, secret = self.tokens.create(wanted, self.doing("token-create"))
+            wanted = self.token_desk.wanted({**form, "may": may, "indexes": indexes}, user, admin=self.sees_all(user))
+            token, secret = self.token_desk.create(wanted, self.doing("token-create"))
         except _WRONG as error:
             return self._new_token_page(form, (*may, *indexes), error)
         return self.once("token", {"token": token, "secret": secret, "address": self._address()})
@@ -255,7 +255,7 @@ class Administration(Uploads):
         self, form: Mapping[str, str], chosen: Sequence[str], wrong: PypiServerLiteError | None = None
     ) -> answers.Answer:
         user = self.person()
-        indexes = self.tokens.indexes()
+        indexes = self.token_desk.indexes()
         variables = {
             "form": form,
             "chosen": chosen,
@@ -272,9 +272,9 @@ class Administration(Uploads):
     def revoke_token(self, number: str) -> answers.Answer:
         """End a token."""
         token = self.asked_token(number)
-        self.form()
+        self.sent_form()
         try:
-            self.tokens.revoke(token, self.doing("token-revoke"))
+            self.token_desk.revoke(token, self.doing("token-revoke"))
         except _WRONG as error:
             return self._revoke_page(token, error)
         return self._done(
@@ -284,7 +284,7 @@ class Administration(Uploads):
     def asked_token(self, number: str) -> Token:
         """A token by its number, if whoever asks may see to it. Raises Missing, Denied, Unavailable."""
         user = self.person()
-        return self.tokens.find(int(number), user, all=self.sees_all(user))
+        return self.token_desk.find(int(number), user, all=self.sees_all(user))
 
     def _revoke_page(self, token: Token, wrong: PypiServerLiteError | None = None) -> answers.Answer:
         used = f"last used on {token.used:%d %b %Y}" if token.used else "never used until now"

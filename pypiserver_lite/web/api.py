@@ -59,7 +59,7 @@ class Api(Administration):
         limit = given.get("limit", "100")
         if not re.fullmatch("[0-9]{1,4}", limit, re.ASCII) or not 1 <= int(limit) <= _MOST:
             raise Invalid(f"limit: a number from 1 to {_MOST} is expected")
-        events = self.events(Filters.of(given), int(limit) + 1)
+        events = self.trail_events(Filters.of(given), int(limit) + 1)
         more = len(events) > int(limit)
         shown = events[: int(limit)]
         return _json({"events": [event.as_json() for event in shown], "next": shown[-1].id if more else None})
@@ -72,7 +72,7 @@ class Api(Administration):
         """Let a name be looked for upstream again."""
         self._taken(())
         kept = self.kept_name(name)
-        self.release(kept)
+        self.release_kept(kept)
         return _json({"said": f"{kept} is looked for upstream from now on"})
 
     def api_release_page(self, name: str, version: str) -> answers.Answer:
@@ -92,7 +92,7 @@ class Api(Administration):
     def api_users(self) -> answers.Answer:
         """Who can log in, and what they may."""
         self.person()
-        return _json({"users": [known.as_json() for known in self.users.all()]})
+        return _json({"users": [known.as_json() for known in self.user_desk.all()]})
 
     def api_set_password(self, user: str) -> answers.Answer:
         """Give a user another password, or make one."""
@@ -100,14 +100,14 @@ class Api(Administration):
         said = self._taken(("password",))
         if "password" not in said:
             raise Invalid("password: missing")
-        new = self.users.set_password(user, said["password"], self.doing("password"))
+        new = self.user_desk.set_password(user, said["password"], self.doing("password"))
         return _json({"said": f"{user} can log in now" if new else f"{user} has another password now"})
 
     def api_delete_user(self, user: str) -> answers.Answer:
         """Have a user log in no more."""
         self.person()
         self._taken(())
-        self.users.delete(user, self.doing("user-delete"))
+        self.user_desk.delete(user, self.doing("user-delete"))
         return _json({"said": f"{user} cannot log in any more"})
 
     def api_tokens(self) -> answers.Answer:
@@ -117,7 +117,7 @@ class Api(Administration):
             raise Invalid("all: 0 or 1 is expected")
         if wanted == "1":
             self.check_sees_all(user)
-        return _json({"tokens": [as_json(token) for token in self.tokens.seen(user, all=wanted == "1")]})
+        return _json({"tokens": [as_json(token) for token in self.token_desk.seen(user, all=wanted == "1")]})
 
     def api_create_token(self) -> answers.Answer:
         """Make a token; its secret is in this answer alone."""
@@ -126,8 +126,8 @@ class Api(Administration):
         _check_known(said, ("name", "user", "may", "indexes", "projects", "expires"))
         if not isinstance(said.get("name"), str):
             raise Invalid("name: a text is expected")
-        wanted = self.tokens.wanted(said, user, admin=self.sees_all(user))
-        token, secret = self.tokens.create(wanted, self.doing("token-create"))
+        wanted = self.token_desk.wanted(said, user, admin=self.sees_all(user))
+        token, secret = self.token_desk.create(wanted, self.doing("token-create"))
         answer = _json({**as_json(token), "secret": secret})
         return answers.Answer(status="201 Created", headers=answer.headers, body=answer.body)
 
@@ -135,7 +135,7 @@ class Api(Administration):
         """End a token."""
         self._taken(())
         token = self.asked_token(number)
-        self.tokens.revoke(token, self.doing("token-revoke"))
+        self.token_desk.revoke(token, self.doing("token-revoke"))
         return _json({"said": f"the token {token.name} is refused from now on"})
 
     def _taken(self, names: Sequence[str]) -> Mapping[str, str]:

@@ -147,7 +147,7 @@ class PypiServerLite(api.Api):
         self._route("GET", "/-/sign-in", None, self.sign_in_page, people=True)
         self._route("POST", "/-/sign-in", None, self.sign_in, people=True, form=True)
         self._route("POST", "/-/sign-out", None, self.sign_out, people=True, form=True)
-        self._add_forms(entry.UPLOAD_PAGE, "upload", self.upload_page, self.upload)
+        self._add_forms(entry.UPLOAD_PAGE, "upload", self.upload_page, self.upload_files)
         for path, look in (
             ("/-/admin/", self.admin_page),
             ("/-/admin/trail", self.trail_page),
@@ -166,7 +166,7 @@ class PypiServerLite(api.Api):
         self._add_forms("/-/tokens/<number:re:[0-9]{1,15}>", None, self.revoke_page, self.revoke_token)
         for method, path, right, call in self._api_routes():
             self._route(method, f"/-/api/{path}", right, call, api=True)
-        self._add_forms("/-/change/<act>/<name>/<version>", "list", self.act_page, self.act)
+        self._add_forms("/-/change/<act>/<name>/<version>", "list", self.act_page, self.change_release)
         self._route("GET", "/-/<filename>", None, self.asset)
         self._route("GET", "/-/api/explain", "list", self.explain)
         if self.site.name == ROOT:

@@ -279,6 +279,7 @@ class Entry(ready.Direct):
         Servers that can ask before they read the body do (see `servers`).
         """
         self._enter(environ)
+        environ["bottle.app"] = self
         bottle.request.bind(environ)
         path = environ.get("PATH_INFO")
         try:

@@ -113,7 +113,7 @@ class People(entry.Entry):
         more = [header for header in refusal.headers if header[0] == "Retry-After"]
         return answers.Answer(status=status, headers=[*answer.headers, *more], body=answer.body)
 
-    def form(self) -> Mapping[str, str]:
+    def sent_form(self) -> Mapping[str, str]:
         """The fields of a form of ours, which brings the token of the session that it is sent by.
 
         Raises Denied, Invalid, TooLarge.

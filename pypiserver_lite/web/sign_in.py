@@ -54,7 +54,7 @@ class SignIn(People):
     def sign_out(self) -> answers.Answer:
         """End the session in this browser."""
         self._check_sessions()
-        return self._set_cookie(_onward(self.form().get("next", "")), "; Max-Age=0")
+        return self._set_cookie(_onward(self.sent_form().get("next", "")), "; Max-Age=0")
 
     def _check_sessions(self) -> Sessions:
         if self.sessions is None:

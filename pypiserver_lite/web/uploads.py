@@ -37,7 +37,7 @@ class Uploads(Acts):
         """A form for files."""
         return self._upload_page(())
 
-    def upload(self) -> answers.Answer:
+    def upload_files(self) -> answers.Answer:
         """Take the files of a form, each by itself; as JSON for who asks for that."""
         sent = self.take_files()
         if not sent:
