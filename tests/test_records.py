@@ -131,6 +131,31 @@ def test_a_backup_is_whole_while_others_write_and_replaces_nothing(
     assert sorted(os.listdir(tmp_path)) == ["copy.sqlite3", "state"]
 
 
+def test_a_backup_that_is_put_back_counts_at_once_for_all_that_is_remembered(
+    records: Records, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "_LOOKS_AGAIN", 0.0)
+    one, old = records.tokens.create("old", by="x", may=["list"])
+    with records.trail.change(UPLOAD) as change:
+        change.published = ("acme-1.0.tar.gz",)
+    records.backup(tmp_path / "copy")
+    records.tokens.revoke(one.id)
+    _, new = records.tokens.create("new", by="x", may=["list"])
+    with records.trail.change(UPLOAD) as change:
+        change.published = ("acme-1.1.tar.gz",)
+    with closing(Records(tmp_path / "copy")) as copy:  # as often changed as the other
+        for name in ("a", "b"):
+            copy.tokens.create(name, by="x", may=["list"])
+    assert records.tokens.find(old) is None and len(records.trail.uploads("/", "acme")) == 2
+    for end in ("-wal", "-shm"):
+        Path(f"{path}{end}").unlink()
+    os.replace(tmp_path / "copy", path)
+    assert records.tokens.find(old) is not None and records.tokens.find(new) is None
+    assert list(records.trail.uploads("/", "acme")) == ["acme-1.0.tar.gz"]
+    did(records)
+    assert len(records.trail.find()) == 2
+
+
 def test_a_full_disk_refuses_the_change(records: Records, path: Path) -> None:
     did(records)
     with records._ledger.changing() as connection:

@@ -38,6 +38,8 @@ class _Open(NamedTuple):
     file: tuple[int, ...]
     """Device and inode: another file may be put in its place; of one that is only read, what changes with it too."""
     writable: bool
+    number: int
+    """How many were opened before it."""
 
 
 class Ledger:
@@ -54,7 +56,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._now: _Open | None = None
         self._closed = self._was_there = False
-        self._said, self._looked = "", 0.0
+        self._said, self._looked, self._opens = "", 0.0, 0
         try:
             if path is not None:
                 self._opened(make=False)
@@ -63,21 +65,27 @@ class Ledger:
 
     def ask(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         """The rows of an answer; none while there is no file. Raises Unavailable."""
-        ready = self._ready()
-        if ready is None:
-            return []
-        try:
-            return ready.connections.ask(sql, values)
-        except (sqlite3.Error, OSError) as error:
-            raise _translate(error, "read") from error
+        return self._answer(sql, values)[1]
 
-    def state(self) -> object:
-        """Something that is another whenever the rows may be, in whichever process; ``None`` without a file.
+    def state(self) -> tuple[int, int]:
+        """What is another whenever the rows may be, in whichever process: which file it is, and how often it changed.
 
-        Raises Unavailable.
+        Both are this object's own numbers; zero without a file. Raises Unavailable.
         """
-        rows = self.ask("PRAGMA data_version")
-        return (id(self._now), rows[0][0]) if rows else None
+        number, rows = self._answer("PRAGMA data_version", ())
+        return (number, rows[0][0]) if rows else (0, 0)
+
+    def _answer(self, sql: str, values: Sequence[object]) -> tuple[int, list[Any]]:
+        """The number of the open file, and the rows of its answer."""
+        while True:
+            ready = self._ready()
+            if ready is None:
+                return 0, []
+            try:
+                return ready.number, ready.connections.ask(sql, values)
+            except (sqlite3.Error, OSError) as error:
+                if ready is self._now:  # else it was closed meanwhile, for another that is open now
+                    raise _translate(error, "read") from error
 
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
@@ -204,7 +212,8 @@ class Ledger:
             if now is None or now.file != file or not now.writable:
                 writable = self._changing and may_write(self.path)
                 if now is None or now.file != file or writable:
-                    self._now = _Open(self._checked(writable=writable), file, writable)
+                    self._opens += 1
+                    self._now = _Open(self._checked(writable=writable), file, writable, self._opens)
                     self._now = self._now._replace(file=file[:2] if writable else self._file() or file)
                     if now is not None:
                         now.connections.close()

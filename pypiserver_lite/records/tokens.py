@@ -183,7 +183,8 @@ class Tokens:
         if state == self._state:
             return self._known
         with self._lock:
-            count = self._ledger.ask("SELECT count FROM changes WHERE what = 'tokens'")
+            # Of another file, as a backup that was put back, the count says nothing.
+            count = state[0], self._ledger.ask("SELECT count FROM changes WHERE what = 'tokens'")
             if count != self._count:
                 rows = self._ledger.ask(f"SELECT digest, {_COLUMNS} FROM tokens")  # noqa: S608
                 self._known = {digest: _token(row) for digest, *row in rows}

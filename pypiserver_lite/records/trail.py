@@ -226,7 +226,7 @@ class Trail:
         Raises Unavailable.
         """
         state = self._ledger.state()
-        if state is None:
+        if not any(state):
             return _NONE
         known = self._uploads.find((index, project))
         if known is not None and known[0] == state:
