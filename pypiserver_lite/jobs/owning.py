@@ -54,4 +54,8 @@ def owned(
         except Unavailable as error:
             _log.error("%s is recorded as the owner of %s, which they could not publish: %s", name, project, error)
         raise
-    owners.settle(site.name, project, name)
+    try:
+        owners.settle(site.name, project, name)
+    except Unavailable as error:
+        # It was published, and the claim holds: only another upload of theirs that fails could take it back.
+        _log.error("%s owns %s, and this cannot be settled now: %s", name, project, error)

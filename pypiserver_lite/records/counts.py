@@ -111,7 +111,7 @@ class Counts:
             with self._ledger.changing() as connection:
                 connection.executemany(
                     "INSERT INTO downloads VALUES (?, ?, ?, ?, ?) "
-                    "ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                    "ON CONFLICT (place, project, filename, day) DO UPDATE SET count = count + excluded.count",
                     [(*key, count) for key, count in some.items()],
                 )
                 if self._folded != self._today():
@@ -119,7 +119,7 @@ class Counts:
                     connection.execute(
                         "INSERT INTO downloads SELECT place, project, filename, 0, sum(count) FROM downloads "
                         "WHERE day BETWEEN 1 AND ? GROUP BY place, project, filename "
-                        "ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                        "ON CONFLICT (place, project, filename, day) DO UPDATE SET count = count + excluded.count",
                         (old,),
                     )
                     connection.execute("DELETE FROM downloads WHERE day BETWEEN 1 AND ?", (old,))

@@ -50,7 +50,8 @@ class Owners:
         """Have `user` be an owner too. Raises Unavailable."""
         with self._ledger.changing() as connection:
             connection.execute(
-                "INSERT INTO owners VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET settled = 1",
+                "INSERT INTO owners VALUES (?, ?, ?, ?, 1) "
+                "ON CONFLICT (place, project, user) DO UPDATE SET settled = 1",
                 (index, project, user, int(time.time() * 1e6)),
             )
 
