@@ -102,6 +102,7 @@ def test_releases_are_changed_by_the_rights_of_their_projects(ask: Any, tmp_path
     ask("POST", "/-/api/projects/other/1.0/yank", 400, {"reason": 1}, user=ANN)
     ask("POST", "/-/api/projects/other/1.0/yank", 400, {"why": "x"}, user=ANN)
     ask("POST", "/-/api/projects/other/1.0/yank", 400, ["x"], user=ANN)
+    ask("POST", "/-/api/projects/other/1.0/yank", 400, {"reason": "\ud800"}, user=ANN)
 
 
 def test_tokens_users_and_names(ask: Any, app: Front) -> None:

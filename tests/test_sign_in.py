@@ -16,6 +16,7 @@ from visitors import BROWSER, Visitor
 from wsgi_client import Client
 
 from pypiserver_lite import PypiServerLite, make_app
+from pypiserver_lite.errors import Denied
 from pypiserver_lite.rights.htpasswd import delete_user, set_password
 from pypiserver_lite.web.sessions import LASTS, Sessions
 
@@ -291,7 +292,7 @@ def test_the_token_of_a_form_belongs_to_one_session() -> None:
         assert session is not None
         tokens.add(session.form_token)
     assert len(tokens) == 2
-    with pytest.raises(KeyError):
+    with pytest.raises(Denied):
         book.sessions.begin("nobody")
 
 

@@ -68,8 +68,9 @@ def read_json(environ: Mapping[str, Any]) -> Mapping[str, Any]:
         raise Invalid("Content-Type: send application/json")
     try:
         value = json.loads(data)
+        json.dumps(value, ensure_ascii=False).encode()  # halves of characters are JSON, and no text
     except (ValueError, RecursionError) as error:
-        raise Invalid("the body is no JSON") from error
+        raise Invalid("the body is no JSON of whole characters") from error
     if not isinstance(value, dict):
         raise Invalid("the body is no JSON object")
     return value

@@ -18,6 +18,8 @@ from functools import cached_property
 
 from itsdangerous import BadSignature, Signer, URLSafeSerializer
 
+from ..errors import Denied
+
 LASTS = 12 * 3600
 """Seconds from a sign-in to its end."""
 _LONGEST = 2000  # bytes of a cookie: the longest user name fits
@@ -69,10 +71,10 @@ class Sessions:
         return Signer(self._secret(), salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
 
     def begin(self, user: str) -> str:
-        """The value of the cookie of a user who signs in now. Raises KeyError for one who is not in the file."""
+        """The value of the cookie of a user who signs in now. Raises Denied for one who is not in the file."""
         mark = self._mark(user)
         if mark is None:
-            raise KeyError(user)
+            raise Denied("you cannot log in any more: your line was just taken out of the password file")
         value = self._values.dumps([user, int(self._clock()), mark, secrets.token_urlsafe(9)])
         return value if isinstance(value, str) else value.decode("ascii")
 

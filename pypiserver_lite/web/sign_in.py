@@ -47,9 +47,10 @@ class SignIn(People):
         onward, user = _onward(form.get("next", "")), form.get("user", "").strip()
         try:
             self._verify(user, form.get("password", ""), environ)
+            value = sessions.begin(user)
         except (Denied, TooMany, Invalid) as error:
             return self.once("sign-in", {"onward": onward, "user_name": user}, error)
-        return self._set_cookie(onward, f"{sessions.begin(user)}; Max-Age={LASTS}")
+        return self._set_cookie(onward, f"{value}; Max-Age={LASTS}")
 
     def sign_out(self) -> answers.Answer:
         """End the session in this browser."""
