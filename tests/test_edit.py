@@ -180,6 +180,43 @@ def test_comments_of_a_list_stay_with_what_they_are_about(words: list[str], made
     assert ('  "corp",   # the house\'s own' in lines) == ("corp" in words)
 
 
+TABLES = """\
+# of prod
+[index.prod]  # ours
+packages = ["p"]
+# of its policy
+
+  [index.prod.policy]  # strict
+  cooldown = "7d"
+# at its end
+
+# DO NOT TOUCH: the auditors' index
+[index.audit]
+packages = ["q"]
+
+# the last word"""
+
+
+@pytest.mark.parametrize(
+    ("key", "first", "last"),
+    [
+        ("index.prod.policy", 5, 6),
+        ("index.prod.policy.cooldown", 6, 6),
+        ("index.prod.packages", 2, 2),
+        ("index.prod", 1, 6),
+        ("index.audit", 10, 11),
+        ("index", 1, 11),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_what_is_unset_takes_no_comment_along_that_stands_after_it(key: str, first: int, last: int, end: str) -> None:
+    lines = TABLES.split("\n")
+    left = [*lines[:first], *lines[last + 1 :]]
+    if left[first - 1] == left[first] == "":
+        del left[first]
+    assert edit.changed(end.join(lines), edit.parse_key(key), None) == end.join(left)
+
+
 def test_user_and_password_are_set_and_unset_one_after_the_other(folder: Path) -> None:
     done = run(folder, "config", "set", "upstream.pypi.username", "builder").good()
     assert "warning: until more is said, this cannot be served: " in done and "belong together" in done

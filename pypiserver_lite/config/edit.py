@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from . import values
 from .file import quoted, unknown
 from .filled import takes_several, takes_texts
-from .lines import STRING, Path, split_key
+from .lines import STRING, Path, split_key, without
 from .rows import Setting
 from .settings import INDEX_KEYS, POLICY_KEYS, SERVER_KEYS, UPSTREAM_KEYS
 
@@ -105,8 +105,11 @@ def changed(text: str, path: Path, value: Any) -> str:
     expected = copy.deepcopy(document.unwrap())
     _change(expected, path, value)
     try:
-        _change(document, path, value)
-        made = tomlkit.dumps(document)
+        # Else what stands above the next table would go as well.
+        made = without(text, path) if value is None else text
+        if made == text:
+            _change(document, path, value)
+            made = tomlkit.dumps(document)
         right = _without_empty(tomlkit.parse(made).unwrap(), path) == _without_empty(expected, path)
     except (TOMLKitError, ValueError, TypeError, KeyError, AttributeError):
         right = False

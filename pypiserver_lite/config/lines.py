@@ -1,10 +1,13 @@
-"""Where in a text in TOML a key is set, for messages. The text has been parsed already, and is right."""
+"""Where in a text in TOML a key is set, to say so or to take it out. The text has been parsed already, and is right."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import groupby
+from typing import NamedTuple
 
 Path = tuple[str, ...]
 """Tables and key, from the top: ``("index", "prod", "packages")``, and ``("rule", "3", "who")`` in a third [[rule]]."""
@@ -37,6 +40,45 @@ def find_line(text: str, path: Path) -> int | None:
 def _places(text: str) -> dict[Path, int]:
     """Where each table and key begins."""
     found: dict[Path, int] = {}
+    for said in _statements(text, found):
+        for end in range(1, len(said.path) + 1):
+            found.setdefault(said.path[:end], said.begins)
+        if said.is_head:
+            found[said.path] = said.begins  # where it stands itself, rather than a table below it
+    return found
+
+
+def without(text: str, path: Path) -> str:
+    """A text without a key, or a table with all that is in it; the same if that stands within a value.
+
+    Comments go with it that stand in between, or behind something on its line. What stands after all of it is about
+    what follows.
+    """
+    parts = []
+    kept_to = 0
+    for goes, several in groupby(_statements(text, {}), lambda said: said.path[: len(path)] == path):
+        if goes:
+            every = list(several)
+            parts.append(text[kept_to : text.rfind("\n", 0, every[0].begins) + 1])
+            kept_to = every[-1].ends
+            if parts[-1].endswith(("\n\n", "\n\r\n")) or not "".join(parts):
+                blank = re.compile(r"[ \t]*\r?\n").match(text, kept_to)
+                kept_to = kept_to if blank is None else blank.end()
+    return "".join([*parts, text[kept_to:]])
+
+
+class _Statement(NamedTuple):
+    """A key with its value, or the head of a table."""
+
+    path: Path
+    is_head: bool
+    begins: int
+    ends: int
+    """After the end of its line."""
+
+
+def _statements(text: str, inner: dict[Path, int]) -> Iterator[_Statement]:
+    """All of a text in their order; `inner` gets where the keys of inline tables begin."""
     count: Counter[Path] = Counter()
     table: Path = ()
     at = _skip(text, 0)
@@ -47,23 +89,19 @@ def _places(text: str) -> dict[Path, int]:
             at += 1
         key = _KEY.match(text, at)
         if key is None:
-            break
+            return
         path = _parts(key[1])
         if is_head:
             if is_array:
                 count[path] += 1
                 path = (*path, str(count[path]))
             table = path
-            at = text.find("\n", key.end())
+            at = text.find("\n", key.end()) + 1 or len(text)
         else:
             path = (*table, *path)
-            at = _value(text, key.end(), path, found)
-        for end in range(1, len(path) + 1):
-            found.setdefault(path[:end], begins)
-        if is_head:
-            found[path] = begins  # where it stands itself, rather than a table below it
-        at = len(text) if at < 0 else _skip(text, at)
-    return found
+            at = _value(text, key.end(), path, inner)
+        yield _Statement(path, is_head, begins, at)
+        at = _skip(text, at)
 
 
 def _skip(text: str, at: int) -> int:
