@@ -227,6 +227,36 @@ def test_sighup_without_a_file_ends_the_server(packages: Path) -> None:
         assert server.process.wait(live.STOP_BOUND) == 0
 
 
+@pytest.mark.parametrize(("server", "workers"), SERVERS[3:])  # the others read in a thread, and end whatever it does
+def test_readings_that_wait_are_one_and_none_when_the_server_is_to_end(file: Path, server: str, workers: int) -> None:
+    with serving(file, server, workers) as running:
+        assert running.process is not None
+        until(lambda: everywhere(running, "zero"))
+        pipe, right = file.with_name("pipe"), settings(file.with_name("right.toml"), "one")
+        os.mkfifo(pipe)
+        pipe.replace(file)
+        hang_up(running)
+        found: list[int] = []
+
+        def is_read() -> bool:
+            with contextlib.suppress(OSError):
+                found.append(os.open(file, os.O_WRONLY | os.O_NONBLOCK))
+            return bool(found)
+
+        until(is_read)
+        for _ in range(10):
+            hang_up(running)
+            time.sleep(0.05)  # or the system would make them one
+        running.process.terminate()
+        time.sleep(0.2)
+        text = right.read_bytes()
+        right.replace(file)
+        with open(found[0], "wb") as writer:
+            writer.write(text)
+        assert running.process.wait(live.STOP_BOUND) == 0
+        assert running.log().count("the settings were read again") <= 1 + workers
+
+
 IN_TERMINAL = (
     "import fcntl, os, sys, termios as t; fcntl.ioctl(0, t.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 )

@@ -144,11 +144,23 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
     """Gunicorn's parent of all workers."""
 
     hangup: Callable[[], bool]
+    _hung_up = False
 
     def handle_hup(self) -> None:
-        """Instead of other workers, which would drop connections: read the settings again here and in each worker."""
-        if self.hangup():
-            self.kill_workers(NUMBER)
+        """Take note of SIGHUP: several are one, and what ends the server goes before them."""
+        self._hung_up = True
+
+    def manage_workers(self) -> None:
+        """As ever, once all signals that came are handled.
+
+        After SIGHUP, instead of other workers, which would drop connections, the settings are read again, here and in
+        each worker; and not in a thread, while which another worker could be forked.
+        """
+        if self._hung_up:
+            self._hung_up = False
+            if self.hangup():
+                self.kill_workers(NUMBER)
+        super().manage_workers()
 
 
 class _Application(BaseApplication):  # type: ignore[misc]
