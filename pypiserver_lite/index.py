@@ -266,9 +266,18 @@ class Index(Refusing):
         verdict = None if self.policy is None else self.policy.hides(name)
         if verdict is not None:
             return f"{name} is hidden here by {verdict}"
+        if reason := self._keeps(name):
+            return reason
+        # What one base hides may come from another.
+        asked = any(way.serves(name) for way in self.ways)
+        reasons = [] if asked else [base.reserves(name) for base in self.bases]
+        return reasons[0] if reasons and all(reasons) else None
+
+    def _keeps(self, name: NormalizedName) -> str | None:
+        """Why a name is the own one of an index of the chain; ``None`` if it is none's, or merged."""
         if self.merges(name):
             return None
-        return self.reserved(name) or next(filter(None, (base.reserves(name) for base in self.bases)), None)
+        return self.reserved(name) or next(filter(None, (base._keeps(name) for base in self.bases)), None)
 
     def local(self, name: NormalizedName) -> Project | None:
         """What the folders show of a project, whatever upstreams have; ``None`` for nothing. Raises Unavailable."""
@@ -302,22 +311,43 @@ class Index(Refusing):
 
     def remote(self, name: NormalizedName, *, asked: bool) -> Project | Elsewhere | None:
         """What the upstreams show of a project; those that clients are sent to are `asked` where that is governed."""
-        found = self.untrimmed_remote(name, asked=asked)
+        return self.offers(name, asked=asked)[0]
+
+    def offers(self, name: NormalizedName, *, asked: bool) -> tuple[Project | Elsewhere | None, bool]:
+        """What the upstreams show of a project; and whether policies hide all of it, so that others may be asked."""
+        found, _, hides = self._search(name, asked=asked)
         if self.policy is None or not isinstance(found, Project):
-            return found
-        return self.policy.trim(found, self.upstreams)
+            return found, hides
+        shown = self.policy.trim(found, self.upstreams)
+        if found.files and not shown.files:
+            verdicts = self.policy.verdicts(found, self.upstreams).values()
+            # Nobody answers in place of a source that cannot say.
+            hides = not any(verdict.undecided for some in verdicts for verdict in some)
+        return shown, hides
 
     def untrimmed_remote(self, name: NormalizedName, *, asked: bool) -> Project | Elsewhere | None:
-        """As `_remote`, before this index's own policy; but for a name that it hides as a whole, nobody is asked."""
+        """As `remote`, before this index's own policy; but for a name that it hides as a whole, nobody is asked."""
+        return self._search(name, asked=asked)[0]
+
+    def _search(self, name: NormalizedName, *, asked: bool) -> tuple[Project | Elsewhere | None, Index | None, bool]:
+        """The same; the base through which it comes, if it does; and whether policies of bases hide all of it.
+
+        A policy governs what comes through its index alone: of what a base hides, the next one is asked.
+        """
         if self.policy is not None and self.policy.hides(name):
-            return None
+            return None, None, False
         asked = self.asks(name, asked)
         found = self.of_ways(name, asked=asked)
-        for base in self.bases if found is None else ():
-            found = base.remote(name, asked=asked)
-            if found is not None:
-                break
-        return found
+        if found is not None:
+            return found, None, False
+        hidden: tuple[Project | Elsewhere | None, Index | None, bool] = None, None, False
+        for base in self.bases:
+            found, hides = base.offers(name, asked=asked)
+            if found is not None and not hides:
+                return found, base, False
+            if found is not None and hidden[0] is None:
+                hidden = found, base, True
+        return hidden
 
     def of_ways(self, name: NormalizedName, *, asked: bool) -> Project | Elsewhere | None:
         """What the first of its own upstreams has that has a project."""
@@ -359,8 +389,8 @@ class Index(Refusing):
                 content = None if way.source is None else way.source.open(name, filename, side)
                 if content is not None:
                     return content
-        found = (base._open_remote(name, filename, side, asked=asked) for base in self.bases)
-        return next((content for content in found if content is not None), None)
+        base = self._search(name, asked=asked)[1] if self.bases else None
+        return None if base is None else base._open_remote(name, filename, side, asked=asked)
 
     def _join(self, name: NormalizedName, *projects: Project) -> Project:
         """Several projects of one name as one; of two files that are the same part of a release the first wins."""

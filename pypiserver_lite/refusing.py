@@ -46,8 +46,8 @@ class Refusing(ABC):
         """What the first of its own upstreams has that has a project."""
 
     @abstractmethod
-    def remote(self, name: NormalizedName, *, asked: bool) -> object:
-        """What the upstreams show of a project."""
+    def offers(self, name: NormalizedName, *, asked: bool) -> tuple[object, bool]:
+        """What the upstreams show of a project, and whether policies hide all of it, so that others may be asked."""
 
     def gone(self, name: NormalizedName, reason: str) -> Missing | Undecided:
         """Why a name that no upstream may be asked for has no page."""
@@ -98,11 +98,13 @@ class Refusing(ABC):
             return hidden
         asked = self.asks(name, asked)
         found = self.of_ways(name, asked=asked)
+        reasons = [self._ruled(found, self.upstreams, filename)]
         for base in self.bases if found is None else ():
-            why, found = base.why_upstream(name, filename, asked=asked), base.remote(name, asked=asked)
-            if why is not None or found is not None:
-                return _foremost(self._ruled(found, self.upstreams, filename), why)
-        return self._ruled(found, self.upstreams, filename)
+            why, (found, hides) = base.why_upstream(name, filename, asked=asked), base.offers(name, asked=asked)
+            reasons += [self._ruled(found, self.upstreams, filename), why]
+            if found is not None and not hides:
+                break
+        return _foremost(*reasons)
 
     def _whole(self, name: NormalizedName) -> _Why | None:
         verdict = None if self.policy is None else self.policy.hides(name)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.utils import NormalizedName
 from policed import Clock, governed, settings_of
 from test_verdicts import a_file, policies
 
-from pypiserver_lite.errors import Missing
+from pypiserver_lite.errors import Missing, Unavailable, Undecided
 from pypiserver_lite.folder.nowhere import Nowhere
 from pypiserver_lite.index import Index, Way
-from pypiserver_lite.model import Content, File, Project, Side, Stream
+from pypiserver_lite.model import Content, File, Project, Side, Source, Stream
+from pypiserver_lite.policy.explain import explain
 from pypiserver_lite.policy.governed import Governed
 from pypiserver_lite.policy.verdicts import Rules
 
@@ -139,13 +142,46 @@ def test_trimming_twice_is_trimming_once(files: Any, said: Any) -> None:
     assert set(trimmed.versions) == {file.version for file in trimmed.files}
 
 
-def test_what_one_base_hides_may_come_through_another_and_only_from_there() -> None:
-    clock, files = Clock(), [("1.0", ".tar.gz", 1)]
-    closed, free = (Shelf(label, files, url="https://example.test/") for label in ("closed", "free"))
-    ways = [Way(name=shelf.label, serves=lambda name: True, source=shelf) for shelf in (closed, free)]
-    bases = [Index(ways=ways[:1], policy=governed(clock, deny=["foo"])), Index(ways=ways[1:])]
-    index = Index(bases=bases)
-    assert page(index)["foo-1.0.tar.gz"].hashes["sha256"] == "free"
+def two_bases(first: Source, **said: Any) -> Index:
+    """An index over one whose policy says so and which asks `first`, and one without that asks the upstream `free`."""
+    free = Shelf("free", [("1.0", ".tar.gz", 1)], url="https://example.test/")
+    ways = [Way(name=name, serves=lambda name: True, source=source) for name, source in (("first", first), ("u", free))]
+    bases = [Index(name="closed", ways=ways[:1], policy=governed(Clock(), **said)), Index(name="open", ways=ways[1:])]
+    return Index(name="middle", bases=[Index(name="lower", bases=bases)])
+
+
+@pytest.mark.parametrize(
+    "rule", [{"deny": ["foo"]}, {"deny": ["foo>=0"]}, {"wheels_only": True}, {"licences": ["MIT"]}]
+)
+def test_what_one_base_hides_may_come_through_another_and_only_from_there(rule: dict[str, Any]) -> None:
+    closed = Shelf("closed", [("1.0", ".tar.gz", 1), ("2.0", ".tar.gz", 1)], url="https://example.test/")
+    index = two_bases(closed, **rule)
+    assert {name: file.hashes["sha256"] for name, file in page(index).items()} == {"foo-1.0.tar.gz": "free"}
     content = index.open(FOO, "foo-1.0.tar.gz")
     assert isinstance(content, Stream) and b"".join(content.read(0, None)) == b"free"
-    assert not closed.asked
+    assert index.reserves(FOO) is None
+    assert not closed.asked or rule != {"deny": ["foo"]}
+    found = explain(index, FOO)
+    assert found.kind == "upstream" and [
+        (seen.index, bool(seen.hidden)) for seen in found.files if not seen.hidden
+    ] == [("open", False)]
+    with pytest.raises(Missing):
+        index.open(FOO, "foo-2.0.tar.gz")
+
+
+def test_nobody_answers_in_place_of_a_base_that_cannot_say_or_has_it_empty() -> None:
+    class Silent(Shelf):
+        def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
+            raise Unavailable("not now")
+
+    silent = Silent("closed", [("1.0", ".tar.gz", 1)], url="https://example.test/")
+    project = silent.project(FOO)
+    assert project is not None
+    files = tuple(replace(file, core_metadata={}) for file in project.files)
+    silent._project = replace(project, files=files)
+    index = two_bases(silent, licences=["MIT"])
+    with pytest.raises(Undecided):
+        index.project(FOO)
+    assert all(seen.hidden for seen in explain(index, FOO).files)
+    silent._project = replace(project, files=(), versions=())
+    assert page(two_bases(silent, licences=["MIT"])) == {}

@@ -150,9 +150,7 @@ def test_check_says_what_a_file_means(folder: Path) -> None:
     told = json.loads(run(folder, "check", "--json").good())
     assert [index["path"] for index in told["indexes"]] == ["/", "/team/dev/", "/prod/"]
     assert told["indexes"][1]["may"] == dict.fromkeys(("list", "download", "update"), "users")
-    assert (
-        told["indexes"][2]["may"]["update"] == "nowhere" and "\n  nobody may (it has no folder) publish, yank" in said
-    )
+    assert told["indexes"][2]["may"]["update"] == "nowhere" and "  nobody may (it has no folder) publish, yank" in said
     assert told["indexes"][0]["asks"] == [] and told["indexes"][2]["overwrite"] is True
     assert "s3cr3t" not in said + json.dumps(told)
     after = sorted(path for path in folder.rglob("*") if "home" not in path.parts)

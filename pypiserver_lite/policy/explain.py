@@ -37,6 +37,11 @@ class Seen:
         return replace(self, hidden=(*self.hidden, *((index, verdict) for verdict in verdicts)))
 
     @property
+    def is_hidden_for_sure(self) -> bool:
+        """Whether it is hidden, and not only until a rule can tell."""
+        return bool(self.hidden) and not any(verdict.undecided for _, verdict in self.hidden)
+
+    @property
     def place(self) -> str:
         """Who has it, in words."""
         if not self.named:
@@ -153,13 +158,18 @@ class _Walk:
             return None
         asked = index.asks(self.name, asked)
         found: list[Seen] | None = None
+        hidden: list[Seen] | None = None
         sources = [partial(self._of, way, index, asked) for way in index.ways]
         sources += [partial(self.upstream, base, asked=asked) for base in index.bases]
         for source in sources:
             if found is None and self.failed is None and self.sent is None:
                 found = source()
-        if found is None:
+                if found and all(seen.is_hidden_for_sure for seen in found):
+                    # A policy governs what comes through its index alone.
+                    hidden, found = [*(hidden or []), *found], None
+        if found is None and hidden is None:
             return None
+        found = [*(found or []), *(hidden or [])]
         return self._ruled(found, index.untrimmed_remote(self.name, asked=asked), index, index.upstreams)
 
     def _of(self, way: Way, index: Index, asked: bool) -> list[Seen] | None:
