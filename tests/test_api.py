@@ -153,6 +153,13 @@ def test_a_session_brings_its_token_in_a_header(app: Front) -> None:
     assert "sign in again" in over.json["error"] and "WWW-Authenticate" not in over.headers
 
 
+def test_people_who_look_at_it_sign_in_on_the_page(app: Front) -> None:
+    ann = Visitor(app)
+    assert ann.get("/-/api/overview", 303).headers["Location"] == "../../-/sign-in?next=-/api/overview"
+    ann.sign_in("ann", "right")
+    assert ann.get("/-/api/overview").json["index"] == "/"
+
+
 def test_the_document_tells_of_every_route_and_of_no_other(app: Front) -> None:
     for name, root in (("/", True), ("prod", False)):
         routes = {
