@@ -177,10 +177,8 @@ def test_an_upload_is_acknowledged_once_its_bytes_and_its_name_are_on_disk(packa
             rf"fsync\([0-9]+<{re.escape(str(packages.resolve()))}/\.pypiserver-lite>",  # it is private now
             r'sendto\(.*"HTTP/1\.1 200 ',
         ]
-        found = [re.search(step, text) for step in steps]
-        assert all(found), text
-        places = [match.start() for match in found if match]
-        assert places == sorted(places), text
+        # What else is made durable, the records of it, stands between these.
+        assert re.search(".*".join(steps), text, re.DOTALL), text
 
 
 Mount = Callable[[str, int], Path]

@@ -87,6 +87,10 @@ class Records:
         self.flush()
         self._ledger.backup(to)
 
+    def keep_room(self) -> None:
+        """Hold some of the disk, so that what makes room on a full one can be put on record. Never raises."""
+        self._ledger.keep_room()
+
     def faults(self) -> str:
         """What is wrong inside the file; nothing if it is sound. Reads all of it."""
         return self._ledger.faults()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import secrets
 import sqlite3
 import threading
 import time
@@ -28,6 +29,7 @@ from .schema import APPLICATION, STEPS, Step
 _LOOKS_AGAIN = 1.0  # seconds after which the file is looked at again before something is read
 _PATIENCE = 5.0  # seconds that a change of another process is waited for
 _NOWHERE = "there is no place for the records of who did what; name one with --state-dir"
+_ROOM = 512 * 1024  # bytes: a new file of records and its log fit
 _GONE = "the file of the records (--state-dir) is gone; put it back, or restart the server to begin a new one"
 
 _log = logging.getLogger(__name__)
@@ -124,6 +126,34 @@ class Ledger:
             raise ConfigError(f"{to}: {error.strerror or error}") from error
         except sqlite3.Error as error:
             raise _translate(error, "read") from error
+
+    def keep_room(self) -> None:
+        """Hold some of the disk beside the file, for what is put on record when the disk is full. Never raises."""
+        room = self._room
+        if room is None or os.path.exists(room):
+            return
+        try:
+            disk.make_folder(room.parent.absolute(), 0o700)
+            with disk.Staged(room.parent, mode=0o600) as staged:
+                staged.write(secrets.token_bytes(_ROOM))  # which no file system makes smaller
+                staged.commit()
+                disk.place(staged.path, room, overwrite=True)
+        except OSError as error:
+            _log.debug("no room is held for the records: %s", error)
+
+    def give_room(self) -> bool:
+        """Let go of the room that is held; whether there was any. Never raises."""
+        try:
+            if self._room is None:
+                return False
+            self._room.unlink()
+        except OSError:
+            return False
+        return True
+
+    @property
+    def _room(self) -> Path | None:
+        return None if self.path is None or not self._changing else self.path.with_name("room")
 
     def faults(self) -> str:
         """What is wrong inside the file, in SQLite's words; nothing if it is sound. Reads all of it."""

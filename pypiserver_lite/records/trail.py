@@ -20,7 +20,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ..errors import PypiServerLiteError, Unavailable
+from ..errors import NoSpace, PypiServerLiteError, Unavailable
 from ..kept import Kept
 from ..observe import audit
 from .ledger import Ledger
@@ -272,6 +272,15 @@ class Trail:
         self._uploads.clear()
 
     def _begin(self, event: Event) -> Event:
+        try:
+            return self._begun(event)
+        except NoSpace:
+            # What makes room on a full disk is not refused for want of it.
+            if event.action != "remove" or not self._ledger.give_room():
+                raise
+        return self._begun(event)
+
+    def _begun(self, event: Event) -> Event:
         with self._ledger.changing() as connection:
             event = replace(event, id=_insert(connection, event))
         if self._lines is not None:
@@ -297,6 +306,8 @@ class Trail:
                 self._lines.write(event.as_json())
         except Unavailable as error:
             _log.error("the end of what is on record as begun cannot be put there (%s): %s", error, event)
+        if event.action == "remove":
+            self._ledger.keep_room()
         audit.log(logging.INFO if event.outcome == "done" else logging.WARNING, "%s", event)
 
 

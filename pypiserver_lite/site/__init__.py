@@ -344,6 +344,8 @@ class _Builder:
         if key not in known:
             earlier = self._before.shared.records.get(key) if self._before is not None else None
             known[key] = earlier or open_records(config, changing=self._recording)
+            if self._recording and (config.rules or any(config.of(name).passwords for name in (ROOT, *config.indexes))):
+                known[key].keep_room()  # else nobody may change anything here
             self.owned.append(known[key])
         return known[key]
 
