@@ -37,7 +37,7 @@ class Seen(Index):
             bases=[Seen(base, shows, ways=ways) for base in whole.bases],
             ways=[ways.setdefault(id(way), _narrowed(way, shows)) for way in whole.ways],
             reserved=lambda name: whole.reserved(name) if shows(name) else None,
-            merge=whole.merges,
+            merge=lambda name: shows(name) and whole.merges(name),
             policy=None if whole.policy is None else _Policy(whole.policy, shows),
             changed=whole.changed,
         )
