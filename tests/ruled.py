@@ -170,8 +170,8 @@ def basic(user: str, password: str) -> str:
 
 
 @contextmanager
-def ruled(folder: Path) -> Iterator[Ruled]:
-    """The server over a folder of its own."""
+def ruled(folder: Path, more: str = "") -> Iterator[Ruled]:
+    """The server over a folder of its own, with `more` in its settings."""
     live.write_htpasswd(folder / "htpasswd", **dict.fromkeys(("ann", "bob", "cat", "dan", "eve", "root"), "right"))
     for index, projects in OWNED.items():
         for project in projects:
@@ -179,7 +179,7 @@ def ruled(folder: Path) -> Iterator[Ruled]:
             wheel = builders.make_wheel(folder / FOLDERS[index], project, "1.0", summary, "Requires-Dist: secret-tool")
             for side in ("asc", "provenance"):
                 wheel.with_name(f"{wheel.name}.{side}").write_text("{}")
-    (folder / "index.toml").write_text(SETTINGS)
+    (folder / "index.toml").write_text(SETTINGS + more)
     app = make_app(config=folder / "index.toml")
     assert isinstance(app, Front)
     app.site_of(ROOT).records.owners.add(ROOT, "pub-lib", "eve")

@@ -97,7 +97,7 @@ def test_what_somebody_may_not_see_is_not_there(server: Ruled, user: str, index:
                 assert answer.status != 200 or "search" in path or "explain" in path, (user, path)
                 if path.startswith("/search") or path.endswith(".Whl"):
                     continue  # that is about no project
-                if user == "nobody" and answer.status not in (200, 301, 302, 303):
+                if user == "nobody" and answer.status not in (301, 302, 303):
                     assert answer.status == 401, (path, answer)
                     assert answer.headers["WWW-Authenticate"].startswith("Basic ")
 
@@ -279,6 +279,8 @@ def test_the_first_who_publishes_a_project_owns_it(tmp_path: Path) -> None:
         assert send("ci", "acme-newer", "1") == 200 and owners.of(ROOT, "acme-newer") == set()
         assert send("bob", "acme-newer", "2") == 403  # it has files, and is nobody's
         # What had files is not free, nor what a base has.
+        assert post(server, ROOT, "root", forms.action("remove_pkg", name="acme-newer", version="1")).status == 200
+        assert send("bob", "acme-newer", "2") == 403
         form = forms.action("remove_pkg", name="new-thing", version="1")
         assert post(server, ROOT, "bob", form).status == 200
         assert post(server, ROOT, "bob", forms.action("remove_pkg", name="new-thing", version="2")).status == 200
@@ -294,12 +296,43 @@ def test_the_first_who_publishes_a_project_owns_it(tmp_path: Path) -> None:
 def test_a_push_makes_no_owner_of_who_may_not_upload(tmp_path: Path) -> None:
     with ruled(tmp_path) as server:
         owners = server.app.site_of(ROOT).records.owners
-        push = urlencoded(action="push", name="acme-core", version="1.0", to=PROD)
-        assert post(server, ROOT, "cat", push, SHORT).status == 200
-        assert owners.of(PROD, "acme-core") == set()
+        push = urlencoded(action="push", name="acme-own", version="1.0", to=PROD)
+        assert post(server, OWN, "cat", push, SHORT).status == 200
+        assert owners.of(PROD, "acme-own") == set()
         other = urlencoded(action="push", name="other-thing", version="1.0", to=OWN)
         assert post(server, ROOT, "cat", other, SHORT).status == 200
         assert owners.of(OWN, "other-thing") == {"cat"}
+
+
+def test_an_upload_that_comes_to_nothing_leaves_no_owner_behind(tmp_path: Path) -> None:
+    with ruled(tmp_path) as server:
+        (tmp_path / "packages" / wheel_of("broken", "1")).mkdir()
+        form = forms.upload(forms.wheel("broken", "1"), wheel_of("broken", "1"))
+        assert post(server, ROOT, "bob", form).status == 409
+        (tmp_path / "packages" / wheel_of("broken", "1")).rmdir()
+        assert post(server, ROOT, "cat", form).status == 200
+        assert server.app.site_of(ROOT).records.owners.of(ROOT, "broken") == {"cat"}
+
+
+def test_monitoring_tells_each_what_they_may_list(server: Ruled) -> None:
+    for user, index in itertools.product(USERS, INDEXES):
+        facts = server.ask(index, "/health", user, headers={"Accept": "application/json"}).json
+        listed = [name for name in PROJECTS[index] if may_list(user, name, index)]
+        assert facts.get("projects", 0) == len(listed), (user, index)
+        assert ("facts" in facts) == (len(listed) == len(PROJECTS[index])), (user, index)
+
+
+def test_what_a_policy_hides_is_told_to_who_may_list_it(tmp_path: Path) -> None:
+    policy = '[policy]\ndeny = ["acme-core", "pub-lib"]\n'
+    with ruled(tmp_path, policy) as server:
+
+        def told_of(user: str, name: str) -> str:
+            return server.ask(ROOT, f"/packages/{wheel_of(name)}", user).text
+
+        assert "hidden here by deny" in told_of("ann", "acme-core") and "hidden here by deny" in told_of(
+            "dan", "pub-lib"
+        )
+        assert told_of("dan", "acme-core") == f"no file {wheel_of('acme-core')} here\n"
 
 
 def test_settings_are_read_again_for_admins_alone(server: Ruled) -> None:
@@ -376,9 +409,9 @@ def test_who_may_only_yank_may_do_so_by_any_form(tmp_path: Path) -> None:
     with ruled(tmp_path) as server:
         token = server.app.site_of(ROOT).records.tokens.create("yank", by="root", user=None, may=["yank"])[1]
         for form, kind in (
-            (forms.action("yank", name="other-thing", version="1.0"), forms.TYPE),
-            (urlencoded(action="unyank", name="other-thing", version="1.0"), SHORT),
+            (forms.action("yank", name="acme-own", version="1.0"), forms.TYPE),
+            (urlencoded(action="unyank", name="acme-own", version="1.0"), SHORT),
         ):
             headers = {"Content_Type": kind}
-            answer = server.ask(ROOT, "/", method="POST", body=form, headers=headers, login=basic("__token__", token))
+            answer = server.ask(OWN, "/", method="POST", body=form, headers=headers, login=basic("__token__", token))
             assert answer.status == 200, answer
