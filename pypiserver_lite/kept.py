@@ -176,9 +176,9 @@ class Turnstile:
             self._within.leave()
 
     @contextmanager
-    def inside(self) -> Iterator[None]:
-        """Be through for the length of a block. Raises Busy."""
-        self.enter()
+    def inside(self, most: float = math.inf) -> Iterator[None]:
+        """Be through for the length of a block, after `most` seconds at most. Raises Busy."""
+        self.enter(most)
         try:
             yield
         finally:

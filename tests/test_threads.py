@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import builders
 import faulty_upstream as faulty
 import pytest
 from packaging.utils import NormalizedName
+from running import Running
 from source_contract import read
 from wsgi_client import Client
 
@@ -79,3 +82,41 @@ def test_an_index_without_threads_of_its_own_serves_all_the_same(
     client.get("/search?q=ours")
     app.close()
     assert len([line for line in caplog.messages if "not read ahead" in line]) == 1
+
+
+def until(what: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def _workers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("waitress-")]
+
+
+def test_the_default_server_starts_threads_when_they_are_needed_and_goes_on_with_those_it_has(
+    start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = len(_workers())
+    running = start(threads=40)
+    for _ in range(20):
+        assert running.get("/unchanged")[0] == 304
+    assert len(_workers()) - before < 10
+    with ThreadPoolExecutor(45) as pool:
+        waiting = [pool.submit(running.get, "/wait") for _ in range(2)]
+        until(lambda: len(_workers()) - before >= 2)
+        assert running.get("/unchanged")[0] == 304
+        with no_threads():
+            queued = [running.connect() for _ in range(5)]
+            for connection in queued:
+                connection.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            until(lambda: "no thread left" in caplog.text)
+        waiting += [pool.submit(running.get, "/wait") for _ in range(38)]
+        until(lambda: len(_workers()) - before == 40)
+        running.app.go_on.set()
+        assert {answer.result() for answer in waiting} == {(200, b"done")}
+    for connection in queued:
+        with connection:
+            assert connection.makefile("rb").read().endswith(b"done")
+    assert len([line for line in caplog.messages if "no thread left" in line]) == 1

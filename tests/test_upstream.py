@@ -255,6 +255,20 @@ def test_beyond_the_cap_the_answer_is_busy_and_comes_at_once(server: faulty.Faul
     assert isinstance(upstream.page(FOO), FetchedPage)
 
 
+def test_who_has_room_waits_for_a_turn_in_the_time_of_the_request(server: faulty.FaultyUpstream) -> None:
+    server.stored[PAGE].delay = server.stored["/files/foo-1.0.tar.gz"].delay = 2.5
+    upstream = client(server, calls=1, room=3, page=60.0, read=60.0)
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(upstream.page, FOO) for _ in range(2)]
+        opened = pool.submit(lambda: upstream.open(server.base + "files/foo-1.0.tar.gz").close())
+        assert all(isinstance(page.result(), FetchedPage) for page in asked)
+        opened.result()
+    body = upstream.open(server.base + "files/foo-1.0.tar.gz")
+    with hops.carrying(None, 0.2), pytest.raises(Busy):
+        upstream.page(FOO)
+    body.close()
+
+
 def test_a_body_that_is_given_up_frees_its_place(server: faulty.FaultyUpstream) -> None:
     upstream = client(server, calls=1, room=0)
     for _ in range(3):

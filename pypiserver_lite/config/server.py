@@ -92,7 +92,7 @@ class ServerSettings:
     threads: int | None = row(
         None,
         parse_threads,
-        "requests worked on at once (default: 16, or 104 with --fallback-mode proxy or cache)",
+        "requests worked on at once (default: 16, or 512 with --fallback-mode proxy or cache)",
         "--threads",
         metavar="N",
         group="limits",

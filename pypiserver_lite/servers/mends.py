@@ -16,7 +16,8 @@ open, and the version is pinned to the minor one because they are not promised t
   reader of a large file does not keep the others waiting; a client that sends or takes less than `LEAST_RATE` is
   closed, also while a worker waits for it; what the disk has no room for is cut, not left out.
 - `Workers`: half of them at most work on what changes something, which may wait for the disk, and for others who change
-  the same folder; the rest of it waits in order, without a worker, and pages need not.
+  the same folder; the rest of it waits in order, without a worker, and pages need not. They start when they are needed,
+  for there may be hundreds, and taking turns costs: each finds the processor's caches cold.
 - `Listener`: at the limit of connections those give way that are missed least.
 
 Given up for that: a page costs what a function that returns its bytes costs on waitress; ``--server granian`` is the
@@ -659,22 +660,45 @@ class _Posting(NamedTuple):
 
 
 class Workers(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress ships no types
-    """Threads that answer requests, `most` at a time those with POST; the others of these wait in order."""
+    """Up to so many `threads` that answer requests, half of them those with POST; the others of these wait in order."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, threads: int) -> None:
         super().__init__()
-        self._free = most
+        self._most, self._short = threads, False
+        self._free = max(1, threads // 2)
         self._waiting: deque[Channel] = deque()
+
+    def start_new_thread(self, target: Callable[..., None], thread_no: int) -> None:
+        """Start a thread; where the system has none left, those that are there go on, and the next request tries."""
+        try:
+            super().start_new_thread(target, thread_no)
+        except RuntimeError:
+            if len(self.threads) == 1:
+                raise  # nobody would answer
+            self.threads.discard(thread_no)
+            self.active_count -= 1  # which whoever calls this adds
+            if not self._short:
+                _logger.warning("this machine has no thread left: %d answer requests", len(self.threads))
+            self._short = True
 
     def add_task(self, task: Channel) -> None:
         """Answer a connection's request when its turn comes."""
         request = task.requests[0]
         if request.command != "POST" or request.asking or request.unwanted or request.error:
-            super().add_task(task)
+            self._put(task)
             return
         with self.lock:
             self._waiting.append(task)
         self._next(0)
+
+    def _put(self, task: Channel | _Posting) -> None:
+        """Have the next thread that is free, or one more, answer a request."""
+        super().add_task(task)
+        with self.lock:
+            threads = len(self.threads) - self.stop_count
+            wanted = len(self.queue) > threads - self.active_count and threads < self._most
+        if wanted:
+            self.set_thread_count(threads + 1)
 
     def _next(self, freed: int = 1) -> None:
         with self.lock:
@@ -683,11 +707,12 @@ class Workers(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress ships no
                 return
             self._free -= 1
             channel = self._waiting.popleft()
-        super().add_task(_Posting(channel, self._next))
+        self._put(_Posting(channel, self._next))
 
     def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
         """End the threads; true if nothing was left for them to do."""
         with self.lock:
+            self._most = 0
             self.queue.extend(self._waiting)
             self._waiting.clear()
         return bool(super().shutdown(cancel_pending, timeout))

@@ -45,7 +45,7 @@ class Service:
         sockets = listen(options.host, options.port)
         self.host, self.port = options.host, int(sockets[0].getsockname()[1])
         self._map: dict[int, Any] = {}
-        self._workers = Workers(max(1, options.threads // 2))
+        self._workers = Workers(options.threads)
         adj = Adjustments(
             threads=options.threads,
             connection_limit=options.connection_limit + 2 * len(sockets),  # which have a trigger besides
@@ -78,7 +78,7 @@ class Service:
         for listener in self._listeners:
             listener.application = application
             listener.asks = getattr(application, "refuse_early", None)
-        self._workers.set_thread_count(self._options.threads)
+        self._workers.set_thread_count(1)
         try:
             while not self._stops:
                 self._turn(1.0)

@@ -421,7 +421,9 @@ class _Builder:
             # Who waits for licences leaves most threads to others.
             waiting = Turnstile(max(1, threads(self._config) // 8), within=self.shared.slow)
             # Those who look share the places of whoever waits for an upstream.
-            memories[path] = known or Licensing(Remembered(path), waiting, threads=max(2, threads(self._config) // 16))
+            memories[path] = known or Licensing(
+                Remembered(path), waiting, threads=max(2, min(threads(self._config) // 16, 6))
+            )
             self.owned.append(memories[path])
         return Governed(policy, memories[path], note=self._recording)
 

@@ -15,6 +15,7 @@ from packaging.utils import NormalizedName
 
 from ..errors import Busy, Unavailable
 from ..simple.parse import PAGE_LIMIT
+from . import hops
 from .exchange import Exchange, Named
 from .replies import Transfer, field, joined, unzipped
 
@@ -127,7 +128,7 @@ class Upstream(Exchange):
             if soon:
                 asked = self._asked("GET", url, headers, named, self._page)
             else:
-                held.enter_context(self._lasting.inside())
+                held.enter_context(self._lasting.inside(min(self._read, hops.left())))
                 seconds = self._read
                 if patient and not start:
                     with suppress(Busy):

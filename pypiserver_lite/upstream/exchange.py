@@ -47,8 +47,9 @@ _CIRCUITS = 2**16  # bytes
 class Exchange:
     """Requests to the upstream index at `url`, and to where it leads.
 
-    `calls` requests may be under way at once and `room` more wait up to two
-    seconds; both together should stay well below the server's threads.
+    `calls` requests may be under way at once and `room` more wait for their
+    turn in the time that they have; both together should stay well below the
+    server's threads.
     `connect` seconds are for TCP's part of a connection; `read` for the first
     bytes of a file with all that goes before, and then for it to go on; `page`
     for a whole page or another small thing, with all it takes. `hosts` names
@@ -97,9 +98,10 @@ class Exchange:
         self.traffic = traffic or Traffic()
         self._rate = rate or Rate()
         self._connect, self._read, self._page, self._pause = connect, read, page, pause
-        self._turnstile = Turnstile(calls, room, 2.0)
+        patience = max(page, read)
+        self._turnstile = Turnstile(calls, room, patience)
         # Files leave two calls to pages where there are many: they go on to come when nobody waits for them any more.
-        self._lasting = Turnstile(calls - min(2, calls // 16), room, 2.0)
+        self._lasting = Turnstile(calls - min(2, calls // 16), room, patience)
         self._patient = Turnstile(max(1, calls // 2))
         named = frozenset(_authority(host, spelling.placed("hosts")) for host in hosts)
         self._reach = Reach(self.origin, named, spelling.called("hosts"), resolver)
@@ -134,9 +136,10 @@ class Exchange:
         Nor longer than the request in hand has left, unless its answer has
         `begun`. Raises Unavailable, Late, Busy, Loop.
         """
-        left = math.inf if begun else hops.left()
-        call = Call(min(seconds, left), fair=left >= min(seconds, _FAIR), silence=max(seconds, self._read))
-        with self._turnstile.inside():
+        until = time.monotonic() + min(seconds, math.inf if begun else hops.left())
+        with self._turnstile.inside(until - time.monotonic()):
+            left = until - time.monotonic()
+            call = Call(left, fair=left >= min(seconds, _FAIR), silence=max(seconds, self._read))
             response, at = self._send(partial(self._once, method, headers, call), url, named, call)
             whose = self._ways.whose(self.origin)
             with Reply(response, at, whose, call, self._read, self._rate, self.traffic) as reply:
