@@ -263,7 +263,9 @@ class Ledger:
             with closing(sqlite3.connect(staged.path, isolation_level=None)) as connection:
                 connection.execute("PRAGMA journal_mode=MEMORY").fetchone()  # what a crash leaves is swept away
                 connection.execute("PRAGMA synchronous=FULL")
+                connection.execute("BEGIN")
                 _take_steps(connection, 0, self._steps)
+                connection.execute("COMMIT")
             try:
                 disk.place(staged.path, self.path, overwrite=False)
             except FileExistsError:
