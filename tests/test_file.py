@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from datetime import datetime, timezone
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pypiserver_lite import site
+from pypiserver_lite import make_app, site
 from pypiserver_lite.config import load
 from pypiserver_lite.config.lines import find_line
 from pypiserver_lite.config.settings import INDEX_KEYS, POLICY_KEYS, SERVER_KEYS, UPSTREAM_KEYS, Config
@@ -169,6 +170,33 @@ def test_a_password_is_in_no_message(folder: Path, value: str) -> None:
         assert "s3cr3t" not in said and "31531" not in said and "1979" not in said, said
 
 
+SAID = "https://robot:{}@files.example/simple/"
+KEYS = [
+    *((f"{key} = {{}}", "") for key in ("host", "port", "server", "server_base_url", "health_endpoint", "passwords")),
+    *((f"{key} = {{}}", "") for key in ("authenticate", "packages", "private", "hash_algo", "max_upload", "templates")),
+    *((f"{key} = {{}}", "") for key in ("sendfile_header", "cache_ttl", "cache_control", "fallback_host", "cache_dir")),
+    *((f"{key} = [{{}}]", "") for key in ("packages", "private", "bases", "upstreams", "trusted_proxy", "logo")),
+    *((f"{key} = {{}}", "[upstream.u]") for key in ("hosts", "ca", "mode", "ttl", "rate", "only", "never", "netrc")),
+    *((f"{key} = [{{}}]", "[upstream.u]") for key in ("hosts", "only", "never")),
+    *((f"{key} = {{}}", "[policy]") for key in ("cooldown", "until", "size", "exempt", "deny", "merge")),
+]
+
+
+@pytest.mark.parametrize(("line", "table"), KEYS)
+@pytest.mark.parametrize("secret", ["s3cr3t", "s3cr3t,s3cr3t", "12/s3cr3t", "s3cr3t@s3cr3t"])
+def test_an_address_under_a_wrong_key_is_said_without_its_password(
+    folder: Path, line: str, table: str, secret: str
+) -> None:
+    text = f"{table}\n" + line.replace("{}", json.dumps(SAID.format(secret)))
+    (folder / "index.toml").write_text(text)
+    try:
+        app = make_app(config=folder / "index.toml", cache_dir=folder / "cache")
+    except ConfigError as error:
+        assert "s3cr3t" not in str(error)
+    else:
+        app.close()
+
+
 @pytest.mark.parametrize("secret", ["s3cr3t/x", "12/s3cr3t", "a@s3cr3t", "a#s3cr3t", "s3cr3t x"])
 def test_a_password_in_an_address_that_ends_it_is_refused_unsaid(folder: Path, secret: str) -> None:
     told = refused(folder, '[upstream.a]\nurl = "https://u:${PW}@h.example/"\n', PW=secret)
@@ -236,6 +264,8 @@ WRONG = [
         "index.a.policy.merge: acme-* is 'private' here",
     ),
     ("[upstream.a]\nonly = ['acme-*']\nnever = 'Acme.*'", 3, "upstream.a.never: 'Acme.*' stands in 'only' too"),
+    ("[upstream.a]\nonly = []", 2, "upstream.a.only: it names no project; leave it out for all"),
+    ("[upstream.a]\nonly = [',']", 2, "upstream.a.only: it names no project; leave it out for all"),
     ("[upstream.a]\nurl = 'https://u:x/y@h.example/'", 2, "upstream.a.url: an @ in a path is written %40"),
     ("[upstream.a]\nurl = 'https://h.example/'\nmirrors = 'https://h:x/'", 3, "mirrors: an address that begins"),
     ("[upstream.a]\nmode = 'redirect'\nurl = 'https://h:99999/'", 3, "with a number as its port"),

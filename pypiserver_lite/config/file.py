@@ -150,6 +150,8 @@ class Given(NamedTuple):
         names = {key: ".".join(map(quoted, (*table, key))) for key in UPSTREAM_KEYS}
         spelling = Spelling(names, partial(self.where, table))
         upstream = UpstreamSettings(name=name, spelling=spelling, **own)
+        if "only" in own and not upstream.only:  # some would read that as no name, others as every one
+            self.refuse(table, "only", "it names no project; leave it out for all, or the upstream out of 'upstreams'")
         for word in upstream.never:
             if _normal(word) in map(_normal, upstream.only):
                 self.refuse(table, "never", f"{word!r} stands in 'only' too; leave out one of them")

@@ -29,6 +29,17 @@ _DIGITS, _SIZE_DIGITS = 12, 28  # that numbers have at most
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
+def masked(value: object, most: int = 50) -> str:
+    """A value in quotes for a message: `most` characters, without user and password if it may be an address.
+
+    Whoever puts an address under another key than its own must not read its password in a log.
+    """
+    text = re.sub(r"(^|//)[^\s].*@", r"\1***@", str(value), flags=re.DOTALL)
+    # Of one that was taken to pieces, as where a password holds a comma, only the first part may be here.
+    text = re.sub(r"//[^/@:]*:(?![0-9]{0,5}(/|$)).*", "//***", text, flags=re.DOTALL)
+    return repr(text[:most])
+
+
 def parse_port(value: object) -> int:
     """A TCP port, 0 (any free one) to 65535."""
     port = _integer(value)
@@ -68,7 +79,7 @@ def _integer(value: object) -> int:
         return value
     text = str(value).strip()
     if not re.fullmatch(r"-?[0-9]+", text, re.ASCII):
-        raise ValueError(f"{text[:50]!r} is not a whole number")
+        raise ValueError(f"{masked(text)} is not a whole number")
     if len(text) > _DIGITS:
         raise ValueError(f"{text[:50]} is too large a number")
     return int(text)
@@ -82,7 +93,7 @@ def parse_size(value: object) -> int:
         return value
     match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,3})?)\s*([kmgt]i?)?b?", str(value).strip().lower(), re.ASCII)
     if match is None:
-        raise ValueError(f"{str(value)[:50]!r} is not a size such as 500MB or 2GiB")
+        raise ValueError(f"{masked(value)} is not a size such as 500MB or 2GiB")
     return int(float(match[1]) * _UNITS[match[2] or ""])
 
 
@@ -107,7 +118,7 @@ def parse_switch(value: object) -> bool:
         return True
     if word in ("", "0", "false", "no", "off"):
         return False
-    raise ValueError(f"{str(value)[:50]!r} is neither yes nor no")
+    raise ValueError(f"{masked(value)} is neither yes nor no")
 
 
 def parse_text(value: object) -> str:
@@ -121,11 +132,14 @@ def parse_text(value: object) -> str:
 def parse_path(value: object) -> Path:
     """A path; ``~`` is the user's home."""
     if not isinstance(value, (str, os.PathLike)):
-        raise ValueError(f"{value!r} is not a path")
+        raise ValueError(f"{masked(value)} is not a path")
     try:
-        return Path(parse_text(value)).expanduser()
+        text = parse_text(value)
+        if re.match("[a-z]+://", text, re.IGNORECASE):
+            raise ValueError("it is an address, and no path")
+        return Path(text).expanduser()
     except RuntimeError as error:
-        raise ValueError(f"{str(value)[:200]!r}: there is no such home; name the folder in full") from error
+        raise ValueError(f"{masked(value, 200)}: there is no such home; name the folder in full") from error
 
 
 def parse_paths(value: object) -> tuple[Path, ...]:
@@ -150,7 +164,7 @@ def parse_hosts(value: object) -> tuple[str, ...]:
     names = parse_words(value)
     for name in names:
         if not re.fullmatch(r"\*|[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", name, re.ASCII):
-            raise ValueError(f"{name[:50]!r} is not a host's name, without http:// and port")
+            raise ValueError(f"{masked(name)} is not a host's name, without http:// and port")
     return names
 
 
@@ -166,7 +180,7 @@ def parse_actions(value: object) -> frozenset[str]:
         return frozenset()
     for word in words:
         if word not in ACTIONS:
-            raise ValueError(f"{word[:50]!r} is none of {', '.join(ACTIONS)}, or '.' for none of them")
+            raise ValueError(f"{masked(word)} is none of {', '.join(ACTIONS)}, or '.' for none of them")
     return frozenset(words)
 
 
@@ -177,7 +191,7 @@ def parse_rights(value: object) -> frozenset[str]:
         if word not in (*RIGHTS, "*"):
             hint = f"; did you mean {close[0]!r}?" if (close := get_close_matches(word, RIGHTS, 1)) else ""
             several = "; 'update' of -a is upload, yank, remove, push here" if word == "update" else ""
-            raise ValueError(f"{word[:50]!r} is none of {', '.join(RIGHTS)}, or '*' for all{several or hint}")
+            raise ValueError(f"{masked(word)} is none of {', '.join(RIGHTS)}, or '*' for all{several or hint}")
     if not words:
         raise ValueError("it names no action")
     return frozenset(RIGHTS) if "*" in words else frozenset(words)
@@ -202,9 +216,9 @@ def _people(value: object, *, groups: bool) -> tuple[str, ...]:
     names = tuple(str(item).strip() for item in _listed(value))
     for name in names:
         if name in ("", "@") or ":" in name or not name.isprintable():
-            raise ValueError(f"{name[:50]!r} is no name of a user: those have no colon and no control character")
+            raise ValueError(f"{masked(name)} is no name of a user: those have no colon and no control character")
         if not groups and (name.startswith(("@", "#")) or name in ("*", "users", "owner")):
-            raise ValueError(f"{name[:50]!r} is no name of a user here; name each user")
+            raise ValueError(f"{masked(name)} is no name of a user here; name each user")
     if not names:
         raise ValueError("it names nobody")
     return names
@@ -254,7 +268,7 @@ def parse_base_url(value: object) -> str:
     match = re.fullmatch(r"(https?://[A-Za-z0-9.\[\]:-]+(?=/|$))?/*([A-Za-z0-9._~/-]*?)/*", str(value), re.ASCII)
     if match is None or re.search(r"(^|/)(\.{0,2})/|(^|/)\.{1,2}$", match[2]) or not _is_host(match[1] or ""):
         raise ValueError(
-            f"{str(value)[:50]!r} is neither a path such as /python/ nor an address such as https://HOST/python/"
+            f"{masked(value)} is neither a path such as /python/ nor an address such as https://HOST/python/"
         )
     return f"{match[1] or ''}/{match[2]}/" if match[2] else f"{match[1] or ''}/"
 
@@ -274,7 +288,7 @@ def parse_patterns(value: object) -> tuple[str, ...]:
         raise ValueError("it is empty")
     for word in words:
         if not re.fullmatch(r"([A-Za-z0-9._*?-]|\[!?[A-Za-z0-9._-]+\])+", word, re.ASCII):
-            raise ValueError(f"{word[:50]!r} is no name of a project, nor a pattern of names such as 'acme-*'")
+            raise ValueError(f"{masked(word)} is no name of a project, nor a pattern of names such as 'acme-*'")
     return words
 
 
@@ -292,7 +306,7 @@ def parse_hash_algo(value: object) -> str | None:
     if name in ("no", "off", "0", "false"):
         return None
     if name not in hashlib.algorithms_available or not hashlib.new(name, usedforsecurity=False).digest_size:
-        raise ValueError(f"this Python has no hash called {name[:50]!r}; sha256 is what clients check")
+        raise ValueError(f"this Python has no hash called {masked(name)}; sha256 is what clients check")
     return name
 
 
@@ -305,7 +319,7 @@ def parse_endpoint(value: object) -> str:
     """A path on this server, beginning with a slash."""
     path = str(value)
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path, re.ASCII):
-        raise ValueError(f"{path[:50]!r} is not a path such as /health")
+        raise ValueError(f"{masked(path)} is not a path such as /health")
     return path
 
 
@@ -333,12 +347,12 @@ def parse_sendfile(value: object) -> Sendfile:
         return value
     header, _, rest = str(value).partition("=")
     if not re.fullmatch(r"[A-Za-z0-9-]{1,50}", header, re.ASCII):
-        raise ValueError(f"{header[:50]!r} is not the name of a header, such as X-Accel-Redirect or X-Sendfile")
+        raise ValueError(f"{masked(header)} is not the name of a header, such as X-Accel-Redirect or X-Sendfile")
     mappings = []
     for mapping in rest.split(",") if rest else ():
         prefix, _, folder = mapping.partition(":")
         if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", prefix, re.ASCII) or not folder:
-            raise ValueError(f"{mapping[:100]!r} is not a mapping such as /_files:/srv/packages")
+            raise ValueError(f"{masked(mapping, 100)} is not a mapping such as /_files:/srv/packages")
         mappings.append((prefix, parse_path(folder)))
     if header.lower() == "x-accel-redirect" and not mappings:
         raise ValueError("nginx needs an address: X-Accel-Redirect=/_files:FOLDER, and an internal location /_files/")
@@ -374,7 +388,7 @@ def parse_bases(value: object) -> tuple[str, ...]:
 def _once(words: tuple[str, ...]) -> tuple[str, ...]:
     twice = [word for word in words if words.count(word) > 1]
     if twice:
-        raise ValueError(f"{twice[0][:50]!r} is named twice")
+        raise ValueError(f"{masked(twice[0])} is named twice")
     return words
 
 
@@ -386,10 +400,10 @@ def parse_duration(value: object) -> int:
     """Seconds: a whole number, or one with a unit as in ``90s``, ``30m``, ``12h``, ``7d``, ``2w``."""
     match = re.fullmatch(r"([0-9]{1,12}) *(s|m|min|h|d|w)?", str(value).strip().lower(), re.ASCII)
     if match is None:
-        raise ValueError(f"{str(value)[:50]!r} is not a span of time such as 7d or 12h")
+        raise ValueError(f"{masked(value)} is not a span of time such as 7d or 12h")
     seconds = int(match[1]) * _SPANS[match[2] or ""]
     if seconds > _LONGEST_SPAN:
-        raise ValueError(f"{str(value)[:50]!r} is longer than a hundred years")
+        raise ValueError(f"{masked(value)} is longer than a hundred years")
     return seconds
 
 
@@ -401,7 +415,7 @@ def parse_moment(value: object) -> datetime:
         text = str(value).strip()
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
     except ValueError as error:
-        raise ValueError(f"{str(value)[:50]!r} is not a date such as 2026-10-01") from error
+        raise ValueError(f"{masked(value)} is not a date such as 2026-10-01") from error
     if not 1970 <= moment.year < 9999:  # what the zones make of it, or the next day, must be one too
         raise ValueError("a date lies between the years 1970 and 9998")
     return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
@@ -437,11 +451,13 @@ def _choice(text: str) -> Choice:
     except ValueError:  # InvalidSpecifier is one
         match = None
     if match is None:
-        raise ValueError(f"{text[:50]!r} is neither a name or pattern of a project nor a requirement such as 'numpy<3'")
+        raise ValueError(
+            f"{masked(text)} is neither a name or pattern of a project nor a requirement such as 'numpy<3'"
+        )
     if re.search(r"[A-Za-z0-9]\[[A-Za-z0-9._-]+\]$", pattern):
         # As a set of characters it would mean other projects than whoever writes it means, and hide nothing.
         plain = pattern.partition("[")[0]
-        raise ValueError(f"{text[:50]!r} names an extra, which is nothing that can be hidden; write {plain!r}")
+        raise ValueError(f"{masked(text)} names an extra, which is nothing that can be hidden; write {plain!r}")
     return Choice(re.sub(r"[-_.]+", "-", pattern).lower(), specifier)
 
 
@@ -451,9 +467,9 @@ def parse_exemptions(value: object) -> tuple[Choice, ...]:
     for item in _listed(value):
         text, until, day = str(item).partition(" until ")
         if not until:
-            raise ValueError(f"{text[:50]!r} has no end; write 'NAME==VERSION until DATE'")
+            raise ValueError(f"{masked(text)} has no end; write 'NAME==VERSION until DATE'")
         if not re.fullmatch(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}\s*", day, re.ASCII):
-            raise ValueError(f"{day.strip()[:50]!r} is not a date such as 2026-12-31")
+            raise ValueError(f"{masked(day.strip())} is not a date such as 2026-12-31")
         found.append(replace(_choice(text.strip()), until=parse_moment(day) + timedelta(days=1)))
     return tuple(found)
 
@@ -464,7 +480,7 @@ def choice(*words: str, also: Iterable[str] = ()) -> Callable[[object], str]:
     def parse(value: object) -> str:
         word = str(value).lower()
         if word not in words and word not in also:
-            raise ValueError(f"{str(value)[:50]!r} is none of {', '.join(words)}")
+            raise ValueError(f"{masked(value)} is none of {', '.join(words)}")
         return word
 
     return parse

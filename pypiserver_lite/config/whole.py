@@ -11,7 +11,7 @@ from .indexes import ROOT, check_name
 from .lines import Path
 from .rows import near
 from .settings import Config
-from .values import NO_PASSWORDS, RIGHTS
+from .values import NO_PASSWORDS, RIGHTS, masked
 
 _DEEPEST, _MOST_WAYS = 100, 1000  # of indexes over indexes
 
@@ -61,11 +61,11 @@ def faults(config: Config) -> Iterator[tuple[Path, str | None, str]]:
         index, table = config.of(name), index_table(name)
         for base in index.bases:
             if base not in names:
-                yield (table, "bases", f"there is no index {base!r}{near(base, names)}")
+                yield (table, "bases", f"there is no index {masked(base)}{near(base, names)}")
         for upstream in index.upstreams or ():
             if upstream not in config.upstreams:
                 known = near(upstream, config.upstreams) or "; give it a table, [upstream.NAME]"
-                yield (table, "upstreams", f"there is no upstream {upstream!r}{known}")
+                yield (table, "upstreams", f"there is no upstream {masked(upstream)}{known}")
         if index.policy is not None and (twice := _both(index.private, index.policy.merge)):
             yield (
                 (*table, "policy"),
@@ -98,10 +98,10 @@ def _rights(config: Config) -> Iterator[tuple[Path, str | None, str]]:
         for word in rule.who:
             if word.startswith("@") and word[1:] not in config.groups:
                 known = near(word[1:], config.groups) or "; name its users in [groups]"
-                yield (table, "who", f"there is no group {word[1:]!r}{known}")
+                yield (table, "who", f"there is no group {masked(word[1:])}{known}")
         for index in rule.indexes:
             if index not in names:
-                yield (table, "indexes", f"there is no index {index!r}{near(index, names)}")
+                yield (table, "indexes", f"there is no index {masked(index)}{near(index, names)}")
         said = rule.may | rule.may_not
         if "owner" in rule.who and (wrong := said - {"upload", "yank", "remove", "push"}):
             reason = f"to own a project is to upload, yank, remove or push it; {_listed(wrong)} is not about owners"

@@ -21,6 +21,7 @@ import requests
 import urllib3
 
 from ..config.indexes import FLAGS, Spelling
+from ..config.values import masked
 from ..errors import Busy, ConfigError, Late, Unavailable
 from ..kept import Kept, Turnstile
 from . import hops
@@ -330,5 +331,5 @@ def _authority(host: str, setting: str) -> tuple[str, int]:
     except ValueError:
         name, port = None, None
     if not name or "/" in host or "@" in host:
-        raise ConfigError(f"{setting}: {host[:80]!r} is neither HOST nor HOST:PORT")
+        raise ConfigError(f"{setting}: {masked(host, 80)} is neither HOST nor HOST:PORT")
     return name, port or 0
