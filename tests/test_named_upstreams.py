@@ -293,7 +293,7 @@ def test_only_and_never_hold_for_pages_files_metadata_and_signatures_alike(
             offer(other, folder / "other", name)
         text = (
             'upstreams = ["one", "other"]\n'
-            + table(one, f"only = {only}", f"never = {never}", f'mode = "{mode}"', name="one")
+            + table(one, *([f"only = {only}"] if only else []), f"never = {never}", f'mode = "{mode}"', name="one")
             + table(other, f"never = {more_never}", f'mode = "{mode}"', name="other")
         )
         with asked(folder / "index", text) as client:

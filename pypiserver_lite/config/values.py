@@ -34,7 +34,7 @@ def masked(value: object, most: int = 50) -> str:
 
     Whoever puts an address under another key than its own must not read its password in a log.
     """
-    text = re.sub(r"(^|//)[^\s].*@", r"\1***@", str(value), flags=re.DOTALL)
+    text = re.sub(r"^((?:[^@]*?//)?).*@", r"\1***@", str(value), flags=re.DOTALL)
     # Of one that was taken to pieces, as where a password holds a comma, only the first part may be here.
     text = re.sub(r"//[^/@:]*:(?![0-9]{0,5}(/|$)).*", "//***", text, flags=re.DOTALL)
     return repr(text[:most])
