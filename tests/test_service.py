@@ -145,7 +145,7 @@ def test_a_refused_upload_of_100_mb_receives_its_401(  # A7
     for data in (bytes(size), iter([bytes(MIB)] * 100)):
         with requests.post(closed.url, data, auth=login, timeout=20) as said:
             assert said.status_code == 401
-    assert os.listdir(packages) == []
+    assert builders.listed(packages) == []
 
 
 @pytest.mark.clients
@@ -156,7 +156,7 @@ def test_twine_shows_the_401_of_a_refused_upload_of_100_mb(
     url = ("--repository-url", closed.url, "--disable-progress-bar", "--non-interactive")
     said = shell.python("-m", "twine", "upload", *url, "-u", "ann", "-p", "wrong", wheel).bad()
     assert "401" in said and "wrong user name or password" in said
-    assert os.listdir(packages) == []
+    assert builders.listed(packages) == []
 
 
 def test_a_body_above_the_limit_is_413_before_the_rest_is_read(packages: Path, tmp_path: Path) -> None:
@@ -313,4 +313,4 @@ def test_an_upload_cut_by_a_stop_leaves_nothing(packages: Path) -> None:
         live.stop(server)
         with contextlib.suppress(ConnectionResetError):
             assert sender.recv(100) == b""
-    assert os.listdir(packages) == []
+    assert builders.listed(packages) == []
