@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -151,5 +151,22 @@ def _rights(index: dict[str, Any]) -> Iterator[str]:
         actions = [_ACTIONS[action] for action, allowed in index["may"].items() if allowed == who]
         if actions:
             yield f"  {words} {', '.join(actions)}"
+    if index["admins"]:
+        yield f"  {', '.join(index['admins'])} may everything"
+    for rule in index["rules"]:
+        who = ", ".join(_whom(who, rule["groups"]) for who in rule["who"])
+        said = [f"may {', '.join(rule['may'])}"] if rule["may"] else []
+        said += [f"may not {', '.join(rule['may_not'])}"] if rule["may_not"] else []
+        about = f" {', '.join(rule['projects'])}" if rule["projects"] else ""
+        yield f"  {who} {' and '.join(said)}{about} ({rule['by']})"
+    if index["rules"]:
+        yield "  what no rule names, nobody may; the first that does decides"
     if index["overwrite"]:
         yield "  an upload may replace a file"
+
+
+def _whom(who: str, groups: Mapping[str, Sequence[str]]) -> str:
+    words = {"*": "anybody", "users": "who logs in", "owner": "whoever owns it"}
+    if who.startswith("@"):
+        return f"{who} ({', '.join(groups[who[1:]]) or 'nobody'})"
+    return words.get(who, who)

@@ -11,7 +11,7 @@ from ..config import settings
 from ..config.indexes import ROOT, PolicySettings, UpstreamSettings
 from ..config.server import ServerSettings
 from ..config.settings import Config
-from ..config.values import Choice, shown_size
+from ..config.values import RIGHTS, Choice, shown_size
 from ..site import Site, Sites, records_file, routes
 from .remarks import remarks, reserved
 from .serve import server
@@ -78,14 +78,32 @@ def _index(site: Site) -> dict[str, Any]:
             if (policy := config.of(name).policy) is not None
         },
         "may": may,
+        "admins": list(given.admin),
+        "rules": list(_rights(site)),
         "passwords": str(given.passwords) if site.gate.asks_passwords else None,
         "overwrite": given.overwrite,
     }
 
 
+def _rights(site: Site) -> Iterator[dict[str, Any]]:
+    """The rules of who may do what, in order; none where flags say it."""
+    book, groups = site.gate.book, site.config.groups
+    for rule, by in () if book.by_flags else book.every():
+        yield {
+            "by": by,
+            "who": list(rule.who),
+            "groups": {who[1:]: list(groups.get(who[1:], ())) for who in rule.who if who.startswith("@")},
+            "may": [action for action in RIGHTS if action in rule.may],
+            "may_not": [action for action in RIGHTS if action in rule.may_not],
+            "projects": list(rule.projects),
+        }
+
+
 def _who(site: Site, action: str) -> str:
     if action in site.gate.book.open:
         return "anybody"
+    if not site.gate.book.by_flags:
+        return "rules"
     return "users" if site.gate.asks_passwords else "nobody"
 
 

@@ -344,6 +344,10 @@ class RuleBook:
             if not ready.rule.projects and not owns:
                 return
 
+    def every(self) -> Iterator[tuple[Rule, str]]:
+        """The rules of this index in order, each with what it is called, for the operator."""
+        yield from ((ready.rule, ready.by) for ready in self._rules)
+
 
 def _ready(number: int, rule: Rule, groups: Mapping[str, Iterable[str]]) -> _Ready:
     names: set[str] = set()

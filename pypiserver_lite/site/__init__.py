@@ -60,6 +60,7 @@ __all__ = [
     "open_records",
     "records_file",
     "remarks",
+    "rights",
     "threads",
 ]
 
@@ -253,6 +254,14 @@ def offline(config: Config, name: str = ROOT) -> Iterator[Index]:
 
 
 @contextmanager
+def rights(config: Config, name: str = ROOT) -> Iterator[Gate]:
+    """Who may do what in an index, as it is seen without a server. Raises ConfigError."""
+    with closing(_Builder(config, recording=False, offline=True)) as builder:
+        builder.index(name)
+        yield builder.gate(name)
+
+
+@contextmanager
 def online(config: Config, name: str = ROOT) -> Iterator[Index]:
     """An index beside its server: its upstreams are asked for what the server asks them. Raises ConfigError."""
     with closing(_Builder(config)) as builder:
@@ -298,7 +307,7 @@ class _Builder:
         config, settings = self._config, self._config.of(name)
         with told(config, name):
             records = self._records()
-            gate = self._gate(name)
+            gate = self.gate(name)
             sendfile = find_sendfile(config, settings)
         # The folders come last, so that settings that contradict each other leave nothing open.
         index = self.index(name)
@@ -335,7 +344,7 @@ class _Builder:
 
     def _lists(self, name: str, gate: Gate) -> bool:
         """Whether all whom a gate lets list may list another index, and the same of it."""
-        its = self._gate(name)
+        its = self.gate(name)
         return "list" in its.book.open or (its.shares_logins(gate) and its.book.listing == gate.book.listing)
 
     def _records(self) -> Records:
@@ -349,7 +358,8 @@ class _Builder:
             self.owned.append(known[key])
         return known[key]
 
-    def _gate(self, name: str) -> Gate:
+    def gate(self, name: str) -> Gate:
+        """Who may do what in one index. Raises ConfigError."""
         if name not in self._gates:
             book, passwords = _book(self._config, name), self._config.of(name).passwords
             path = None if passwords == NO_PASSWORDS else passwords
