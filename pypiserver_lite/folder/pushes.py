@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -63,7 +63,8 @@ class Pushes:
     def _take(self, pieces: Sequence[Piece]) -> tuple[str, ...]:
         self._snapshot.look()
         root = Path(self._snapshot.first_root())
-        self._places(pieces, root, sure=False)  # what cannot be need not be copied first
+        with suppress(FileNotFoundError):  # what somebody removes in this moment is looked at again below
+            self._places(pieces, root, sure=False)  # what cannot be need not be copied first
         with ExitStack() as stack:
             copies = {piece: self._copy(stack, piece, root) for piece in pieces}
             moves = stack.enter_context(moving(self._snapshot))
