@@ -217,6 +217,23 @@ def test_what_is_unset_takes_no_comment_along_that_stands_after_it(key: str, fir
     assert edit.changed(end.join(lines), edit.parse_key(key), None) == end.join(left)
 
 
+def test_what_is_new_in_a_table_stands_before_the_comment_above_the_next() -> None:
+    made = edit.changed(TABLES, ("index", "prod", "policy", "until"), "2030-01-01")
+    made = edit.changed(made, ("index", "audit", "title"), "Audit")
+    made = edit.changed(made, ("title",), "All")
+    made = edit.changed(made, ("index", "audit", "policy", "cooldown"), "1d")
+    assert [line for line in made.splitlines() if line] == [
+        'title = "All"',
+        *(line for line in TABLES.splitlines()[:7] if line),
+        '  until = "2030-01-01"',
+        *(line for line in TABLES.splitlines()[7:12] if line),
+        'title = "Audit"',
+        "[index.audit.policy]",
+        'cooldown = "1d"',
+        "# the last word",
+    ]
+
+
 def test_user_and_password_are_set_and_unset_one_after_the_other(folder: Path) -> None:
     done = run(folder, "config", "set", "upstream.pypi.username", "builder").good()
     assert "warning: until more is said, this cannot be served: " in done and "belong together" in done

@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from . import values
 from .file import quoted, unknown
 from .filled import takes_several, takes_texts
-from .lines import STRING, Path, split_key, without
+from .lines import STRING, Path, end_of, split_key, without
 from .rows import Setting
 from .settings import INDEX_KEYS, POLICY_KEYS, SERVER_KEYS, UPSTREAM_KEYS
 
@@ -101,15 +101,16 @@ def changed(text: str, path: Path, value: Any) -> str:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    document = tomlkit.parse(text)
-    expected = copy.deepcopy(document.unwrap())
+    expected = copy.deepcopy(tomlkit.parse(text).unwrap())
     _change(expected, path, value)
     try:
-        # Else what stands above the next table would go as well.
+        # For tomlkit, what stands above a table is of the one before: it would go with that, or part from its own.
         made = without(text, path) if value is None else text
         if made == text:
+            end = end_of(text, path[:-1])
+            document = tomlkit.parse(text[:end])
             _change(document, path, value)
-            made = tomlkit.dumps(document)
+            made = tomlkit.dumps(document) + text[end:]
         right = _without_empty(tomlkit.parse(made).unwrap(), path) == _without_empty(expected, path)
     except (TOMLKitError, ValueError, TypeError, KeyError, AttributeError):
         right = False

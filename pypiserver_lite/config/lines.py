@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import NamedTuple
 
 Path = tuple[str, ...]
@@ -65,6 +65,16 @@ def without(text: str, path: Path) -> str:
                 blank = re.compile(r"[ \t]*\r?\n").match(text, kept_to)
                 kept_to = kept_to if blank is None else blank.end()
     return "".join([*parts, text[kept_to:]])
+
+
+def end_of(text: str, table: Path) -> int:
+    """Where the last of a table ends, else of the nearest around it; what stands after it is about what follows."""
+    every = list(_statements(text, {}))
+    if not table:
+        return max((said.ends for said in takewhile(lambda said: not said.is_head, every)), default=0)
+    while table and not any(said.path[: len(table)] == table for said in every):
+        table = table[:-1]
+    return max((said.ends for said in every if table and said.path[: len(table)] == table), default=len(text))
 
 
 class _Statement(NamedTuple):
