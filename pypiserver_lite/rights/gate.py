@@ -171,7 +171,7 @@ class Gate:
         """The same of somebody who is known already: `user`, if they may do `action` with one project at least."""
         if self.book.reaches(user, action):
             return user
-        raise self._denied(user, action, "no rule of this index allows it")
+        raise self._denied(user, action, "" if user is None else self.book.why_not(user, action))
 
     def allow(self, user: User | None, action: str, project: NormalizedName) -> Decision:
         """What lets `user` (``None``: nobody who logged in) do an action of rules with a project; asked in every route.

@@ -216,6 +216,11 @@ class RuleBook:
             return f"is for {', '.join(sorted(may)) or 'nothing'} only"
         return "is for other indexes" if token.indexes and self.index not in token.indexes else None
 
+    def why_not(self, user: User, action: str) -> str:
+        """Why a user may not do an action with any project, for them: `reaches` says that they may not."""
+        limit = None if user.token is None or action in _SEVERAL else self._limit(user.token, action)
+        return "no rule of this index allows it" if user.token is None or limit is None else f"this token {limit}"
+
     def _of_user(self, user: str | None, action: str, project: NormalizedName | None, owners: Owners) -> Decision:
         if user is not None and user in self.admins:
             return Decision(True, "--admin", "as an admin")
