@@ -8,12 +8,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import forms
 import live
 import pytest
 
@@ -95,6 +98,36 @@ with Records(Path({str(path)!r})).trail.change(Event(action="upload", who="ann",
         publish(records.trail)
         assert [event.outcome for event in records.trail.find()] == ["done", "begun"]
         assert records.faults() == ""
+
+
+def test_of_a_server_that_is_killed_every_file_is_on_record_and_what_was_answered_is_done(
+    packages: Path,
+) -> None:
+    answered: list[str] = []
+
+    def publish(server: live.Server, worker: int) -> None:
+        with suppress(OSError, ValueError):  # no answer, or none that is whole
+            for at in range(1000):
+                name = f"p{worker}x{at}"
+                assert forms.post(server, forms.upload(forms.wheel(name), f"{name}-1.0-py3-none-any.whl")).status == 200
+                answered.append(name)
+
+    for _ in range(2):
+        with live.serve(packages=[packages], **forms.OPEN) as server, ThreadPoolExecutor(4) as pool:
+            before, until = len(answered), time.monotonic() + 60
+            for worker in range(4):
+                pool.submit(publish, server, worker + len(answered))
+            while len(answered) < before + 20:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            live.kill(server)
+        with closing(Records(packages / ".pypiserver-lite" / "records.sqlite3")) as records:
+            assert records.faults() == ""
+            events = records.trail.find(limit=10_000)
+        done = {event.project for event in events if event.outcome == "done"}
+        begun = {event.project for event in events if event.outcome == "begun"}
+        assert set(answered) <= done
+        assert {path.name.split("-")[0] for path in packages.glob("*.whl")} <= done | begun
 
 
 def test_what_cannot_be_put_on_record_does_not_happen() -> None:
