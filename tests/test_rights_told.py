@@ -9,6 +9,7 @@ import pytest
 from ruled import PROD, ROOT, USERS, may_change, may_download, may_list, ruled
 
 from pypiserver_lite import cli
+from pypiserver_lite.dists import normalize
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +72,24 @@ def test_explain_names_the_rule_in_words(file: Path, capsys: pytest.CaptureFixtu
     assert "\neve may list it: -a list\n" in text
     assert cli.main(["explain", "pub-lib", "--user", "zoe", "--config", str(file)]) == 1
     assert "nobody called 'zoe' can log in" in capsys.readouterr().err
+
+
+def test_owners_are_shown_added_and_removed_on_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with ruled(tmp_path) as server:
+        where = ["--config", str(tmp_path / "index.toml")]
+        assert said(capsys, "owner", "list", "pub.LIB", *where) == "eve\n"
+        assert said(capsys, "owner", "add", "pub-lib", "dan", *where) == "pub-lib in /: dan, eve\n"
+        assert server.app.site_of(ROOT).gate.owners(normalize("pub-lib")) == frozenset({"dan", "eve"})
+        assert said(capsys, "owner", "remove", "pub-lib", "eve", *where) == "pub-lib in /: dan\n"
+        assert said(capsys, "owner", "add", "pub-lib", "cat", "--index", "prod", *where) == "pub-lib in prod: cat\n"
+        assert said(capsys, "owner", "list", "pub-lib", *where) == "dan\n"
+        events = server.app.site_of(ROOT).records.trail.find(action="owner")
+        assert [(event.index, event.project, event.reason) for event in events][-1] == ("/", "pub-lib", "add dan")
+        for words, code in (
+            (["list", "pub-lib", "dan"], 2),
+            (["add", "pub-lib"], 2),
+            (["add", "pub-lib", "a:b"], 2),
+            (["remove", "pub-lib", "zoe"], 1),
+            (["list", "!"], 1),
+        ):
+            assert cli.main(["owner", *words, *where]) == code, words

@@ -341,6 +341,27 @@ def test_settings_are_read_again_for_admins_alone(server: Ruled) -> None:
         assert answer.status == {"nobody": 401, "root": 200}.get(user, 403), (user, answer)
 
 
+def test_what_rules_say_holds_from_the_moment_they_are_read_again(tmp_path: Path) -> None:
+    with ruled(tmp_path) as server:
+
+        def statuses(user: str) -> list[int]:
+            paths = ("/simple/secret-tool/", f"/packages/{wheel_of('secret-tool')}", "/simple/pub-lib/")
+            return [server.ask(ROOT, path, user).status for path in paths]
+
+        assert statuses("bob") == [404, 404, 200] and statuses("cat") == [200, 200, 200]
+        file = tmp_path / "index.toml"
+        file.write_text(file.read_text().replace('who = ["bob"]', 'who = ["cat"]'))
+        assert server.ask(ROOT, "/-/api/reload", "root", "POST").status == 200
+        assert statuses("bob") == [200, 200, 200] and statuses("cat") == [404, 404, 200]
+        file.write_text(file.read_text().replace('admin = ["root"]', 'admin = ["eve"]'))
+        assert server.ask(ROOT, "/-/api/reload", "root", "POST").status == 200
+        assert server.ask(ROOT, "/-/api/reload", "root", "POST").status == 403
+        # Rules that cannot be used change nothing.
+        file.write_text(file.read_text().replace('who = ["cat"]', 'who = ["@nobody-knows"]'))
+        assert server.ask(ROOT, "/-/api/reload", "eve", "POST").status == 400
+        assert statuses("cat") == [404, 404, 200]
+
+
 def test_wrong_credentials_are_told_wherever_somebody_has_to_say_who_they_are(server: Ruled) -> None:
     secret = server.fine and "pypl_" + "x" * 43
     wrong = [

@@ -18,6 +18,7 @@ from .cached import cache
 from .check import check
 from .config import config
 from .explain import explain
+from .owners import owner
 from .push import push
 from .releases import names, unyank, yank
 from .serve import run
@@ -30,6 +31,7 @@ _VERBS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "config": (config, "read and change the file of settings"),
     "passwd": (passwd, "set or delete a user's password in a password file"),
     "token": (token, "make, list and revoke tokens, which stand in for a password"),
+    "owner": (owner, "show and change who owns a project, for rules that speak of owners"),
     "yank": (yank, "hide a release from all who do not ask for exactly it"),
     "unyank": (unyank, "undo a yank"),
     "push": (push, "publish a release of one index in another, as it is"),

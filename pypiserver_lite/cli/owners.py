@@ -1,0 +1,53 @@
+"""``owner``: who owns projects, for rules that speak of owners."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..config import load
+from ..config.values import parse_people
+from ..dists import normalize
+from ..errors import ConfigError, Missing
+from .recorded import SETTINGS, add_folders, by, gathered, opened
+from .which import add_index, index_of
+
+_HELP = """Show and change who owns a project: whoever published it first, and whom you add.
+
+  pypiserver-lite owner list acme-tools
+  pypiserver-lite owner add acme-tools alice --index prod
+  pypiserver-lite owner remove acme-tools alice --index prod
+
+It matters where a rule of the file of settings speaks of the 'owner'. Running servers know it with the next request."""
+
+
+def owner(argv: Sequence[str]) -> int:
+    """``owner``: list, add and remove owners of a project."""
+    parser = load.make_parser("pypiserver-lite owner", _HELP, names=SETTINGS)
+    add_folders(parser)
+    add_index(parser)
+    parser.add_argument("action", choices=("list", "add", "remove"), metavar="{list,add,remove}")
+    parser.add_argument("project", metavar="PROJECT", help="the project")
+    parser.add_argument("user", nargs="?", default=None, metavar="USER", help="for add and remove: the user")
+    given = vars(parser.parse_intermixed_args(list(argv)))
+    action, project, user, which = (given.pop(key) for key in ("action", "project", "user", "index"))
+    if (user is None) != (action == "list"):
+        raise ConfigError(f"owner {action} takes {'no user' if action == 'list' else 'a project and a user'}")
+    name, config = normalize(project), gathered(given)
+    index = index_of(config, which)
+    try:
+        (user,) = (None,) if user is None else parse_people(user)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    with contextlib.closing(opened(config)) as records:
+        if user is not None:
+            event = replace(by("owner"), action="owner", index=index, project=name, reason=f"{action} {user}")
+            with records.trail.change(event):
+                if action == "add":
+                    records.owners.add(index, name, user)
+                elif not records.owners.remove(index, name, user):
+                    raise Missing(f"{user} does not own {name} in the index {index}")
+        owners = sorted(records.owners.of(index, name))
+    print("\n".join(owners) if action == "list" else f"{name} in {index}: {', '.join(owners) or 'nobody owns it'}")
+    return 0
