@@ -41,6 +41,17 @@ class Hidden(Missing):
     """The thing asked for is here, and a rule of the policy does not let it be seen."""
 
 
+class Unseen(Missing):
+    """Whoever asks may not change this, nor list it: they hear no more than of what is not here.
+
+    `action` and `project` are what is refused.
+    """
+
+    def __init__(self, message: str, *, action: str, project: str) -> None:
+        super().__init__(message)
+        self.action, self.project = action, project
+
+
 class Conflict(PypiServerLiteError):
     """The request would replace something that must stay, for instance a file of the same name."""
 

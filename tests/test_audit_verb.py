@@ -131,6 +131,25 @@ def test_what_rules_refuse_is_on_record_with_the_project(folder: Path) -> None:
     assert [yank[key] for key in ("action", "project")] == ["yank", "ours"]
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_who_tries_to_change_what_they_may_not_see_is_on_record(folder: Path, there: bool) -> None:
+    if there:
+        make_wheel(folder / "packages")
+    (folder / "pypiserver-lite.toml").write_text(
+        'packages = ["packages"]\npasswords = "htpasswd"\ndisable_fallback = true\n'
+        '[[rule]]\nwho = ["ann"]\nmay = ["*"]\nprojects = ["acme-*"]\n'
+    )
+    with live.serve(config=folder / "pypiserver-lite.toml", disable_fallback=None) as server:
+        assert live.ask(server, "/simple/ours/", Authorization=ANN["Authorization"]).status == 404
+        for action in ("remove_pkg", "yank"):
+            answer = forms.post(server, forms.action(action, name="ours", version="1.0"), **ANN)
+            assert (answer.status, answer.text) == (404, "no project ours here\n")
+    assert [(one["action"], one["outcome"], one["who"], one["project"]) for one in told(folder)] == [
+        ("remove", "refused", "ann", "ours"),
+        ("yank", "refused", "ann", "ours"),
+    ]
+
+
 def test_a_quiet_server_says_no_change(folder: Path) -> None:
     # It does not say where it listens either.
     words = [sys.executable, "-m", "pypiserver_lite", "run", "-q", "--port", str(port := live.free_port())]

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from packaging.utils import NormalizedName
 
-from ..errors import Denied, Missing, PypiServerLiteError, TooMany
+from ..errors import Denied, Missing, PypiServerLiteError, TooMany, Unseen
 from ..kept import Turnstile
 from ..model import Restriction, User
 from .rules import CHANGES, Decision, RuleBook
@@ -186,7 +186,8 @@ class Gate:
             return decision
         if user is None or action in ("upload", "push") or self.lists(user, project):
             raise self._denied(user, action, decision.why, project)
-        raise Missing(f"no project {project} here")
+        text = f"no project {project} here"
+        raise Unseen(text, action=action, project=project) if action in CHANGES else Missing(text)
 
     def owners(self, project: NormalizedName) -> frozenset[str] | None:
         """Who owns a project here; ``None``: nobody does, and it has and had no files. Raises Unavailable."""

@@ -17,7 +17,7 @@ import bottle
 from packaging.utils import NormalizedName
 
 from .. import observe
-from ..errors import Denied, Missing, PypiServerLiteError, TooLarge
+from ..errors import Denied, Missing, PypiServerLiteError, TooLarge, Unseen
 from ..model import User
 from ..records import Event, client
 from . import answers, changes, forms, ready, templates
@@ -198,7 +198,7 @@ class Entry(ready.Direct):
         environ = bottle.request.environ
         environ["pypiserver_lite.error"] = str(error)
         # Wrong logins are told by the gate, and no login at all is how most clients begin.
-        if isinstance(error, Denied) and not error.challenge:
+        if isinstance(error, Unseen) or (isinstance(error, Denied) and not error.challenge):
             by = self.by(self.recall(environ), environ)
             action = error.action or environ.get(ACTION) or by.action
             self.site.records.trail.refused(replace(by, action=action, project=error.project, reason=str(error)))
