@@ -121,10 +121,6 @@ class Index(Refusing):
         """Whether a name that is to be merged is private, which wins."""
         return self._merge(name) and self._private(name)
 
-    def shows(self, name: NormalizedName) -> bool:
-        """Whether whoever sees this index may hear of a project, if it is here."""
-        return True
-
     def expect(self, name: NormalizedName) -> None:
         """Raise Denied if whoever sees this index has to log in to ask for a project."""
 

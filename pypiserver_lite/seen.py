@@ -44,10 +44,6 @@ class Seen(Index):
         self.shares = whole.shares
         self._listed: tuple[Sequence[NormalizedName], Sequence[NormalizedName]] = (), ()
 
-    def shows(self, name: NormalizedName) -> bool:
-        """Whether whoever sees this index may hear of a project, if it is here."""
-        return self._shows_name(name)
-
     def expect(self, name: NormalizedName) -> None:
         """Raise Denied if whoever sees this index has to log in to ask for a project."""
         if self._nobody and not self._shows_name(name):

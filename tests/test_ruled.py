@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -436,3 +437,23 @@ def test_who_may_only_yank_may_do_so_by_any_form(tmp_path: Path) -> None:
             headers = {"Content_Type": kind}
             answer = server.ask(OWN, "/", method="POST", body=form, headers=headers, login=basic("__token__", token))
             assert answer.status == 200, answer
+
+
+def test_search_and_the_newest_uploads_tell_of_what_may_be_listed_alone(tmp_path: Path) -> None:
+    with ruled(tmp_path) as server:
+        html = {"Accept": "text/html,*/*"}
+
+        def hits(user: str) -> list[str]:
+            text = server.ask(ROOT, "/search?q=sum-of", user, headers=html).text
+            return re.findall(r'href="project/([^"/]+)/"', text)
+
+        def newest(user: str) -> set[str]:
+            text = server.ask(ROOT, "/", user, headers=html).text
+            return set(re.findall(r'href="project/([^"/]+)/', text))
+
+        while hits("root") != list(PROJECTS[ROOT]):  # files are read in the background
+            time.sleep(0.05)
+        for user in ("nobody", "eve", "bob", "ann", "ann-acme"):
+            listed = [name for name in PROJECTS[ROOT] if may_list(user, name, ROOT)]
+            assert hits(user) == listed
+            assert newest(user) == set(listed)

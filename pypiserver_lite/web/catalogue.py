@@ -7,6 +7,7 @@ request waits for them only a moment.
 
 from __future__ import annotations
 
+import copy
 import heapq
 import threading
 import time
@@ -59,8 +60,6 @@ class _Shown:
 
     def has(self, name: NormalizedName, filename: str) -> bool:
         """Whether a file is shown; not if nobody can say."""
-        if not self._index.shows(name):
-            return False
         if not self._index.governed:
             return True
         if name not in self._files:
@@ -82,10 +81,18 @@ class Overview:
         self._thread: threading.Thread | None = None
         self._again = 0.0
         self._made: tuple[object, object, Catalogue] | None = None
+        self._all = self
+        """Who gathers."""
+
+    def as_seen(self, index: Index) -> Overview:
+        """The overview of a part of this index, which gathers nothing by itself: its names say what is told of all."""
+        seen = copy.copy(self)
+        seen._index, seen._made, seen._all = index, None, self._all
+        return seen
 
     def catalogue(self) -> Catalogue:
         """The very same object while neither names nor summaries changed. Raises Unavailable."""
-        names, gathered = self._index.names(), self._current()
+        names, gathered = self._index.names(), self._all._current()
         made = self._made
         if made is None or made[0] is not names or made[1] is not gathered:
             made = names, gathered, Catalogue(names=names, summaries=gathered.summaries or {})
@@ -95,7 +102,7 @@ class Overview:
     def newest(self, count: int) -> Sequence[Newcomer]:
         """The releases whose files came last, the newest first; as far as files have been read."""
         found: dict[tuple[str, str], Newcomer] = {}
-        for name, filename in self._current().newest:
+        for name, filename in self._all._current().newest:
             project = self._index.local(name)  # whoever else may have it, this is about what is here
             file: File | None = project.by_filename.get(filename) if project else None
             if file is None or file.uploaded is None:

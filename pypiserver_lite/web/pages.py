@@ -144,7 +144,7 @@ class HumanPages:
         """The pages of `site`, which is a part of this one, kept here with all others."""
         seen = copy.copy(self)
         seen._site, seen._pages = site, self._pages.part(view)
-        seen.overview, seen.hiding = Overview(site.index, site.reading), self.hiding.as_seen(site, view)
+        seen.overview, seen.hiding = self.overview.as_seen(site.index), self.hiding.as_seen(site, view)
         return seen
 
     def forget(self) -> None:
