@@ -200,7 +200,7 @@ def test_what_may_only_be_read_is_read_and_changed_once_it_may_be_written() -> N
             did(records)
             assert [event.outcome for event in records.trail.find()] == ["done"]
         path.chmod(0)
-        with pytest.raises(ConfigError, match=r"records\.sqlite3"):
+        with pytest.raises(ConfigError, match=r"records\.sqlite3: .* cannot be read by this user"):
             Records(path)
 
 

@@ -29,6 +29,7 @@ from .schema import APPLICATION, STEPS, Step
 _LOOKS_AGAIN = 1.0  # seconds after which the file is looked at again before something is read
 _PATIENCE = 5.0  # seconds that a change of another process is waited for
 _NOWHERE = "there is no place for the records of who did what; name one with --state-dir"
+_EFFECTIVE = os.access in os.supports_effective_ids
 _ROOM = 512 * 1024  # bytes: a new file of records and its log fit
 _GONE = "the file of the records (--state-dir) is gone; put it back, or restart the server to begin a new one"
 
@@ -300,6 +301,8 @@ class Ledger:
 
     def _checked(self, *, writable: bool) -> Connections:
         """Connections to a file of records of our schema. Raises ConfigError for any other, and sqlite3.Error."""
+        if not os.access(self.path or "", os.R_OK, effective_ids=_EFFECTIVE):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # SQLite does not say why
         try:
             connections = Connections(partial(self._connect, writable=writable), shared=True)
         except sqlite3.DatabaseError as error:
@@ -373,10 +376,9 @@ def may_write(path: Path) -> bool:
     place, there = path, path.exists()
     while not there and not place.exists():
         place = place.absolute().parent
-    effective = os.access in os.supports_effective_ids
     folder = path.parent if there else place
-    return (not there or os.access(path, os.W_OK, effective_ids=effective)) and os.access(
-        folder, os.W_OK | os.X_OK, effective_ids=effective
+    return (not there or os.access(path, os.W_OK, effective_ids=_EFFECTIVE)) and os.access(
+        folder, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE
     )
 
 
@@ -398,4 +400,6 @@ def _translate(error: sqlite3.Error | OSError, done: str) -> Unavailable:
         return NoSpace(f"the disk of the records ({where}) is full, and nothing is done that they cannot hold")
     if readonly and done == "written":
         return ReadOnly(f"the records of who did what cannot be written ({where}), and nothing is done without them")
+    if readonly:
+        return DiskFailed(f"the records ({where}) cannot be read by this user, only by the server's")
     return DiskFailed(f"the records ({where}) cannot be {done} now ({text}); try again later")
