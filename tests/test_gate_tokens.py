@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from logins import SHA_SECRET, Clock, basic, enters, file_of_ann, write  # noqa:
 
 from pypiserver_lite.errors import Denied, Invalid, TooMany
 from pypiserver_lite.model import User
-from pypiserver_lite.records import Records
+from pypiserver_lite.records import Event, Records
 from pypiserver_lite.rights.gate import Gate
 from pypiserver_lite.rights.htpasswd import set_password
 from pypiserver_lite.rights.rules import RuleBook
@@ -142,10 +143,25 @@ def test_what_is_no_token_is_no_login_either(header: str) -> None:
     assert caught.value.challenge and "pypl" not in str(caught.value)
 
 
-def test_no_token_reaches_the_log(file: Path, records: Records, caplog: pytest.LogCaptureFixture) -> None:
-    gate = Gate(Passwords(file), BOOK, tokens=records.tokens, tell=records.trail.wrong_login)
-    with caplog.at_level(logging.DEBUG):
-        for header in headers("ann", WRONG):
+def test_no_token_reaches_log_or_trail_wherever_it_was_put(
+    tmp_path: Path, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = tmp_path / "audit.jsonl"
+    with closing(Records(tmp_path / "records.sqlite3", audit_log=lines)) as records, caplog.at_level(logging.DEBUG):
+        _, good = records.tokens.create("ci", by="root", user="ann")
+        places = [("192.0.2.1", header) for header in headers("ann", WRONG)]
+        slips = [basic(good, "secret"), basic(good, good), basic(good, "__token__"), basic(good[:-1], "")]
+        places += [(f"198.51.100.{at}", header) for at, header in enumerate(slips)]
+        gate = Gate(Passwords(file), BOOK, tokens=records.tokens, tell=records.trail.wrong_login)
+        for address, header in places:
             with pytest.raises(Denied):
-                gate.check("update", header, "192.0.2.1")
-    assert "wrong token" in caplog.text and WRONG not in caplog.text
+                gate.check("update", header, address)
+        with pytest.raises(Denied):
+            gate.login(good, "secret", "203.0.113.1")  # in the field for a name
+        with records.trail.change(Event(action="yank", who="ann", reason=f"see {good}", client=f"ci/{good}")):
+            pass
+        records.flush()
+        told = [caplog.text, lines.read_text(), str(records.trail.find())]
+    for text in told:
+        assert "wrong token" in text and "wrong password" in text and "see pypl_***" in text
+        assert good[5:25] not in text and WRONG not in text

@@ -128,6 +128,8 @@ def test_wrong_passwords_are_told_and_throttled_as_any_other_login(app: PypiServ
         and 'value="ann"' in page.text
         and "ong" not in page.text.replace("Wrong", "")
     )
+    token = "pypl_" + "x" * 43
+    assert token not in visitor.sign_in(token, "", 403).text
     html5lib.HTMLParser(strict=True).parse(page.text)
     assert "WWW-Authenticate" not in page.headers  # which opens the browser's own dialog
     for number in range(9):

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from ..errors import NoSpace, PypiServerLiteError, Unavailable
 from ..kept import Kept
-from ..observe import audit
+from ..observe import audit, veiled
 from .ledger import Ledger
 from .lines import Lines
 from .moments import after, moment, stamp
@@ -352,9 +352,9 @@ def _stamp(event: Event) -> int:
 
 
 def _trimmed(event: Event) -> Event:
-    """With texts from outside as SQLite takes them, of a bounded length."""
-    texts = {name: str(getattr(event, name))[:longest] for name, longest in _LONGEST.items()}
-    texts["client"] = "".join(filter(str.isprintable, str(event.client)))[: _LONGEST["client"]]
+    """With texts from outside as SQLite takes them, of a bounded length, and with no token in them."""
+    texts = {name: veiled(str(getattr(event, name)))[:longest] for name, longest in _LONGEST.items()}
+    texts["client"] = "".join(filter(str.isprintable, veiled(str(event.client))))[: _LONGEST["client"]]
     return replace(event, **{name: text.encode("utf-8", "replace").decode() for name, text in texts.items()})  # type: ignore[arg-type]
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import bottle
 
+from .. import observe
 from ..errors import Denied, Invalid, Missing, TooMany
 from ..records import client
 from . import answers, forms
@@ -49,7 +50,7 @@ class SignIn(People):
             self._verify(user, form.get("password", ""), environ)
             value = sessions.begin(user)
         except (Denied, TooMany, Invalid) as error:
-            return self.once("sign-in", {"onward": onward, "user_name": user}, error)
+            return self.once("sign-in", {"onward": onward, "user_name": observe.veiled(user)}, error)
         return self._set_cookie(onward, f"{value}; Max-Age={LASTS}")
 
     def sign_out(self) -> answers.Answer:
