@@ -114,7 +114,7 @@ def test_a_file_says_who_may_what_in_each_of_its_indexes(folder: Path) -> None:
         (('"upload", "yank"]', '"admin"]'), r"line 19: rule 1, projects: to administer is not about projects"),
         (("projects =", "project ="), r"line 19: rule 1, project: there is no such setting; did you mean 'projects'\?"),
         (("[[rule]]    #", "[rule]   #"), r"."),  # TOML itself refuses both kinds in one file
-        (('release = ["Ann Lee", "ci"]', 'release = ["@nobody"]'), r"line 13: groups.release: '@nobody' is no name"),
+        (('release = ["Ann Lee", "ci"]', 'release = ["@nobody"]'), r"line 13: groups.release: a group is no name"),
         (('release = ["Ann Lee", "ci"]', 'release = ["a:b"]'), r"line 13: groups.release: 'a:b' is no name of a user"),
         (('release = ["Ann Lee", "ci"]', "release = 5"), r"line 13: groups.release: a number cannot stand here"),
         (('release = ["Ann Lee", "ci"]', '"a b" = ["x"]'), r"line 13: groups.\"a b\": a name has letters"),

@@ -217,7 +217,9 @@ def _people(value: object, *, groups: bool) -> tuple[str, ...]:
     for name in names:
         if name in ("", "@") or ":" in name or not name.isprintable():
             raise ValueError(f"{masked(name)} is no name of a user: those have no colon and no control character")
-        if not groups and (name.startswith(("@", "#")) or name in ("*", "users", "owner")):
+        if not groups and name.startswith("@"):
+            raise ValueError("a group is no name of a user; name each user")
+        if not groups and (name.startswith("#") or name in ("*", "users", "owner")):
             raise ValueError(f"{masked(name)} is no name of a user here; name each user")
     if not names:
         raise ValueError("it names nobody")

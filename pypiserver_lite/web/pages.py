@@ -21,7 +21,7 @@ from packaging.utils import NormalizedName
 
 from .. import metadata, site
 from ..config.indexes import ROOT
-from ..config.values import public, shown_size
+from ..config.values import ACTIONS, public, shown_size
 from ..errors import ConfigError, Unavailable
 from ..kept import Kept, Turnstile
 from ..metadata import About, Dependency
@@ -193,7 +193,7 @@ class HumanPages:
             "folders": bool(settings.packages),
             "uploads": bool(settings.packages)
             and ("update" in self._site.gate.book.open or settings.passwords is not None),
-            "login": sorted(settings.authenticate) if settings.passwords else [],
+            "login": sorted(set(ACTIONS) - self._site.gate.book.open) if settings.passwords else [],
             "fallback": bool(self._site.ways()),
             "mode": next((one for one in ("cache", "proxy") if one in modes), "redirect"),
             "upstreams": [public(way.url) for way in ways],
