@@ -23,6 +23,7 @@ from builders import make_wheel
 from pypiserver_lite.errors import Busy, ConfigError, DiskFailed, Missing, NoSpace, ReadOnly, Unavailable
 from pypiserver_lite.records import Event, Records, ledger
 from pypiserver_lite.records.ledger import Ledger
+from pypiserver_lite.records.owners import CLAIM, Owners
 from pypiserver_lite.records.schema import STEPS
 
 UPLOAD = Event(action="upload", who="ann", index="/", project="acme", version="1.0")
@@ -407,3 +408,36 @@ def test_the_first_claim_holds_and_one_whose_upload_failed_goes(records: Records
         owners.add("/", "acme", "cy")
         assert owners.remove("/", "acme", "bob") and not owners.remove("/", "acme", "bob")
         assert other.owners.of("/", "acme") == {"cy"}
+
+
+def test_a_claim_goes_with_the_last_of_its_uploads_and_not_before(records: Records, path: Path) -> None:
+    owners = records.owners
+    assert not owners.join("/", "acme", "ann")
+    with closing(Records(path)) as other:
+        assert owners.claim("/", "acme", "ann") == {"ann"} and other.owners.join("/", "acme", "ann")
+        assert owners.claim("/", "acme", "ann") == {"ann"}  # who looked before the first did
+        for _ in range(3):
+            assert other.owners.claim("/", "acme", "bob") == {"ann"} == owners.of("/", "acme")
+            owners.forget("/", "acme", "ann")
+        assert other.owners.of("/", "acme") == set()
+        owners.claim("/", "acme", "bob")
+        other.owners.join("/", "acme", "bob")
+        owners.settle("/", "acme", "bob")
+        other.owners.forget("/", "acme", "bob")
+        assert owners.of("/", "acme") == {"bob"} and not owners.join("/", "acme", "bob")
+
+
+def test_a_claim_of_an_upload_that_never_ended_lapses(path: Path) -> None:
+    now = [1_700_000_000.0]
+    with closing(Ledger(path)) as ledger:
+        owners = Owners(ledger, lambda: now[0])
+        owners.claim("/", "acme", "ann")
+        owners.add("/", "other", "ann")
+        now[0] += CLAIM - 1
+        assert owners.claim("/", "acme", "bob") == {"ann"} == owners.of("/", "acme")
+        now[0] += 1
+        assert owners.of("/", "acme") == set() and owners.of("/", "acme", lapsed=True) == {"ann"}
+        assert owners.claim("/", "acme", "bob") == {"bob"} == owners.of("/", "acme", lapsed=True)
+        assert owners.claim("/", "other", "bob") == {"ann"} == owners.of("/", "other")
+        now[0] -= 10 * CLAIM  # the clock was set right
+        assert owners.of("/", "acme") == set()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import forms
 import pytest
+from builders import make_wheel
 from ruled import (
     OWN,
     OWNED,
@@ -27,6 +30,12 @@ from ruled import (
     wheel_of,
 )
 from wsgi_client import Answer
+
+from pypiserver_lite.dists import normalize
+from pypiserver_lite.errors import Conflict
+from pypiserver_lite.jobs.owning import owned
+from pypiserver_lite.model import User
+from pypiserver_lite.records import FILENAME
 
 INDEXES = (ROOT, PROD, OWN)
 ABSENT = ("absent-tool", "secret-none", "acme-none", "pub-none")
@@ -313,6 +322,47 @@ def test_an_upload_that_comes_to_nothing_leaves_no_owner_behind(tmp_path: Path) 
         (tmp_path / "packages" / wheel_of("broken", "1")).rmdir()
         assert post(server, ROOT, "cat", form).status == 200
         assert server.app.site_of(ROOT).records.owners.of(ROOT, "broken") == {"cat"}
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_of_two_first_uploads_of_a_user_at_once_the_one_that_fails_takes_nothing_away(
+    tmp_path: Path, fails: int
+) -> None:
+    with ruled(tmp_path) as server:
+        site, bob, name = server.app.site_of(ROOT), User(name="bob"), normalize("new-thing")
+        owners, decision = site.records.owners, site.gate.allow(bob, "upload", name)
+        uploads = [owned(site, bob, name, decision) for _ in range(2)]
+        for upload in uploads:
+            upload.__enter__()
+        failed = Conflict("the other was first")
+        uploads[fails].__exit__(Conflict, failed, None)
+        assert owners.of(ROOT, name) == {"bob"}
+        uploads[1 - fails].__exit__(None, None, None)
+        assert owners.of(ROOT, name) == {"bob"} and not owners.join(ROOT, name, "bob")
+        with owned(server.app.site_of(PROD), User(name="eve"), normalize("pub-lib"), decision):
+            pass
+        assert owners.of(PROD, "pub-lib") == set()  # it is hers in the base, and so here
+
+
+def test_what_a_killed_server_left_of_an_upload_is_nobodys_after_a_while_unless_it_was_published(
+    tmp_path: Path,
+) -> None:
+    with ruled(tmp_path) as server:
+
+        def send(user: str, name: str, version: str) -> int:
+            form = forms.upload(forms.wheel(name, version), wheel_of(name, version))
+            return post(server, ROOT, user, form).status
+
+        owners = server.app.site_of(ROOT).records.owners
+        for name in ("left-thing", "kept-thing"):
+            owners.claim(ROOT, name, "eve")
+        make_wheel(tmp_path / "packages", "kept-thing", "1")
+        assert [send("bob", name, "2") for name in ("left-thing", "kept-thing")] == [403, 403]
+        with closing(sqlite3.connect(tmp_path / "state" / FILENAME)) as connection, connection:
+            connection.execute("UPDATE owners SET moment = moment - 600000000 WHERE project LIKE '%-thing'")
+        assert [send("bob", name, "2") for name in ("left-thing", "kept-thing")] == [200, 403]
+        assert send("eve", "left-thing", "3") == 403 and send("eve", "kept-thing", "3") == 200
+        assert owners.of(ROOT, "left-thing") == {"bob"} and owners.of(ROOT, "kept-thing") == {"eve"}
 
 
 def test_monitoring_tells_each_what_they_may_list(server: Ruled) -> None:

@@ -48,6 +48,6 @@ def owner(argv: Sequence[str]) -> int:
                     records.owners.add(index, name, user)
                 elif not records.owners.remove(index, name, user):
                     raise Missing(f"{user} does not own {name} in the index {index}")
-        owners = sorted(records.owners.of(index, name))
+        owners = sorted(records.owners.of(index, name, lapsed=True))
     print("\n".join(owners) if action == "list" else f"{name} in {index}: {', '.join(owners) or 'nobody owns it'}")
     return 0

@@ -29,15 +29,19 @@ def owned(
     Unavailable.
     """
     name = None if user is None or (user.token is not None and user.token.user is None) else user.name
-    gate = site.gate
-    if name is None or gate.owners(project) is not None:
+    gate, owners = site.gate, site.records.owners
+    if name is None:
         yield
         return
-    if pushed and not gate.book.decide(user, "upload", project, lambda: None).allowed:
+    known = gate.owners(project)
+    joined = known is not None and name in known and owners.join(site.name, project, name)
+    if known and not joined:
+        known = gate.owners(project)  # another upload of theirs may have failed just now, with its claim
+    may_own = not pushed or gate.book.decide(user, "upload", project, lambda: None).allowed
+    if not joined and (known is not None or not may_own):
         yield
         return
-    owners = site.records.owners
-    if name not in owners.claim(site.name, project, name):
+    if not joined and name not in owners.claim(site.name, project, name):
         if decision.claims:
             raise Denied(
                 f"somebody else published {project} first, at this very moment; it is theirs",
@@ -57,5 +61,5 @@ def owned(
     try:
         owners.settle(site.name, project, name)
     except Unavailable as error:
-        # It was published, and the claim holds: only another upload of theirs that fails could take it back.
+        # It was published, so the claim holds: only another upload of theirs that fails could take it back.
         _log.error("%s owns %s, and this cannot be settled now: %s", name, project, error)

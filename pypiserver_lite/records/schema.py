@@ -44,7 +44,7 @@ STEPS: Sequence[Step] = (
         "CREATE UNIQUE INDEX token_names ON tokens (coalesce(user, ''), name)",
         """CREATE TABLE owners (
             place TEXT, project TEXT, user TEXT, moment INTEGER NOT NULL,
-            settled INTEGER NOT NULL,  -- 0: the upload that claims it is under way
+            settled INTEGER NOT NULL,  -- 1; below 0: how many uploads that claim it are under way
             PRIMARY KEY (place, project, user)
         ) WITHOUT ROWID""",
         """CREATE TABLE downloads (

@@ -392,7 +392,8 @@ class _Builder:
                 if found := records.owners.of(one, project):
                     return found
                 if store.project(project) is not None or (isinstance(store, Folder) and store.had(project)):
-                    return frozenset()
+                    # A server that was killed may have published it, and not come to settle whose it is.
+                    return records.owners.of(one, project, lapsed=True)
             return None
 
         return owners
