@@ -115,7 +115,10 @@ def may_change(user: str, action: str, project: str, index: str) -> bool:
         return True
     if index == ROOT and project not in PROJECTS[ROOT] and action in ("upload", "push"):
         # It is free for whoever is the first.
-        return user in ("ann", "bob", "cat", "dan", "eve", "ann-upload") or (acme and user in ("ann-acme", "ci"))
+        owner = user.removesuffix("-upload")
+        if user in ("ann", "bob", "cat", "dan", "eve", "ann-upload") and may_list(owner, project, index):
+            return True
+        return acme and user in ("ann-acme", "ci")
     if index == OWN:
         if user in ("ann", "bob", "cat", "dan", "eve"):
             return True

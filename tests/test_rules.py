@@ -123,6 +123,20 @@ def test_owners_may_what_owners_may_and_a_name_is_the_firsts_who_publishes_it() 
     assert not book.decide(None, "upload", ACME, never).allowed
 
 
+def test_a_name_that_is_free_is_to_who_may_not_list_it_as_one_that_is_here() -> None:
+    rules = [rule("ann", may_not="list", projects="secret-*"), rule("owner", "upload"), rule("users", "list")]
+    secret, book = NormalizedName("secret-tools"), RuleBook(rules)
+    for who in ("ann", "bob"):
+        for token in (None, Token(user=who, may=frozenset({"upload"}))):  # what its user may list is what counts
+            asks = user(who, token)
+            free, here = (book.decide(asks, "upload", secret, lambda: None), book.decide(asks, "upload", secret))
+            assert free.claims == (who == "bob") and not here.allowed and (who == "bob" or free == here)
+            assert book.decide(asks, "upload", ACME, lambda: None).claims
+    book = RuleBook([*rules, rule("ann", "upload")])
+    assert book.decide(ANN, "upload", secret, lambda: None).allowed
+    assert book.decide(ANN, "upload", secret, lambda: None) == book.decide(ANN, "upload", secret)
+
+
 def test_words_are_no_users() -> None:
     # Somebody in the password file may be called so; that makes them nobody else.
     book = RuleBook([rule("owner", "upload"), rule("users", "list"), rule("@release", "yank")], GROUPS)

@@ -179,7 +179,7 @@ class Gate:
         Raises Denied, with a challenge for nobody, and for a user with what
         refuses it; but who may not list the project hears Missing, the same
         as of a name that is not here. A refused upload or push says so to
-        all: what is here already makes no difference to that.
+        all: to who may not list it, what is here already makes no difference.
         """
         decision = self.book.decide(user, action, project, lambda: self._owners(project))
         if decision.allowed:
@@ -195,8 +195,7 @@ class Gate:
 
     def lists(self, user: User | None, project: NormalizedName) -> bool:
         """Whether `user` may list a project, if it is there."""
-        view = self.book.view(user)
-        return self.book.reaches(user, "list") and (view is None or view.shows(project))
+        return self.book.lists(user, project)
 
     def who(self, authorization: str | None, address: str) -> User | None:
         """Who asks, by their password or token; ``None`` if they do not say. Raises as `check` does.

@@ -27,7 +27,10 @@ ANYBODY, USERS, OWNER = "*", "users", "owner"
 """Words for who a rule is about: without a login, with one, and whoever published a project first."""
 
 Owners = Callable[[], frozenset[str] | None]
-"""Who owns the project in question; ``None``: nobody does, and it has and had no files, so the first may have it."""
+"""Who owns the project in question; ``None``: nobody does, and it has and had no files.
+
+The first who may list it, and upload as an owner, may have it.
+"""
 
 _SEVERAL = {"update": CHANGES, "form": ("download", *CHANGES)}
 """Words that mean any of several rights: of who changes something, and of who sends a form that may be a push too."""
@@ -216,6 +219,11 @@ class RuleBook:
             return f"is for {', '.join(sorted(may)) or 'nothing'} only"
         return "is for other indexes" if token.indexes and self.index not in token.indexes else None
 
+    def lists(self, user: User | None, project: NormalizedName) -> bool:
+        """Whether somebody may list a project, if it is there."""
+        view = self.view(user)
+        return self.reaches(user, "list") and (view is None or view.shows(project))
+
     def why_not(self, user: User, action: str) -> str:
         """Why a user may not do an action with any project, for them: `reaches` says that they may not."""
         limit = None if user.token is None or action in _SEVERAL else self._limit(user.token, action)
@@ -240,7 +248,8 @@ class RuleBook:
                 return Decision(said, ready.by, ready.why)
             if OWNER in ready.words and user is not None and project is not None:
                 own = owners()
-                if own is None and action == "upload" and said:
+                if own is None and action == "upload" and said and self.lists(User(name=user), project):
+                    # Others would hear by it that the name is free: for them it is as one that is here.
                     return Decision(True, ready.by, ready.why, claims=True)
                 if own is not None and user in own:
                     return Decision(said, ready.by, ready.why)
