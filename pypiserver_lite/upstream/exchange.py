@@ -140,7 +140,7 @@ class Exchange:
         until = time.monotonic() + min(seconds, math.inf if begun else hops.left())
         with self._turnstile.inside(until - time.monotonic()):
             left = until - time.monotonic()
-            call = Call(left, fair=left >= min(seconds, _FAIR), silence=max(seconds, self._read))
+            call = Call(left, fair=left > 0.9 * min(seconds, _FAIR), silence=max(seconds, self._read))
             response, at = self._send(partial(self._once, method, headers, call), url, named, call)
             whose = self._ways.whose(self.origin)
             with Reply(response, at, whose, call, self._read, self._rate, self.traffic) as reply:
