@@ -180,6 +180,18 @@ def somebody() -> Iterator[Path]:
             os.seteuid(before)
 
 
+def test_records_in_a_folder_that_cannot_be_entered_cannot_be_written() -> None:
+    with somebody() as folder:
+        path = folder / "state" / "records.sqlite3"
+        assert ledger.may_write(path)
+        path.parent.mkdir()
+        path.touch()
+        for mode, may in ((0o700, True), (0o600, False), (0, False)):
+            path.parent.chmod(mode)
+            assert ledger.may_write(path) == may
+        path.parent.chmod(0o700)
+
+
 def test_what_may_only_be_read_is_read_and_changed_once_it_may_be_written() -> None:
     with somebody() as folder:
         path = folder / "state" / "records.sqlite3"

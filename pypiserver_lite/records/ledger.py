@@ -373,8 +373,9 @@ def _tables(steps: Sequence[Step]) -> list[str]:
 
 def may_write(path: Path) -> bool:
     """Whether the system lets this user write a file of records, with what SQLite puts beside it, or make one there."""
-    place, there = path, path.exists()
-    while not there and not place.exists():
+    # As `Path.exists` does from Python 3.14 on: what lies in a folder that cannot be entered is not there.
+    place, there = path, os.path.exists(path)
+    while not there and not os.path.exists(place):
         place = place.absolute().parent
     folder = path.parent if there else place
     return (not there or os.access(path, os.W_OK, effective_ids=_EFFECTIVE)) and os.access(
