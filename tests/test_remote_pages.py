@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import threading
@@ -14,9 +15,22 @@ import builders
 import faulty_upstream as faulty
 import pytest
 from packaging.utils import NormalizedName
-from remotes import FOO, MODES, PAGE, SDIST, Clock, Make, read, settle, source_clock, source_maker, upstream_server  # noqa: F401 - fixtures
+from remotes import (  # noqa: F401 - fixtures
+    FOO,
+    GZIP,
+    MODES,
+    PAGE,
+    SDIST,
+    Clock,
+    Make,
+    read,
+    settle,
+    source_clock,
+    source_maker,
+    upstream_server,
+)
 
-from pypiserver_lite.errors import Busy, Late, Unavailable
+from pypiserver_lite.errors import Busy, Late, Missing, Unavailable
 from pypiserver_lite.kept import Turnstile
 from pypiserver_lite.model import LocalFile, Stream
 from pypiserver_lite.upstream import hops, turns
@@ -531,3 +545,70 @@ def test_thousands_of_files_come_quickly(make: Make, server: faulty.FaultyUpstre
     assert time.perf_counter() - before < 3.0
     assert project is not None
     assert len(project.files) == 5000
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_file_that_another_server_lists_is_looked_for_upstream_once_before_it_is_missing(
+    make: Make, server: faulty.FaultyUpstream, mode: str, clock: Clock
+) -> None:
+    server.add("foo", SDIST, GZIP)
+    remote = make(mode)
+    assert remote.project(FOO) is not None
+    server.add("foo", "foo-2.0.tar.gz", GZIP + b"2")
+    with pytest.raises(Missing):
+        remote.open(FOO, "foo-2.0.tar.gz")  # what the upstream said a moment ago is believed
+    clock.ahead += 2
+    assert read(remote.open(FOO, "foo-2.0.tar.gz")) == GZIP + b"2"
+    assert server.count(PAGE) == 2
+    for _ in range(20):
+        with pytest.raises(Missing):
+            remote.open(FOO, "foo-3.0.tar.gz")
+    clock.ahead += 2
+    with pytest.raises(Missing):
+        remote.open(FOO, "foo-3.0.tar.gz")
+    assert server.count(PAGE) == 2
+    server.fault(PAGE, faulty.status(500))
+    clock.ahead += 2
+    with pytest.raises(Missing):
+        remote.open(FOO, "foo-3.0.tar.gz")
+    assert server.count(PAGE) > 2
+    assert read(remote.open(FOO, SDIST)) == GZIP
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_file_of_a_name_that_appears_is_found_although_the_name_was_absent(
+    make: Make, server: faulty.FaultyUpstream, mode: str, clock: Clock
+) -> None:
+    remote, other = make(mode), make(mode)
+    assert remote.project(FOO) is None and remote.open(FOO, SDIST) is None
+    assert server.count(PAGE) == 1
+    server.add("foo", SDIST, GZIP)
+    clock.ahead += 2
+    assert remote.project(FOO) is None
+    assert other.project(FOO) is not None
+    assert (remote.project(FOO) is None) == (mode == "proxy")  # another process was told since
+    assert read(remote.open(FOO, SDIST)) == GZIP
+
+
+@pytest.mark.parametrize("gone", [401, 403, 404, 410])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_file_whose_address_ran_out_is_taken_from_where_the_page_names_it_now(
+    make: Make, server: faulty.FaultyUpstream, mode: str, gone: int, clock: Clock
+) -> None:
+    old = server.add("foo", SDIST, GZIP)
+    remote = make(mode)
+    assert remote.project(FOO) is not None
+    page = server.stored[PAGE]
+    body = page.body.replace(b"../.." + old.encode(), b"../../moved" + old.encode())
+    server.stored[PAGE] = dataclasses.replace(page, body=body, etag=None)
+    server.stored["/moved" + old] = server.stored.pop(old)
+    server.fault(old, faulty.status(gone))
+    clock.ahead += 2
+    assert read(remote.open(FOO, SDIST)) == GZIP
+    asked = server.count(PAGE)
+    server.fault("/moved" + old, faulty.status(gone))
+    if mode == "proxy":
+        for _ in range(5):
+            with pytest.raises((Missing, Unavailable)):
+                read(remote.open(FOO, SDIST))
+        assert server.count(PAGE) == asked == 2

@@ -44,6 +44,11 @@ class Archive:
             head = json.dumps({**asdict(page), "body": ""}).encode()
             self._cache.put("pages", self._key(name), head + b"\n" + zlib.compress(page.body, 1))
 
+    def has_since(self, name: NormalizedName, moment: float) -> bool:
+        """Whether a page is kept that was confirmed later than `moment`, in seconds since 1970."""
+        stamp = self._cache.stamp("pages", self._key(name)) if self._cache is not None else None
+        return stamp is not None and stamp > moment
+
     def load(self, name: NormalizedName, newer_than: float, turn: Turn) -> tuple[Project, FetchedPage, float] | None:
         """The project, its page and when it was confirmed, if that is later than `newer_than`. Raises Busy."""
         key = self._key(name)

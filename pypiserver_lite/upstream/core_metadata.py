@@ -12,7 +12,6 @@ import io
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import BinaryIO, cast
 
@@ -66,7 +65,7 @@ class CoreMetadata:
     def _obtain(self, wanted: Wanted) -> bytes | None:
         file = wanted.file
         if self._files.cache is None or not self._shelf.is_silent(file.project):
-            data = self._files.upstream.small(replace(wanted.place, side=".metadata"), _LIMIT)
+            data = wanted.beside(".metadata", _LIMIT)
             if data is not None and _right(data, file):
                 return data
             _log.warning("the upstream announces core metadata of %s that it does not have", file.filename)

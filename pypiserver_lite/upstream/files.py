@@ -11,15 +11,17 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import Busy, Late, Missing, Unavailable
 from ..kept import Flights, Kept, Turnstile
-from ..model import Content, File, HandOver, LocalFile, Project, Stream
+from ..model import Content, File, HandOver, LocalFile, Project, Side, Stream
 from . import hops
 from .arriving import SILENT, Arriving, Following, whole
 from .cache import Cache
@@ -29,7 +31,9 @@ from .hosts import Unreachable
 from .mirrors import Mirrors
 from .parts import SMALL, Parts, server_of
 from .places import Place, place_of, strongest
+from .replies import Refused
 
+T = TypeVar("T")
 _SMALL_RANGE = 2**20  # bytes
 _REST = 6.0  # seconds; until then, a server that was found silent is left alone
 _BEHIND = 60.0  # seconds that a file may take to begin, whoever waits for it
@@ -40,8 +44,17 @@ _log = logging.getLogger(__name__)
 class Files:
     """What all files of one upstream share: kept in `cache`, if there is one; who waits for them passes `turnstile`."""
 
-    def __init__(self, upstream: Mirrors, cache: Cache | None, turnstile: Turnstile, parts: Parts) -> None:
+    def __init__(
+        self,
+        upstream: Mirrors,
+        cache: Cache | None,
+        turnstile: Turnstile,
+        parts: Parts,
+        moved: Callable[[File], Place | None],
+    ) -> None:
         self.upstream = upstream
+        self.moved = moved
+        """Where a file lies now that its address has not any more; ``None`` if nowhere else."""
         self.cache = cache
         self.parts = parts
         self.turnstile = turnstile
@@ -160,7 +173,7 @@ class Wanted:
         if fetch is not None:  # for its place is needed
             fetch.close()
         check = self._check(size)
-        body = self._upstream.open(self.place, start=start, stop=stop, packed=check.packed)
+        body = self._at(partial(self._upstream.open, start=start, stop=stop, packed=check.packed))
         try:
             check.expect(body)
         except BaseException:
@@ -169,7 +182,32 @@ class Wanted:
         return body.pieces(start, size if stop is None else stop)
 
     def _fetch(self, size: int | None, start: int = 0, *, patient: bool = False) -> Fetch:
-        return Fetch(self._upstream, self.place, self._check(size), start, patient=patient)
+        return self._at(lambda place: Fetch(self._upstream, place, self._check(size), start, patient=patient))
+
+    def beside(self, side: Side, limit: int) -> bytes | None:
+        """What lies beside it, `limit` bytes at most; ``None`` if nothing. Raises Unavailable, Late, Busy, Loop."""
+
+        def ask(place: Place) -> bytes:
+            data = self._upstream.small(replace(place, side=side), limit)
+            if data is None:
+                raise Missing("the upstream does not have it")
+            return data
+
+        try:
+            return self._at(ask)
+        except Missing:
+            return None
+
+    def _at(self, ask: Callable[[Place], T]) -> T:
+        """What is asked of where it lies; where that is refused, the page may name another address by now."""
+        try:
+            return ask(self.place)
+        except (Missing, Refused):
+            place = self._files.moved(self.file)
+            if place is None or place.url == self.place.url:
+                raise
+            self.place = place
+            return ask(place)
 
     def _check(self, size: int | None) -> Check:
         return Check(self.file.hashes, size, self.file.filename, self._upstream.origin.label, self._wrong)
@@ -276,7 +314,7 @@ class Wanted:
             return known[0]
         # Not every server that sends files, or parts of them, answers HEAD, or is allowed to be asked so.
         packed = self._check(None).packed
-        with closing(self._upstream.open(self.place, stop=1, packed=packed, soon=True)) as body:
+        with closing(self._at(partial(self._upstream.open, stop=1, packed=packed, soon=True))) as body:
             size = body.size
         if self._exact:  # another file of that name has another digest
             self._files.sizes.put(self.key, (size,))
@@ -284,7 +322,7 @@ class Wanted:
 
     def range(self, size: int, start: int, stop: int) -> bytes:
         """Exactly these of its `size` bytes, from the upstream. Raises Missing, Unavailable, Late, Busy, Loop."""
-        body = self._upstream.open(self.place, start=start, stop=stop, soon=True)
+        body = self._at(partial(self._upstream.open, start=start, stop=stop, soon=True))
         try:
             if body.start != start:
                 self._files.parts.note(self.file.url, False)

@@ -21,6 +21,7 @@ Core metadata (PEP 658) is announced as follows:
 from __future__ import annotations
 
 import logging
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -40,7 +41,9 @@ from .places import place_of
 from .turns import Seat, Turn
 
 _ABSENCES = 8 * 2**20  # bytes; anybody can ask for any name
+_LOOKED = 2**18  # bytes
 _GLANCE = 0.3  # seconds
+_JUST_NOW, _NOT_AGAIN = 1.0, 3.0  # seconds
 _FILE_WEIGHT, _PAGE_WEIGHT = 1200, 2000  # bytes of memory, measured on files with all that the public index says
 _log = logging.getLogger(__name__)
 
@@ -106,6 +109,8 @@ class Shelf:
         self._absent = Kept[float](lambda since: 0, most_bytes=_ABSENCES)
         self._lookups: Flights[NormalizedName, Project | None] = Flights()
         self._questions: Flights[NormalizedName, Project | None] = Flights()
+        self._second_looks: Flights[NormalizedName, Project | None] = Flights()
+        self._looked = Kept[float](lambda since: 0, most_bytes=_LOOKED)  # when; in seconds since 1970
         self._outage: float | None = None
 
     def project(self, name: NormalizedName) -> Project | None:
@@ -128,6 +133,31 @@ class Shelf:
                 raise
             known.failed = known.failed or now
             return known.project
+
+    def look_again(self, name: NormalizedName) -> Project | None:
+        """The project as `project` has it, but asked for now where somebody seems to know more of it than we do.
+
+        Another process, or another server over the same upstream, may have
+        asked later. Many who ask are answered together, and what the upstream
+        said a moment ago is believed. Raises as `project` does.
+        """
+        known, now = self._known.find(name), self._clock()
+        told = self._absent.find(name) if known is None else known.checked
+        looked = self._looked.find(name)
+        if not self._second_looks.under_way(name) and (
+            _is_within(_JUST_NOW, told, now) or _is_within(_NOT_AGAIN, looked, now)
+        ):
+            return self.project(name)
+        with self._turnstile.inside():
+            return self._second_looks.do(name, partial(self._look_again, name))
+
+    def _look_again(self, name: NormalizedName) -> Project | None:
+        self._looked.put(name, self._clock())
+        try:
+            return self._look_up(name, _JUST_NOW)
+        except Unavailable as error:
+            _log.debug("%s was not looked at again: %s", name, error)
+            return self._lookups.do(name, partial(self._look_up, name))
 
     def recall(self, name: NormalizedName) -> Project | None:
         """The project as it is known here, however old that is, without asking; ``None`` if it is not. Raises Busy."""
@@ -155,19 +185,21 @@ class Shelf:
         if known is not None:
             self._announce_again(known)
 
-    def _is_fresh(self, known: Known, now: float) -> bool:
-        # A stamp in the future (a clock was set back, or another machine's is wrong) says nothing about any age.
-        return 0 <= now - known.checked < self._ttl
+    def _is_fresh(self, known: Known, now: float, most: float = math.inf) -> bool:
+        return _is_within(min(self._ttl, most), known.checked, now)
 
-    def _is_absent(self, name: NormalizedName, now: float) -> bool:
-        return 0 <= now - (self._absent.find(name) or 0.0) < self._absent_ttl
+    def _is_absent(self, name: NormalizedName, now: float, most: float = math.inf) -> bool:
+        since = self._absent.find(name)
+        # Another process may have been told something else since.
+        return _is_within(min(self._absent_ttl, most), since, now) and not self._archive.has_since(name, since or 0.0)
 
-    def _look_up(self, name: NormalizedName) -> Project | None:
+    def _look_up(self, name: NormalizedName, most: float = math.inf) -> Project | None:
+        """The project as it was `most` seconds ago, or later."""
         now = self._clock()
-        known = self._from_disk(name, now)
-        if known is not None and (self._is_fresh(known, now) or 0 <= now - known.failed < self._retry):
+        known = self._from_disk(name, now, most)
+        if known is not None and (self._is_fresh(known, now, most) or 0 <= now - known.failed < self._retry):
             return known.project
-        if self._is_absent(name, now):
+        if self._is_absent(name, now, most):
             return None  # another thread found out between our looking and our turn
         question = partial(self._ask, name, known)
         if known is None:
@@ -221,10 +253,10 @@ class Shelf:
         files = tuple(self.upstream.agreed(before.get(file.filename), file) for file in stated.files)
         return stated if all(map(operator.is_, files, stated.files)) else replace(stated, files=files)
 
-    def _from_disk(self, name: NormalizedName, now: float) -> Known | None:
+    def _from_disk(self, name: NormalizedName, now: float, most: float = math.inf) -> Known | None:
         """What memory or disk knows, whichever was confirmed later: another process may have been there."""
         known = self._known.find(name)
-        if known is not None and self._is_fresh(known, now):
+        if known is not None and self._is_fresh(known, now, most):
             return known
         with Turn(None) as turn:
             found = self._archive.load(name, known.checked if known else 0.0, turn)
@@ -295,6 +327,11 @@ class Shelf:
         since, self._outage = self._outage, None
         if since is not None:
             _log.warning("the upstream %s answers again, after %d s", self.upstream.origin.label, self._clock() - since)
+
+
+def _is_within(seconds: float, since: float | None, now: float) -> bool:
+    # A stamp in the future (a clock was set back, or another machine's is wrong) says nothing about any age.
+    return since is not None and 0 <= now - since < seconds
 
 
 def _is_silent(project: Project) -> bool:

@@ -22,6 +22,10 @@ _SLOWEST = 500  # bytes a second; nobody is served by waiting for fewer
 _BROKEN = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
 
 
+class Refused(Unavailable):
+    """A server lets nobody in here, or not us."""
+
+
 @dataclass(slots=True)
 class Reply:
     """An answer whose body has not come yet; as a block, it is over at the end.
@@ -91,7 +95,7 @@ class Reply:
         if self.status == 508:
             return Loop(f"{self.whose} says that two indexes point at each other")
         if self.status in (401, 403):
-            return Unavailable(f"{self.whose} lets us in only with other credentials (status {self.status})")
+            return Refused(f"{self.whose} lets us in only with other credentials (status {self.status})")
         if self.status == 504:
             return Late(f"{self.whose} waits for somebody else (status 504)")
         return Unavailable(f"{self.whose} answered with status {self.status}")

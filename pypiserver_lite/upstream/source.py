@@ -26,7 +26,7 @@ from .health import Health
 from .mirrors import Mirrors
 from .pages import Shelf
 from .parts import Parts
-from .places import place_of
+from .places import Place, place_of
 
 _SIGNATURE_LIMIT = 2**16  # bytes
 _MOST_WAITING = 1000
@@ -83,7 +83,7 @@ class Remote(Shelf):
             clock=clock,
         )
         self.traffic = upstream.traffic
-        self._files = Files(upstream, cache, turnstile, parts)
+        self._files = Files(upstream, cache, turnstile, parts, self._moved)
         self._metadata = CoreMetadata(self._files, self)
 
     def __repr__(self) -> str:
@@ -100,6 +100,9 @@ class Remote(Shelf):
     def open(self, name: NormalizedName, filename: str, side: Side = "") -> Content | None:
         """A file, its core metadata or its signature. Raises Missing, Unavailable, Late, Busy, Loop."""
         project = self.project(name)
+        if project is None or filename not in project.by_filename:
+            # It may be a file that a page of another process lists.
+            project = self.look_again(name)
         if project is None:
             return None
         file = project.by_filename.get(filename)
@@ -115,6 +118,14 @@ class Remote(Shelf):
             if data is not None:
                 return _of_bytes(data)
         raise Missing(f"there is no {side} of this file")
+
+    def _moved(self, file: File) -> Place | None:
+        """Where the very same file lies by a page that was asked for again; ``None`` if nowhere else."""
+        project = self.look_again(file.project)
+        found = None if project is None else project.by_filename.get(file.filename)
+        if project is None or found is None or found.url == file.url or self._files.key(found) != self._files.key(file):
+            return None
+        return place_of(project, found)
 
     def keeps(self, file: File) -> bool:
         """Whether a file of ours is in the cache now, so that the upstream is not needed for it."""
