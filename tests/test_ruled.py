@@ -442,6 +442,20 @@ def _secret(login: str) -> str:
     return base64.b64decode(login.partition(" ")[2]).decode().partition(":")[2]
 
 
+def test_a_wrong_login_is_on_record_with_the_client_that_sent_it(tmp_path: Path) -> None:
+    with ruled(tmp_path) as server:
+        sent = [(f"{path} guess", path) for path in ("/simple/", "/-/api/me", "/-/tokens", "/-/change/yank/x/1")]
+        sent += [("", "/-/api/tokens")]  # no more, for of one address no more are kept in a second
+        for client, path in sent:
+            server.ask(ROOT, "/simple/", "bob", headers={"User-Agent": "bobs-pip/1.0"})
+            headers = {"User-Agent": client} if client else {}
+            assert server.ask(ROOT, path, login=basic("ann", "guess"), headers=headers).status == 401
+        records = server.app.site_of(ROOT).records
+        records.flush()
+        told = records.trail.find(action="login")[::-1]
+        assert [event.client for event in told] == [client for client, _ in sent]
+
+
 def test_a_token_ends_with_its_user_and_when_it_is_revoked(tmp_path: Path) -> None:
     with ruled(tmp_path) as server:
         records = server.app.site_of(ROOT).records

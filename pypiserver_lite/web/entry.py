@@ -139,8 +139,6 @@ class Entry(ready.Direct):
         session = self.session(environ)
         if session is not None:
             return self.site.gate.enter(User(name=session.user), action)
-        if "HTTP_AUTHORIZATION" in environ:
-            client.set(environ.get("HTTP_USER_AGENT", ""))
         return self.site.gate.check(action, environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
 
     def known(self, environ: Mapping[str, Any]) -> User | None:
@@ -342,10 +340,15 @@ class Entry(ready.Direct):
         return self.respond(environ, start_response)
 
     def _enter(self, environ: WSGIEnvironment) -> None:
-        """Move the path of --server-base-url from the request's path to where the application stands."""
+        """Move the path of --server-base-url from the request's path to where the application stands.
+
+        And note who sends it, for who tells of a wrong login.
+        """
         if environ.get("PATH_INFO") == "/" and not environ.get("bottle.raw_path", "/").endswith("/"):
             environ["PATH_INFO"] = ""  # a Bottle that we are mounted in made a slash where none was asked
         stand_under(environ, self._base_path)
+        if "HTTP_AUTHORIZATION" in environ:  # or there is no wrong login to tell of
+            client.set(environ.get("HTTP_USER_AGENT", ""))
 
     def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
         """Log the request; what is returned logs the answer as it starts."""
