@@ -21,6 +21,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ruled]:
 
 def may_act(user: str, act: str, project: str, index: str) -> bool:
     """Whether the page of an act is for a user; where a push goes to is asked when it is known."""
+    if not may_list(user, project, index):
+        return False  # it names the files
     if act == "push":
         return may_download(user, project, index)
     return may_change(user, "yank" if act == "unyank" else act, project, index)

@@ -160,6 +160,7 @@ class Acts(SignIn):
         known, project = ACTS[act], self._name(name)
         user = bottle.request.environ["pypiserver_lite.user"] = self.known(bottle.request.environ)
         self.allow(user, known.right, project)
+        self.allow(user, "list", project)  # for its files are named
         return known, self.own_files(project, version)
 
     def _act_page(
