@@ -192,6 +192,7 @@ def test_everybody_makes_uses_and_revokes_their_own_tokens(app: Front, bob: Visi
         {"name": ""},
         {"name": "a b"},
         {"name": "x", "projects": "a/b"},
+        {"name": "x", "projects": ","},
         {"name": "x", "expires": "soon"},
         {"name": "x", "expires": "0"},
         {"name": "x<y"},

@@ -133,6 +133,27 @@ def test_tokens_users_and_names(ask: Any, app: Front) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        *({key: value} for key in ("may", "projects", "indexes") for value in ([], "", [""], ",", " ", ["list", ""])),
+        *({"expires": value} for value in ("", " ", [], ["1d"], ["1d", "junk"], 1)),
+        *({"user": value} for value in ("", ["bo", "b"], 1)),
+        {"projects": [["acme-*"]]},
+    ],
+    ids=json.dumps,
+)
+def test_a_limit_of_a_token_that_says_nothing_is_not_taken_for_none(ask: Any, said: dict[str, Any]) -> None:
+    refused = ask("POST", "/-/api/tokens", 400, {"name": "ci", "may": ["list"], **said}, user=ANN)
+    assert next(iter(said)) in json.dumps(refused)
+    assert ask("GET", "/-/api/tokens?all=1", user=ANN)["tokens"] == []
+    free = {"name": "ci", "may": None, "projects": None, "indexes": None, "expires": None}
+    made = ask("POST", "/-/api/tokens", 201, free, user=BOB)
+    assert (made["user"], made["may"], made["projects"], made["expires"]) == ("bob", None, [], None)
+    robot = ask("POST", "/-/api/tokens", 201, {"name": "robot", "user": None, "may": ["list"]}, user=ANN)
+    assert robot["user"] is None
+
+
 def test_a_session_brings_its_token_in_a_header(app: Front) -> None:
     bob = Visitor(app)
     bob.sign_in("bob", "his")

@@ -265,7 +265,7 @@ WRONG = [
     ),
     ("[upstream.a]\nonly = ['acme-*']\nnever = 'Acme.*'", 3, "upstream.a.never: 'Acme.*' stands in 'only' too"),
     ("[upstream.a]\nonly = []", 2, "upstream.a.only: it names no project; leave it out for all"),
-    ("[upstream.a]\nonly = [',']", 2, "upstream.a.only: it names no project; leave it out for all"),
+    ("[upstream.a]\nonly = [',']", 2, "upstream.a.only: it is empty"),
     ("[upstream.a]\nurl = 'https://u:x/y@h.example/'", 2, "upstream.a.url: an @ in a path is written %40"),
     ("[upstream.a]\nurl = 'https://h.example/'\nmirrors = 'https://h:x/'", 3, "mirrors: an address that begins"),
     ("[upstream.a]\nmode = 'redirect'\nurl = 'https://h:99999/'", 3, "with a number as its port"),

@@ -209,6 +209,7 @@ def test_the_verb_makes_lists_and_revokes(folder: Path) -> None:
         (["create", "ci", "--user", "eve"], "no password file has a user 'eve'"),
         (["create", "ci", "--may", "upload", "--index", "prd"], "did you mean 'prod'"),
         (["create", "ci", "--may", "upload", "--project", "a b/c"], "--project: 'b/c'"),
+        (["create", "ci", "--may", "upload", "--project", ","], "--project: it is empty"),
         (["create", "ci", "--may", "upload", "--expires", "soon"], "--expires: 'soon'"),
         (["create", "ci", "--may", "upload", "--expires", "2020-01-01"], "future"),
         (["list", "--expires", "1d"], "are for token create"),

@@ -286,7 +286,7 @@ def _is_host(address: str) -> bool:
 def parse_patterns(value: object) -> tuple[str, ...]:
     """Names of projects, or patterns of them with ``*``, ``?`` and ``[abc]``."""
     words = parse_words(value)
-    if not all(str(item).strip() for item in _listed(value)):
+    if not all(map(parse_words, _listed(value))):
         raise ValueError("it is empty")
     for word in words:
         if not re.fullmatch(r"([A-Za-z0-9._*?-]|\[!?[A-Za-z0-9._-]+\])+", word, re.ASCII):

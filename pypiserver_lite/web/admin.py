@@ -245,7 +245,10 @@ class Administration(Uploads):
         may = [action for action in RIGHTS if form.get(f"may-{action}")]
         indexes = [name for name in self.token_desk.indexes() if form.get(f"index-{name}")]
         try:
-            wanted = self.token_desk.wanted({**form, "may": may, "indexes": indexes}, user, admin=self.sees_all(user))
+            said = {**form, "may": may or None, "indexes": indexes or None}
+            # As the form tells people: what they leave empty is of no user, and no limit.
+            said |= {key: None for key in ("user", "projects", "expires") if not form.get(key, "none").strip()}
+            wanted = self.token_desk.wanted(said, user, admin=self.sees_all(user))
             token, secret = self.token_desk.create(wanted, self.doing("token-create"))
         except _WRONG as error:
             return self._new_token_page(form, (*may, *indexes), error)

@@ -65,24 +65,35 @@ _TOKEN = {
     },
     "required": ["id", "name", "user", "may", "indexes", "projects", "created", "by", "expires", "used"],
 }
+
+
+def _limit(items: dict[str, Any], none: str) -> dict[str, Any]:
+    """Of a token: a list that is left out, or null, where `none` is meant; never empty."""
+    return {"type": ["array", "null"], "items": items, "minItems": 1, "description": f"left out: {none}"}
+
+
 _WANTED = {
     "type": "object",
     "properties": {
         "name": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$"},
-        "user": {"type": "string", "description": "of others for admins alone; empty: of no user"},
-        "may": {"type": "array", "items": {"enum": list(RIGHTS)}},
-        "indexes": _TEXTS,
-        "projects": {"type": "array", "items": {"type": "string", "pattern": "^[A-Za-z0-9._*?-]{1,100}$"}},
+        "user": {
+            "type": ["string", "null"],
+            "minLength": 1,
+            "description": "of others for admins alone; left out: of whoever asks; null: of no user",
+        },
+        "may": _limit({"enum": list(RIGHTS)}, "all that its user may"),
+        "indexes": _limit({"type": "string", "minLength": 1}, "all"),
+        "projects": _limit({"type": "string", "pattern": "^[A-Za-z0-9._*?-]{1,100}$"}, "all"),
         "expires": {
-            "type": "string",
-            "pattern": "^([1-9][0-9]{0,3}[smhdw])?$",
-            "description": "a span of time such as 90d; left out or empty: never",
+            "type": ["string", "null"],
+            "pattern": "^[1-9][0-9]{0,3}[smhdw]$",
+            "description": "a span of time such as 90d; left out: never",
         },
     },
     "required": ["name"],
     "anyOf": [
-        {"properties": {"user": {"minLength": 1}}},
-        {"properties": {"may": {"minItems": 1}}, "required": ["may"]},
+        {"properties": {"user": {"type": "string"}}},
+        {"properties": {"may": {"type": "array"}}, "required": ["may"]},
     ],
     "additionalProperties": False,
 }

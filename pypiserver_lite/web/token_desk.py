@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..records import Event, Token
     from ..site import Site
 
+_EMPTY = "it is empty; leave it out, or say null"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -75,9 +77,10 @@ class TokenDesk:
     def wanted(self, said: Mapping[str, Any], user: User, *, admin: bool) -> Wanted:
         """What a form or a program asks for. Raises Invalid, Missing, and Denied for another's token.
 
-        An `admin` may have tokens made for others, and for no user.
+        A limit is left out, or ``None``, where none is meant. An `admin` may
+        have tokens made for others, and with the user ``None`` for no user.
         """
-        whose = "".join(_texts(said, "user")) or None if "user" in said else user.name
+        whose = _text(said, "user") if "user" in said else user.name
         if whose != user.name and not admin:
             raise Denied("only an admin makes tokens for others")
         if whose is not None and whose != user.name:
@@ -87,9 +90,8 @@ class TokenDesk:
         try:
             may = parse_rights(words) if (words := _texts(said, "may")) else None
             indexes = parse_words(_texts(said, "indexes"))
-            projects = parse_patterns(words) if (words := _texts(said, "projects")) else ()
-            expires = _texts(said, "expires")
-            seconds = parse_duration(expires[0]) if expires else None
+            projects = parse_patterns(_texts(said, "projects"))
+            seconds = None if (expires := _text(said, "expires")) is None else parse_duration(expires)
         except ValueError as error:
             raise Invalid(str(error)) from error
         if seconds == 0:
@@ -101,7 +103,7 @@ class TokenDesk:
         if not indexes and len(known) < len(self._sites()):
             indexes = tuple(known)  # a user of the same name elsewhere is another one
         return Wanted(
-            name=("".join(_texts(said, "name"))).strip(),
+            name=str(said.get("name", "")).strip(),
             user=whose,
             may=may,
             indexes=indexes,
@@ -136,12 +138,29 @@ def as_json(token: Token) -> dict[str, object]:
 
 
 def _texts(said: Mapping[str, Any], name: str) -> list[str]:
-    """The texts of a field, which may be one or a list. Raises Invalid."""
+    """The texts of a limit, which may be one or a list; none where it is left out. Raises Invalid.
+
+    One that is there and says nothing, as of a variable that is not set, is not meant to be no limit.
+    """
     value = said.get(name)
-    texts = [value] if isinstance(value, str) else [] if value is None else value
+    if value is None:
+        return []
+    texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise Invalid(f"{name}: a text is expected, or a list of texts")
-    return [text for text in texts if text.strip()]
+    if not texts or not all(map(parse_words, texts)):
+        raise Invalid(f"{name}: {_EMPTY}")
+    return texts
+
+
+def _text(said: Mapping[str, Any], name: str) -> str | None:
+    """The one text of a field; ``None`` where it is left out. Raises Invalid as `_texts` does."""
+    value = said.get(name)
+    if value is not None and not isinstance(value, str):
+        raise Invalid(f"{name}: a text is expected")
+    if value is not None and not value.strip():
+        raise Invalid(f"{name}: {_EMPTY}")
+    return value
 
 
 def _told(wanted: Wanted) -> str:
