@@ -19,7 +19,7 @@ from live import run
 from pypiserver_lite.errors import Conflict, Invalid, Missing
 from pypiserver_lite.records import Records, Token
 from pypiserver_lite.records.ledger import Ledger
-from pypiserver_lite.records.tokens import Tokens
+from pypiserver_lite.records.tokens import MOST, Tokens
 
 DAY = 86400
 
@@ -99,6 +99,26 @@ def test_a_token_that_is_over_is_not_found_and_leaves_its_name(tokens: Tokens, c
     assert tokens.find(secret) is None and len(tokens.list()) == 1
     _, another = tokens.create("ci", by="x", user="ann")
     assert tokens.find(another) is not None and len(tokens.list()) == 1
+
+
+def test_a_user_has_no_more_tokens_and_a_token_no_more_words_than_fit_in_every_process(
+    tokens: Tokens, clock: Clock
+) -> None:
+    for projects in (["a" * 100] * 21, ["a" * 2049]):
+        with pytest.raises(Invalid, match="2048 characters"):
+            tokens.create("ci", by="x", user="ann", indexes=["prod"], projects=projects)
+    for number in range(MOST):
+        tokens.create(f"t{number}", by="x", user="ann", expires=clock.moment(1) if number < 2 else None)
+    for day in (0, 1, 30):  # those that are over count too, as long as they are kept
+        clock.now += DAY * day
+        if day < 30:
+            with pytest.raises(Conflict, match="revoke one first"):
+                tokens.create("more", by="x", user="ann")
+    tokens.create("more", by="x", user="ann")
+    assert len(tokens.list("ann")) == MOST - 1
+    tokens.create("t0", by="x", user="bob", projects=["a" * 20] * 97)
+    for number in range(MOST + 1):
+        tokens.create(f"t{number}", by="x", may=["upload"])
 
 
 def test_names_are_a_users_own(tokens: Tokens) -> None:

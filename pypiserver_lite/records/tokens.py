@@ -20,6 +20,11 @@ from .moments import EPOCH, after, moment, stamp
 PREFIX = "pypl_"
 _SECRET = re.compile(PREFIX + "[A-Za-z0-9_-]{43}", re.ASCII)
 _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", re.ASCII)
+MOST = 100
+"""Tokens of one user, also those that are over: all are in the memory of every process."""
+LONGEST = 2048
+"""Characters of the indexes and projects that a token names."""
+_SHOWN = 30 * 86_400_000_000  # microseconds for which one that is over is still listed
 _COLUMNS = "id, name, user, may, indexes, projects, created, by, expires, used"
 
 
@@ -88,8 +93,9 @@ class Tokens:
         """A new token and its secret, which nobody can be told again. What its words mean is not looked at here.
 
         Raises Invalid for a name that cannot be, a token of no user that does
-        not say what it may, and an end that is over; Conflict if the user
-        has a living token of that name; Unavailable.
+        not say what it may, an end that is over, and more than `LONGEST`
+        characters; Conflict if the user has a living token of that name, or
+        `MOST` tokens; Unavailable.
         """
         if not _NAME.fullmatch(name):
             raise Invalid("a token's name has 1 to 64 letters, digits and . _ @ + -, and begins with a letter or digit")
@@ -98,15 +104,23 @@ class Tokens:
         now = self._now()
         if expires is not None and expires <= now:
             raise Invalid("a token ends in the future")
+        words = " ".join(indexes), " ".join(projects)
+        if sum(map(len, words)) > LONGEST:
+            raise Invalid(f"a token names indexes and projects in at most {LONGEST} characters; patterns are shorter")
         secret = PREFIX + secrets.token_urlsafe(32)
         row = (
             *(_digest(secret), name, user, None if may is None else " ".join(sorted(set(may)))),
-            *(" ".join(indexes), " ".join(projects), stamp(now), by, None if expires is None else stamp(expires)),
+            *(*words, stamp(now), by, None if expires is None else stamp(expires)),
         )
         with self._ledger.changing() as connection:
             connection.execute(
-                "DELETE FROM tokens WHERE name = ? AND user IS ? AND expires <= ?", (name, user, stamp(now))
+                "DELETE FROM tokens WHERE user IS ? AND (expires <= ? OR (name = ? AND expires <= ?))",
+                (user, stamp(now) - _SHOWN, name, stamp(now)),
             )
+            # Tokens of no user are for admins to make, who may do worse.
+            rows = connection.execute("SELECT count(*) FROM tokens WHERE user = ?", (user,)).fetchone()
+            if rows[0] >= MOST:
+                raise Conflict(f"{user} has {MOST} tokens, which is the most; revoke one first")
             try:
                 added = connection.execute(
                     "INSERT INTO tokens (digest, name, user, may, indexes, projects, created, by, expires) "
