@@ -154,6 +154,56 @@ def test_a_limit_of_a_token_that_says_nothing_is_not_taken_for_none(ask: Any, sa
     assert robot["user"] is None
 
 
+BY_RULE = """
+passwords = "htpasswd"
+admin = ["ann"]
+disable_fallback = true
+packages = ["dev"]
+[[rule]]
+who = ["rita"]
+may = ["admin"]
+indexes = ["/"]
+[[rule]]
+who = ["paul"]
+may = ["admin"]
+indexes = ["prod"]
+[index.prod]
+packages = ["prod"]
+"""
+
+
+def test_who_administers_the_root_alone_gets_no_more_elsewhere(tmp_path: Path) -> None:
+    live.write_htpasswd(tmp_path / "htpasswd", ann="right", bob="his", rita="hers", paul="his")
+    for name in ("dev", "prod"):
+        (tmp_path / name).mkdir()
+    rita = basic("rita", "hers")
+    with served(tmp_path, BY_RULE) as front:
+        client = Client(front)
+
+        def ask(method: str, path: str, status: int, said: object = None, user: str = rita) -> Any:
+            body = b"" if said is None else json.dumps(said).encode()
+            headers = {"Authorization": user, "Content-Type": "application/json"}
+            return client.request(f"/-/api/{path}", method=method, status=status, headers=headers, body=body).json
+
+        for user in (None, "bob", "ann"):
+            token = {"name": "more", "user": user, "may": ["remove", "admin"]}
+            for indexes in (["prod"], ["/", "prod"]):
+                assert "prod" in ask("POST", "tokens", 403, {**token, "indexes": indexes})["error"]
+            assert ask("POST", "tokens", 201, token)["indexes"] == ["/"]
+        assert ask("POST", "tokens", 201, {"name": "own"})["indexes"] == []  # never more than rita may
+        for user in ("ann", "paul"):
+            assert f"{user} is an admin" in ask("PUT", f"users/{user}", 403, {"password": "mine"})["error"]
+            assert f"{user} is an admin" in ask("DELETE", f"users/{user}", 403)["error"]
+        for user in ("rita", "bob"):
+            ask("PUT", f"users/{user}", 200, {"password": "hers"})
+        ask("DELETE", "users/bob", 200)
+        ann = basic("ann", "right")
+        assert ask("POST", "tokens", 201, {"name": "any", "user": None, "may": ["admin"]}, ann)["indexes"] == []
+        for user in ("paul", "rita", "ann"):
+            ask("PUT", f"users/{user}", 200, {"password": "new"}, ann)
+            ann = basic("ann", "new") if user == "ann" else ann
+
+
 def test_a_session_brings_its_token_in_a_header(app: Front) -> None:
     bob = Visitor(app)
     bob.sign_in("bob", "his")

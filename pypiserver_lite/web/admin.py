@@ -24,6 +24,7 @@ from .viewers import Field
 if TYPE_CHECKING:
     from ..model import User
     from ..records import Token
+    from ..site import Site
 
 EVENTS = 50
 """Events of the trail on one page."""
@@ -38,10 +39,12 @@ class Administration(Uploads):
     def set_up_desks(self) -> None:
         """To be called once `site` and `front` are there."""
         self.glances = Glances(self.site)
-        self.token_desk = TokenDesk(
-            self.site, lambda: {self.site.name: self.site} if self.front is None else self.front.sites
-        )
-        self.user_desk = UserDesk(self.site)
+
+        def sites() -> Mapping[str, Site]:
+            return {self.site.name: self.site} if self.front is None else self.front.sites
+
+        self.token_desk = TokenDesk(self.site, sites)
+        self.user_desk = UserDesk(self.site, sites)
 
     def admin_page(self) -> answers.Answer:
         """The overview: of the server at the root, else of this index."""

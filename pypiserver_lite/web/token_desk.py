@@ -78,7 +78,8 @@ class TokenDesk:
         """What a form or a program asks for. Raises Invalid, Missing, and Denied for another's token.
 
         A limit is left out, or ``None``, where none is meant. An `admin` may
-        have tokens made for others, and with the user ``None`` for no user.
+        have tokens made for others, and with the user ``None`` for no user:
+        for the indexes that they administer.
         """
         whose = _text(said, "user") if "user" in said else user.name
         if whose != user.name and not admin:
@@ -100,8 +101,13 @@ class TokenDesk:
         for name in indexes:
             if name not in known:
                 raise Missing(f"there is no index {name[:100]!a} that this token could be for{near(name, known)}")
+        if whose != user.name:
+            known = [name for name in known if self._sites()[name].gate.book.decide(user, "admin", None).allowed]
+            if not_theirs := [name for name in indexes if name not in known]:
+                raise Denied(f"{user.shown} does not administer {', '.join(not_theirs)}, and makes no tokens of others")
         if not indexes and len(known) < len(self._sites()):
-            indexes = tuple(known)  # a user of the same name elsewhere is another one
+            # A user of the same name elsewhere is another one, and what an admin may ends with what they administer.
+            indexes = tuple(known)
         return Wanted(
             name=str(said.get("name", "")).strip(),
             user=whose,

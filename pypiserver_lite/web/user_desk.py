@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ..config.indexes import ROOT
 from ..config.values import RIGHTS
-from ..errors import ConfigError, Missing, ReadOnly
+from ..errors import ConfigError, Denied, Missing, ReadOnly
 from ..model import User
 from ..rights.htpasswd import delete_user, set_password
 
 if TYPE_CHECKING:
     from ..records import Event
+    from ..rights.rules import RuleBook
     from ..rights.who import Passwords
     from ..site import Site
 
@@ -33,10 +35,10 @@ class Known:
 
 
 class UserDesk:
-    """The users of the password file of `site`."""
+    """The users of the password file of `site`, one of `sites`, in all of which they may have rights."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, site: Site, sites: Callable[[], Mapping[str, Site]]) -> None:
+        self._site, self._sites = site, sites
 
     def all(self) -> Sequence[Known]:
         """All of them by name. Raises Missing if there is no password file."""
@@ -62,9 +64,10 @@ class UserDesk:
     def set_password(self, user: str, password: str, by: Event) -> bool:
         """Give a user another password, or make the user; whether there was none of that name. On record.
 
-        Raises Invalid for a name or password that cannot be, Missing, and Unavailable if the file cannot be written
-        or it cannot be put on record.
+        Raises Denied where whoever does it would come to more than they may by themselves, Invalid for a name or
+        password that cannot be, Missing, and Unavailable if the file cannot be written or it cannot be put on record.
         """
+        self._check_rank(by.who, user)
         passwords = self._passwords()
         new = user not in passwords.book().users()
         self._change(replace(by, action="password", reason=f"{'new user' if new else 'user'} {user}"), user, password)
@@ -74,7 +77,16 @@ class UserDesk:
         """Have a user log in no more. On record. Raises as `set_password` does."""
         if user not in self._passwords().book().users():
             raise Missing(f"there is no user {user[:60]!a}")
+        self._check_rank(by.who, user)
         self._change(replace(by, action="user-delete", reason=f"user {user}"), user, None)
+
+    def _check_rank(self, who: str, user: str) -> None:
+        """Raise Denied if a user is more of an admin than `who`, in any index where both are the same people."""
+        for name, site in self._sites().items():
+            book = site.gate.book
+            if site.gate.shares_logins(self._site.gate) and _rank(book, user) > _rank(book, who):
+                where = "the index at the root" if name == ROOT else f"the index {name}"
+                raise Denied(f"{user} is an admin of {where} who may more than {who}, who cannot change their login")
 
     def _change(self, event: Event, user: str, password: str | None) -> None:
         path = self._passwords().path
@@ -94,3 +106,8 @@ class UserDesk:
         if passwords is None:
             raise Missing("nobody can log in here: the operator of this index has named no password file (-P FILE)")
         return passwords
+
+
+def _rank(book: RuleBook, user: str) -> int:
+    """How much of an admin somebody is in an index: one of ``--admin`` may everything, one by a rule what rules say."""
+    return 2 if user in book.admins else int(book.decide(User(name=user), "admin", None).allowed)
