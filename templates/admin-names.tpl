@@ -13,6 +13,12 @@ rebase("layout", title="Names once had")
 % end
 <ul class="list rows">
 % for name in names:
-  <li><b>{{name}}</b> <a href="{{root}}-/admin/names/{{name}}">Release<span class="hidden"> {{name}}</span></a></li>
+  <li>
+    <b>{{name}}</b>
+    <span class="links">
+      <a href="{{root}}-/admin/names/{{name}}">Release<span class="hidden"> {{name}}</span></a>
+      <a href="{{root}}-/admin/owners/{{name}}">Owners<span class="hidden"> of {{name}}</span></a>
+    </span>
+  </li>
 % end
 </ul>

@@ -227,6 +227,10 @@ def rows(some):
 %   end
 </section>
 % end
-<p class="quiet"><a href="{{json}}">JSON</a> · <a href="{{simple}}">Simple page</a></p>
+<p class="quiet"><a href="{{json}}">JSON</a> · <a href="{{simple}}">Simple page</a>
+% if admin:
+  · <a href="{{root}}-/admin/owners/{{project.name}}">Owners</a>
+% end
+</p>
 </aside>
 </div>

@@ -33,7 +33,7 @@ passwords = "others"
 admin = ["ann"]
 """
 OVERALL = ("users", "password", "delete?user=bob", "tokens")
-EVERY = ("", "trail", "names", "names/gone")
+EVERY = ("", "trail", "names", "names/gone", "owners/gone", "owners/gone/add")
 
 
 @pytest.fixture

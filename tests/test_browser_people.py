@@ -38,6 +38,7 @@ packages = ["prod"]
 PAGES = (
     *("", "project/acme-client/1.0/", "-/upload", "-/tokens", "-/tokens/new", "-/admin/", "-/admin/trail"),
     *("-/admin/trail?since=never", "-/admin/names", "-/admin/users", "-/admin/tokens", "-/admin/password?user=bob"),
+    *("-/admin/owners/acme-client", "-/admin/owners/acme-client/add"),
     *("-/admin/delete?user=bob", *(f"-/change/{act}/acme-client/1.0" for act in ("yank", "push", "remove"))),
 )
 

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..config import load
-from ..config.values import parse_people
+from ..config.settings import Config
+from ..config.values import NO_PASSWORDS, parse_people
 from ..dists import normalize
-from ..errors import ConfigError, Missing
+from ..errors import ConfigError
+from ..jobs.owning import add_owner, remove_owner
+from ..rights.who import Passwords
 from .recorded import SETTINGS, add_folders, by, gathered, opened
 from .which import add_index, index_of
 
@@ -42,12 +45,17 @@ def owner(argv: Sequence[str]) -> int:
         raise ConfigError(str(error)) from error
     with contextlib.closing(opened(config)) as records:
         if user is not None:
-            event = replace(by("owner"), action="owner", index=index, project=name, reason=f"{action} {user}")
-            with records.trail.change(event):
-                if action == "add":
-                    records.owners.add(index, name, user)
-                elif not records.owners.remove(index, name, user):
-                    raise Missing(f"{user} does not own {name} in the index {index}")
+            event = replace(by("owner", index), project=name)
+            if action == "add":
+                add_owner(records, event, user, _passwords(config, index))
+            else:
+                remove_owner(records, event, user)
         owners = sorted(records.owners.of(index, name, lapsed=True))
     print("\n".join(owners) if action == "list" else f"{name} in {index}: {', '.join(owners) or 'nobody owns it'}")
     return 0
+
+
+def _passwords(config: Config, index: str) -> Passwords | None:
+    """The password file of an index; ``None`` where the settings name none: a server may be told one at its start."""
+    file = config.of(index).passwords
+    return None if file in (None, NO_PASSWORDS) else Passwords(file)

@@ -1,16 +1,22 @@
-"""Whoever publishes a project first owns it: recorded before its first file is there, and taken back if none comes."""
+"""Whoever publishes a project first owns it: recorded before its first file is there, and taken back if none comes.
+
+Others come to own it, or cease to, by an admin's word.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from packaging.utils import NormalizedName
 
-from ..errors import Denied, Unavailable
+from ..errors import Denied, Missing, Unavailable
 from ..model import User
+from ..records import Event, Records
 from ..rights.rules import Decision
+from ..rights.who import Passwords
 from ..site import Site
 
 _log = logging.getLogger("pypiserver_lite")
@@ -63,3 +69,27 @@ def owned(
     except Unavailable as error:
         # It was published, so the claim holds: only another upload of theirs that fails could take it back.
         _log.error("%s owns %s, and this cannot be settled now: %s", name, project, error)
+
+
+def add_owner(records: Records, by: Event, user: str, passwords: Passwords | None) -> None:
+    """Have `user` own the project of `by` in the index of `by` too, on record.
+
+    `passwords` are those of the index; ``None``: nobody here knows who can log
+    in. Raises Missing for a name with which nobody can, Unavailable.
+    """
+    if passwords is not None and not passwords.book().has(user):
+        raise Missing(
+            f"nobody called {user[:60]!a} can log in to the index {by.index}, and so nobody would own {by.project}"
+        )
+    with records.trail.change(replace(by, action="owner", reason=f"add {user}")):
+        records.owners.add(by.index, by.project, user)
+
+
+def remove_owner(records: Records, by: Event, user: str) -> None:
+    """Have `user` own that project no more, on record. Raises Missing if they do not, Unavailable."""
+    absent = Missing(f"{user[:60]!a} does not own {by.project} in the index {by.index}")
+    if user not in records.owners.of(by.index, by.project, lapsed=True):
+        raise absent
+    with records.trail.change(replace(by, action="owner", reason=f"remove {user}")):
+        if not records.owners.remove(by.index, by.project, user):
+            raise absent  # somebody else removed them meanwhile

@@ -12,6 +12,7 @@ import bottle
 from ..config.indexes import ROOT
 from ..config.values import RIGHTS, shown_size
 from ..errors import Conflict, Denied, Invalid, Missing, PypiServerLiteError, Unavailable
+from ..jobs.owning import add_owner, remove_owner
 from ..records import ACTIONS, OUTCOMES, Event
 from . import answers
 from .overviews import Glances, bars, moment_of
@@ -22,6 +23,8 @@ from .user_desk import UserDesk
 from .viewers import Field
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from ..model import User
     from ..records import Token
     from ..site import Site
@@ -139,6 +142,126 @@ class Administration(Uploads):
         ]
         variables = {"title": f"Release {name}", "means": means, "things": [], "fields": [], "button": "Release"}
         return self.once("confirm", {**variables, "final": True, "back": f"{self._root()}-/admin/names"}, wrong)
+
+    def owners_page(self, name: str) -> answers.Answer:
+        """Who owns a project in this index."""
+        self.person()
+        project = self._name(name)
+        wrong: PypiServerLiteError | None = None
+        owners, inherits = list[str](), False
+        try:
+            owners, inherits = self.owners_of(project)
+        except Unavailable as error:
+            wrong = error
+        return self._admin_page("admin-owners", {"name": project, "owners": owners, "inherits": inherits}, wrong)
+
+    def owners_of(self, project: NormalizedName) -> tuple[list[str], bool]:
+        """Those owners, sorted; and whether owners in an index that this one is based on count in their place.
+
+        Raises Unavailable.
+        """
+        count = self.site.gate.owners(project) or frozenset()
+        here = sorted(count & self.site.records.owners.of(self.site.name, project, lapsed=True))
+        return here, bool(count) and not here
+
+    def add_owner_page(self, name: str) -> answers.Answer:
+        """What it means to own a project, and a form for who is to own it too."""
+        self.person()
+        return self._add_owner_page(self._name(name))
+
+    def add_owner(self, name: str) -> answers.Answer:
+        """Have somebody else own a project too."""
+        self.person()
+        project, form = self._name(name), self.sent_form()
+        user = form.get("user", "").strip()
+        try:
+            self.change_owner(project, user, owns=True)
+        except _WRONG as error:
+            return self._add_owner_page(project, user, error)
+        return self._owner_changed(f"Add an owner of {project}", f"from now on {user} owns {project}", project)
+
+    def remove_owner_page(self, name: str) -> answers.Answer:
+        """What it means that ``?user=`` owns a project no more, and a button."""
+        self.person()
+        return self._remove_owner_page(self._name(name), self._asked_owner(name))
+
+    def remove_owner(self, name: str) -> answers.Answer:
+        """Have somebody own a project no more."""
+        self.person()
+        project, user = self._name(name), self._asked_owner(name)
+        self.sent_form()
+        try:
+            self.change_owner(project, user, owns=False)
+        except _WRONG as error:
+            return self._remove_owner_page(project, user, error)
+        return self._owner_changed(
+            f"Remove {user} from {project}", f"from now on {user} does not own {project}", project
+        )
+
+    def change_owner(self, project: NormalizedName, user: str, *, owns: bool) -> None:
+        """Have somebody own a project, or not, on record. Raises Missing, Unavailable."""
+        event = self.doing("owner", project=project)
+        if owns:
+            add_owner(self.site.records, event, user, self.site.gate.passwords)
+        else:
+            remove_owner(self.site.records, event, user)
+
+    def _asked_owner(self, name: str) -> str:
+        user = str(bottle.request.query.getunicode("user", ""))
+        if user not in self.owners_of(self._name(name))[0]:
+            raise Missing(f"{user[:60]!a} does not own {self._name(name)} here")
+        return user
+
+    def _add_owner_page(
+        self, project: NormalizedName, user: str = "", wrong: PypiServerLiteError | None = None
+    ) -> answers.Answer:
+        means = [
+            f"Whom you add may do with {project} in this index what rules let an owner do, from the next request on, "
+            "and so may their tokens."
+        ]
+        owners, inherits = self.owners_of(project)
+        if owners:
+            means.append("Who owns it already stays an owner.")
+        elif inherits:
+            means.append("Who owns it in an index that this one is based on does not count as an owner here any more.")
+        else:
+            means.append("Nobody owns it until now. From then on nobody else comes to own it by publishing it first.")
+        fields = [Field(name="user", label="User name", value=user, needed=True)]
+        variables = {"title": f"Add an owner of {project}", "means": means, "fields": fields, "button": "Add the owner"}
+        return self._confirm_owner(project, {**variables, "final": False}, wrong)
+
+    def _remove_owner_page(
+        self, project: NormalizedName, user: str, wrong: PypiServerLiteError | None = None
+    ) -> answers.Answer:
+        means = [
+            f"{user} may not do with {project} in this index any more what only rules for its owner let them do, from "
+            "the next request on. What they published stays."
+        ]
+        if self.owners_of(project)[0] == [user]:
+            if self.site.settings.bases:
+                means.append(
+                    "If somebody owns it in an index that this one is based on, they count as its owners then."
+                )
+            means.append(
+                "Nobody else owns it here. If it has or had files here, nobody comes to own it by publishing; if it "
+                "never had any, whoever publishes it first does."
+            )
+        variables = {
+            "title": f"Remove {user} from {project}",
+            "means": means,
+            "fields": [],
+            "button": "Remove the owner",
+        }
+        return self._confirm_owner(project, {**variables, "final": True}, wrong)
+
+    def _confirm_owner(
+        self, project: str, variables: Mapping[str, object], wrong: PypiServerLiteError | None
+    ) -> answers.Answer:
+        back = f"{self._root()}-/admin/owners/{project}"
+        return self.once("confirm", {**variables, "things": [], "back": back}, wrong)
+
+    def _owner_changed(self, title: str, said: str, project: str) -> answers.Answer:
+        return self._done(title, said, f"admin/owners/{project}", "Back to the owners")
 
     def users_page(self) -> answers.Answer:
         """Who can log in, and what they may."""
@@ -301,7 +424,9 @@ class Administration(Uploads):
         return self.once("confirm", {**variables, "final": True, "back": f"{self._root()}-/tokens"}, wrong)
 
     def person(self) -> User:
-        """Who asks, by a password or a session: what has to do with tokens and passwords is for no token.
+        """Who asks, by a password or a session: what has to do with tokens, passwords and owners is for no token.
+
+        Else whoever has stolen one could keep what it may when it is revoked.
 
         Raises Denied, TooMany, Busy.
         """
@@ -309,7 +434,7 @@ class Administration(Uploads):
         if user is None:
             raise Denied("a user name and password are needed here", challenge=self.site.gate.asks_passwords)
         if user.token is not None:
-            raise Denied("a token may see to no tokens and users; use your password")
+            raise Denied("a token may see to no tokens, users and owners; use your password")
         return user
 
     def sees_all(self, user: User) -> bool:

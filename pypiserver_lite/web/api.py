@@ -75,6 +75,29 @@ class Api(Administration):
         self.release_kept(kept)
         return _json({"said": f"{kept} is looked for upstream from now on"})
 
+    def api_owners(self, name: str) -> answers.Answer:
+        """Who owns a project in this index."""
+        self.person()
+        project = self._name(name)
+        owners, inherits = self.owners_of(project)
+        return _json({"name": project, "owners": owners, "inherits": inherits})
+
+    def api_add_owner(self, name: str, user: str) -> answers.Answer:
+        """Have somebody own a project too."""
+        self.person()
+        project = self._name(name)
+        self._taken(())
+        self.change_owner(project, user, owns=True)
+        return _json({"said": f"from now on {user} owns {project}"})
+
+    def api_remove_owner(self, name: str, user: str) -> answers.Answer:
+        """Have somebody own a project no more."""
+        self.person()
+        project = self._name(name)
+        self._taken(())
+        self.change_owner(project, user, owns=False)
+        return _json({"said": f"from now on {user} does not own {project}"})
+
     def api_release_page(self, name: str, version: str) -> answers.Answer:
         """The files of a release that this index itself has, and what whoever asks may do to it."""
         project = self._name(name)

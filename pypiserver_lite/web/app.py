@@ -156,6 +156,9 @@ class PypiServerLite(api.Api):
             self._route("GET", path, "admin", look, people=True)
         self._route("GET", "/-/admin", "admin", self.add_slash, people=True)
         self._add_forms("/-/admin/names/<name>", "admin", self.release_page, self.release_name)
+        self._route("GET", "/-/admin/owners/<name>", "admin", self.owners_page, people=True)
+        self._add_forms("/-/admin/owners/<name>/add", "admin", self.add_owner_page, self.add_owner)
+        self._add_forms("/-/admin/owners/<name>/remove", "admin", self.remove_owner_page, self.remove_owner)
         if self.site.name == ROOT:
             self._route("GET", "/-/admin/users", "admin", self.users_page, people=True)
             self._add_forms("/-/admin/password", "admin", self.password_page, self.set_password)
@@ -186,6 +189,9 @@ class PypiServerLite(api.Api):
         yield "GET", "audit", "admin", self.api_audit
         yield "GET", "names", "admin", self.api_names
         yield "DELETE", "names/<name>", "admin", self.api_release
+        yield "GET", "owners/<name>", "admin", self.api_owners
+        yield "PUT", "owners/<name>/<user:path>", "admin", self.api_add_owner
+        yield "DELETE", "owners/<name>/<user:path>", "admin", self.api_remove_owner
         yield "GET", "projects/<name>/<version>", "list", self.api_release_page
         yield "POST", "projects/<name>/<version>/<act>", "list", self.api_act
         yield "GET", "tokens", None, self.api_tokens

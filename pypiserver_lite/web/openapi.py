@@ -35,6 +35,10 @@ _VERSION = {
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9.!+_-]{0,99}$"},
 }
 _PASSWORD = {"type": "string", "pattern": r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,18}$"}
+_INHERITS = {
+    "type": "boolean",
+    "description": "whether owners in an index that this one is based on count, as there are none here",
+}
 _FLAG = {"type": "string", "enum": ["0", "1"]}
 
 _EVENT = {
@@ -237,6 +241,18 @@ def document(*, root: bool, cookie: str) -> dict[str, Any]:
         },
         "/-/api/names/{name}": {
             "delete": _operation("releaseName", "let it be looked for upstream again", _answer(_SAID), _NAME),
+        },
+        "/-/api/owners/{name}": {
+            "get": _operation(
+                "owners",
+                "who owns a project in this index",
+                _answer(_list_of("owners", _TEXT, {"name": _TEXT, "inherits": _INHERITS})),
+                _NAME,
+            ),
+        },
+        "/-/api/owners/{name}/{user}": {
+            "put": _operation("addOwner", "have a user own it too", _answer(_SAID), _NAME, _USER),
+            "delete": _operation("removeOwner", "have a user own it no more", _answer(_SAID), _NAME, _USER),
         },
         "/-/api/projects/{name}/{version}": {
             "get": _operation(

@@ -115,6 +115,7 @@ def administration() -> Iterator[tuple[str, dict[str, object]]]:
         more = "before=1" if is_root else ""
         yield "admin-trail", {**here, **filters, "events": look.events, "more": more}
         yield "admin-names", {**here, "names": [NAME] if is_root else []}
+        yield "admin-owners", {**here, "name": NAME, "owners": ["ann"] if is_root else [], "inherits": not is_root}
         known = Known(name="ann", locked=is_root, may=[("upload", "own"), ("list", "")] if is_root else ())
         yield "admin-users", {**here, "known": [known]}
         yield "tokens", {**here, "tokens": [(TOKEN, True), (BARE_TOKEN, False)] if is_root else [], "all": is_root}
