@@ -133,6 +133,29 @@ def test_tokens_users_and_names(ask: Any, app: Front) -> None:
     ]
 
 
+def test_tokens_of_a_deleted_user_are_not_those_of_another_of_that_name(ask: Any, app: Front, tmp_path: Path) -> None:
+    def made(name: str, **said: Any) -> str:
+        return basic("__token__", ask("POST", "/-/api/tokens", 201, {"name": name, **said}, user=ANN)["secret"])
+
+    tokens = [made("laptop", user="bob"), made("ci", user="bob", indexes=["prod"])]
+    kept = [made("laptop"), made("bob", user=None, may=["list"])]
+    ask("PUT", "/-/api/users/bob", 200, {"password": "new"}, user=ANN)
+    for token in (*tokens, *kept):
+        ask("GET", "/-/api/tokens", 403, user=token)
+    ask("DELETE", "/-/api/users/bob", user=ANN)
+    ask("PUT", "/-/api/users/bob", 200, {"password": "of another"}, user=ANN)
+    for token in tokens:
+        ask("GET", "/-/api/tokens", 401, user=token)
+    for token in kept:
+        ask("GET", "/-/api/tokens", 403, user=token)
+    assert "user bob, whose tokens end: laptop ci" in str(ask("GET", "/-/api/audit", user=ANN))
+    # So too where the line went by hand.
+    token, lines = made("laptop", user="bob"), (tmp_path / "htpasswd").read_text().splitlines(keepends=True)
+    (tmp_path / "htpasswd").write_text("".join(line for line in lines if not line.startswith("bob")))
+    ask("PUT", "/-/api/users/bob", 200, {"password": "of a third"}, user=ANN)
+    ask("GET", "/-/api/tokens", 401, user=token)
+
+
 @pytest.mark.parametrize(
     "said",
     [

@@ -240,3 +240,24 @@ def test_what_cannot_be_meant_is_refused_and_no_token_is_made(folder: Path, word
     assert said in run(folder, "token", *words).bad()
     with closing(records(folder)) as kept:
         assert kept.tokens.list() == []
+
+
+def test_passwd_leaves_no_token_to_the_next_user_of_a_name(folder: Path) -> None:
+    live.write_htpasswd(folder / "theirs", ann="pw")
+    with (folder / "pypiserver-lite.toml").open("a") as file:
+        file.write('passwords = "theirs"\n')
+
+    def names() -> list[str]:
+        return [one["name"] for one in json.loads(run(folder, "token", "list", "--user", "ann", "--json").good())]
+
+    for name, index in (("ours", "/"), ("theirs", "prod"), ("both", "/,prod")):
+        words = [word for one in index.split(",") for word in ("--index", one)]
+        run(folder, "token", "create", name, "--user", "ann", *words).good()
+    run(folder, "passwd", "htpasswd", "ann", "--stdin", text="another\n").good()
+    assert names() == ["both", "ours", "theirs"]
+    run(folder, "passwd", "htpasswd", "ann", "--delete").good()
+    assert names() == ["theirs"]
+    (folder / "theirs").write_text("")  # a line that went by hand
+    run(folder, "passwd", "theirs", "ann", "--stdin", text="pw\n").good()
+    assert names() == []
+    assert "of ann, whose tokens end: ours both" in run(folder, "audit").good()

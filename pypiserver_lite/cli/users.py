@@ -15,7 +15,7 @@ from ..config import load
 from ..config.indexes import ROOT
 from ..errors import ConfigError
 from ..records import Event
-from ..rights.htpasswd import delete_user, set_password
+from ..rights.htpasswd import delete_user, has_lines, set_password
 from .recorded import SETTINGS, by, gathered, opened
 
 _USER = """Set USER's password in the htpasswd file FILE, which is made if it is missing.
@@ -24,7 +24,8 @@ _USER = """Set USER's password in the htpasswd file FILE, which is made if it is
   pypiserver-lite run -P htpasswd.txt ./packages
 
 A running server reads the file again by itself. Where the settings (--config, variables, or a file of settings in this
-folder) name FILE, the change is on record: pypiserver-lite audit."""
+folder) name FILE, or with --state-dir, the change is on record (pypiserver-lite audit), and the tokens of a user who is
+deleted end, as do those that a new user would inherit from one of that name."""
 
 
 def passwd(argv: Sequence[str]) -> int:
@@ -40,7 +41,7 @@ def passwd(argv: Sequence[str]) -> int:
     file, user, by_stdin, delete = (given.pop(key) for key in ("file", "user", "stdin", "delete"))
     event = replace(by("passwd"), action="user-delete" if delete else "password", reason=f"of {user}")
     if delete:
-        with _recorded(given, file, event):
+        with _recorded(given, file, event, ends=user):
             delete_user(file, user)
         print(f"{user} deleted from {file}")
         return 0
@@ -50,22 +51,28 @@ def passwd(argv: Sequence[str]) -> int:
         password = ask(f"New password for {user}: ")
         if ask("Once more: ") != password:
             raise ConfigError("the two passwords differ; nothing was changed")
-    with _recorded(given, file, event):
+    with _recorded(given, file, event, ends=None if has_lines(file, user) else user):
         set_password(file, user, password)
     print(f"password of {user} set in {file}")
     return 0
 
 
 @contextlib.contextmanager
-def _recorded(given: Mapping[str, object], file: Path, event: Event) -> Iterator[None]:
-    """Put a change of a password file on record, if these settings name it or the records. Raises ConfigError."""
+def _recorded(given: Mapping[str, object], file: Path, event: Event, *, ends: str | None) -> Iterator[None]:
+    """Put a change of a password file on record, if these settings name it or the records. Raises ConfigError.
+
+    With it end the tokens of a user that count where the file does.
+    """
     config = gathered(given)
-    named = [config.of(name).passwords for name in (ROOT, *config.indexes)]
-    if "state_dir" not in given and os.path.realpath(file) not in map(os.path.realpath, filter(None, named)):
+    files = {name: config.of(name).passwords for name in (ROOT, *config.indexes)}
+    indexes = [name for name, named in files.items() if named and os.path.realpath(named) == os.path.realpath(file)]
+    if "state_dir" not in given and not indexes:
         yield  # of some other server's, or of none yet
         return
-    with contextlib.closing(opened(config)) as records, records.trail.change(event):
-        yield
+    with contextlib.closing(opened(config)) as records:
+        change = records.trail.change(event) if ends is None else records.ending_tokens(event, ends, indexes)
+        with change:
+            yield
 
 
 def ask(prompt: str, flag: str = "--stdin") -> str:

@@ -10,6 +10,8 @@ import logging
 import os
 import secrets
 import weakref
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import ConfigError, Unavailable
@@ -78,6 +80,17 @@ class Records:
                 _log.warning("the secret for %s is this process's alone: %s", name, error)
             self._secrets.setdefault(name, made)
         return self._secrets[name]
+
+    @contextmanager
+    def ending_tokens(self, event: Event, user: str, indexes: Collection[str] = ()) -> Iterator[None]:
+        """Have a change happen on record that ends a user's tokens which count in some of `indexes`, of none in all.
+
+        Raises Unavailable if it cannot be put on record: then the body does not run.
+        """
+        with self.trail.change(event) as change, self.tokens.ending(user, indexes) as ended:
+            if ended:
+                change.reason += f", whose tokens end: {' '.join(ended)}"
+            yield
 
     def backup(self, to: Path) -> None:
         """Copy the records to a new file as they are at one moment, while servers run.

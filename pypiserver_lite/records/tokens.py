@@ -8,7 +8,8 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
@@ -173,6 +174,24 @@ class Tokens:
             connection.execute("DELETE FROM tokens WHERE id = ?", (id,))
             _note_change(connection)
         return _token(row)
+
+    @contextmanager
+    def ending(self, user: str, indexes: Collection[str] = ()) -> Iterator[Sequence[str]]:
+        """End a user's tokens in all processes, together with what is done meanwhile, or not if that raises.
+
+        Those that count in some of these `indexes`, of none in all; their
+        names are what it yields. Raises Unavailable.
+        """
+        with self._ledger.changing() as connection:
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM tokens WHERE user = ?", (user,)).fetchall()  # noqa: S608
+            ended = [
+                token
+                for token in map(_token, rows)
+                if not (indexes and token.indexes) or not set(indexes).isdisjoint(token.indexes)
+            ]
+            connection.executemany("DELETE FROM tokens WHERE id = ?", [(token.id,) for token in ended])
+            _note_change(connection)
+            yield [token.name for token in ended]
 
     def flush(self) -> None:
         """Write which were used today. Raises Unavailable; then it waits on."""

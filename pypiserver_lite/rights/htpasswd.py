@@ -42,6 +42,17 @@ def set_password(path: Path, user: str, password: str) -> None:
     _edit(path, change, create=True)
 
 
+def has_lines(path: Path, user: str) -> bool:
+    """Whether there is a line of `user`, maybe a broken one. Raises ConfigError if the file cannot be read."""
+    name = _checked_user(user)
+    try:
+        return any(_user_of(line) == name for line in path.read_bytes().split(b"\n"))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+
+
 def delete_user(path: Path, user: str) -> None:
     """Remove every line of `user`. Raises ConfigError if there is none, or the file cannot be read or written."""
     name = _checked_user(user)

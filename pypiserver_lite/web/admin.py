@@ -336,8 +336,8 @@ class Administration(Uploads):
     def _delete_page(self, user: str, wrong: PypiServerLiteError | None = None) -> answers.Answer:
         means = [
             f"The line of {user} is taken out of the password file: {user} is signed out everywhere and cannot log in "
-            "any more, nor can programs with a token of theirs. What they published stays, and stays theirs should "
-            "there be a user of that name again."
+            "any more. Their tokens end, for good. What they published stays, and stays theirs should there be a user "
+            "of that name again."
         ]
         variables = {"title": f"Delete {user}", "means": means, "things": [], "fields": [], "button": "Delete"}
         return self.once("confirm", {**variables, "final": True, "back": f"{self._root()}-/admin/users"}, wrong)

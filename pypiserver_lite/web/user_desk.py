@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.indexes import ROOT
@@ -64,38 +66,46 @@ class UserDesk:
     def set_password(self, user: str, password: str, by: Event) -> bool:
         """Give a user another password, or make the user; whether there was none of that name. On record.
 
+        To a new one belongs no token that somebody of that name had before.
         Raises Denied where whoever does it would come to more than they may by themselves, Invalid for a name or
         password that cannot be, Missing, and Unavailable if the file cannot be written or it cannot be put on record.
         """
         self._check_rank(by.who, user)
         passwords = self._passwords()
         new = user not in passwords.book().users()
-        self._change(replace(by, action="password", reason=f"{'new user' if new else 'user'} {user}"), user, password)
+        event = replace(by, action="password", reason=f"{'new user' if new else 'user'} {user}")
+        with self._changing(event, ends=user if new else None) as path:
+            set_password(path, user, password)
         return new
 
     def delete(self, user: str, by: Event) -> None:
-        """Have a user log in no more. On record. Raises as `set_password` does."""
+        """Have a user log in no more, and end their tokens. On record. Raises as `set_password` does."""
         if user not in self._passwords().book().users():
             raise Missing(f"there is no user {user[:60]!a}")
         self._check_rank(by.who, user)
-        self._change(replace(by, action="user-delete", reason=f"user {user}"), user, None)
+        with self._changing(replace(by, action="user-delete", reason=f"user {user}"), ends=user) as path:
+            delete_user(path, user)
 
     def _check_rank(self, who: str, user: str) -> None:
         """Raise Denied if a user is more of an admin than `who`, in any index where both are the same people."""
-        for name, site in self._sites().items():
-            book = site.gate.book
-            if site.gate.shares_logins(self._site.gate) and _rank(book, user) > _rank(book, who):
+        for name in self._indexes():
+            book = self._sites()[name].gate.book
+            if _rank(book, user) > _rank(book, who):
                 where = "the index at the root" if name == ROOT else f"the index {name}"
                 raise Denied(f"{user} is an admin of {where} who may more than {who}, who cannot change their login")
 
-    def _change(self, event: Event, user: str, password: str | None) -> None:
-        path = self._passwords().path
-        with self._site.records.trail.change(event):
+    def _indexes(self) -> Sequence[str]:
+        """The indexes whose users are these."""
+        return [name for name, site in self._sites().items() if site.gate.shares_logins(self._site.gate)]
+
+    @contextmanager
+    def _changing(self, event: Event, *, ends: str | None) -> Iterator[Path]:
+        """Put a change of the password file on record, with which the tokens of a user end."""
+        path, records = self._passwords().path, self._site.records
+        change = records.trail.change(event) if ends is None else records.ending_tokens(event, ends, self._indexes())
+        with change:
             try:
-                if password is None:
-                    delete_user(path, user)
-                else:
-                    set_password(path, user, password)
+                yield path
             except ConfigError as error:
                 # Its words name a path of the server.
                 self._site.log.error("%s", error)
