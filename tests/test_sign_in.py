@@ -17,6 +17,7 @@ from wsgi_client import Client
 
 from pypiserver_lite import PypiServerLite, make_app
 from pypiserver_lite.errors import Denied
+from pypiserver_lite.records import sign_outs
 from pypiserver_lite.rights.htpasswd import delete_user, set_password
 from pypiserver_lite.web.sessions import LASTS, Sessions
 
@@ -109,15 +110,51 @@ def test_where_everybody_may_look_only_the_pages_of_who_signed_in_are_theirs_alo
         )
 
 
-def test_signing_out_ends_it(ann: Visitor) -> None:
+def test_signing_out_ends_it(app: PypiServerLite, ann: Visitor) -> None:
     page = ann.get("/").text
     token = re.search(r'name="csrf" value="([^"]+)"', page)
     assert token is not None
     ann.post("/-/sign-out", 403, {"csrf": "another"})
     ann.get("/")
+    copy, other = dict(ann.cookies), Visitor(app)
+    other.sign_in("ann", "right")
     ann.post("/-/sign-out", 303, {"csrf": token[1]})
     assert ann.cookies == {}
     ann.get("/", 303)
+    ann.cookies = copy
+    ann.get("/", 303)
+    ann.post("/-/tokens/new", 303, {"csrf": token[1], "name": "thief"})
+    other.get("/")  # in another browser
+
+
+def test_a_sign_out_holds_in_every_process_and_after_a_restart(tmp_path: Path, passwords: Path) -> None:
+    make_wheel(tmp_path / "packages", "acme-client", "1.0")
+    flags: dict[str, Any] = {"packages": [tmp_path / "packages"], "passwords": passwords, "authenticate": "update,list"}
+    fields = {"Content-Type": "application/x-www-form-urlencoded", "Accept": BROWSER}
+    with live.serve(**flags) as one, live.serve(**flags) as other:
+        answer = live.ask(one, "/-/sign-in", "POST", body=b"user=ann&password=right", **fields)
+        cookie = answer.headers["set-cookie"].partition(";")[0]
+        page = live.ask(other, "/", Accept=BROWSER, Cookie=cookie)
+        token = re.search(rb'name="csrf" value="([^"]+)"', page.body)
+        assert token is not None
+        assert live.ask(one, "/-/sign-out", "POST", body=b"csrf=" + token[1], Cookie=cookie, **fields).status == 303
+        assert live.ask(other, "/", Accept=BROWSER, Cookie=cookie).status == 303
+    with live.serve(**flags) as again:
+        assert live.ask(again, "/", Accept=BROWSER, Cookie=cookie).status == 303
+
+
+def test_a_sign_out_that_cannot_be_put_on_record_says_so(
+    app: PypiServerLite, ann: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = re.search(r'name="csrf" value="([^"]+)"', ann.get("/").text)
+    assert form is not None
+    monkeypatch.setattr(sign_outs, "_MOST", 0)
+    copy = dict(ann.cookies)
+    page = ann.post("/-/sign-out", 200, {"csrf": form[1]})
+    html5lib.HTMLParser(strict=True).parse(page.text)
+    assert "a copy of its cookie may hold" in page.text and ann.cookies == {} and "Sign out</button>" not in page.text
+    ann.cookies = copy
+    ann.get("/", 303)  # in this process it is over all the same
 
 
 def test_wrong_passwords_are_told_and_throttled_as_any_other_login(app: PypiServerLite) -> None:

@@ -20,6 +20,7 @@ from .later import EVERY, Later
 from .ledger import Ledger, may_write
 from .lines import Lines
 from .owners import Owners
+from .sign_outs import SignOuts
 from .tokens import Token, Tokens
 from .trail import ACTIONS, OUTCOMES, Change, Event, Published, Trail, client
 
@@ -56,6 +57,7 @@ class Records:
         self.trail = Trail(self._ledger, self._lines, self._later.soon)
         self.tokens = Tokens(self._ledger, self._later.soon)
         self.owners = Owners(self._ledger)
+        self.sign_outs = SignOuts(self._ledger)
         self.counts = Counts(self._ledger, self._later.soon)
         self._later.writes = (self.trail.flush, self.tokens.flush, self.counts.flush)
         self._secrets: dict[str, bytes] = {}
@@ -125,7 +127,7 @@ class Records:
             self._lines.close()
 
     def _after_fork(self) -> None:
-        for part in (self._ledger, self._lines, self._later, self.trail, self.tokens, self.counts):
+        for part in (self._ledger, self._lines, self._later, self.trail, self.tokens, self.sign_outs, self.counts):
             if part is not None:
                 part.after_fork()
 

@@ -59,4 +59,8 @@ STEPS: Sequence[Step] = (
         "CREATE TABLE changes (what TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID",
         "INSERT INTO changes VALUES ('tokens', 0)",
     ),
+    (
+        # Sessions that were signed out of, each until (seconds since 1970) it would have ended.
+        "CREATE TABLE sign_outs (session TEXT PRIMARY KEY, user TEXT NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID",
+    ),
 )

@@ -69,7 +69,10 @@ class PypiServerLite(api.Api):
             place = os.path.abspath(passwords.path)
             records = self.site.records
             self.sessions = sessions.Sessions(
-                lambda: records.secret("sessions"), lambda user: passwords.book().line(user), place
+                lambda: records.secret("sessions"),
+                lambda user: passwords.book().line(user),
+                place,
+                ended=records.sign_outs.has,
             )
         try:
             self._set_up()

@@ -1,8 +1,9 @@
 """Who signed in on the page: a signed cookie, and the token that each form of theirs has to bring.
 
 Nothing is kept here. The cookie says who it is and since when, signed with a
-secret of the records; it ends after `LASTS` seconds, and at once with the
-user's line in the password file: another password, or none.
+secret of the records; it ends after `LASTS` seconds, and at once with a
+sign-out, and with the user's line in the password file: another password, or
+none.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Session:
     user: str
     since: int
     """In seconds since 1970."""
+    number: str
+    """What no other session has."""
     form_token: str
     """What a form of theirs brings, and a page of somebody else's cannot know."""
 
@@ -42,7 +45,8 @@ class Sessions:
     `secret` gives 32 bytes that are the same in every process that serves
     these users, and is asked when somebody signs in first. `line` tells what
     the password file has of a user, ``None`` for nobody who could log in;
-    `place` names that file. `clock` counts seconds since 1970.
+    `place` names that file. `ended` tells by its number whether a session was
+    signed out of. `clock` counts seconds since 1970.
     """
 
     def __init__(
@@ -51,13 +55,14 @@ class Sessions:
         line: Callable[[str], str | None],
         place: str,
         *,
+        ended: Callable[[str], bool] = lambda number: False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         digest = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
         self.cookie = f"pypiserver-lite-{digest[:8]}"
         """The cookie's name: one server may have users of several files."""
         self._find = re.compile(rf"(?:\A|;)[ \t]*{self.cookie}=([A-Za-z0-9._-]*)")
-        self._secret, self._line, self._clock = secret, line, clock
+        self._secret, self._line, self._ended, self._clock = secret, line, ended, clock
         self._salt = f"pypiserver-lite session {digest}"
 
     @cached_property
@@ -84,14 +89,17 @@ class Sessions:
         if found is None or len(found[1]) > _LONGEST:
             return None
         try:
-            user, since, mark, _ = self._values.loads(found[1])
+            user, since, mark, number = self._values.loads(found[1])
         except (BadSignature, ValueError, TypeError):
             return None
         now, expected = self._clock(), self._mark(user)
         # A time to come is that of a clock that was set back: how old it is cannot be said.
         if expected is None or not hmac.compare_digest(mark, expected) or not 0 <= int(now) - since < LASTS:
             return None
-        return Session(user=user, since=since, form_token=self._forms.get_signature(found[1]).decode("ascii"))
+        if self._ended(number):
+            return None
+        form_token = self._forms.get_signature(found[1]).decode("ascii")
+        return Session(user=user, since=since, number=number, form_token=form_token)
 
     def _mark(self, user: str) -> str | None:
         """What changes with the user's line, and tells nothing of it."""

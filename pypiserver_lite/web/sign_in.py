@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import bottle
 
 from .. import observe
-from ..errors import Denied, Invalid, Missing, TooMany
+from ..errors import Denied, Invalid, Missing, TooMany, Unavailable
 from ..records import client
 from . import answers, forms
 from .people import People
@@ -54,9 +54,24 @@ class SignIn(People):
         return self._set_cookie(onward, f"{value}; Max-Age={LASTS}")
 
     def sign_out(self) -> answers.Answer:
-        """End the session in this browser."""
+        """End the session, for whoever has a copy of its cookie too."""
         self._check_sessions()
-        return self._set_cookie(_onward(self.sent_form().get("next", "")), "; Max-Age=0")
+        session = self.session(bottle.request.environ)
+        answer = self._set_cookie(_onward(self.sent_form().get("next", "")), "; Max-Age=0")
+        if session is None:
+            return answer
+        try:
+            self.site.records.sign_outs.add(session.number, session.user, session.since + LASTS)
+        except Unavailable as error:
+            self.site.log.error("a session of %s ended in their browser alone: %s", observe.clean(session.user), error)
+            said = (
+                "this browser is signed out, but a copy of its cookie may hold for 12 hours, or until the next password"
+            )
+            bottle.request.environ.pop("HTTP_COOKIE")
+            page = self.once("done", {"title": "Sign out", "said": f"{said}: {error}", "onward": []})
+            forgets = [header for header in answer.headers if header[0] == "Set-Cookie"]
+            return replace(page, headers=[*page.headers, *forgets])
+        return answer
 
     def _check_sessions(self) -> Sessions:
         if self.sessions is None:
