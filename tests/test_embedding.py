@@ -10,7 +10,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,10 +21,12 @@ import bottle
 import live
 import pytest
 from builders import make_wheel
+from logins import basic
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 import pypiserver_lite
 from pypiserver_lite import ConfigError, PypiServerLite, make_app
+from pypiserver_lite.records import FILENAME, Records
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -393,17 +395,7 @@ def test_gunicorn_serves_the_importable_application(packages: Path, tmp_path: Pa
         PYPISERVER_LITE_DISABLE_FALLBACK="yes",
         PYPISERVER_LITE_CACHE_DIR=str(tmp_path / "facts"),
     )
-    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--workers", "2", "--threads", "2"]
-    # Newer ones open a socket in the user's folder for a tool that nobody runs here.
-    command += ["--no-control-socket"] if "--no-control-socket" in gunicorn_help(shell) else []
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    with live.spawn(
-        [*command, "pypiserver_lite.wsgi:application"],
-        environ,
-        r"Listening at: http://127\.0\.0\.1:(?P<port>[0-9]+)",
-        scratch,
-    ) as server:
+    with gunicorn(shell, environ, tmp_path) as server:
         upload(shell, server.url, wheel).good()
         # P6: each process sees what the other has stored.
         for _ in range(6):
@@ -415,9 +407,41 @@ def test_gunicorn_serves_the_importable_application(packages: Path, tmp_path: Pa
     assert (packages / wheel.name).read_bytes() == wheel.read_bytes()
 
 
-def gunicorn_help(shell: live.Shell) -> str:
-    """The options this gunicorn has."""
-    return shell.python("-m", "gunicorn", "--help").said
+@pytest.mark.skipif(find_spec("gunicorn") is None, reason="gunicorn is not installed")
+@pytest.mark.parametrize("more", [[], ["--preload", "--max-requests", "3"]], ids=" ".join)
+def test_what_a_server_that_closes_nothing_was_told_is_on_record(
+    packages: Path, tmp_path: Path, shell: live.Shell, more: list[str]
+) -> None:
+    wheel = make_wheel(packages, "ours", "1.0")
+    environ = live.bare_environ(
+        tmp_path / "server",
+        PYTHONPATH=str(live.SOURCE),
+        PYPISERVER_LITE_PACKAGES=str(packages),
+        PYPISERVER_LITE_PASSWORDS=str(live.write_htpasswd(tmp_path / "htpasswd", ann="pw")),
+        PYPISERVER_LITE_DISABLE_FALLBACK="yes",
+        PYPISERVER_LITE_STATE_DIR=str(tmp_path / "state"),
+    )
+    with gunicorn(shell, environ, tmp_path, *more) as server:
+        for _ in range(8):
+            assert live.ask(server, f"/packages/{wheel.name}").status == 200
+        assert live.ask(server, "/", "POST", Authorization=basic("ann", "no")).status == 401
+    with closing(Records(tmp_path / "state" / FILENAME)) as records:
+        assert records.counts.of_files("/", "ours") == {wheel.name: 8}
+        assert [event.outcome for event in records.trail.find()] == ["refused"]
+
+
+@contextmanager
+def gunicorn(shell: live.Shell, environ: dict[str, str], folder: Path, *more: str) -> Iterator[live.Server]:
+    """gunicorn with the importable application, which the environment describes."""
+    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--workers", "2", "--threads", "2", *more]
+    # Newer ones open a socket in the user's folder for a tool that nobody runs here.
+    help = shell.python("-m", "gunicorn", "--help").said
+    command += ["--no-control-socket"] if "--no-control-socket" in help else []
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    listens = r"Listening at: http://127\.0\.0\.1:(?P<port>[0-9]+)"
+    with live.spawn([*command, "pypiserver_lite.wsgi:application"], environ, listens, scratch) as server:
+        yield server
 
 
 CONFIG = """\

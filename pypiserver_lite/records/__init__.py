@@ -6,6 +6,7 @@ does not happen.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import secrets
@@ -138,6 +139,13 @@ _all: weakref.WeakSet[Records] = weakref.WeakSet()
 def _after_fork() -> None:
     for records in list(_all):
         records._after_fork()
+
+
+@atexit.register
+def _at_exit() -> None:
+    # Servers that only import the application do not close it. A forked process has this from its parent.
+    for records in list(_all):
+        records._later.at_exit()
 
 
 if hasattr(os, "register_at_fork"):

@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class Later:
-    """Calls each of `writes` some seconds after `soon`, and at `close`. What raises Unavailable is tried again."""
+    """Calls each of `writes` some seconds after `soon`, and at the end. What raises Unavailable is tried again."""
 
     def __init__(self, every: float = EVERY) -> None:
         self._every = every
@@ -25,7 +25,7 @@ class Later:
         self._begin()
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._writing = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
         self._end = threading.Event()
 
@@ -39,6 +39,10 @@ class Later:
 
     def now(self) -> bool:
         """Write what waits; whether all could be. Never raises: the log says once what hinders."""
+        with self._writing:  # so that who is about to end waits for a thread that took what is to be written
+            return self._write()
+
+    def _write(self) -> bool:
         said = ""
         for write in self.writes:
             try:
@@ -62,6 +66,11 @@ class Later:
         if thread is not None:
             thread.join()
         self.now()
+
+    def at_exit(self) -> None:
+        """As the process ends: write what waits, if nobody closed it. Never raises."""
+        if not self._closed:
+            self.now()
 
     def after_fork(self) -> None:
         """In a child process: there is no thread."""
