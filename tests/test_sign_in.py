@@ -53,6 +53,21 @@ def test_people_are_led_to_the_page_and_back_to_what_they_asked_for(app: PypiSer
         visitor.cookies.clear()
 
 
+def test_a_browser_opens_its_own_dialog_nowhere_though_it_does_not_say_that_it_navigates(app: PypiServerLite) -> None:
+    visitor = Visitor(app)
+    plain = {"Sec_Fetch_Mode": "", "Sec_Fetch_Site": ""}  # as over plain http in a network
+    for path in (
+        *("/", "/simple/", "/simple/acme-client/", "/packages/", "/pypi/acme-client/json", "/-/api/audit?since=7d"),
+        *("/packages/acme_client-1.0-py3-none-any.whl", "/packages/acme_client-1.0-py3-none-any.whl.metadata"),
+    ):
+        answer = visitor.get(path, 303, **plain)
+        assert "WWW-Authenticate" not in answer.headers
+        away = urljoin(path, answer.headers["Location"])
+        assert urljoin(away, visitor.sign_in("ann", "right", path=away).headers["Location"]) == path
+        visitor.cookies.clear()
+        visitor.get(path, 401, Accept="*/*", **plain)  # a script asks for anything
+
+
 def test_programs_keep_their_401_and_its_challenge(app: PypiServerLite) -> None:
     client = Client(app)
     for path in ("/", "/simple/", "/simple/acme-client/", "/packages/x-1.0.tar.gz", "/pypi/acme-client/json"):

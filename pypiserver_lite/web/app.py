@@ -270,7 +270,7 @@ class PypiServerLite(api.Api):
                     return theirs(**arguments)
             except PypiServerLiteError as error:
                 environ[entry.ACTION] = action or ""
-                if api and environ.get("HTTP_SEC_FETCH_MODE") != "navigate":
+                if api and not entry.walks(environ):
                     return answers.refusal_as_json(self._refuse_script(error))
                 return self._refuse(error, people=people)
 

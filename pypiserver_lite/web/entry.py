@@ -86,6 +86,18 @@ def stand_under(environ: WSGIEnvironment, base_path: str) -> None:
     environ["SCRIPT_NAME"] = prefix + base_path
 
 
+def walks(environ: Mapping[str, Any]) -> bool:
+    """Whether a browser goes to an address by itself, and can be led to another, rather than a program or a script.
+
+    Without that, the challenge of a 401 would open its dialog, and what is
+    typed there comes with every request from then on, whoever signs in or out.
+    """
+    mode = environ.get("HTTP_SEC_FETCH_MODE")  # which browsers say only over TLS and on their own machine
+    return mode == "navigate" or (
+        not mode and environ["REQUEST_METHOD"] == "GET" and answers.prefers_html(environ.get("HTTP_ACCEPT", ""))
+    )
+
+
 class Entry(ready.Direct):
     """What every route of an index has in common. Whoever derives from it sets the attributes named here."""
 
@@ -215,8 +227,8 @@ class Entry(ready.Direct):
         environ = bottle.request.environ
         refusal = self._refuse_script(error)
         looks = people and answers.prefers_html(environ.get("HTTP_ACCEPT", ""))
-        walks = looks or environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
-        if refusal.status.startswith("401") and walks and self.sessions and "HTTP_AUTHORIZATION" not in environ:
+        leads = (looks or walks(environ)) and self.sessions and "HTTP_AUTHORIZATION" not in environ
+        if leads and refusal.status.startswith("401"):
             # The page of a form has the form's address, so it is there again afterwards.
             query = environ.get("QUERY_STRING", "")
             onward = quote(self._path()[1:], safe="/") + (f"?{query}" if query else "")
