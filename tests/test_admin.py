@@ -155,7 +155,10 @@ def test_an_admin_sets_passwords_and_makes_and_deletes_users(
         )
     done = rows(ann.get("/-/admin/trail"))
     assert (done.count("password"), done.count("user-delete")) == (2 + 4, 1)
-    assert "new one" not in ann.get("/-/admin/trail").text
+    secrets = ["new one", *re.findall("(?m):(.+)$", (tmp_path / "htpasswd").read_text())]
+    assert len(secrets) == 3
+    for path in ("/-/admin/", "/-/admin/trail", "/-/admin/users", "/-/admin/password?user=bob", "/-/api/audit"):
+        assert [secret for secret in secrets if secret in ann.get(path).text] == []
 
 
 def secret(page: Answer) -> str:

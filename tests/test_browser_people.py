@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -243,6 +244,30 @@ def test_a_forged_form_changes_nothing(browser: Browser, place: Place) -> None:
             visitor.goto(other.url.replace("127.0.0.1", host))
             visitor.get_by_role("link").click()
             visitor.get_by_role("heading", level=1, name="acme-client").wait_for()
+            visitor.close()
+
+
+def test_a_page_of_another_site_neither_reads_nor_frames_what_is_here(browser: Browser, place: Place) -> None:
+    paths = ["", "simple/", "simple/acme-client/", "-/tokens", "-/api/me", "packages/acme_client-1.0-py3-none-any.whl"]
+
+    def elsewhere(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+        return [f'<!doctype html><iframe src="{place.url}-/sign-in?again=1"></iframe>'.encode()]
+
+    with live.in_thread(elsewhere) as other, signed_in(browser, place) as page:
+        for host in ("127.0.0.1", "index.example"):
+            visitor = page.context.new_page()
+            visitor.goto(other.url.replace("127.0.0.1", host))
+            framed = visitor.frames[1]
+            framed.wait_for_load_state()
+            assert framed.url.startswith("chrome-error:") and framed.locator("main").count() == 0
+            for path, credentials in itertools.product(paths, ("omit", "include")):
+                read = visitor.evaluate(
+                    """([address, credentials]) =>
+                    fetch(address, {credentials}).then((answer) => answer.text(), () => null)""",
+                    [place.url + path, credentials],
+                )
+                assert read is None, path
             visitor.close()
 
 

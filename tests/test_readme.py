@@ -25,10 +25,11 @@ from pypiserver_lite.config.settings import ENV_PREFIX, INDEX_KEYS, POLICY_KEYS,
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
 
 
-def rows() -> list[list[str]]:
-    """The rows of all tables of options: option, variable, meaning."""
+def rows(first: str = "Option") -> list[list[str]]:
+    """The rows of all tables whose first column is called so; of those of options: option, variable, meaning."""
     found = []
-    for table in re.findall(r"^\.\. list-table::\n(.*?)(?=^\S)", README, re.MULTILINE | re.DOTALL):
+    pattern = rf"^\.\. list-table::\n   :header-rows: 1\n\n(   \* - {first}\n.*?)(?=^\S)"
+    for table in re.findall(pattern, README, re.MULTILINE | re.DOTALL):
         for row in re.split(r"^   \* - ", table, flags=re.MULTILINE)[2:]:
             found.append([" ".join(cell.split()) for cell in re.split(r"^     - ", row, flags=re.MULTILINE)])
     return found
@@ -140,6 +141,17 @@ def test_python_snippets_run(shell: Shell, tmp_path: Path) -> None:
     assert blocks("python")
     for block in blocks("python"):
         shell.python("-c", f"{block}\napplication.close()\n", cwd=tmp_path, PYTHONPATH=str(ROOT)).good()
+
+
+def test_each_line_of_the_table_of_threats_names_the_test_that_shows_it() -> None:
+    said: dict[str, list[str]] = {}
+    for who, what, shown in rows("Who"):
+        verb = re.match(r"\*\*(can|cannot)\*\* \w", what)
+        assert verb and re.fullmatch(r"(``test_\w+\.py::test_\w+``(, |$))+", shown), (who, what, shown)
+        said.setdefault(who, []).append(verb[1])
+    for who in ("reader", "uploader", "owner", "admin", "thief of a token", "page of another site"):
+        lines = next(verbs for name, verbs in said.items() if name.endswith(f" {who}"))
+        assert {"can", "cannot"} == set(lines), who
 
 
 def test_every_test_that_is_named_exists() -> None:

@@ -473,6 +473,25 @@ def test_a_token_ends_with_its_user_and_when_it_is_revoked(tmp_path: Path) -> No
         assert server.ask(ROOT, "/simple/acme-core/", login=server.fine).status == 401
 
 
+def test_what_is_done_by_a_token_is_on_record_with_its_name(tmp_path: Path) -> None:
+    with ruled(tmp_path) as server:
+        form = forms.upload(forms.wheel("acme-core", "2.0"), wheel_of("acme-core", "2.0"))
+        assert post(server, ROOT, "ci", form).status == 200
+        yank = forms.action("yank", name="acme-core", version="2.0")
+        assert post(server, ROOT, "ann-acme", yank).status == 200
+        assert post(server, ROOT, "ann-upload", yank).status == 404  # it may not list
+        assert post(server, ROOT, "ann", yank).status == 200
+        records = server.app.site_of(ROOT).records
+        records.flush()
+        told = {(event.action, event.outcome, event.who, event.token) for event in records.trail.find()}
+        assert told == {
+            ("upload", "done", "token:ci", "ci"),
+            ("yank", "done", "ann", "acme"),
+            ("yank", "refused", "ann", "upload"),
+            ("yank", "done", "ann", ""),
+        }
+
+
 def test_other_indexes_are_named_to_who_may_list_something_there(server: Ruled) -> None:
     def named(user: str) -> set[str]:
         answer = server.ask(ROOT, "/", user, headers={"Accept": "application/json"})

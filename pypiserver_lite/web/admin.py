@@ -228,7 +228,7 @@ class Administration(Uploads):
             means.append("Nobody owns it until now. From then on nobody else comes to own it by publishing it first.")
         fields = [Field(name="user", label="User name", value=user, needed=True)]
         variables = {"title": f"Add an owner of {project}", "means": means, "fields": fields, "button": "Add the owner"}
-        return self._confirm_owner(project, {**variables, "final": False}, wrong)
+        return self._confirm_owner(project, variables, wrong)
 
     def _remove_owner_page(
         self, project: NormalizedName, user: str, wrong: PypiServerLiteError | None = None
@@ -252,13 +252,13 @@ class Administration(Uploads):
             "fields": [],
             "button": "Remove the owner",
         }
-        return self._confirm_owner(project, {**variables, "final": True}, wrong)
+        return self._confirm_owner(project, variables, wrong)
 
     def _confirm_owner(
         self, project: str, variables: Mapping[str, object], wrong: PypiServerLiteError | None
     ) -> answers.Answer:
         back = f"{self._root()}-/admin/owners/{project}"
-        return self.once("confirm", {**variables, "things": [], "back": back}, wrong)
+        return self.once("confirm", {**variables, "things": [], "final": False, "back": back}, wrong)
 
     def _owner_changed(self, title: str, said: str, project: str) -> answers.Answer:
         return self._done(title, said, f"admin/owners/{project}", "Back to the owners")
