@@ -156,6 +156,21 @@ def test_tokens_of_a_deleted_user_are_not_those_of_another_of_that_name(ask: Any
     ask("GET", "/-/api/tokens", 401, user=token)
 
 
+def test_nobody_fills_the_records_with_tokens(ask: Any, app: Front) -> None:
+    def tried(user: str, name: str) -> int:
+        body, headers = json.dumps({"name": name}).encode(), {"Content-Type": "application/json", "Authorization": user}
+        answer = Client(app).request("/-/api/tokens", method="POST", status=None, headers=headers, body=body)
+        assert answer.status in (201, 409, 429) and ("Retry-After" in answer.headers) == (answer.status == 429)
+        return answer.status
+
+    made = ask("POST", "/-/api/tokens", 201, {"name": "ci"}, user=BOB)
+    assert 429 in [tried(BOB, "ci") for _ in range(70)]  # which fails, and is on record
+    ask("DELETE", f"/-/api/tokens/{made['id']}", user=BOB)
+    events = ask("GET", "/-/api/audit?limit=1000&action=token-create", user=ANN)["events"]
+    assert 60 <= len(events) < 70
+    assert {tried(ANN, f"t{number}") for number in range(70)} == {201}
+
+
 @pytest.mark.parametrize(
     "said",
     [

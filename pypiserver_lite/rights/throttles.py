@@ -40,7 +40,7 @@ def network_of(address: str) -> Network:
 
 
 class Allowance:
-    """Wrong logins that each key may make: `most` at once, and as many again for every `window` seconds.
+    """What each key may do, such as wrong logins: `most` at once, and as many again for every `window` seconds.
 
     Bounded: of very many keys, those that were asked about last are known.
     """
@@ -53,7 +53,7 @@ class Allowance:
         self._lock = threading.Lock()
 
     def debt(self, key: Hashable, now: float) -> float:
-        """Wrong logins that time has not made good yet; 0: none."""
+        """What time has not made good yet; 0: nothing."""
         debt, since = self._debts.find(key) or (0.0, now)
         return max(0.0, debt - (now - since) / self._each)
 
@@ -62,7 +62,7 @@ class Allowance:
         return max(0.0, (self.debt(key, now) - self._most + 1) * self._each)
 
     def note(self, key: Hashable, now: float) -> None:
-        """Count a wrong login."""
+        """Count one."""
         with self._lock:
             self._debts.put(key, (min(self.debt(key, now) + 1, self._most), now))
 

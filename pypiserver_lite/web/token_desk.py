@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -10,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from ..config.indexes import ROOT
 from ..config.rows import near
 from ..config.values import parse_duration, parse_patterns, parse_rights, parse_words
-from ..errors import Denied, Invalid, Missing
+from ..errors import Denied, Invalid, Missing, TooMany
+from ..model import User
+from ..rights.throttles import Allowance
 
 if TYPE_CHECKING:
-    from ..model import User
     from ..records import Event, Token
     from ..site import Site
 
+_AT_ONCE = 60  # tokens that somebody makes, and then one a minute
 _EMPTY = "it is empty; leave it out, or say null"
 
 
@@ -37,6 +41,7 @@ class TokenDesk:
 
     def __init__(self, site: Site, sites: Callable[[], Mapping[str, Site]]) -> None:
         self._site, self._sites = site, sites
+        self._tries = Allowance(_AT_ONCE, _AT_ONCE * 60.0)
 
     def indexes(self) -> Sequence[str]:
         """The indexes whose users are this one's too: a token of theirs is for these."""
@@ -56,7 +61,15 @@ class TokenDesk:
         return found
 
     def create(self, wanted: Wanted, by: Event) -> tuple[Token, str]:
-        """Make a token, on record; it and its secret. Raises Invalid, Conflict, Unavailable."""
+        """Make a token, on record; it and its secret. Raises Invalid, Conflict, Unavailable.
+
+        And TooMany: all that is changed is on record for ever, and this needs no right that a rule gives. Admins may.
+        """
+        if not self._site.gate.book.reaches(User(name=by.who), "admin"):
+            now = time.monotonic()
+            if wait := self._tries.wait(by.who, now):
+                raise TooMany("you have made many tokens just now; wait", retry_after=math.ceil(wait))
+            self._tries.note(by.who, now)
         with self._site.records.trail.change(replace(by, action="token-create", reason=_told(wanted))):
             return self._site.records.tokens.create(
                 wanted.name,
