@@ -23,9 +23,20 @@ from .lines import Lines
 from .owners import Owners
 from .sign_outs import SignOuts
 from .tokens import Token, Tokens
-from .trail import ACTIONS, OUTCOMES, Change, Event, Published, Trail, client
+from .trail import ACTIONS, OUTCOMES, Change, Event, Published, Trail, sent_by
 
-__all__ = ["ACTIONS", "FILENAME", "OUTCOMES", "Change", "Event", "Published", "Records", "Token", "client", "may_write"]
+__all__ = [
+    "ACTIONS",
+    "FILENAME",
+    "OUTCOMES",
+    "Change",
+    "Event",
+    "Published",
+    "Records",
+    "Token",
+    "may_write",
+    "sent_by",
+]
 
 FILENAME = "records.sqlite3"
 """In the folder of ``--state-dir``."""

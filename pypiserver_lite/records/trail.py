@@ -45,8 +45,17 @@ _COLUMNS = "id, moment, who, token, address, client, action, place, project, ver
 _NONE: Mapping[str, Published] = MappingProxyType({})
 
 _log = logging.getLogger(__name__)
-client: ContextVar[str] = ContextVar("client", default="")
-"""The User-Agent of who asks now, for who is told of a wrong login alone."""
+_client: ContextVar[str] = ContextVar("client", default="")
+
+
+@contextmanager
+def sent_by(client: str) -> Iterator[None]:
+    """Have wrong logins meanwhile be those of a client: who tells of them does not know it."""
+    before = _client.set(client)
+    try:
+        yield
+    finally:
+        _client.reset(before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +194,7 @@ class Trail:
 
     def wrong_login(self, what: str, user: str, address: str) -> None:
         """Put on record that somebody could not show that they are `user`. Never raises, never waits for a disk."""
-        self.refused(Event(action="login", who=user, address=address, client=client.get(), reason=what))
+        self.refused(Event(action="login", who=user, address=address, client=_client.get(), reason=what))
 
     def find(
         self,

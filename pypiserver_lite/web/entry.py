@@ -19,7 +19,7 @@ from packaging.utils import NormalizedName
 from .. import observe
 from ..errors import Denied, Missing, PypiServerLiteError, TooLarge, Unseen
 from ..model import User
-from ..records import Event, client
+from ..records import Event, sent_by
 from . import answers, changes, forms, ready, templates
 from .browsers import Guard
 from .sessions import Session, Sessions, is_right
@@ -296,7 +296,8 @@ class Entry(ready.Direct):
             length = changes.content_length(environ)
             if environ["REQUEST_METHOD"] == "POST" and path in (*UPLOAD_PATHS, UPLOAD_PAGE):
                 self._guard.check("update", environ)
-                self.admit("upload" if path == UPLOAD_PAGE else self.before_body("update", environ), environ)
+                with sent_by(environ.get("HTTP_USER_AGENT", "")):
+                    self.admit("upload" if path == UPLOAD_PAGE else self.before_body("update", environ), environ)
                 limit = self.site.settings.max_upload
                 if limit is not None and length is not None and length > limit:
                     raise TooLarge(f"this index takes at most {limit} bytes at once (--max-upload)")
@@ -349,18 +350,16 @@ class Entry(ready.Direct):
         if observe.access.isEnabledFor(logging.INFO):
             start_response = self._logged(environ, start_response)
         self._enter(environ)
-        return self.respond(environ, start_response)
+        if "HTTP_AUTHORIZATION" not in environ:  # so there is no wrong login to tell of
+            return self.respond(environ, start_response)
+        with sent_by(environ.get("HTTP_USER_AGENT", "")):
+            return self.respond(environ, start_response)
 
     def _enter(self, environ: WSGIEnvironment) -> None:
-        """Move the path of --server-base-url from the request's path to where the application stands.
-
-        And note who sends it, for who tells of a wrong login.
-        """
+        """Move the path of --server-base-url from the request's path to where the application stands."""
         if environ.get("PATH_INFO") == "/" and not environ.get("bottle.raw_path", "/").endswith("/"):
             environ["PATH_INFO"] = ""  # a Bottle that we are mounted in made a slash where none was asked
         stand_under(environ, self._base_path)
-        if "HTTP_AUTHORIZATION" in environ:  # or there is no wrong login to tell of
-            client.set(environ.get("HTTP_USER_AGENT", ""))
 
     def _logged(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
         """Log the request; what is returned logs the answer as it starts."""

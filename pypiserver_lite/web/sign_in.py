@@ -11,7 +11,7 @@ import bottle
 
 from .. import observe
 from ..errors import Denied, Invalid, Missing, TooMany, Unavailable
-from ..records import client
+from ..records import sent_by
 from . import answers, forms
 from .people import People
 from .sessions import LASTS, Sessions
@@ -82,8 +82,8 @@ class SignIn(People):
         """Raise Denied, TooMany, Busy or Invalid unless that is the user's password."""
         if not user or ":" in user:
             raise Invalid("a user name and a password are needed")
-        client.set(environ.get("HTTP_USER_AGENT", ""))
-        self.site.gate.login(user, password, environ.get("REMOTE_ADDR", ""))
+        with sent_by(environ.get("HTTP_USER_AGENT", "")):
+            self.site.gate.login(user, password, environ.get("REMOTE_ADDR", ""))
 
     def _set_cookie(self, onward: str, value: str) -> answers.Answer:
         assert self.sessions is not None  # or nobody would have come so far
