@@ -145,6 +145,11 @@ def test_an_admin_sets_passwords_and_makes_and_deletes_users(
     assert "cat &amp; co" in ann.get("/-/admin/users").text
     page = ann.get("/-/admin/delete?user=" + quote("cat & co"))
     assert "cannot log in any more" in page.text.replace("\n", " ")
+    for password, path, status in (("hers", "", 409), ("mine", "", 409), ("mine", "?user=catt", 404)):
+        refused = ann.submit(f"/-/admin/password{path}", status, user="cat & co", password=password, again=password)
+        html5lib.HTMLParser(strict=True).parse(refused.text)
+    visitor(app, "cat & co", "hers")
+    assert "catt" not in (tmp_path / "htpasswd").read_text()
     ann.submit("/-/admin/delete?user=" + quote("cat & co"))
     assert "cat" not in (tmp_path / "htpasswd").read_text()
     for user in ("", "nobody", "cat & co"):
@@ -154,7 +159,7 @@ def test_an_admin_sets_passwords_and_makes_and_deletes_users(
             ann.submit("/-/admin/password", 400, user=user, password=password, again=password).text
         )
     done = rows(ann.get("/-/admin/trail"))
-    assert (done.count("password"), done.count("user-delete")) == (2 + 4, 1)
+    assert (done.count("password"), done.count("user-delete")) == (2 + 4 + 3, 1)
     secrets = ["new one", *re.findall("(?m):(.+)$", (tmp_path / "htpasswd").read_text())]
     assert len(secrets) == 3
     for path in ("/-/admin/", "/-/admin/trail", "/-/admin/users", "/-/admin/password?user=bob", "/-/api/audit"):

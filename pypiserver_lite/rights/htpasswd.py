@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import ConfigError, Invalid
+from ..errors import ConfigError, Conflict, Invalid, Missing
 from ..rewrite import rewrite
 from .who import BCRYPT_BYTES, MAX_USER, PREFIX, crypt_context
 
@@ -20,11 +20,13 @@ from .who import BCRYPT_BYTES, MAX_USER, PREFIX, crypt_context
 _BCRYPT_IDENT, _BCRYPT_COST = "2y", 10
 
 
-def set_password(path: Path, user: str, password: str) -> None:
+def set_password(path: Path, user: str, password: str, *, new: bool | None = None) -> None:
     """Give `user` a password, adding the user, or the file (mode 0600), if it is not there.
 
     Raises Invalid for a user name or password that could never log in,
-    ConfigError if the file cannot be read or written.
+    Conflict for a `new` user who is there, Missing for one who is not `new`
+    and not there (``None``: either may be), ConfigError if the file cannot be
+    read or written.
     """
     name = _checked_user(user)
     _check_password(password)
@@ -33,6 +35,10 @@ def set_password(path: Path, user: str, password: str) -> None:
 
     def change(lines: list[bytes]) -> list[bytes]:
         mine = [at for at, old in enumerate(lines) if _user_of(old) == name]
+        if mine and new:
+            raise Conflict(f"there is a user {user} already, who keeps their password; set it on their own line")
+        if not mine and new is False:
+            raise Missing(f"there is no user {user[:60]!a}")
         written = line + b"\r" if lines[0].endswith(b"\r") else line
         if mine:
             return [written if at == mine[0] else old for at, old in enumerate(lines) if at not in mine[1:]]

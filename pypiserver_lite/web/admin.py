@@ -280,7 +280,7 @@ class Administration(Uploads):
         try:
             if form.get("password") != form.get("again"):
                 raise Invalid("the two passwords are not the same")
-            new = self.user_desk.set_password(name, form.get("password", ""), self.doing("password"))
+            new = self.user_desk.set_password(name, form.get("password", ""), self.doing("password"), new=not user)
         except _WRONG as error:
             return self._password_page(user, form, error)
         said = f"{name} can log in now" if new else f"{name} has another password now"

@@ -63,20 +63,21 @@ class UserDesk:
             found.append((action, ", ".join(limits)))
         return found
 
-    def set_password(self, user: str, password: str, by: Event) -> bool:
-        """Give a user another password, or make the user; whether there was none of that name. On record.
+    def set_password(self, user: str, password: str, by: Event, *, new: bool | None = None) -> bool:
+        """Give a user another password, or make a `new` one (``None``: as it is); whether they are new. On record.
 
         To a new one belongs no token that somebody of that name had before.
         Raises Denied where whoever does it would come to more than they may by themselves, Invalid for a name or
-        password that cannot be, Missing, and Unavailable if the file cannot be written or it cannot be put on record.
+        password that cannot be, Conflict for a new one who is there, Missing, and Unavailable if the file cannot be
+        written or it cannot be put on record.
         """
         self._check_rank(by.who, user)
         passwords = self._passwords()
-        new = user not in passwords.book().users()
-        event = replace(by, action="password", reason=f"{'new user' if new else 'user'} {user}")
-        with self._changing(event, ends=user if new else None) as path:
-            set_password(path, user, password)
-        return new
+        is_new = user not in passwords.book().users()
+        event = replace(by, action="password", reason=f"{'new user' if is_new else 'user'} {user}")
+        with self._changing(event, ends=user if is_new else None) as path:
+            set_password(path, user, password, new=new)
+        return is_new
 
     def delete(self, user: str, by: Event) -> None:
         """Have a user log in no more, and end their tokens. On record. Raises as `set_password` does."""
