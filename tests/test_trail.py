@@ -189,7 +189,7 @@ def test_of_a_flood_of_refusals_some_are_kept_and_every_address_has_its_share(
     kept: Trail, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for at in range(10_000):
-        kept.refused(replace(UPLOAD, address=f"192.0.2.{at % 2}", action="login"))
+        kept.refused(replace(UPLOAD, address=f"192.0.2.{at % 2}", action="yank"))
     kept.refused(replace(UPLOAD, address="198.51.100.7"))
     for at in range(1000):
         kept.refused(replace(UPLOAD, address=f"203.0.113.{at}"))
@@ -204,6 +204,19 @@ def test_of_a_flood_of_refusals_some_are_kept_and_every_address_has_its_share(
     kept.refused(replace(UPLOAD, address="192.0.2.1"))
     kept.flush()
     assert len(kept.find(limit=1000)) == trail.A_SECOND + 1
+
+
+def test_no_flood_of_what_costs_nothing_crowds_out_wrong_logins(kept: Trail) -> None:
+    for at in range(1000):
+        kept.refused(Event(action="update", address=f"203.0.113.{at % 250}"))
+        kept.refused(Event(action="login", address=f"2001:db8:1:2:{at:x}::1"))
+    others = ["192.0.2.1", "::ffff:192.0.2.2", "2001:db8:1:3::1", "odd"]
+    for address in others:
+        kept.wrong_login("wrong password", "ann", address)
+    kept.flush()
+    logins = [event.address for event in kept.find(action="login", limit=1000)][::-1]
+    assert len(logins) == trail.OF_ONE + 4 and logins[-4:] == others
+    assert len(kept.find(action="update", limit=1000)) == trail.A_SECOND
 
 
 def test_the_oldest_refusals_go_and_changes_stay(kept: Trail, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ which a stranger can cause, are kept within bounds; changes for ever.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import sqlite3
@@ -38,7 +39,7 @@ OUTCOMES = ("begun", "done", "refused", "failed")
 
 KEPT_REFUSALS = 50_000
 A_SECOND, OF_ONE = 20, 5
-"""Refusals that are taken in one second: of all addresses, and of one."""
+"""Refusals that are taken in one second: of all addresses, and of one; and as many logins that were wrong."""
 _WAITING = 1000  # refusals that are not written yet
 _LONGEST = {"who": 260, "token": 100, "address": 64, "client": 200, "project": 214, "version": 255, "reason": 500}
 _COLUMNS = "id, moment, who, token, address, client, action, place, project, version, files, outcome, reason"
@@ -152,7 +153,9 @@ class Trail:
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[Event] = deque(maxlen=_WAITING)
-        self._second, self._taken, self._dropped = 0, Counter[str](), 0
+        self._second, self._dropped = 0, 0
+        # Wrong logins are throttled; what else is refused costs a stranger nothing, and does not crowd them out.
+        self._logins, self._others = Counter[str](), Counter[str]()
 
     @contextmanager
     def change(self, event: Event) -> Iterator[Change]:
@@ -175,18 +178,20 @@ class Trail:
     def refused(self, event: Event) -> None:
         """Put on record, some seconds later, that something was refused. Never raises, never waits for a disk.
 
-        Of a flood, some are kept: `OF_ONE` a second from one address, `A_SECOND` in all.
+        Of a flood, some are kept: `OF_ONE` a second from one address, `A_SECOND` in all; and of wrong logins as many.
         """
         event = _trimmed(replace(event, when=after(self._clock()), outcome="refused"))
         with self._lock:
             second = int(self._clock())
             if second != self._second:
                 self._second = second
-                self._taken.clear()
-            if self._taken.total() >= A_SECOND or self._taken[event.address] >= OF_ONE:
+                self._logins.clear()
+                self._others.clear()
+            taken, sender = self._logins if event.action == "login" else self._others, _sender(event.address)
+            if taken.total() >= A_SECOND or taken[sender] >= OF_ONE:
                 self._dropped += 1
                 return
-            self._taken[event.address] += 1
+            taken[sender] += 1
             if self._ledger.path is not None:
                 self._waiting.append(event)
         audit.warning("%s", event)
@@ -365,6 +370,15 @@ def _trimmed(event: Event) -> Event:
     texts = {name: veiled(str(getattr(event, name)))[:longest] for name, longest in _LONGEST.items()}
     texts["client"] = "".join(filter(str.isprintable, veiled(str(event.client))))[: _LONGEST["client"]]
     return replace(event, **{name: text.encode("utf-8", "replace").decode() for name, text in texts.items()})  # type: ignore[arg-type]
+
+
+def _sender(address: str) -> str:
+    """Who is counted for what comes from an address: one machine may have all of a /64 of IPv6."""
+    try:
+        parsed = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    return str(parsed.ipv4_mapped or int(parsed) >> 64)
 
 
 def _quiet(text: str) -> str:
