@@ -2,6 +2,7 @@
 "use strict";
 const form = document.querySelector("[data-upload]");
 const list = document.querySelector("[data-sent]");
+const LOST = "no answer came, so it may have been published or not: send it again (what is here already stays as it is)";
 function send(file, bar) {
   return new Promise((done) => {
     const body = new FormData();
@@ -15,7 +16,9 @@ function send(file, bar) {
       try {
         done(JSON.parse(request.responseText).files[0]);
       } catch {
-        done({taken: false, said: request.responseText.trim() || "the server did not answer; nothing was published"});
+        // A proxy's own page of an error is no answer of the server either.
+        const ours = (request.getResponseHeader("Content-Type") || "").startsWith("text/plain") && request.responseText.trim();
+        done({taken: false, said: ours || LOST});
       }
     });
     request.send(body);

@@ -82,12 +82,17 @@ def signed_in(
     browser: Browser, place: Place, user: str = "ann", password: str = "right", **more: Any
 ) -> Iterator[Page]:
     with looking(browser, place.url, **more) as page:
-        page.goto(place.url + "-/sign-in")
-        page.get_by_label("User name").fill(user)
-        page.get_by_label("Password").fill(password)
-        page.get_by_role("main").get_by_role("button", name="Sign in").click()
-        page.get_by_role("button", name="Sign out").wait_for()
+        sign_in(page, place.url, user, password)
         yield page
+
+
+def sign_in(page: Page, url: str, user: str = "ann", password: str = "right") -> None:
+    """Fill the form, and wait for what comes then."""
+    page.goto(url + "-/sign-in")
+    page.get_by_label("User name").fill(user)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("main").get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign out").wait_for()
 
 
 def said(page: Page, words: str) -> None:
@@ -165,6 +170,39 @@ def test_a_large_file_shows_how_far_it_is(browser: Browser, place: Place) -> Non
         page.get_by_role("button", name="Upload").click()
         page.get_by_text("stored").wait_for()
         assert page.evaluate("window.seen") == [large.name]
+
+
+def test_what_was_published_though_the_answer_was_lost_is_not_said_to_be_unpublished(
+    browser: Browser, place: Place
+) -> None:
+    lost: list[str] = []
+
+    def heard(status: str, headers: Any, exc_info: Any = None) -> Any:
+        lost.append(status)
+
+    def on_the_way(environ: Any, start_response: Any) -> Any:
+        if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) != ("POST", "/-/upload"):
+            return place.app(environ, start_response)
+        b"".join(place.app(environ, heard))
+        if len(lost) == 1:
+            start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", "99")])
+            return []  # the connection ends before that
+        page = b"<h1>Gateway Time-out</h1>"
+        start_response("504 Gateway Time-out", [("Content-Type", "text/html"), ("Content-Length", str(len(page)))])
+        return [page]
+
+    fresh = place.folder / "dist" / "fresh-1.0.tar.gz"
+    with live.in_thread(on_the_way) as server, browser.new_context() as context:
+        page = context.new_page()
+        sign_in(page, server.url)
+        page.goto(server.url + "-/upload")
+        for _ in range(2):
+            page.get_by_label("Files").set_input_files(fresh)
+            page.get_by_role("button", name="Upload").click()
+            page.get_by_text("it may have been published or not").wait_for()
+            assert "Time-out" not in page.get_by_role("main").inner_text()
+            page.reload()
+        assert lost == ["200 OK", "200 OK"] and (place.folder / "dev" / fresh.name).exists()
 
 
 def test_a_token_is_made_used_and_revoked(browser: Browser, place: Place, shell: live.Shell) -> None:
