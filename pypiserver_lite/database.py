@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from . import disk
 
+_PATIENCE = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -134,10 +135,12 @@ class Connections:
 
     Two connections to a database that is `shared` with other processes, so
     that nobody who asks waits behind a transaction of theirs, else one.
+    `patience`: seconds that a change waits for those of other threads.
     Raises what `connect` raises.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], *, shared: bool) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], *, shared: bool, patience: float = _PATIENCE) -> None:
+        self._patience = patience
         self._connections: list[sqlite3.Connection] = []
         for _ in range(2 if shared else 1):
             self._connections.append(connect())
@@ -164,8 +167,14 @@ class Connections:
 
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
-        """What is done with the connection meanwhile is done at its end, or not at all if that raises."""
-        with self._writes:
+        """What is done with the connection meanwhile is done at its end, or not at all if that raises.
+
+        Raises OperationalError, of which `is_busy` is true, if others are in the way for too long.
+        """
+        # Each who waits for another process would be waited for by all behind it, one after the other.
+        if not self._writes.acquire(timeout=self._patience):
+            raise sqlite3.OperationalError("busy: changes of other threads wait")
+        try:
             # A deferred transaction fails at once under contention instead of waiting its turn.
             self._writer.execute("BEGIN IMMEDIATE")
             try:
@@ -174,6 +183,8 @@ class Connections:
             finally:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
+        finally:
+            self._writes.release()
 
     def close(self) -> None:
         """Close it as soon as nobody is in the middle of using it; who comes later is told so."""

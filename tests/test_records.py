@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -389,6 +390,10 @@ def test_who_waits_too_long_for_another_hears_busy(
             pytest.fail("it happened")
         assert len(other.trail.find()) == 1  # reading waits for nobody
         holder.execute("ROLLBACK")
+        did(other)
+        # Nor does a thread wait for one that waits for another process, and so on, each for as long as all before it.
+        with ThreadPoolExecutor(1) as pool, other._ledger.changing(), pytest.raises(Busy, match="try again"):
+            pool.submit(did, other).result(timeout=10)
         did(other)
 
 

@@ -304,7 +304,7 @@ class Ledger:
         if not os.access(self.path or "", os.R_OK, effective_ids=_EFFECTIVE):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # SQLite does not say why
         try:
-            connections = Connections(partial(self._connect, writable=writable), shared=True)
+            connections = Connections(partial(self._connect, writable=writable), shared=True, patience=_PATIENCE)
         except sqlite3.DatabaseError as error:
             self._refuse_damage(error)
             raise
