@@ -245,6 +245,24 @@ def test_refusals_wait_for_a_disk_that_comes_back(path: Path) -> None:
         assert len(records.trail.find()) == 3
 
 
+def test_refusals_wait_for_an_audit_log_that_comes_back(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    lines = tmp_path / "log" / "audit.jsonl"
+    with closing(Records(path, audit_log=lines)) as records:
+        publish(records.trail)
+        away = lines.parent.rename(tmp_path / "away")
+        for user in ("ann", "bob"):
+            records.trail.wrong_login("wrong password", user, "192.0.2.1")
+            records.flush()
+        assert [event.who for event in records.trail.find(outcome="refused")] == ["bob", "ann"]
+        away.rename(lines.parent)
+        for _ in range(2):
+            records.flush()
+    told = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [one["who"] for one in told if one["outcome"] == "refused"] == ["ann", "bob"]
+    assert len({one["id"] for one in told}) == 3
+
+
 def test_each_event_is_a_line_of_json_too_and_a_rotated_file_is_begun_anew(ledger: Ledger, tmp_path: Path) -> None:
     log = tmp_path / "audit.jsonl"
     kept = Trail(ledger, Lines(log), lambda: None)

@@ -153,6 +153,8 @@ class Trail:
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[Event] = deque(maxlen=_WAITING)
+        self._saying = threading.Lock()
+        self._unsaid: deque[Event] = deque(maxlen=_WAITING)  # on record, but not on `lines` yet
         self._second, self._dropped = 0, 0
         # Wrong logins are throttled; what else is refused costs a stranger nothing, and does not crowd them out.
         self._logins, self._others = Counter[str](), Counter[str]()
@@ -262,8 +264,17 @@ class Trail:
             dropped, self._dropped = self._dropped, 0
         if dropped:
             audit.warning("%d more refusals are not on record: they came too fast", dropped)
-        if not events:
-            return
+        if events:
+            self._record(events)
+        with self._saying:
+            while self._lines is not None and self._unsaid:
+                event = self._unsaid[0]
+                self._lines.write(event.as_json())
+                with self._lock:
+                    if self._unsaid[0] is event:  # else it gave way to newer ones
+                        self._unsaid.popleft()
+
+    def _record(self, events: deque[Event]) -> None:
         try:
             with self._ledger.changing() as connection:
                 recorded = [replace(event, id=_insert(connection, event)) for event in events]
@@ -277,8 +288,8 @@ class Trail:
                 self._waiting.extendleft(reversed(events))
             raise
         if self._lines is not None:
-            for event in recorded:
-                self._lines.write(event.as_json())
+            with self._lock:
+                self._unsaid.extend(recorded)
 
     def after_fork(self) -> None:
         """In a child process: what waits is its parent's to write."""
