@@ -108,7 +108,8 @@ def test_exactly_those_are_asked_that_may_be(
                 offer(server, key, name, wheels[name])
         text = "".join(
             f'[upstream.{key}]\nurl = "{server.base}{key}/"\nmode = "{one.mode}"\n'
-            f"only = {one.only}\nnever = {one.never}\n"
+            + (f"only = {one.only}\n" if one.only else "")
+            + f"never = {one.never}\n"
             for key, one in upstreams.items()
         )
         text += "".join(

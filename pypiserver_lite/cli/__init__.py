@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -127,6 +128,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         verb, words = _verb(words)
+        if verb != "run":
+            # What a verb did or could not do it says itself, and once.
+            logging.getLogger("pypiserver_lite.audit").addHandler(logging.NullHandler())
         return _VERBS[verb][0](words)
     except ConfigError as error:
         print(f"pypiserver-lite: {error}", file=sys.stderr)
