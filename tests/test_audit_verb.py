@@ -247,6 +247,30 @@ def test_the_folders_named_on_the_command_line_have_records_of_their_own(tmp_pat
     assert [json.loads(line)["outcome"] for line in (tmp_path / "log").read_text().splitlines()] == ["begun", "done"]
 
 
+def test_who_names_no_folder_is_told_which_records_there_are_not_and_none_are_made(tmp_path: Path) -> None:
+    # As README begins: a folder and a password file by flags, no file of settings.
+    live.write_htpasswd(tmp_path / "htpasswd", ann="pw")
+    for name in ("home", "served"):
+        (tmp_path / name).mkdir()
+
+    def said(*words: str) -> live.Ran:
+        return run(tmp_path, *words)
+
+    for words in (["audit"], ["token", "list"], ["owner", "list", "acme"]):
+        assert "no records yet in " in said(*words).good() and "--in FOLDER" in said(*words, "--in", "served").good()
+    for words in (
+        ["records", "backup", "copy"],
+        ["token", "create", "x", "--may", "list"],
+        ["owner", "add", "a", "ann"],
+    ):
+        assert "--in FOLDER" in said(*words).bad()
+    assert "-P FILE" in said("token", "create", "x", "--user", "ann", "--in", "served").bad()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["home", "htpasswd", "served"]
+    made = said("token", "create", "x", "--user", "ann", "--in", "served", "-P", "htpasswd").good()
+    assert "on record in served" in made and "no records yet" not in said("token", "list", "--in", "served").good()
+    said("records", "backup", "copy", "--in", "served").good()
+
+
 def test_records_are_copied_whole_and_over_nothing(server: live.Server, folder: Path) -> None:
     assert "no records yet" in run(folder, "records", "backup", "copy").bad()
     assert forms.post(server, forms.upload(forms.wheel(), WHEEL), **ANN).status == 200

@@ -14,13 +14,13 @@ from ..config.values import parse_count, parse_duration, parse_moment
 from ..dists import normalize
 from ..errors import ConfigError
 from ..records import ACTIONS, OUTCOMES, Event, Records
-from .recorded import add_folders, gathered, opened
+from .recorded import add_folders, gathered, none_yet, opened, shown
 from .which import index_of
 
 _AUDIT = """Show who did what, the newest first: every change with its end, and what was refused.
 
   pypiserver-lite audit --since 7d
-  pypiserver-lite audit --user alice --action upload
+  pypiserver-lite audit --in ./packages --user alice --action upload
   pypiserver-lite audit --project acme-tools --json | jq .files
 
 A change that stays 'begun' was cut off: what it did, the folder shows."""
@@ -28,6 +28,7 @@ A change that stays 'begun' was cut off: what it did, the folder shows."""
 _RECORDS = """Copy the records: the audit trail, tokens, owners, download counts.
 
   pypiserver-lite records backup /backup/records.sqlite3
+  pypiserver-lite records backup /backup/records.sqlite3 --in ./packages
 
 The copy is whole and of one moment, and servers run on meanwhile. To put it back, stop the servers, remove
 records.sqlite3 and what else begins with that name in the folder of --state-dir (default: .pypiserver-lite in the first
@@ -57,7 +58,7 @@ def audit(argv: Sequence[str]) -> int:
     if wanted["index"] is not None:
         wanted["index"] = index_of(config, wanted["index"])
     moment = None if since is None else _moment(since)
-    with contextlib.closing(opened(config)) as records:
+    with contextlib.closing(shown(config)) as records:
         try:
             most = None if limit is None else parse_count(limit)
         except ValueError as error:
@@ -116,6 +117,8 @@ def records(argv: Sequence[str]) -> int:
     given = vars(parser.parse_args(list(argv)))
     _, file = given.pop("action"), given.pop("file")
     with contextlib.closing(opened(gathered(given))) as found:
+        if none := none_yet(found):
+            raise ConfigError(none)
         found.backup(file)
     print(f"{file}: a copy of {found.path}", file=sys.stderr)
     return 0

@@ -13,7 +13,7 @@ from ..dists import normalize
 from ..errors import ConfigError
 from ..jobs.owning import add_owner, remove_owner
 from ..rights.who import Passwords
-from .recorded import SETTINGS, add_folders, by, gathered, opened
+from .recorded import SETTINGS, add_folders, by, gathered, of_served, shown
 from .which import add_index, index_of
 
 _HELP = """Show and change who owns a project: whoever published it first, and whom you add.
@@ -43,7 +43,7 @@ def owner(argv: Sequence[str]) -> int:
         (user,) = (None,) if user is None else parse_people(user)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    with contextlib.closing(opened(config)) as records:
+    with contextlib.closing(shown(config) if user is None else of_served(config)) as records:
         if user is not None:
             event = replace(by("owner", index), project=name)
             if action == "add":

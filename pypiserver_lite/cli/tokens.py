@@ -17,7 +17,7 @@ from ..config.values import NO_PASSWORDS, RIGHTS, parse_duration, parse_moment, 
 from ..errors import ConfigError, Missing
 from ..records import Records, Token
 from ..rights.who import Passwords
-from .recorded import SETTINGS, add_folders, by, gathered, opened
+from .recorded import SETTINGS, add_folders, by, gathered, of_served, shown
 from .which import index_of
 
 Value = TypeVar("Value")
@@ -26,6 +26,7 @@ _HELP = """Make, list and revoke tokens: secrets that stand in for a password, w
 
   pypiserver-lite token create ci --may upload --project 'acme-*' --expires 90d     of no user: may exactly that
   pypiserver-lite token create laptop --user alice                                  may what alice may
+  pypiserver-lite token create laptop --user alice -P htpasswd.txt --in ./packages  without a file of settings
   pypiserver-lite token list
   pypiserver-lite token revoke laptop --user alice
 
@@ -35,7 +36,7 @@ its own user: twine upload -u __token__ -p pypl_… . Running servers know of it
 
 def token(argv: Sequence[str]) -> int:
     """``token``: make, list and revoke tokens."""
-    parser = load.make_parser("pypiserver-lite token", _HELP, names=SETTINGS)
+    parser = load.make_parser("pypiserver-lite token", _HELP, names=(*SETTINGS, "passwords"))
     add_folders(parser)
     parser.add_argument("action", choices=("create", "list", "revoke"), metavar="{create,list,revoke}")
     parser.add_argument("name", nargs="?", default=None, metavar="NAME", help="what it is called")
@@ -69,7 +70,7 @@ def token(argv: Sequence[str]) -> int:
     if action != "create" and any(value is not None for value in limits.values()):
         raise ConfigError("--may, --index, --project and --expires are for token create")
     config = gathered(given)
-    with contextlib.closing(opened(config)) as records:
+    with contextlib.closing(of_served(config) if action == "create" else shown(config)) as records:
         if action == "create":
             return _create(config, records, name, user, limits)
         if action == "revoke":
@@ -97,6 +98,7 @@ def _create(config: Config, records: Records, name: str, user: str | None, limit
             name, by=event.who, user=user, may=may, indexes=indexes, projects=projects, expires=expires
         )
     print(described(made, datetime.now(timezone.utc)), file=sys.stderr)
+    print(f"on record in {records.path}", file=sys.stderr)
     print("Its secret, which is not shown again:", file=sys.stderr)
     print(secret)
     return 0
@@ -138,7 +140,7 @@ def _check_user(config: Config, user: str) -> None:
     for file in files:
         if file is not None and Passwords(file).book().has(user):
             return
-    named = ", ".join(sorted(map(str, files))) or "there is none; name it in the file of settings or a variable"
+    named = ", ".join(sorted(map(str, files))) or "there is none; -P FILE names it"
     raise ConfigError(f"--user: no password file has a user {user!r} ({named})")
 
 
