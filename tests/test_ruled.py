@@ -32,7 +32,7 @@ from ruled import (
 from wsgi_client import Answer
 
 from pypiserver_lite.dists import normalize
-from pypiserver_lite.errors import Conflict
+from pypiserver_lite.errors import Conflict, Denied
 from pypiserver_lite.jobs.owning import owned
 from pypiserver_lite.model import User
 from pypiserver_lite.records import FILENAME
@@ -347,6 +347,25 @@ def test_of_two_first_uploads_of_a_user_at_once_the_one_that_fails_takes_nothing
         with owned(server.app.site_of(PROD), User(name="eve"), normalize("pub-lib"), decision):
             pass
         assert owners.of(PROD, "pub-lib") == set()  # it is hers in the base, and so here
+
+
+def test_of_two_who_publish_a_new_project_at_one_time_one_does(tmp_path: Path) -> None:
+    with ruled(tmp_path) as server:
+        site, name = server.app.site_of(ROOT), normalize("new-thing")
+        users = User(name="bob"), User(name="cat")
+        bob, cat = (owned(site, user, name, site.gate.allow(user, "upload", name)) for user in users)
+        bob.__enter__()
+        with pytest.raises(Denied, match="first"), cat:
+            pytest.fail("both publish")
+        bob.__exit__(None, None, None)
+        assert site.records.owners.of(ROOT, name) == {"bob"}
+        # What only an owner may, nobody does by a claim of theirs that failed meanwhile.
+        site.records.owners.claim(ROOT, "next-thing", "bob")
+        decision = site.gate.allow(User(name="bob"), "upload", normalize("next-thing"))
+        site.records.owners.forget(ROOT, "next-thing", "bob")
+        site.records.owners.claim(ROOT, "next-thing", "cat")
+        with pytest.raises(Denied), owned(site, User(name="bob"), normalize("next-thing"), decision):
+            pytest.fail("in a project of another")
 
 
 def test_what_a_killed_server_left_of_an_upload_is_nobodys_after_a_while_unless_it_was_published(

@@ -107,8 +107,9 @@ def test_owners_may_what_owners_may_and_a_name_is_the_firsts_who_publishes_it() 
     assert may(book, EVE, by=frozenset()) == {"list"}  # it has files, and nobody knows whose
     assert may(book, EVE, by=None) == {"list", "upload", "push"}  # and so may be pushed to here, but not be yanked
     assert may(book, None, by=None) == set()
-    assert book.decide(EVE, "upload", ACME, lambda: None).claims
-    assert not book.decide(ANN, "upload", ACME, lambda: frozenset({"ann"})).claims
+    assert book.decide(EVE, "upload", ACME, lambda: None).by_owning
+    assert book.decide(ANN, "upload", ACME, lambda: frozenset({"ann"})).by_owning
+    assert not book.decide(ANN, "list", ACME, lambda: frozenset({"ann"})).by_owning
     # Of a name that is nobody's nothing is said by what owners may not.
     book = RuleBook([rule("owner", may_not="upload"), rule("users", "upload")])
     assert book.decide(ANN, "upload", ACME, lambda: None).allowed
@@ -130,8 +131,8 @@ def test_a_name_that_is_free_is_to_who_may_not_list_it_as_one_that_is_here() -> 
         for token in (None, Token(user=who, may=frozenset({"upload"}))):  # what its user may list is what counts
             asks = user(who, token)
             free, here = (book.decide(asks, "upload", secret, lambda: None), book.decide(asks, "upload", secret))
-            assert free.claims == (who == "bob") and not here.allowed and (who == "bob" or free == here)
-            assert book.decide(asks, "upload", ACME, lambda: None).claims
+            assert free.by_owning == (who == "bob") and not here.allowed and (who == "bob" or free == here)
+            assert book.decide(asks, "upload", ACME, lambda: None).by_owning
     book = RuleBook([*rules, rule("ann", "upload")])
     assert book.decide(ANN, "upload", secret, lambda: None).allowed
     assert book.decide(ANN, "upload", secret, lambda: None) == book.decide(ANN, "upload", secret)

@@ -30,9 +30,9 @@ def owned(
 
     A push makes an owner only of who might upload as well: who may only
     promote what others made does not come to change it. Nobody who did not
-    log in owns anything, nor does a token of no user. Raises Denied if
-    somebody else is first, and the project was theirs to take alone;
-    Unavailable.
+    log in owns anything, nor does a token of no user. Raises Denied if the
+    project is somebody else's by now, and they may publish it only as its
+    owner; Unavailable.
     """
     name = None if user is None or (user.token is not None and user.token.user is None) else user.name
     gate, owners = site.gate, site.records.owners
@@ -44,16 +44,19 @@ def owned(
     if known and not joined:
         known = gate.owners(project)  # another upload of theirs may have failed just now, with its claim
     may_own = not pushed or gate.book.decide(user, "upload", project, lambda: None).allowed
-    if not joined and (known is not None or not may_own):
-        yield
-        return
-    if not joined and name not in owners.claim(site.name, project, name):
-        if decision.claims:
-            raise Denied(
-                f"somebody else published {project} first, at this very moment; it is theirs",
-                action="upload",
-                project=project,
-            )
+    if not joined and known is None and may_own:
+        known = owners.claim(site.name, project, name)
+        joined = name in known
+    if not joined:
+        # Between the decision and this moment somebody else may have been first.
+        if decision.by_owning and known is not None and name not in known:
+            action = "push" if pushed else "upload"
+            if not gate.book.decide(user, action, project, lambda: known).allowed:
+                raise Denied(
+                    f"somebody else published {project} first, at this very moment; it is theirs",
+                    action=action,
+                    project=project,
+                )
         yield
         return
     try:

@@ -45,8 +45,8 @@ class Decision(NamedTuple):
     """What decided, for the operator: ``rule 2, FILE, line 14``, ``-a update``, ``--admin``, or that nothing did."""
     why: str
     """The same for whoever asked: it names no file."""
-    claims: bool = False
-    """It is allowed because the project is nobody's yet: it will be theirs."""
+    by_owning: bool = False
+    """It is so for who owns the project, or will, for it is nobody's yet."""
 
 
 class _Part(NamedTuple):
@@ -250,9 +250,9 @@ class RuleBook:
                 own = owners()
                 if own is None and action == "upload" and said and self.lists(User(name=user), project):
                     # Others would hear by it that the name is free: for them it is as one that is here.
-                    return Decision(True, ready.by, ready.why, claims=True)
+                    return Decision(True, ready.by, ready.why, by_owning=True)
                 if own is not None and user in own:
-                    return Decision(said, ready.by, ready.why)
+                    return Decision(said, ready.by, ready.why, by_owning=True)
         return Decision(False, "no rule", "no rule of this index allows it")
 
     def _is_open(self, action: str) -> bool:
