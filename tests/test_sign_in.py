@@ -21,6 +21,9 @@ from pypiserver_lite.records import sign_outs
 from pypiserver_lite.rights.htpasswd import delete_user, set_password
 from pypiserver_lite.web.sessions import LASTS, Sessions
 
+JAVA = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"
+"""What Java asks for by itself."""
+
 
 @pytest.fixture
 def passwords(tmp_path: Path) -> Path:
@@ -57,7 +60,7 @@ def test_a_browser_opens_its_own_dialog_nowhere_though_it_does_not_say_that_it_n
     visitor = Visitor(app)
     plain = {"Sec_Fetch_Mode": "", "Sec_Fetch_Site": ""}  # as over plain http in a network
     for path in (
-        *("/", "/simple/", "/simple/acme-client/", "/packages/", "/pypi/acme-client/json", "/-/api/audit?since=7d"),
+        *("/simple/", "/simple/acme-client/", "/packages/", "/pypi/acme-client/json", "/-/api/audit?since=7d"),
         *("/packages/acme_client-1.0-py3-none-any.whl", "/packages/acme_client-1.0-py3-none-any.whl.metadata"),
     ):
         answer = visitor.get(path, 303, **plain)
@@ -65,7 +68,8 @@ def test_a_browser_opens_its_own_dialog_nowhere_though_it_does_not_say_that_it_n
         away = urljoin(path, answer.headers["Location"])
         assert urljoin(away, visitor.sign_in("ann", "right", path=away).headers["Location"]) == path
         visitor.cookies.clear()
-        visitor.get(path, 401, Accept="*/*", **plain)  # a script asks for anything
+        for accept in ("*/*", JAVA):  # a script, and a program that sends its login after a 401 alone
+            assert "Basic" in visitor.get(path, 401, Accept=accept, **plain).headers["WWW-Authenticate"]
 
 
 def test_programs_keep_their_401_and_its_challenge(app: PypiServerLite) -> None:

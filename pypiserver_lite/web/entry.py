@@ -93,9 +93,11 @@ def walks(environ: Mapping[str, Any]) -> bool:
     typed there comes with every request from then on, whoever signs in or out.
     """
     mode = environ.get("HTTP_SEC_FETCH_MODE")  # which browsers say only over TLS and on their own machine
-    return mode == "navigate" or (
-        not mode and environ["REQUEST_METHOD"] == "GET" and answers.prefers_html(environ.get("HTTP_ACCEPT", ""))
-    )
+    if mode or environ["REQUEST_METHOD"] != "GET":
+        return bool(mode == "navigate")
+    accept = environ.get("HTTP_ACCEPT", "")
+    # Programs in Java prefer HTML too, and send their login after a 401 alone; XHTML is a word of browsers.
+    return answers.prefers_html(accept) and "application/xhtml+xml" in accept
 
 
 class Entry(ready.Direct):
