@@ -158,8 +158,8 @@ class HumanPages:
         return Page(
             body,
             "text/html; charset=utf-8",
-            # What is made for one is for that one.
-            cache_control=control or ("private, no-cache" if variables.get("user") else self._control),
+            # What is made for one is for that one, and not for who presses Back after they signed out.
+            cache_control=control or ("no-store" if variables.get("user") else self._control),
             vary="Accept, Accept-Encoding, Cookie",
             more=self._security(template),
         )
@@ -356,7 +356,9 @@ class HumanPages:
         )
         security = self._security("error")
         own = {name for name, _ in security} | {"Content-Type", "Content-Length"}
+        own |= set() if viewer is None else {"Cache-Control"}
         headers = [header for header in answer.headers if header[0] not in own]
+        headers += [] if viewer is None else [("Cache-Control", "no-store")]
         headers += [
             ("Content-Type", "text/html; charset=utf-8"),
             ("Content-Length", str(len(body))),

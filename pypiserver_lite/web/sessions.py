@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 from itsdangerous import BadSignature, Signer, URLSafeSerializer
 
@@ -23,6 +24,7 @@ from ..errors import Denied
 
 LASTS = 12 * 3600
 """Seconds from a sign-in to its end."""
+_MOST = 4  # cookies of our name that are looked at
 _LONGEST = 2000  # bytes of a cookie: the longest user name fits
 
 
@@ -85,11 +87,15 @@ class Sessions:
 
     def of(self, cookies: str | None) -> Session | None:
         """The session that the ``Cookie`` field of a request tells of, if it holds; never raises."""
-        found = None if not cookies else self._find.search(cookies)
-        if found is None or len(found[1]) > _LONGEST:
+        # There may be old ones of this name, of another path or a domain above, which do not give way to ours.
+        sent = [] if not cookies else islice(self._find.finditer(cookies), _MOST)
+        return next((session for one in sent if (session := self._session(one[1])) is not None), None)
+
+    def _session(self, cookie: str) -> Session | None:
+        if len(cookie) > _LONGEST:
             return None
         try:
-            user, since, mark, number = self._values.loads(found[1])
+            user, since, mark, number = self._values.loads(cookie)
         except (BadSignature, ValueError, TypeError):
             return None
         now, expected = self._clock(), self._mark(user)
@@ -98,7 +104,7 @@ class Sessions:
             return None
         if self._ended(number):
             return None
-        form_token = self._forms.get_signature(found[1]).decode("ascii")
+        form_token = self._forms.get_signature(cookie).decode("ascii")
         return Session(user=user, since=since, number=number, form_token=form_token)
 
     def _mark(self, user: str) -> str | None:
