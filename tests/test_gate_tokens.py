@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from logins import SHA_SECRET, Clock, basic, enters, file_of_ann, write  # noqa: F401 - fixtures
 
+from pypiserver_lite.config.indexes import Rule
 from pypiserver_lite.errors import Denied, Invalid, TooMany
 from pypiserver_lite.model import User
 from pypiserver_lite.records import Event, Records
@@ -50,6 +51,16 @@ def test_a_token_is_taken_however_it_is_sent(file: Path, records: Records) -> No
         with pytest.raises(Denied, match=r"this token is not known here") as caught:
             gate.check("update", header, "192.0.2.1")
         assert caught.value.challenge and gate.recall(header) is None
+
+
+def test_a_token_for_something_else_is_told_so_whatever_its_user_may(file: Path, records: Records) -> None:
+    book = RuleBook([Rule(who=("ann",), may=frozenset({"upload"}), place="line")])
+    gate = Gate(Passwords(file), book, tokens=records.tokens)
+    for name, may, said in (("a", ["yank"], "this token is for yank only"), ("b", None, "no rule of this index")):
+        _, secret = records.tokens.create(name, by="root", user="ann", may=may)
+        for action in ("update", "form", "remove") if may else ("remove",):
+            with pytest.raises(Denied, match=said):
+                gate.check(action, basic("__token__", secret), "192.0.2.1")
 
 
 def test_a_token_of_a_user_ends_with_the_user(file: Path, records: Records) -> None:

@@ -226,8 +226,10 @@ class RuleBook:
 
     def why_not(self, user: User, action: str) -> str:
         """Why a user may not do an action with any project, for them: `reaches` says that they may not."""
-        limit = None if user.token is None or action in _SEVERAL else self._limit(user.token, action)
-        return "no rule of this index allows it" if user.token is None or limit is None else f"this token {limit}"
+        # Of several actions a token may be for one that no rule allows: then another is what it could be meant for.
+        asked = () if user.token is None else _SEVERAL.get(action, (action,))
+        limits = [limit for one in asked if user.token and (limit := self._limit(user.token, one)) is not None]
+        return f"this token {limits[0]}" if limits else "no rule of this index allows it"
 
     def _of_user(self, user: str | None, action: str, project: NormalizedName | None, owners: Owners) -> Decision:
         if user is not None and user in self.admins:
