@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin
 
+import forms
 import html5lib
 import live
 import pytest
 from builders import make_wheel
 from filed import served
+from logins import basic
 from visitors import BROWSER, Visitor
 from wsgi_client import Client
 
 from pypiserver_lite import PypiServerLite, make_app
+from pypiserver_lite.dists import normalize
 from pypiserver_lite.errors import Denied
 from pypiserver_lite.records import sign_outs
 from pypiserver_lite.rights.htpasswd import delete_user, set_password
@@ -382,3 +386,65 @@ def test_pages_of_ones_own_that_know_nothing_of_signing_in_go_on_as_they_are(
     for path in ("/", "/search", "/-/admin/", "/-/admin/trail", "/-/tokens/new", "/-/upload"):
         assert "of Acme" in ann.get(path).text
     assert "anked" in ann.submit("/-/change/yank/acme-client/1.0").text
+
+
+class _Slow:
+    """An application whose clients send a body half before something happens, and half after it."""
+
+    def __init__(self, app: PypiServerLite, then: Callable[[], object]) -> None:
+        self._app, self._then = app, then
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        body = environ["wsgi.input"]
+        first = body.read(int(environ["CONTENT_LENGTH"]) // 2)
+
+        def rest(size: int) -> Iterator[bytes]:
+            yield first
+            self._then()
+            while piece := body.read(size):
+                yield piece
+
+        environ["wsgi.input"] = _Pieces(rest(10_000))
+        return self._app(environ, start_response)
+
+
+class _Pieces:
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._left = pieces, b""
+
+    def read(self, size: int) -> bytes:
+        self._left = self._left or next(self._pieces, b"")
+        piece, self._left = self._left[:size], self._left[size:]
+        return piece
+
+
+@pytest.mark.parametrize("way", ["token", "password", "session"])
+def test_what_is_sent_by_who_is_nobody_any_more_is_not_published(
+    app: PypiServerLite, passwords: Path, way: str
+) -> None:
+    made, secret = app.site.records.tokens.create("stolen", by="bob", user="bob")
+    bob = Visitor(app)
+    bob.sign_in("bob", "his")
+    field = re.search(r'name="csrf" value="([^"]*)"', bob.get("/-/tokens").text)
+    assert field is not None
+    login = {
+        "token": {"Authorization": basic("__token__", secret)},
+        "password": {"Authorization": basic("bob", "his")},
+        "session": {"Cookie": "; ".join("=".join(each) for each in bob.cookies.items()), "X-CSRF-Token": field[1]},
+    }[way]
+
+    def end() -> None:
+        if way == "token":
+            app.site.records.tokens.revoke(made.id)
+        else:
+            delete_user(passwords, "bob")
+
+    def send(version: str, then: Callable[[], object], status: int) -> None:
+        body = forms.upload(forms.wheel("acme-new", version), f"acme_new-{version}-py3-none-any.whl")
+        client = Client(_Slow(app, then))
+        client.request("/", method="POST", status=status, body=body, headers={"Content-Type": forms.TYPE, **login})
+
+    send("1.0", int, 200)
+    send("2.0", end, 403 if way == "session" else 401)
+    project = app.site.store.project(normalize("acme-new"))
+    assert project is not None and [str(file.version) for file in project.files] == ["1.0"]

@@ -377,20 +377,18 @@ class PypiServerLite(api.Api):
             if not asked_already:
                 self.admit("update", environ)  # who may do nothing here learns no more than that
             raise
-        if received.action != "push" and not asked_already:
-            environ[entry.USER] = self.admit("update", environ)
         return answers.text(self.carry_out(received, environ))
 
     def carry_out(self, received: upload.Received, environ: Mapping[str, Any]) -> str:
-        """Do what somebody asks for who passed the way in; a short text that says what was done."""
+        """Do what somebody asks for who passed the way in, and still would; a short text that says what was done."""
         if received.action == "push":
             return self._push(received, environ)
-        user = environ.get(entry.USER)
+        user = self.admit_again("update", environ)
         return changes.carry_out(received, self, user, self.by(user, environ))
 
     def _push(self, received: upload.Received, environ: Mapping[str, Any]) -> str:
         """Publish a release of this index in another, for who may download it here and publish it there."""
-        user = self.admit("download", environ)
+        user = self.admit_again("download", environ)
         target = changes.other_index(received, self.front)
         self.allow(user, "download", changes.named(received))
         assert self.front is not None  # or there is no other index

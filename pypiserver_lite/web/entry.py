@@ -155,6 +155,12 @@ class Entry(ready.Direct):
             return self.site.gate.enter(User(name=session.user), action)
         return self.site.gate.check(action, environ.get("HTTP_AUTHORIZATION"), environ.get("REMOTE_ADDR", ""))
 
+    def admit_again(self, action: str, environ: Mapping[str, Any]) -> User | None:
+        """The same when the body is there, which may take hours: a token may have been revoked, or a user deleted."""
+        if self.sessions is not None:
+            cast("dict[str, Any]", environ).pop(_SESSION + self.sessions.cookie, None)
+        return self.admit(action, environ)
+
     def known(self, environ: Mapping[str, Any]) -> User | None:
         """Who asks, whatever they may do; ``None`` if they do not say. Raises Denied, TooMany or Busy."""
         session = self.session(environ)
