@@ -152,6 +152,8 @@ def test_an_admin_sets_passwords_and_makes_and_deletes_users(
     assert "catt" not in (tmp_path / "htpasswd").read_text()
     ann.submit("/-/admin/delete?user=" + quote("cat & co"))
     assert "cat" not in (tmp_path / "htpasswd").read_text()
+    said = ann.submit("/-/admin/password?user=bob", password="new one", again="new one").text
+    assert "The user bob has another password now" in said and "Bob" not in said  # names are as they are written
     for user in ("", "nobody", "cat & co"):
         ann.get("/-/admin/delete?user=" + quote(user), 404)
     for user, password in (("a:b", "x"), ("", "x"), ("dan", ""), ("dan", "x" * 100)):
@@ -159,7 +161,7 @@ def test_an_admin_sets_passwords_and_makes_and_deletes_users(
             ann.submit("/-/admin/password", 400, user=user, password=password, again=password).text
         )
     done = rows(ann.get("/-/admin/trail"))
-    assert (done.count("password"), done.count("user-delete")) == (2 + 4 + 3, 1)
+    assert (done.count("password"), done.count("user-delete")) == (3 + 4 + 3, 1)
     secrets = ["new one", *re.findall("(?m):(.+)$", (tmp_path / "htpasswd").read_text())]
     assert len(secrets) == 3
     for path in ("/-/admin/", "/-/admin/trail", "/-/admin/users", "/-/admin/password?user=bob", "/-/api/audit"):

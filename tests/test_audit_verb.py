@@ -269,6 +269,11 @@ def test_who_names_no_folder_is_told_which_records_there_are_not_and_none_are_ma
     made = said("token", "create", "x", "--user", "ann", "--in", "served", "-P", "htpasswd").good()
     assert "on record in served" in made and "no records yet" not in said("token", "list", "--in", "served").good()
     said("records", "backup", "copy", "--in", "served").good()
+    assert "tokens of this user stay" in said("passwd", "htpasswd", "ann", "--delete").good()
+    assert "x of ann" in said("token", "list", "--in", "served").good()
+    run(tmp_path, "passwd", "htpasswd", "ann", "--stdin", text="pw\n").good()
+    ended = said("passwd", "htpasswd", "ann", "--delete", "--state-dir", "served/.pypiserver-lite").good()
+    assert "tokens" not in ended and said("token", "list", "--in", "served").good() == ""
 
 
 def test_records_are_copied_whole_and_over_nothing(server: live.Server, folder: Path) -> None:

@@ -68,6 +68,12 @@ def _recorded(given: Mapping[str, object], file: Path, event: Event, *, ends: st
     indexes = [name for name, named in files.items() if named and os.path.realpath(named) == os.path.realpath(file)]
     if "state_dir" not in given and not indexes:
         yield  # of some other server's, or of none yet
+        if event.action == "user-delete":
+            print(
+                f"pypiserver-lite: no settings name {file}, so this is on no record, and tokens of this user stay for "
+                "the next one of that name; --state-dir says where the records are",
+                file=sys.stderr,
+            )
         return
     with contextlib.closing(opened(config)) as records:
         change = records.trail.change(event) if ends is None else records.ending_tokens(event, ends, indexes)

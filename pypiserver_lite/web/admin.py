@@ -119,7 +119,7 @@ class Administration(Uploads):
         except _WRONG as error:
             return self._release_page(kept, error)
         return self._done(
-            f"Release {kept}", f"{kept} is looked for upstream from now on", "admin/names", "Back to the names"
+            f"Release {kept}", f"from now on {kept} is looked for upstream", "admin/names", "Back to the names"
         )
 
     def release_kept(self, name: str) -> None:
@@ -283,7 +283,7 @@ class Administration(Uploads):
             new = self.user_desk.set_password(name, form.get("password", ""), self.doing("password"), new=not user)
         except _WRONG as error:
             return self._password_page(user, form, error)
-        said = f"{name} can log in now" if new else f"{name} has another password now"
+        said = f"the user {name} " + ("can log in now" if new else "has another password now")
         return self._done("New user" if new else f"Password of {name}", said, "admin/users", "Back to the users")
 
     def _password_page(
@@ -324,7 +324,9 @@ class Administration(Uploads):
             self.user_desk.delete(user, self.doing("user-delete"))
         except _WRONG as error:
             return self._delete_page(user, error)
-        return self._done(f"Delete {user}", f"{user} cannot log in any more", "admin/users", "Back to the users")
+        return self._done(
+            f"Delete {user}", f"the user {user} cannot log in any more", "admin/users", "Back to the users"
+        )
 
     def _asked_user(self) -> str:
         self.person()
