@@ -116,6 +116,18 @@ def test_a_file_that_goes_while_a_server_runs_is_missed_and_not_made_anew(record
     assert len(records.trail.find()) == 2
 
 
+def test_a_secret_that_could_not_be_kept_is_once_it_can_be(path: Path) -> None:
+    with closing(Records(path, every=0)) as records:
+        did(records)
+        kept = path.rename(path.with_name("kept"))
+        mine = {name: records.secret(name) for name in ("sessions", "forms")}
+        assert mine == {name: records.secret(name) for name in mine}
+        kept.rename(path)
+        with closing(Records(path)) as other:
+            assert other.secret("sessions") == records.secret("sessions") != mine["sessions"]
+            assert records.secret("forms") == other.secret("forms") == mine["forms"]
+
+
 def test_a_backup_is_whole_while_others_write_and_replaces_nothing(
     records: Records, path: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import atexit
 import logging
 import os
 import secrets
+import time
 import weakref
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -48,8 +49,9 @@ class Records:
     """The records in the file at `path`, which the first change makes; ``None``: there is no place for them.
 
     `audit_log` gets each event as a line of JSON too. `every`: seconds after
-    which downloads and refusals are written. Where not `changing`, the file is
-    only looked at. Safe for threads, processes and forks.
+    which downloads and refusals are written, and what could not be is tried
+    again. Where not `changing`, the file is only looked at. Safe for threads,
+    processes and forks.
 
     Raises ConfigError for a file that is damaged or of a newer schema, and an
     `audit_log` that cannot be written. Everything here raises Unavailable, with
@@ -73,15 +75,20 @@ class Records:
         self.counts = Counts(self._ledger, self._later.soon)
         self._later.writes = (self.trail.flush, self.tokens.flush, self.counts.flush)
         self._secrets: dict[str, bytes] = {}
+        self._unsaved: dict[str, bytes] = {}
+        self._saves_again: dict[str, float] = {}
+        self._every = every
         _all.add(self)
 
     def secret(self, name: str) -> bytes:
         """32 random bytes that are the same in every process, now and later; for what they are, `name` says.
 
-        Where nothing can be written, they are this process's alone. Never raises.
+        While nothing can be written, they are this process's alone. Never raises.
         """
         if name not in self._secrets:
-            made = secrets.token_bytes(32)
+            made = self._unsaved.setdefault(name, secrets.token_bytes(32))
+            if time.monotonic() < self._saves_again.get(name, 0.0):
+                return made
             ask = "SELECT value FROM secrets WHERE name = ?"
             try:
                 found = self._ledger.ask(ask, (name,))
@@ -89,10 +96,12 @@ class Records:
                     with self._ledger.changing() as connection:
                         connection.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, made))
                         found = connection.execute(ask, (name,)).fetchall()
-                made = bytes(found[0][0])
             except Unavailable as error:
-                _log.warning("the secret for %s is this process's alone: %s", name, error)
-            self._secrets.setdefault(name, made)
+                if name not in self._saves_again:
+                    _log.warning("the secret for %s is this process's alone until it can be kept: %s", name, error)
+                self._saves_again[name] = time.monotonic() + self._every
+                return made
+            self._secrets.setdefault(name, bytes(found[0][0]))
         return self._secrets[name]
 
     @contextmanager
