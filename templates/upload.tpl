@@ -9,7 +9,11 @@ rebase("layout", title="Upload")
 % if wrong:
 <p class="note" role="alert"><bdi>{{wrong[:1].upper() + wrong[1:]}}</bdi></p>
 % end
-<p class="text">Wheels and sdists, as a build leaves them in <code>dist/</code>. Each is checked, and published whole or not at all; a file that is here already is never replaced by another one.{{" A file has at most " + limit + "." if limit else ""}}</p>
+<p class="text">Wheels and sdists, as a build leaves them in <code>dist/</code>. Each is checked, and published whole or not at all; a file that is here already is never replaced by another one.{{" A file has at most " + limit + "." if limit else ""}}
+% if limit:
+<noscript>So have all files of one upload together, for this browser runs no script.</noscript>
+% end
+</p>
 <form class="fields" method="post" enctype="multipart/form-data" data-upload>
   <input type="hidden" name="csrf" value="{{csrf}}">
   <label for="files">Files</label>

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin
 
+import bottle
 import forms
 import html5lib
 import live
@@ -265,6 +266,23 @@ def test_a_change_by_session_needs_the_token_of_a_form(app: PypiServerLite, ann:
     assert list(packages.glob("*.whl"))
     ann.post("/", 200, form, {"X-CSRF-Token": token[1]})
     assert not list(packages.glob("*.whl"))
+
+
+def test_a_route_of_ones_own_changes_nothing_for_another_sites_page(app: PypiServerLite, ann: Visitor) -> None:
+    done: list[str] = []
+
+    def change() -> str:
+        user = app.admit("update", bottle.request.environ)
+        done.append("" if user is None else user.name)
+        return "done"
+
+    app.post("/mine", callback=change)
+    for site in ("same-site", "cross-site"):
+        assert "another site" in ann.post("/mine", 403, {}, {"Sec-Fetch-Site": site}).text
+    ann.post("/mine", 403, {}, {"Sec-Fetch-Site": "", "Origin": "http://127.0.0.1:1"})
+    assert done == []
+    ann.post("/mine", 200, {})
+    assert done == ["ann"]
 
 
 def test_indexes_with_the_same_users_share_a_sign_in_and_others_do_not(tmp_path: Path) -> None:

@@ -51,7 +51,9 @@ def part(path: Path, name: str = "") -> bytes:
 
 
 def test_several_files_are_published_at_once(ann: Visitor, built: list[Path], packages: Path) -> None:
-    html5lib.HTMLParser(strict=True).parse(ann.get("/-/upload").text)
+    page = ann.get("/-/upload")
+    html5lib.HTMLParser(strict=True).parse(page.text)
+    assert re.search(r"A file has at most 1\.0 MB\.\s*<noscript>So have all files of one upload together", page.text)
     page = send(ann, *map(part, built))
     html5lib.HTMLParser(strict=True).parse(page.text)
     assert page.text.count("stored") == 2

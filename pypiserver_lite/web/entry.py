@@ -21,7 +21,7 @@ from ..errors import Denied, Missing, PypiServerLiteError, TooLarge, Unseen
 from ..model import User
 from ..records import Event, sent_by
 from . import answers, changes, forms, ready, templates
-from .browsers import Guard
+from .browsers import Guard, refuse_foreign
 from .sessions import Session, Sessions, is_right
 from .viewers import Viewer, sign_in_link
 
@@ -258,7 +258,10 @@ class Entry(ready.Direct):
 
         @wraps(callback)
         def answer(*args: object, **arguments: object) -> object:
+            environ = bottle.request.environ
             try:
+                if environ["REQUEST_METHOD"] not in ("GET", "HEAD") and self.session(environ) is not None:
+                    refuse_foreign(environ)  # the cookie comes with what another port of this host asks for too
                 return callback(*args, **arguments)
             except PypiServerLiteError as error:
                 refusal = self._refuse(error, people=True)
