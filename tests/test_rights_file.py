@@ -156,6 +156,15 @@ def test_flags_and_rules_that_contradict_each_other_are_refused(folder: Path) ->
         site.build(read(folder, "", packages=[folder / "packages"], admin=["ann"])).close()
 
 
+def test_where_nobody_logs_in_there_is_no_admin_of_the_root_either(folder: Path) -> None:
+    text = HEAD.replace('authenticate = ["list", "update"]', 'authenticate = ["."]\npasswords = "."')
+    config = read(folder, 'admin = ["bob"]\n' + text)
+    assert (config.of("/").admin, config.of("prod").admin, config.of("own").admin) == (("bob",), ("bob",), ())
+    site.build_all(config).close()
+    with pytest.raises(ConfigError, match=r"admin bob needs a password file"):
+        site.build_all(read(folder, text.replace('passwords = "."', 'passwords = "."\nadmin = ["bob"]')))
+
+
 def test_rules_written_in_one_line_are_rules_too(folder: Path) -> None:
     text = HEAD.replace(
         "[index.prod]", 'rule = [{who = ["*"], may = ["list"]},\n  {who = ["*"], may_not = ["lst"]}]\n[index.prod]'

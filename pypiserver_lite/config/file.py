@@ -32,6 +32,7 @@ from .settings import (
     Config,
     IndexSettings,
 )
+from .values import NO_PASSWORDS
 from .whole import faults, index_table, rule_table
 
 FILENAME = "pypiserver-lite.toml"
@@ -142,6 +143,8 @@ class Given(NamedTuple):
                 )
         own = self._read(table, keys, INDEX_KEYS)
         inherited = {key: getattr(root, key) for key in _INHERITED}
+        if own.get("passwords") == NO_PASSWORDS:
+            inherited["admin"] = ()  # nobody logs in there
         return IndexSettings(**{"packages": (), "upstreams": (), **inherited, **own, "policy": policy})
 
     def _upstream(self, name: str, keys: Mapping[str, Any]) -> UpstreamSettings:
