@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
+import live
 import pytest
+from builders import make_wheel
 from ruled import OWNED, PROJECTS, ROOT, USERS, Ruled, may_change, may_download, may_list, ruled
 from test_ruled import ABSENT, INDEXES, like, told
 from visitors import Visitor
+
+from pypiserver_lite import make_app
 
 ACTS = ("yank", "unyank", "remove", "push")
 
@@ -79,3 +84,24 @@ def test_a_session_may_what_its_user_may(server: Ruled, user: str, index: str) -
             if pushes:
                 asked = visitor.get(f"{prefix}/-/change/push/{project}/1.0").text
                 assert sorted(re.findall("<option[^>]*>([^<]+)<", asked)) == sorted(targets), (user, project)
+
+
+def test_a_name_that_a_rule_hides_is_told_as_one_that_nobody_has(tmp_path: Path) -> None:
+    packages, users = tmp_path / "packages", tmp_path / "users"
+    packages.mkdir()
+    make_wheel(packages, "merger")
+    live.write_htpasswd(users, bob="right")
+    (tmp_path / "pypiserver-lite.toml").write_text(
+        'packages = ["packages"]\npasswords = "users"\ndisable_fallback = true\n'
+        '[[rule]]\nwho = ["bob"]\nmay_not = ["list", "download"]\nprojects = ["merger"]\n'
+        '[[rule]]\nwho = ["users"]\nmay = ["list", "download", "yank"]\n'
+    )
+    app = make_app(config=tmp_path / "pypiserver-lite.toml")
+    visitor = Visitor(app)
+    visitor.sign_in("bob", "right")
+    try:
+        for path in ("/-/change/yank/{}/1.0", "/-/change/remove/{}/1.0", "/-/api/projects/{}/1.0"):
+            hidden, absent = (visitor.get(path.format(name), 404) for name in ("merger", "nobodys"))
+            assert hidden.text.replace("merger", "") == absent.text.replace("nobodys", ""), path
+    finally:
+        app.close()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import bottle
 
 from ..dists import same_version
-from ..errors import Conflict, Invalid, Missing, PypiServerLiteError, Unavailable
-from ..model import File, Project
+from ..errors import Conflict, Invalid, Missing, PypiServerLiteError, Unavailable, Unseen
+from ..model import File, Project, User
 from ..upload import Received
 from . import answers
 from .people import segment
@@ -153,12 +153,23 @@ class Acts(SignIn):
                 found.append(other)
         return found
 
+    def see_own(self, user: User | None, right: str, project: NormalizedName) -> None:
+        """Raise Missing for a project that this index itself has not, and alike for one that `user` may not list.
+
+        Who has not logged in hears of neither: `allow` asks them who they are.
+        """
+        if user is None or (self.site.gate.lists(user, project) and self.site.store.project(project) is not None):
+            return
+        text = f"this index itself has no project {project}"
+        raise Missing(text) if self.may(user, right, project) else Unseen(text, action=right, project=project)
+
     def asked_for(self, act: str, name: str, version: str) -> tuple[Act, Sequence[File]]:
         """What is asked for, and of which files, if whoever asks may do it here. Raises Missing, Denied."""
         if act not in ACTS:
             raise Missing("nothing here")
         known, project = ACTS[act], self._name(name)
         user = bottle.request.environ["pypiserver_lite.user"] = self.known(bottle.request.environ)
+        self.see_own(user, known.right, project)
         self.allow(user, known.right, project)
         self.allow(user, "list", project)  # for its files are named
         return known, self.own_files(project, version)

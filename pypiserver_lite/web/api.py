@@ -101,7 +101,9 @@ class Api(Administration):
     def api_release_page(self, name: str, version: str) -> answers.Answer:
         """The files of a release that this index itself has, and what whoever asks may do to it."""
         project = self._name(name)
-        self.allow(self.recall(bottle.request.environ), "list", project)
+        user = self.recall(bottle.request.environ)
+        self.see_own(user, "list", project)
+        self.allow(user, "list", project)
         files = self.own_files(project, version)
         return _json({"name": project, "version": files[0].version, "files": list(map(_file, files))})
 
