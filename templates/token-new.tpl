@@ -11,29 +11,29 @@ rebase("layout", title="Make a token")
 % end
 <form class="fields" method="post">
   <input type="hidden" name="csrf" value="{{csrf}}">
-  <label for="name">Name, such as that of the program</label>
+  <label for="name">Name, for example of the program that uses it</label>
   <input id="name" name="name" value="{{form.get("name", "")}}" required maxlength="64" autocomplete="off" autocapitalize="none">
 % if for_others:
-  <label for="user">Of the user; empty: of nobody, with what is ticked below</label>
+  <label for="user">User it stands for (leave empty for one with rights of its own)</label>
   <input id="user" name="user" value="{{form.get("user", user)}}" maxlength="255" autocomplete="off" autocapitalize="none">
 % end
   <fieldset>
-    <legend>May; nothing ticked: all that its user may</legend>
+    <legend>What it may do (none ticked: all that its user may)</legend>
 % for right in rights:
     <label><input type="checkbox" name="may-{{right}}" value="1"{{!' checked' if right in chosen else ""}}> {{right}}</label>
 % end
   </fieldset>
 % if indexes:
   <fieldset>
-    <legend>In the indexes; nothing ticked: all</legend>
+    <legend>In these indexes (none ticked: all)</legend>
 %   for name in indexes:
     <label><input type="checkbox" name="index-{{name}}" value="1"{{!' checked' if name in chosen else ""}}> {{name}}</label>
 %   end
   </fieldset>
 % end
-  <label for="projects">For the projects, such as acme-*; empty: all</label>
+  <label for="projects">For these projects, such as acme-* (empty: all)</label>
   <input id="projects" name="projects" value="{{form.get("projects", "")}}" autocomplete="off" autocapitalize="none">
-  <label for="expires">Ends after, such as 90d; empty: never</label>
+  <label for="expires">Ends after, such as 90d (empty: never)</label>
   <input id="expires" name="expires" value="{{form.get("expires", "90d")}}" autocomplete="off" autocapitalize="none">
   <p class="buttons"><button>Make the token</button> <a href="{{root}}-/tokens">Go back without it</a></p>
 </form>

@@ -351,7 +351,7 @@ def test_everything_is_done_by_keyboard(browser: Browser, place: Place) -> None:
         reach("Make a token")
         page.keyboard.press("Enter")
         page.get_by_label("Name").wait_for()
-        reach("Name, such as that of the program")
+        reach("Name, for example of the program that uses it")
         page.keyboard.type("ci")
         reach("upload")
         page.keyboard.press("Space")
