@@ -112,6 +112,38 @@ def test_a_removal_says_that_it_is_the_last_and_leads_on_to_what_is_left(ann: Vi
     ann.get("/-/change/remove/acme-client/2.0", 404)
 
 
+def test_a_removal_says_what_can_still_be_installed(tmp_path: Path) -> None:
+    live.write_htpasswd(tmp_path / "htpasswd", ann="right")
+    for name in ("based", "merged", "alone"):
+        make_wheel(tmp_path / "top", name, "1.0")
+    make_wheel(tmp_path / "below", "based", "1.0")
+    make_wheel(tmp_path / "below", "alone", "2.0")
+    settings = """
+passwords = "htpasswd"
+packages = ["top"]
+bases = ["below"]
+upstreams = ["elsewhere"]
+[policy]
+merge = ["merged"]
+[upstream.elsewhere]
+url = "http://127.0.0.1:9/simple/"
+mode = "redirect"
+[index.below]
+packages = ["below"]
+"""
+    with served(tmp_path, settings) as front:
+        top = visitor(front, "ann", "right")
+        said = {name: top.get(f"/-/change/remove/{name}/1.0").text for name in ("based", "merged", "alone")}
+    kept, lost, asked = "has files of this version too", "cannot install it from here", "Upstreams are asked"
+    own = "no upstream is asked"
+    told = {name: [words in text for words in (kept, lost, asked, own)] for name, text in said.items()}
+    assert told == {
+        "based": [True, False, False, True],
+        "merged": [False, False, True, False],
+        "alone": [False, True, False, True],
+    }
+
+
 def test_who_may_less_is_offered_less_and_refused_the_rest(app: Front, tmp_path: Path) -> None:
     bob, cat, nobody = visitor(app, "bob", "his"), visitor(app, "cat", "hers"), Visitor(app)
     assert offered(bob.get(PAGE)) == ["yank/acme-client/1.0"]

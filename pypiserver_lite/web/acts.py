@@ -74,8 +74,7 @@ ACTS: Mapping[str, Act] = {
             action="remove_pkg",
             right="remove",
             button="Remove",
-            means="These files are deleted, with what belongs to them. Who has pinned this version cannot install it "
-            "from here any more. It cannot be undone.",
+            means="These files are deleted, with what belongs to them. It cannot be undone.",
             final=True,
         ),
     )
@@ -182,10 +181,7 @@ class Acts(SignIn):
         wrong: PypiServerLiteError | None = None,
     ) -> answers.Answer:
         name, version = files[0].project, files[0].version
-        project = self.site.store.project(name)
-        means = [act.means]
-        if act.final and project is not None and len(project.files) == len(files):
-            means.append("It is the last release: the name stays this index's own, and no upstream is asked for it.")
+        means = [act.means, *(self._loss(files) if act.final else ())]
         asked = {
             "reason": Field(name="reason", label="Reason, shown to those who install it", value=form.get("reason", "")),
             "to": Field(
@@ -202,3 +198,24 @@ class Acts(SignIn):
             "back": f"{self._root()}project/{name}/{segment(version)}",
         }
         return self.once("confirm", variables, wrong)
+
+    def _loss(self, files: Sequence[File]) -> Sequence[str]:
+        """What is left for installers when a release of this index itself is gone, for people. Raises Unavailable."""
+        name, version, index = files[0].project, files[0].version, self.site.index
+        asks = index.merges(name) and any(way.serves(name) for way in index.all_ways())
+        below = [project for base in index.bases if (project := base.local(name)) is not None]
+        said = []
+        if any(same_version(file.version, version) for project in below for file in project.files):
+            said.append("An index that this one is based on has files of this version too, which stay as they are.")
+        elif not asks:
+            said.append("Who has pinned this version cannot install it from here any more.")
+        if asks:
+            said.append("Upstreams are asked for this name too: installers may get what they have of this version.")
+        else:
+            project = self.site.store.project(name)
+            if project is not None and len(project.files) == len(files):
+                here = " here" if below else ""
+                said.append(
+                    f"It is the last release{here}: the name stays this index's own, and no upstream is asked for it."
+                )
+        return said
