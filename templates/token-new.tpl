@@ -25,7 +25,7 @@ rebase("layout", title="Make a token")
   </fieldset>
 % if indexes:
   <fieldset>
-    <legend>In these indexes (none ticked: all)</legend>
+    <legend>In these indexes (none ticked: {{"of your own all these, of others those that you administer" if for_others else "all these"}}; never in one added later)</legend>
 %   for name in indexes:
     <label><input type="checkbox" name="index-{{name}}" value="1"{{!' checked' if name in chosen else ""}}> {{name}}</label>
 %   end

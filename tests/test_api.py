@@ -11,7 +11,7 @@ from typing import Any
 import live
 import pytest
 from builders import make_wheel
-from filed import served
+from filed import served, written
 from logins import basic
 from visitors import Visitor
 from wsgi_client import Answer, Client
@@ -228,7 +228,7 @@ def test_who_administers_the_root_alone_gets_no_more_elsewhere(tmp_path: Path) -
             for indexes in (["prod"], ["/", "prod"]):
                 assert "prod" in ask("POST", "tokens", 403, {**token, "indexes": indexes})["error"]
             assert ask("POST", "tokens", 201, token)["indexes"] == ["/"]
-        assert ask("POST", "tokens", 201, {"name": "own"})["indexes"] == []  # never more than rita may
+        assert ask("POST", "tokens", 201, {"name": "own"})["indexes"] == ["/", "prod"]  # never more than rita may
         for user in ("ann", "paul"):
             assert f"{user} is an admin" in ask("PUT", f"users/{user}", 403, {"password": "mine"})["error"]
             assert f"{user} is an admin" in ask("DELETE", f"users/{user}", 403)["error"]
@@ -236,10 +236,52 @@ def test_who_administers_the_root_alone_gets_no_more_elsewhere(tmp_path: Path) -
             ask("PUT", f"users/{user}", 200, {"password": "hers"})
         ask("DELETE", "users/bob", 200)
         ann = basic("ann", "right")
-        assert ask("POST", "tokens", 201, {"name": "any", "user": None, "may": ["admin"]}, ann)["indexes"] == []
+        every = ask("POST", "tokens", 201, {"name": "any", "user": None, "may": ["admin"]}, ann)
+        assert every["indexes"] == ["/", "prod"]
         for user in ("paul", "rita", "ann"):
             ask("PUT", f"users/{user}", 200, {"password": "new"}, ann)
             ann = basic("ann", "new") if user == "ann" else ann
+
+
+APART = """
+[index.apart]
+packages = ["apart"]
+passwords = "others"
+"""
+
+
+def test_a_token_counts_in_no_index_that_is_added_later(tmp_path: Path) -> None:
+    live.write_htpasswd(tmp_path / "htpasswd", ann="right", bob="his", rita="hers", paul="his")
+    live.write_htpasswd(tmp_path / "others", ann="another", bob="another")
+    for name in ("dev", "prod", "apart"):
+        make_wheel(tmp_path / name, "ours", "1.0")
+    kind = {"Content-Type": "application/json"}
+    with served(tmp_path, BY_RULE) as front:
+        client, tokens = Client(front), {}
+        for user, said in (
+            ("ann", {"name": "own"}),
+            ("bob", {"name": "own"}),
+            ("ann", {"name": "robot", "user": None, "may": ["list", "remove", "admin"]}),
+            ("rita", {"name": "hers", "user": None, "may": ["list", "remove", "admin"]}),
+        ):
+            login = basic(user, {"ann": "right", "bob": "his", "rita": "hers"}[user])
+            fields, body = {"Authorization": login, **kind}, json.dumps(said).encode()
+            made = client.request("/-/api/tokens", method="POST", status=201, headers=fields, body=body).json
+            tokens[made["id"]] = basic("__token__", made["secret"])
+        written(tmp_path, BY_RULE + APART)
+        front.reload()
+        for token in tokens.values():
+            assert client.get("/apart/-/api/audit", None, Authorization=token).status in (401, 403)
+            for act in ("yank", "remove"):
+                path = f"/apart/-/api/projects/ours/1.0/{act}"
+                fields = {"Authorization": token, **kind}
+                assert client.request(path, method="POST", status=None, headers=fields, body=b"{}").status in (401, 403)
+            client.get("/-/api/me", Authorization=token)
+        # Theirs they stay, also when an index that they name is gone.
+        written(tmp_path, BY_RULE.partition("[index.prod]")[0].replace('indexes = ["prod"]\n', "") + APART)
+        front.reload()
+        own = client.get("/-/api/tokens", Authorization=basic("bob", "his")).json["tokens"]
+        assert [(token["name"], token["indexes"]) for token in own] == [("own", ["/", "prod"])]
 
 
 def test_a_session_brings_its_token_in_a_header(app: Front) -> None:

@@ -60,7 +60,7 @@ _TOKEN = {
         "name": _TEXT,
         "user": {**_MAYBE_TEXT, "description": "null: of no user; it has exactly what it says"},
         "may": {"type": ["array", "null"], "items": {"enum": list(RIGHTS)}, "description": "null: all its user may"},
-        "indexes": {**_TEXTS, "description": "empty: all"},
+        "indexes": {**_TEXTS, "description": "empty, as the command line alone makes them: all, those added later too"},
         "projects": {**_TEXTS, "description": "names or patterns; empty: all"},
         "created": {"type": "string", "format": "date-time"},
         "by": _TEXT,
@@ -86,7 +86,10 @@ _WANTED = {
             "description": "of others for admins alone; left out: of whoever asks; null: of no user",
         },
         "may": _limit({"enum": list(RIGHTS)}, "all that its user may"),
-        "indexes": _limit({"type": "string", "minLength": 1}, "all"),
+        "indexes": _limit(
+            {"type": "string", "minLength": 1},
+            "all there are now with these users, and for others or no user those of them that you administer",
+        ),
         "projects": _limit({"type": "string", "pattern": "^[A-Za-z0-9._*?-]{1,100}$"}, "all"),
         "expires": {
             "type": ["string", "null"],

@@ -90,9 +90,10 @@ class TokenDesk:
     def wanted(self, said: Mapping[str, Any], user: User, *, admin: bool) -> Wanted:
         """What a form or a program asks for. Raises Invalid, Missing, and Denied for another's token.
 
-        A limit is left out, or ``None``, where none is meant. An `admin` may
-        have tokens made for others, and with the user ``None`` for no user:
-        for the indexes that they administer.
+        A limit is left out, or ``None``, where none is meant; of indexes that
+        is all there are now with the same users. An `admin` may have tokens
+        made for others, and with the user ``None`` for no user: for the
+        indexes that they administer.
         """
         whose = _text(said, "user") if "user" in said else user.name
         if whose != user.name and not admin:
@@ -118,14 +119,12 @@ class TokenDesk:
             known = [name for name in known if self._sites()[name].gate.book.decide(user, "admin", None).allowed]
             if not_theirs := [name for name in indexes if name not in known]:
                 raise Denied(f"{user.shown} does not administer {', '.join(not_theirs)}, and makes no tokens of others")
-        if not indexes and len(known) < len(self._sites()):
-            # A user of the same name elsewhere is another one, and what an admin may ends with what they administer.
-            indexes = tuple(known)
         return Wanted(
             name=str(said.get("name", "")).strip(),
             user=whose,
             may=may,
-            indexes=indexes,
+            # Always by name: an index that is added later may have other admins, and other users of the same names.
+            indexes=indexes or tuple(known),
             projects=projects,
             expires=None if seconds is None else datetime.now(timezone.utc) + timedelta(seconds=seconds),
         )
@@ -137,7 +136,9 @@ class TokenDesk:
         known = self.indexes()
         if len(known) == len(self._sites()):
             return True
-        return set(token.indexes) <= set(known) if token.indexes else self._site.name == ROOT
+        # An index that is gone has no users.
+        named = self._sites().keys() & token.indexes
+        return named <= set(known) if named else self._site.name == ROOT
 
 
 def as_json(token: Token) -> dict[str, object]:
