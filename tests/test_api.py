@@ -324,3 +324,12 @@ def test_the_document_tells_of_every_route_and_of_no_other(app: Front) -> None:
             for method in operations
         }
         assert routes == told
+
+
+def test_a_token_for_some_projects_sees_nothing_of_administration(ask: Any) -> None:
+    for said in ({}, {"user": None, "may": ["admin", "list"]}):
+        body = {"name": f"ci{len(said)}", "projects": ["acme-*"], **said}
+        token = basic("__token__", ask("POST", "/-/api/tokens", 201, body, user=ANN)["secret"])
+        for path in ("overview", "audit", "names"):
+            ask("GET", f"/-/api/{path}", 403, user=token)
+        ask("DELETE", "/-/api/names/acme-client", 403, user=token)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin
@@ -21,8 +23,8 @@ from wsgi_client import Client
 
 from pypiserver_lite import PypiServerLite, make_app
 from pypiserver_lite.dists import normalize
-from pypiserver_lite.errors import Denied
-from pypiserver_lite.records import sign_outs
+from pypiserver_lite.errors import Denied, NoSpace
+from pypiserver_lite.records import Records, sign_outs
 from pypiserver_lite.rights.htpasswd import delete_user, set_password
 from pypiserver_lite.web.sessions import LASTS, Sessions
 
@@ -466,3 +468,26 @@ def test_what_is_sent_by_who_is_nobody_any_more_is_not_published(
     send("2.0", end, 403 if way == "session" else 401)
     project = app.site.store.project(normalize("acme-new"))
     assert project is not None and [str(file.version) for file in project.files] == ["1.0"]
+
+
+def test_processes_agree_on_cookies_once_their_secret_can_be_kept(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite3"
+    with closing(Records(path, every=0)) as one, closing(Records(path, every=0)) as other:
+        path.mkdir()  # so that nothing can be written
+        ways = [Sessions(partial(records.secret, "sessions"), {"ann": "line"}.get, "file") for records in (one, other)]
+        apart = [way.begin("ann") for way in ways]
+        assert ways[0].of(f"{ways[0].cookie}={apart[1]}") is None
+        path.rmdir()
+        together = [way.begin("ann") for way in ways]
+        for way in ways:
+            assert all(way.of(f"{way.cookie}={cookie}") for cookie in together)
+
+
+def test_nobody_fills_the_memory_by_signing_out(tmp_path: Path) -> None:
+    with closing(Records(None)) as records:
+        for number in range(200):
+            records.sign_outs.add(f"ann{number}", "ann", 2**40)
+        with pytest.raises(NoSpace, match="200 times"):
+            records.sign_outs.add("ann200", "ann", 2**40)
+        records.sign_outs.add("bob", "bob", 2**40)
+        assert records.sign_outs.has("ann0") and records.sign_outs.has("bob") and not records.sign_outs.has("ann200")

@@ -11,7 +11,10 @@ from ..errors import NoSpace, Unavailable
 from .ledger import Ledger
 
 _MOST = 200
-"""Sign-outs of one user that are kept, all of them in the memory of every process."""
+"""Sign-outs of one user that are kept in the file, all of them in the memory of every process."""
+_MOST_OWN = 200
+"""Those of one user that one process alone knows besides."""
+_MANY = "{} signed out {} times in the last hours, and no more of that is kept"
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +27,7 @@ class SignOuts:
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float] = time.time) -> None:
         self._ledger, self._clock = ledger, clock
-        self._own: dict[str, int] = {}
+        self._own: dict[str, tuple[str, int]] = {}
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -36,19 +39,22 @@ class SignOuts:
     def add(self, session: str, user: str, until: int) -> None:
         """End a user's session, which else ends at `until` (seconds since 1970), in all processes.
 
-        Raises Unavailable if that cannot be kept, or too much is: then it is over in this process alone, which is the
-        only one that knows it if there is no place for records.
+        Raises Unavailable if that cannot be kept: then it is over in this process alone, which is the only one that
+        knows it if there is no place for records. Of one user `_MOST_OWN` are kept so: beyond, it is not over.
         """
         now = int(self._clock())
         with self._lock:
-            self._own = {one: end for one, end in self._own.items() if end > now} | {session: until}
+            self._own = {one: (whose, end) for one, (whose, end) in self._own.items() if end > now}
+            if sum(whose == user for whose, _ in self._own.values()) >= _MOST_OWN:
+                raise NoSpace(_MANY.format(user, _MOST_OWN))
+            self._own[session] = user, until
         if self._ledger.path is None:
             return
         with self._ledger.changing() as connection:
             connection.execute("DELETE FROM sign_outs WHERE until <= ?", (now,))
             kept = connection.execute("SELECT count(*) FROM sign_outs WHERE user = ?", (user,)).fetchone()[0]
             if kept >= _MOST:
-                raise NoSpace(f"{user} signed out {_MOST} times in the last hours, and no more of that is kept")
+                raise NoSpace(_MANY.format(user, _MOST))
             connection.execute("INSERT OR IGNORE INTO sign_outs VALUES (?, ?, ?)", (session, user, until))
         with self._lock:
             self._own.pop(session, None)

@@ -217,6 +217,8 @@ class RuleBook:
             return "is for nothing"
         if may is not None and action not in may and not (action == "push" and "upload" in may):
             return f"is for {', '.join(sorted(may)) or 'nothing'} only"
+        if action == "admin" and token.projects:
+            return "is for some projects only, and who administers does so for all of the index"
         return "is for other indexes" if token.indexes and self.index not in token.indexes else None
 
     def lists(self, user: User | None, project: NormalizedName) -> bool:

@@ -15,8 +15,8 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
+from typing import Any
 
 from itsdangerous import BadSignature, Signer, URLSafeSerializer
 
@@ -66,23 +66,23 @@ class Sessions:
         self._find = re.compile(rf"(?:\A|;)[ \t]*{self.cookie}=([A-Za-z0-9._-]*)")
         self._secret, self._line, self._ended, self._clock = secret, line, ended, clock
         self._salt = f"pypiserver-lite session {digest}"
+        self._made: tuple[bytes, tuple[URLSafeSerializer, Signer]] | None = None
 
-    @cached_property
-    def _values(self) -> URLSafeSerializer:
-        more = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
-        return URLSafeSerializer(self._secret(), salt=self._salt, signer_kwargs=more)
-
-    @cached_property
-    def _forms(self) -> Signer:
-        salt = f"{self._salt} form"
-        return Signer(self._secret(), salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
+    def _signers(self) -> tuple[URLSafeSerializer, Signer]:
+        """What signs cookies and what signs forms, by the secret as it is now: one that could not be kept may go."""
+        secret = self._secret()
+        if self._made is None or self._made[0] != secret:
+            more: dict[str, Any] = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+            values = URLSafeSerializer(secret, salt=self._salt, signer_kwargs=more)
+            self._made = secret, (values, Signer(secret, salt=f"{self._salt} form", **more))
+        return self._made[1]
 
     def begin(self, user: str) -> str:
         """The value of the cookie of a user who signs in now. Raises Denied for one who is not in the file."""
         mark = self._mark(user)
         if mark is None:
             raise Denied("you cannot log in any more: your line was just taken out of the password file")
-        value = self._values.dumps([user, int(self._clock()), mark, secrets.token_urlsafe(9)])
+        value = self._signers()[0].dumps([user, int(self._clock()), mark, secrets.token_urlsafe(9)])
         return value if isinstance(value, str) else value.decode("ascii")
 
     def of(self, cookies: str | None) -> Session | None:
@@ -94,8 +94,9 @@ class Sessions:
     def _session(self, cookie: str) -> Session | None:
         if len(cookie) > _LONGEST:
             return None
+        values, forms = self._signers()
         try:
-            user, since, mark, number = self._values.loads(cookie)
+            user, since, mark, number = values.loads(cookie)
         except (BadSignature, ValueError, TypeError):
             return None
         now, expected = self._clock(), self._mark(user)
@@ -104,7 +105,7 @@ class Sessions:
             return None
         if self._ended(number):
             return None
-        form_token = self._forms.get_signature(cookie).decode("ascii")
+        form_token = forms.get_signature(cookie).decode("ascii")
         return Session(user=user, since=since, number=number, form_token=form_token)
 
     def _mark(self, user: str) -> str | None:
