@@ -2,7 +2,7 @@
 "use strict";
 const form = document.querySelector("[data-upload]");
 const list = document.querySelector("[data-sent]");
-const LOST = "no answer came, so it may have been published or not: send it again (what is here already stays as it is)";
+const LOST = "no answer came, so it may have been published or not: send it again (the same file once more changes nothing)";
 function send(file, bar) {
   return new Promise((done) => {
     const body = new FormData();

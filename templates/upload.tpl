@@ -1,15 +1,16 @@
 <%
 # Publishing in the browser. Besides root, asset and query (see layout.tpl):
-#   sent    what became of each file: its name, what is said of it, a link to its page if it was taken, whether it was
-#   limit   empty, or the size of the largest upload that is taken
-#   wrong   empty, or why nothing was looked at
+#   sent      what became of each file: its name, what is said of it, a link to its page if it was taken, whether it was
+#   replaces  whether a file may take the place of another one of its name
+#   limit     empty, or the size of the largest upload that is taken
+#   wrong     empty, or why nothing was looked at
 rebase("layout", title="Upload")
 %>
 <h1>Upload</h1>
 % if wrong:
 <p class="note" role="alert"><bdi>{{wrong[:1].upper() + wrong[1:]}}</bdi></p>
 % end
-<p class="text">Wheels and sdists, as a build leaves them in <code>dist/</code>. Each is checked, and published whole or not at all; a file that is here already is never replaced by another one.{{" A file has at most " + limit + "." if limit else ""}}
+<p class="text">Wheels and sdists, as a build leaves them in <code>dist/</code>. Each is checked, and published whole or not at all; {{"another file of a name that is here takes its place" if replaces else "a file that is here already is never replaced by another one"}}.{{" A file has at most " + limit + "." if limit else ""}}
 % if limit:
 <noscript>So have all files of one upload together, for this browser runs no script.</noscript>
 % end

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import html5lib
 import live
@@ -78,6 +80,23 @@ def test_what_is_here_is_not_replaced(ann: Visitor, tmp_path: Path, packages: Pa
     facts = send(ann, part(other), status=409, Accept="application/json").json["files"]
     assert [(one["filename"], one["taken"]) for one in facts] == [(other.name, False)]
     assert (packages / other.name).read_bytes() == before
+
+
+def test_the_page_says_what_becomes_of_a_file_that_is_here(packages: Path, tmp_path: Path) -> None:
+    passwords = live.write_htpasswd(tmp_path / "htpasswd", ann="right")
+    other = make_wheel(tmp_path / "dist", "ours", "1.0", "Summary: another")
+    for overwrite in (False, True):
+        before = make_wheel(packages, "ours", "1.0").read_bytes()
+        settings = {"disable_fallback": True, "cache_dir": tmp_path / "c", "overwrite": overwrite}
+        with closing(make_app(packages, passwords=passwords, **settings)) as app:
+            ann = Visitor(app)
+            ann.sign_in("ann", "right")
+            page = ann.get("/-/upload").text
+            send(ann, part(other), status=200 if overwrite else 409)
+        assert ((packages / other.name).read_bytes() != before) is overwrite
+        assert ("never replaced" in page, "takes its place" in page) == (not overwrite, overwrite)
+    script = re.search(r'src="([^"]*upload[^"]*)"', page)
+    assert script is not None and "stays as it is" not in ann.get(urljoin("/-/upload", script[1])).text
 
 
 def test_a_script_hears_json_and_brings_the_token_in_a_header(ann: Visitor, built: list[Path]) -> None:

@@ -430,7 +430,7 @@ class HumanPages:
             ("project", self._project_variables(samples.BARE, "", None, "", "../../", address, names=())),
             ("sign-in", {**self.common("../"), "wrong": "no", "onward": "", "user_name": "ann"}),
             ("confirm", {**self.common("../"), **samples.CONFIRM}),
-            ("upload", {**self.common("../"), "wrong": "", "limit": "1 MB", "sent": samples.SENT}),
+            ("upload", {**self.common("../"), "wrong": "", "replaces": False, "limit": "1 MB", "sent": samples.SENT}),
             ("done", {**self.common("../"), "title": "Sample", "said": "done", "onward": [("On", "../")]}),
             ("error", self._error_variables(404, "nothing here", "/project/sample/")),
         ]

@@ -111,6 +111,7 @@ class Uploads(Acts):
         root = self._root()
         variables = {
             "sent": [(one.filename, one.said, one.link and root + one.link, one.error is None) for one in sent],
+            "replaces": self.site.settings.overwrite,
             "limit": "" if limit is None else shown_size(limit),
         }
         # What is wrong stands beside its file.
