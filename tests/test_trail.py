@@ -20,7 +20,7 @@ import forms
 import live
 import pytest
 
-from pypiserver_lite.errors import ConfigError, Conflict, DiskFailed, ReadOnly, Unavailable
+from pypiserver_lite.errors import ConfigError, Conflict, DiskFailed, Invalid, ReadOnly, Unavailable
 from pypiserver_lite.records import Event, Records, trail
 from pypiserver_lite.records.ledger import Ledger
 from pypiserver_lite.records.lines import Lines
@@ -325,3 +325,19 @@ def test_moments_are_those_of_utc_to_the_microsecond(kept: Trail, clock: Clock) 
     (event,) = kept.find()
     assert event.when is not None and event.when.utcoffset() == timedelta(0)
     assert abs(event.when.timestamp() - clock.now) < 2e-6
+
+
+def test_refusals_come_to_an_audit_log_without_any_other_place(tmp_path: Path) -> None:
+    lines = tmp_path / "audit.jsonl"
+    with closing(Records(None, audit_log=lines)) as records:
+        records.trail.wrong_login("wrong user name or password", "eve", "203.0.113.9")
+        records.flush()
+        assert json.loads(lines.read_text())["who"] == "eve"
+
+
+def test_what_is_no_text_is_looked_for_in_one_line(path: Path) -> None:
+    with closing(Records(path)) as records:
+        with records.trail.change(Event(action="yank", who="ann")):
+            pass
+        with pytest.raises(Invalid, match="UTF-8"):
+            records.trail.find(user="\udcff")

@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from .. import disk
 from ..database import Connections, inherit, is_busy, use_wal
-from ..errors import Busy, ConfigError, DiskFailed, NoSpace, ReadOnly, Unavailable
+from ..errors import Busy, ConfigError, DiskFailed, Invalid, NoSpace, ReadOnly, Unavailable
 from .schema import APPLICATION, STEPS, Step
 
 _LOOKS_AGAIN = 1.0  # seconds after which the file is looked at again before something is read
@@ -67,7 +67,7 @@ class Ledger:
             raise ConfigError(f"{path}: {error}") from error
 
     def ask(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
-        """The rows of an answer; none while there is no file. Raises Unavailable."""
+        """The rows of an answer; none while there is no file. Raises Unavailable, and Invalid for what is no text."""
         return self._answer(sql, values)[1]
 
     def state(self) -> tuple[int, int]:
@@ -89,6 +89,8 @@ class Ledger:
             except (sqlite3.Error, OSError) as error:
                 if ready is self._now:  # else it was closed meanwhile, for another that is open now
                     raise _translate(error, "read") from error
+            except UnicodeEncodeError:
+                raise Invalid("what is looked for in the records is no text in UTF-8") from None
 
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:

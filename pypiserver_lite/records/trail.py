@@ -196,6 +196,8 @@ class Trail:
             taken[sender] += 1
             if self._ledger.path is not None:
                 self._waiting.append(event)
+            elif self._lines is not None:
+                self._unsaid.append(event)  # no other place is there for it
         audit.warning("%s", event)
         self._later()
 
