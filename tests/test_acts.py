@@ -12,6 +12,7 @@ import pytest
 from builders import make_sdist, make_wheel
 from filed import served
 from forms import OPEN
+from logins import basic
 from visitors import Visitor
 from wsgi_client import Answer
 
@@ -170,6 +171,38 @@ def test_a_form_without_the_token_of_the_session_changes_nothing(
     ann.post(f"/-/change/{act}/acme-client/1.0", 403, form, {"Sec-Fetch-Site": "cross-site"})
     Visitor(app).post(f"/-/change/{act}/acme-client/1.0", 303, form)
     assert sorted(tmp_path.rglob("*acme_client*")) == before
+
+
+OTHERS = """
+passwords = "htpasswd"
+disable_fallback = true
+packages = ["dev"]
+[index.prod]
+packages = ["prod"]
+passwords = "others"
+"""
+
+
+def test_a_sign_in_at_another_index_pushes_nothing_there(tmp_path: Path) -> None:
+    live.write_htpasswd(tmp_path / "htpasswd", ann="right")
+    live.write_htpasswd(tmp_path / "others", pam="right")
+    make_wheel(tmp_path / "dev", "acme", "1.0")
+    (tmp_path / "prod").mkdir()
+    with served(tmp_path, OTHERS) as front:
+        pam = Visitor(front)
+        pam.sign_in("pam", "right", path="/prod/-/sign-in")
+        fields = {":action": "push", "name": "acme", "version": "1.0", "to": "prod"}
+        refused = [pam.post("/", 403, fields), pam.post("/-/change/push/acme/1.0", 403, {"to": "prod"})]
+        # Nor by the form of a sign-in here, which the other index does not know.
+        pam.sign_in("ann", "right")
+        assert "push/acme" not in pam.get("/project/acme/").text
+        refused.append(pam.submit("/-/change/push/acme/1.0", 403, to="prod"))
+        assert all("sign-in at prod" in answer.text for answer in refused)
+        assert list((tmp_path / "prod").rglob("*.whl")) == []
+        # A program says who it is, and no browser says so for it.
+        login = {"Authorization": basic("pam", "right")}
+        assert Visitor(front).post("/", 200, fields, login).status == 200
+        assert list((tmp_path / "prod").rglob("*.whl")) != []
 
 
 def test_only_what_is_here_can_be_changed(ann: Visitor) -> None:

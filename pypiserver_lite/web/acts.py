@@ -22,6 +22,8 @@ from .viewers import Field
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
+    from .entry import Entry
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
@@ -148,9 +150,16 @@ class Acts(SignIn):
         environ, found = bottle.request.environ, []
         for other, site in self.front.sites.items():
             app = self.front.app(other)
-            if other != self.site.name and site.settings.packages and app.may(app.recall(environ), "push", name):
+            if other == self.site.name or not site.settings.packages or self.is_borrowed(app):
+                continue
+            if app.may(app.recall(environ), "push", name):
                 found.append(other)
         return found
+
+    def is_borrowed(self, other: Entry) -> bool:
+        """Whether who asks would act in another index by a sign-in of other users, whose token no form here brings."""
+        signed_in = other.session(bottle.request.environ) is not None
+        return signed_in and not other.site.gate.shares_logins(self.site.gate)
 
     def see_own(self, user: User | None, right: str, project: NormalizedName) -> None:
         """Raise Missing for a project that this index itself has not, and alike for one that `user` may not list.

@@ -24,7 +24,7 @@ from .. import site, upload
 from ..config.indexes import ROOT
 from ..config.load import from_settings
 from ..config.settings import Config
-from ..errors import ConfigError, Invalid, Missing, PypiServerLiteError, TooLarge
+from ..errors import ConfigError, Denied, Invalid, Missing, PypiServerLiteError, TooLarge
 from ..index import Elsewhere
 from ..kept import Kept, Turnstile
 from ..model import Project, User
@@ -393,6 +393,8 @@ class PypiServerLite(api.Api):
         self.allow(user, "download", changes.named(received))
         assert self.front is not None  # or there is no other index
         there = self.front.app(target.name)
+        if self.is_borrowed(there):
+            raise Denied(f"a sign-in at {target.name}, which has other users, pushes nothing; send a password")
         user = there.admit("update", environ)
         return changes.push(received, self.site, there, user, self.by(user, environ))
 
