@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from builders import make_wheel
 from filed import served
 from logins import basic
+from packaging.utils import canonicalize_name
 from visitors import Visitor
 from wsgi_client import Answer, Client
 
@@ -129,6 +131,48 @@ def test_a_name_once_had_is_released_after_a_page_that_says_what_that_means(app:
     ann.get("/-/admin/names/gone", 404)
     ann.get("/-/admin/names/acme-client", 404)
     assert "release" in rows(ann.get("/-/admin/trail"))
+
+
+def test_who_releases_a_name_hears_whether_it_is_looked_for_upstream(tmp_path: Path) -> None:
+    live.write_htpasswd(tmp_path / "htpasswd", ann="right")
+    settings = """
+passwords = "htpasswd"
+admin = ["ann"]
+packages = ["top"]
+bases = ["below"]
+private = ["secret-*"]
+upstreams = ["elsewhere"]
+[upstream.elsewhere]
+url = "http://127.0.0.1:9/simple/"
+mode = "redirect"
+never = ["unasked-*"]
+[index.below]
+packages = ["below"]
+"""
+    reasons = {
+        "secret": "is reserved for this index",
+        "unasked": "this index has no upstream for it",
+        "based": "an index that this one is based on has it",
+        "kept": "in an index that this one is based on, kept-1 was here",
+    }
+    for name in (*reasons, "free"):
+        for number in "12":
+            make_wheel(tmp_path / "top", f"{name}-{number}", "1.0")
+    for name in ("based-1", "based-2", "kept-1", "kept-2"):
+        make_wheel(tmp_path / "below", name, "1.0")
+    with served(tmp_path, settings) as front:
+        top, below = (front.sites[name].store for name in ("/", "below"))
+        for store, names in ((top, list(top.names())), (below, ["kept-1", "kept-2"])):
+            for name in names:
+                store.remove(canonicalize_name(name), "1.0")
+        ann = visitor(front, "ann", "right")
+        for name, reason in reasons.items():
+            page = html.unescape(ann.submit(f"/-/admin/names/{name}-1").text)
+            assert "still no upstream is asked" in page and reason in page, page
+            login = {"Authorization": basic("ann", "right")}
+            said = Client(front).request(f"/-/api/names/{name}-2", method="DELETE", headers=login).json["said"]
+            assert "still no upstream is asked" in said and reason.replace("-1", "-2") in said
+        assert "from now on free-1 is looked for upstream" in ann.submit("/-/admin/names/free-1").text.lower()
 
 
 def test_an_admin_sets_passwords_and_makes_and_deletes_users(

@@ -115,18 +115,34 @@ class Administration(Uploads):
         kept = self.kept_name(name)
         self.sent_form()
         try:
-            self.release_kept(kept)
+            said = self.release_kept(kept)
         except _WRONG as error:
             return self._release_page(kept, error)
-        return self._done(
-            f"Release {kept}", f"from now on {kept} is looked for upstream", "admin/names", "Back to the names"
-        )
+        return self._done(f"Release {kept}", said, "admin/names", "Back to the names")
 
-    def release_kept(self, name: str) -> None:
-        """Do so, on record. Raises Missing, Conflict, Unavailable."""
+    def release_kept(self, name: str) -> str:
+        """Do so, on record; whether upstreams are asked now, for people. Raises Missing, Conflict, Unavailable."""
         normalized = self._name(name)
         with self.site.records.trail.change(self.doing("release", project=normalized)):
             self.site.release(normalized)
+        unasked = self._unasked(normalized)
+        if unasked is None:
+            return f"from now on {name} is looked for upstream"
+        return f"{name} is released, but still no upstream is asked for it: {unasked}"
+
+    def _unasked(self, name: NormalizedName) -> str | None:
+        """Why no upstream is asked for a name that this index has no files of; ``None`` if one is."""
+        index = self.site.index
+        try:
+            based = not index.merges(name) and index.local(name) is not None
+        except Unavailable as error:
+            return str(error)
+        if based:
+            return "an index that this one is based on has it"
+        if reason := index.reserves(name):
+            theirs = any(base.reserves(name) == reason for base in index.bases)
+            return f"in an index that this one is based on, {reason}" if theirs else reason
+        return None if any(way.serves(name) for way in index.all_ways()) else "this index has no upstream for it"
 
     def kept_name(self, name: str) -> str:
         """A name that is kept without files, as it is normalized. Raises Missing, Unavailable."""
@@ -137,8 +153,9 @@ class Administration(Uploads):
 
     def _release_page(self, name: str, wrong: PypiServerLiteError | None = None) -> answers.Answer:
         means = [
-            f"This index had files of {name} once, so no upstream is asked for it. From now on one is, if there is "
-            "any: whoever installs it here may get what somebody else has published under that name."
+            f"This index had files of {name} once, which keeps it from being looked for upstream, unless the settings "
+            "merge it. From now on that is no reason any more. If there is no other one, whoever installs it here may "
+            "get what somebody else has published under that name."
         ]
         variables = {"title": f"Release {name}", "means": means, "things": [], "fields": [], "button": "Release"}
         return self.once("confirm", {**variables, "final": True, "back": f"{self._root()}-/admin/names"}, wrong)

@@ -72,8 +72,7 @@ class Api(Administration):
         """Let a name be looked for upstream again."""
         self._taken(())
         kept = self.kept_name(name)
-        self.release_kept(kept)
-        return _json({"said": f"{kept} is looked for upstream from now on"})
+        return _json({"said": self.release_kept(kept)})
 
     def api_owners(self, name: str) -> answers.Answer:
         """Who owns a project in this index."""
