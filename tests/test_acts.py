@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -203,6 +205,50 @@ def test_a_sign_in_at_another_index_pushes_nothing_there(tmp_path: Path) -> None
         login = {"Authorization": basic("pam", "right")}
         assert Visitor(front).post("/", 200, fields, login).status == 200
         assert list((tmp_path / "prod").rglob("*.whl")) != []
+
+
+OWNED = """
+passwords = "htpasswd"
+disable_fallback = true
+packages = ["dev"]
+state_dir = "state"
+[[rule]]
+who = ["*"]
+may = ["list", "download"]
+[[rule]]
+who = ["owner"]
+may = ["upload", "yank", "remove"]
+indexes = ["/"]
+[[rule]]
+who = ["ann"]
+may = ["yank"]
+indexes = ["open"]
+[[rule]]
+who = ["owner"]
+may = ["push"]
+indexes = ["prod"]
+[index.open]
+packages = ["open"]
+[index.prod]
+packages = ["prod"]
+"""
+
+
+def test_projects_are_shown_to_who_signed_in_while_nobody_can_tell_who_owns_them(tmp_path: Path) -> None:
+    live.write_htpasswd(tmp_path / "htpasswd", ann="right")
+    for name in ("dev", "open", "prod"):
+        make_wheel(tmp_path / name, "acme", "1.0")
+    with served(tmp_path, OWNED) as front:
+        ann = visitor(front, "ann", "right")
+        ann.get("/project/acme/")
+        with closing(sqlite3.connect(tmp_path / "state" / "records.sqlite3")) as records:
+            records.execute("DROP TABLE owners")
+            records.commit()
+        ann.get("/project/acme/")
+        assert offered(ann.get("/project/acme/1.0/")) == []
+        # What needs no owner is offered, also where the other index's rules ask for one.
+        assert offered(ann.get("/open/project/acme/1.0/")) == ["yank/acme/1.0"]
+        ann.get("/-/change/yank/acme/1.0", 503)
 
 
 def test_only_what_is_here_can_be_changed(ann: Visitor) -> None:

@@ -17,7 +17,7 @@ import bottle
 from packaging.utils import NormalizedName
 
 from .. import observe
-from ..errors import Denied, Missing, PypiServerLiteError, TooLarge, Unseen
+from ..errors import Denied, Missing, PypiServerLiteError, TooLarge, Unavailable, Unseen
 from ..model import User
 from ..records import Event, sent_by
 from . import answers, changes, forms, ready, templates
@@ -174,10 +174,10 @@ class Entry(ready.Direct):
         return self.site.gate.recall(environ.get("HTTP_AUTHORIZATION")) if session is None else User(name=session.user)
 
     def may(self, user: User | None, action: str, project: NormalizedName) -> bool:
-        """Whether `allow` would let a user do that."""
+        """Whether `allow` would let a user do that; no, while that is for owners and nobody can tell who they are."""
         try:
             self.allow(user, action, project)
-        except (Denied, Missing):
+        except (Denied, Missing, Unavailable):
             return False
         return True
 
