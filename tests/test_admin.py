@@ -175,6 +175,41 @@ packages = ["below"]
         assert "from now on free-1 is looked for upstream" in ann.submit("/-/admin/names/free-1").text.lower()
 
 
+def test_what_users_may_is_said_with_all_its_limits(tmp_path: Path) -> None:
+    live.write_htpasswd(tmp_path / "htpasswd", ann="right", bob="his", cat="hers", dan="own", eve="both")
+    (tmp_path / "dev").mkdir()
+    settings = """
+passwords = "htpasswd"
+admin = ["ann"]
+packages = ["dev"]
+disable_fallback = true
+[[rule]]
+who = ["bob", "eve"]
+may = ["upload"]
+projects = ["acme-*"]
+[[rule]]
+who = ["cat"]
+may = ["upload"]
+[[rule]]
+who = ["eve"]
+may = ["push"]
+projects = ["tools-*"]
+[[rule]]
+who = ["owner"]
+may = ["remove"]
+projects = ["acme-*"]
+"""
+    with served(tmp_path, settings) as front:
+        headers = {"Authorization": basic("ann", "right")}
+        users = Client(front).request("/-/api/users", headers=headers).json["users"]
+    may = {user["name"]: user["may"] for user in users}
+    owns = {"remove": "own acme-*"}
+    assert set(may["ann"].values()) == {""} and may["dan"] == owns
+    assert may["bob"] == {"upload": "acme-*", "push": "acme-*", **owns}
+    assert may["cat"] == {"upload": "", "push": "", **owns}
+    assert may["eve"] == {"upload": "acme-*", "push": "tools-*, acme-*", **owns}
+
+
 def test_an_admin_sets_passwords_and_makes_and_deletes_users(
     app: Front, ann: Visitor, bob: Visitor, tmp_path: Path
 ) -> None:

@@ -29,7 +29,7 @@ class Known:
     locked: bool
     """Whether the line is broken, so that nobody can log in by it."""
     may: Sequence[tuple[str, str]]
-    """Actions in this index, each with what it is limited to: nothing, or patterns of names and ``own``."""
+    """Actions in this index, each with its limits: none, or patterns of names; ``own`` before what has to be theirs."""
 
     def as_json(self) -> dict[str, object]:
         """What programs see of it."""
@@ -53,15 +53,27 @@ class UserDesk:
         for action in RIGHTS:
             if not book.reaches(user, action):
                 continue
-            limits: list[str] = []
-            for said, projects, _, owns in book.told(user.name, action):
-                if said and not projects and not owns:
-                    limits += ["all others"] if limits else []
-                    break
-                words = list(projects) or ["all"] if not owns else ["own"]
-                limits += words if said else [f"not {word}" for word in words]
-            found.append((action, ", ".join(limits)))
+            limits = self._limits(user.name, action)
+            if action == "push" and limits != []:
+                # Who may upload may push, too.
+                uploads = self._limits(user.name, "upload")
+                if limits is None or uploads == []:
+                    limits = uploads
+                else:
+                    limits = list(dict.fromkeys([*limits, *(uploads or ())]))
+            found.append((action, ", ".join(limits or ())))
         return found
+
+    def _limits(self, user: str, action: str) -> list[str] | None:
+        """The projects with which rules let somebody do an action, in order; empty: with all, ``None``: with none."""
+        limits, some = list[str](), False
+        for said, projects, _, owns in self._site.gate.book.told(user, action):
+            some = some or said
+            if said and not projects and not owns:
+                return [*limits, "all others"] if limits else []
+            words = [f"own {pattern}" for pattern in projects] or ["own"] if owns else list(projects) or ["all"]
+            limits += words if said else [f"not {word}" for word in words]
+        return limits if some else None
 
     def set_password(self, user: str, password: str, by: Event, *, new: bool | None = None) -> bool:
         """Give a user another password, or make a `new` one (``None``: as it is); whether they are new. On record.
