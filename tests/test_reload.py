@@ -292,7 +292,7 @@ def test_closing_its_terminal_ends_the_server_but_after_nohup(
         if ignored:
             until(lambda: b"the settings were read again" in (file.parent / "log").read_bytes()[said:])
             process.terminate()
-        assert process.wait(4 * live.STOP_BOUND) == 0  # granian may take all of its grace, and then ends what is left
+        assert process.wait(live.STOP_BOUND) == 0
     finally:
         process.kill()
         process.wait()

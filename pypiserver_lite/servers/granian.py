@@ -137,6 +137,24 @@ def _tell_when_reachable(server: Any, tell: Callable[[], None]) -> None:
     server.startup = startup
 
 
+def _end_surely(server: Any) -> None:
+    """Have `server` tell its workers each second to end: one that misses it would serve on until it is killed."""
+    end = server.shutdown
+
+    def tell(workers: list[Any]) -> None:
+        while True:
+            time.sleep(1)
+            for worker in workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker.inner.pid, signal.SIGTERM)
+
+    def shutdown(*args: Any, **more: Any) -> None:
+        start("ending", tell, list(server.wrks))
+        end(*args, **more)
+
+    server.shutdown = shutdown
+
+
 def _hang_up(server: Any, hangup: Callable[[], bool]) -> None:
     """Have SIGHUP do `hangup` here and then in each worker, instead of other workers, which would drop connections."""
 
@@ -193,6 +211,7 @@ def run(serving: Serving) -> None:
     supervision.propagate = True
     supervision.setLevel(logging.ERROR)
     _tell_when_reachable(server, lambda: serving.ready(options.host, port))
+    _end_surely(server)
     if serving.hangup is not None:
         _hang_up(server, serving.hangup)
     started = time.monotonic()
